@@ -1,0 +1,49 @@
+# balance_tune: `make` alone lists what there is. Needs Python >= 3.11, make and git; everything else it installs into .venv.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+ROOT   ?= studies
+
+# One thread per process: trials run side by side, one per core.
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help study test test-all check format ui bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed; say which: make PYTHON=python3.12"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+study: $(READY)  ## install, then run the quickstart study on the embedded data (a few minutes; run again: it resumes)
+	$(BIN)/balance-tune run search_spaces/quickstart.yaml --root $(ROOT)
+
+test: $(READY)  ## the test suite (minutes)
+	$(BIN)/python -m pytest -m 'not full' $(PYTEST)
+
+test-all: $(READY)  ## everything: the whole contract table too
+	$(BIN)/python -m pytest $(PYTEST)
+
+check: $(READY)  ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY)  ## mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+ui: $(READY)  ## the MLflow UI on every trial (Ctrl-C ends it)
+	$(BIN)/balance-tune ui --root $(ROOT)
+
+bench: $(READY)  ## ratios against what a user would use instead; writes benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove the virtual environment and caches; studies stay
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,103 @@
+"""AV-Digits: a spoken and a handwritten digit, the small sibling of AV-MNIST."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from balance_tune.datasets.base import Modality, Samples
+from balance_tune.datasets.parquet import EMBEDDED, ParquetDataset
+from balance_tune.datasets.splits import SplitRecipe
+from balance_tune.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RATE = 8000  # Hz
+LENGTH = 6400  # samples: 0.8 s
+MELS, N_FFT, HOP = 24, 256, 200
+FRAMES = LENGTH // HOP + 1
+CNN = {"channels": [8, 16, 16], "features": 64}
+MEASURED = "balance_tune's own measurement on this data, 5 seeds"
+
+
+class AvDigits(ParquetDataset):
+    """3,000 pairs of a recording (log-mel spectrogram of 0.8 s) and an image of the same digit."""
+
+    name = "av_digits"
+    version = 1
+    path = EMBEDDED / "av_digits.parquet"
+    classes = tuple(str(digit) for digit in range(10))
+    modalities: ClassVar[dict[str, Modality]] = {
+        "audio": Modality((1, MELS, FRAMES), "cnn", CNN, standardise=(0, 1)),
+        "image": Modality((1, 28, 28), "cnn", CNN),
+    }
+    recipe: ClassVar[dict[str, tuple[Any, str]]] = {
+        "epochs": (20, MEASURED),
+        "batch_size": (64, MEASURED),
+        "optimizer": ("sgd", MEASURED),
+        "lr": (0.05, MEASURED),
+        "momentum": (0.9, MEASURED),
+        "weight_decay": (1e-4, MEASURED),
+        "schedule": ("cosine", MEASURED),
+    }
+    split = SplitRecipe("stratified", train=1000 / 3000, monitor=200 / 3000, val=500 / 3000, test=1300 / 3000)
+    licence = "CC BY-SA 4.0 (Free Spoken Digit Dataset); CC BY-SA 3.0 (MNIST)"
+    source = "Free Spoken Digit Dataset (Z. Jackson and contributors); MNIST (Y. LeCun, C. Cortes, C. Burges)"
+    limits = (
+        "a recording and its image share the digit and nothing else",
+        "the recordings carry no speaker names, so the same speakers are in every part",
+        "a few thousand samples: differences below a point need many seeds",
+    )
+
+    def read(self) -> Samples:
+        import torch
+
+        columns = self.columns(["label", "audio", "image"])
+        audio = log_mel(torch.stack([waveform(flac, row) for row, flac in enumerate(columns["audio"].to_pylist())]))
+        image = torch.stack([picture(png, row) for row, png in enumerate(columns["image"].to_pylist())])
+        labels = columns["label"].to_numpy().astype(np.int64)
+        return Samples({"audio": audio.numpy(), "image": image.numpy()}, labels)
+
+
+def waveform(flac: bytes, row: int) -> Tensor:
+    """Return a recording's middle 0.8 s (6400,) in -1 .. 1, with silence on both sides where it is shorter."""
+    import soundfile
+    import torch
+
+    try:
+        values, rate = soundfile.read(io.BytesIO(flac), dtype="float32", always_2d=True)
+    except soundfile.SoundFileError as error:
+        raise UserError(f"the audio of row {row} must be readable, but: {error}") from error
+    if rate != RATE or values.shape[1] != 1 or not len(values):
+        raise UserError(
+            f"the audio of row {row} must be mono at {RATE} Hz, but got {values.shape[1]} channels of {len(values)} "
+            f"samples at {rate} Hz."
+        )
+    missing = LENGTH - len(values)
+    left = missing // 2  # negative padding crops
+    return torch.nn.functional.pad(torch.from_numpy(values[:, 0]), (left, missing - left))
+
+
+def log_mel(waveforms: Tensor) -> Tensor:
+    """Return log-mel spectrograms (N, 1, 24, 33) of waveforms (N, 6400)."""
+    from torchaudio.transforms import MelSpectrogram
+
+    power: Tensor = MelSpectrogram(sample_rate=RATE, n_fft=N_FFT, hop_length=HOP, n_mels=MELS)(waveforms)
+    return (power + 1e-6).log().unsqueeze(1)
+
+
+def picture(png: bytes, row: int) -> Tensor:
+    """Return a grey image (1, 28, 28) in 0 .. 1."""
+    import torch
+    from torchvision.io import ImageReadMode, decode_png
+
+    encoded = torch.frombuffer(bytearray(png), dtype=torch.uint8)
+    try:
+        pixels: Tensor = decode_png(encoded, mode=ImageReadMode.GRAY)
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"the image of row {row} must be a readable PNG, but: {reason}") from error
+    return pixels.float() / 255

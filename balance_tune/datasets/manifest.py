@@ -1,0 +1,179 @@
+"""The manifest of a store: what was built, from what, how it was split and scaled, and the hashes that prove it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from balance_tune.datasets.base import Dataset, Modality
+from balance_tune.datasets.splits import PARTS, SplitRecipe
+from balance_tune.errors import UserError
+
+FORMAT = 1
+"""Raised when stores of an older layout can no longer be opened."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One Arrow file: its name in the folder, rows, size in bytes, and SHA-256."""
+
+    file: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file a store was built from: its name, size in bytes, and SHA-256."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation of a modality's training rows, over its `standardise` axes, in their order."""
+
+    mean: list[Any]
+    std: list[Any]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes two stores the same: all that a dataset declares about its samples, and its source files."""
+
+    dataset: str
+    version: int
+    classes: tuple[str, ...]
+    modalities: dict[str, Modality]
+    split: SplitRecipe
+    sources: tuple[Source, ...]
+    format: int = FORMAT
+
+    @property
+    def hash(self) -> str:
+        """12 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self)).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that is known of a store without opening its shards.
+
+    Attributes:
+        counts: part -> class -> rows.
+        groups: part -> groups that have rows in it; empty where the data names no groups.
+        split_hash: of the split recipe and every row's part.
+        data_hash: SHA-256 over the shards' own; two stores with the same one hold the same bytes.
+    """
+
+    identity: Identity
+    counts: dict[str, dict[str, int]]
+    groups: dict[str, list[int]]
+    statistics: dict[str, Statistics]
+    shards: dict[str, Shard]
+    split_hash: str
+    data_hash: str
+    licence: str
+    source: str
+    limits: tuple[str, ...]
+
+    @property
+    def dataset(self) -> str:
+        return self.identity.dataset
+
+    @property
+    def version(self) -> int:
+        return self.identity.version
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.identity.classes
+
+    @property
+    def modalities(self) -> dict[str, Modality]:
+        return self.identity.modalities
+
+    @property
+    def split(self) -> SplitRecipe:
+        return self.identity.split
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Return the manifest `to_json` wrote.
+
+        Raises:
+            UserError: the text is not a manifest, is of another format, or contradicts itself.
+        """
+        try:
+            raw: dict[str, Any] = json.loads(text)
+            if raw["identity"]["format"] != FORMAT:
+                raise UserError(f"its format is {raw['identity']['format']}, but this version reads {FORMAT}")
+            manifest = cls(**{**raw, **_typed(raw)})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"its manifest cannot be read ({type(error).__name__}: {error})") from error
+        if set(manifest.shards) != set(PARTS) or manifest.data_hash != data_hash(manifest.shards):
+            raise UserError("its manifest contradicts itself (its data hash is not that of four shards)")
+        return manifest
+
+
+def _typed(raw: dict[str, Any]) -> dict[str, Any]:
+    identity = raw["identity"]
+    modalities = {
+        name: Modality(**{**entry, "shape": tuple(entry["shape"]), "standardise": tuple(entry["standardise"])})
+        for name, entry in identity["modalities"].items()
+    }
+    return {
+        "identity": Identity(
+            **{
+                **identity,
+                "classes": tuple(identity["classes"]),
+                "modalities": modalities,
+                "split": SplitRecipe(**identity["split"]),
+                "sources": tuple(Source(**entry) for entry in identity["sources"]),
+            }
+        ),
+        "statistics": {name: Statistics(**entry) for name, entry in raw["statistics"].items()},
+        "shards": {part: Shard(**entry) for part, entry in raw["shards"].items()},
+        "limits": tuple(raw["limits"]),
+    }
+
+
+def data_hash(shards: dict[str, Shard]) -> str:
+    """Return the SHA-256 over the shards' SHA-256, in the order of the parts."""
+    return hashlib.sha256("".join(shard.sha256 for shard in shards.values()).encode()).hexdigest()
+
+
+def identity_of(dataset: Dataset) -> Identity:
+    """Return what a store of `dataset` would be; reads its source files once, for their hashes.
+
+    Raises:
+        UserError: the class declares something that cannot be, or a source file is missing.
+    """
+    dataset.check()
+    sources = []
+    for path in dataset.files():
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            sources.append(Source(path.name, path.stat().st_size, digest))
+        except OSError as error:
+            raise UserError(f"dataset `{dataset.name}` needs its source file {path}, but: {error.strerror}.") from error
+    return Identity(
+        dataset=dataset.name,
+        version=dataset.version,
+        classes=tuple(dataset.classes),
+        modalities=dict(dataset.modalities),
+        split=dataset.split,
+        sources=tuple(sources),
+    )

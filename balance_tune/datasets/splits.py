@@ -1,0 +1,147 @@
+"""Splits: which rows are trained on, watched by methods, judged by the search, and kept sealed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from balance_tune.errors import UserError
+
+PARTS = ("train", "monitor", "val", "test")
+"""Train: fitted. Monitor: held out of training for methods to read. Val: search and epoch choice. Test: sealed."""
+
+
+@dataclass(frozen=True)
+class SplitRecipe:
+    """How rows fall into `PARTS`: fractions and a seed, by class, by group, or as the data's authors decided.
+
+    `stratified` gives every class its fractions, by largest remainder. `group` gives whole groups to a part, and
+    counts groups, not rows. `official` takes `Samples.parts` and no fractions.
+    """
+
+    kind: Literal["stratified", "group", "official"]
+    train: float = 0.0
+    monitor: float = 0.0
+    val: float = 0.0
+    test: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("stratified", "group", "official"):
+            raise UserError(f"a split must be stratified, group or official, but got (kind={self.kind!r}).")
+        if self.kind == "official":
+            return
+        shown = ", ".join(f"{part}={getattr(self, part)}" for part in PARTS)
+        if any(not 0 < share < 1 for share in self.fractions) or abs(sum(self.fractions) - 1) > 1e-9:
+            raise UserError(f"the fractions of a split must be above 0 and sum to 1, but got ({shown}).")
+
+    @property
+    def fractions(self) -> tuple[float, ...]:
+        return (self.train, self.monitor, self.val, self.test)
+
+    @property
+    def hash(self) -> str:
+        """12 hexadecimal digits of the recipe alone; `split_hash` adds what came of it."""
+        return _digest(self)
+
+    def assign(
+        self,
+        labels: NDArray[np.int64],
+        groups: NDArray[np.int64] | None = None,
+        official: NDArray[np.int8] | None = None,
+    ) -> NDArray[np.int8]:
+        """Return each row's part (N,), an index into `PARTS`; the same arguments always give the same answer.
+
+        Raises:
+            UserError: groups or official parts are needed and missing, a part would be empty, or a class would have no
+                training row.
+        """
+        if self.kind == "stratified":
+            assignment = self._by_class(labels)
+        elif self.kind == "group":
+            if groups is None:
+                raise UserError("a split by group needs `groups` (speaker, subject, video), but the data has none.")
+            assignment = self._by_group(groups)
+        else:
+            if official is None:
+                raise UserError("an official split needs `parts`, one a sample, but the data has none.")
+            if not ((official >= 0) & (official < len(PARTS))).all():
+                raise UserError(
+                    f"official parts must be 0 to {len(PARTS) - 1}, but got {official.min()} to {official.max()}."
+                )
+            assignment = official.astype(np.int8, copy=True)
+        _check_filled(labels, assignment)
+        if self.kind == "group":
+            check_leaks(assignment, groups)
+        return assignment
+
+    def _by_class(self, labels: NDArray[np.int64]) -> NDArray[np.int8]:
+        generator = np.random.Generator(np.random.PCG64(self.seed))
+        assignment = np.empty(len(labels), dtype=np.int8)
+        owed = np.zeros(len(PARTS))
+        for label in np.unique(labels):
+            rows = np.flatnonzero(labels == label)
+            counts = apportion(len(rows), self.fractions, owed)
+            # without this a small part would get nothing from any of many small classes
+            owed += np.array(self.fractions) * len(rows) - counts
+            assignment[generator.permutation(rows)] = np.repeat(np.arange(len(PARTS)), counts)
+        return assignment
+
+    def _by_group(self, groups: NDArray[np.int64]) -> NDArray[np.int8]:
+        generator = np.random.Generator(np.random.PCG64(self.seed))
+        names, index = np.unique(groups, return_inverse=True)
+        part_of = np.empty(len(names), dtype=np.int8)
+        counts = apportion(len(names), self.fractions, np.zeros(len(PARTS)))
+        part_of[generator.permutation(len(names))] = np.repeat(np.arange(len(PARTS)), counts)
+        return part_of[index]
+
+
+def apportion(n: int, fractions: tuple[float, ...], owed: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return whole counts that sum to `n`, each its exact share rounded down or up, by largest remainder.
+
+    `owed` is what earlier calls left a share short of; it decides who is rounded up.
+    """
+    exact = np.round(n * np.array(fractions), 9)  # 300 / 15 is 20, also in floating point
+    counts = np.floor(exact).astype(np.int64)
+    remainder = exact - counts
+    claim = np.where(remainder > 0, remainder + owed, -np.inf)
+    counts[np.argsort(-claim, kind="stable")[: n - counts.sum()]] += 1
+    return counts
+
+
+def check_leaks(assignment: NDArray[np.int8], groups: NDArray[np.int64] | None) -> None:
+    """Raise a `UserError` when a group has rows in two parts."""
+    if groups is None:
+        return
+    pairs = np.unique(np.stack([groups, assignment.astype(np.int64)]), axis=1)
+    names, counts = np.unique(pairs[0], return_counts=True)
+    if (counts > 1).any():
+        shared = int(names[counts > 1][0])
+        where = ", ".join(PARTS[part] for part in pairs[1][pairs[0] == shared])
+        raise UserError(f"a group must lie in one part, but group {shared} lies in {where}.")
+
+
+def split_hash(recipe: SplitRecipe, assignment: NDArray[np.int8]) -> str:
+    """Return 12 hexadecimal digits of the recipe and of every row's part."""
+    return _digest(recipe, assignment.astype(np.int8).tobytes())
+
+
+def _digest(recipe: SplitRecipe, more: bytes = b"") -> str:
+    text = json.dumps(dataclasses.asdict(recipe), sort_keys=True)
+    return hashlib.sha256(text.encode() + more).hexdigest()[:12]
+
+
+def _check_filled(labels: NDArray[np.int64], assignment: NDArray[np.int8]) -> None:
+    counts = np.bincount(assignment, minlength=len(PARTS))
+    if (counts == 0).any():
+        shown = ", ".join(f"{part}={n}" for part, n in zip(PARTS, counts, strict=True))
+        raise UserError(f"every part of a split needs a row, but got ({shown}); give more data or other fractions.")
+    untrained = np.setdiff1d(labels, labels[assignment == 0])
+    if len(untrained):
+        raise UserError(f"every class needs a training row, but class {untrained[0]} has none.")

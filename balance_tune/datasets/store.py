@@ -1,0 +1,319 @@
+"""The store: one folder per dataset and split, built once and atomically, then mapped by every trial.
+
+<dataset>-<hash>/
+    train.arrow  monitor.arrow  val.arrow   what training opens
+    test.arrow                              sealed: only an evaluation that says so opens it
+    manifest.json                           written last; a folder without one is no store
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import shutil
+import socket
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from balance_tune.datasets.base import Dataset, Modality, Samples
+from balance_tune.datasets.manifest import Identity, Manifest, Shard, Statistics, data_hash, identity_of
+from balance_tune.datasets.shards import Part, open_shard, sha256, write_shard
+from balance_tune.datasets.splits import PARTS, check_leaks, split_hash
+from balance_tune.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+OPEN = ("train", "monitor", "val")
+"""The parts that training may open."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """An opened store: its manifest and the parts that were asked for."""
+
+    manifest: Manifest
+    parts: dict[str, Part]
+
+
+def store_name(dataset: Dataset) -> str:
+    """Return the name of the folder for a store of `dataset`; it changes with all that the samples depend on."""
+    return f"{dataset.name}-{identity_of(dataset).hash}"
+
+
+def build_store(dataset: Dataset, folder: Path | str) -> Manifest:
+    """Build the store of `dataset` in `folder`, or return the manifest of the one that is there.
+
+    It is made beside `folder` and renamed: nothing half-written is ever found there, and of several builders at once
+    the first one wins. The remains of builders that died are removed.
+
+    Raises:
+        UserError: the dataset cannot be read or split, `folder` holds something else, or it cannot be written.
+    """
+    folder = Path(folder).absolute()
+    identity = identity_of(dataset)
+    if _occupied(folder):
+        return _existing(folder, identity)
+    samples = _read(dataset)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_remains(folder)
+        builder = f"{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex}"
+        temporary = folder.with_name(_prefix(folder) + builder)
+        temporary.mkdir()
+        try:
+            _write(dataset, identity, samples, temporary)
+            _move(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise UserError(
+            f"the store {folder} must be writable, but: {error.strerror or error}; free it or choose another root."
+        ) from error
+    return _existing(folder, identity)  # another builder may have been first
+
+
+def open_store(
+    folder: Path | str,
+    parts: Sequence[str] = OPEN,
+    device: str | torch.device = "cpu",
+    unseal: bool = False,
+) -> Data:
+    """Open parts of a store as tensors on `device`; a process opens each combination once and keeps it.
+
+    On the CPU nothing is copied: the tensors are views of the memory map.
+
+    Raises:
+        UserError: the folder is no store or is damaged, a part does not exist, or `test` is asked for without `unseal`.
+    """
+    for part in parts:
+        if part not in PARTS:
+            raise UserError(f"a part must be one of {', '.join(PARTS)}, but got `{part}`.")
+    if "test" in parts and not unseal:
+        raise UserError(
+            f"the test part of {Path(folder).name} is sealed; only the final evaluation opens it, with unseal=True."
+        )
+    return _open(Path(folder).absolute(), tuple(parts), str(device))
+
+
+def verify_store(folder: Path | str) -> Manifest:
+    """Recompute what the manifest claims (hashes, counts, split, no leak, finite values), and return it.
+
+    Raises:
+        UserError: the first claim that does not hold.
+    """
+    folder = Path(folder).absolute()
+    manifest = _load_manifest(folder)
+    for shard in manifest.shards.values():
+        if (folder / shard.file).is_file() and sha256(folder / shard.file) != shard.sha256:
+            raise _damaged(folder, f"the SHA-256 of {shard.file} is not the one its manifest says")
+    parts = _load(folder, PARTS, "cpu").parts
+    rows = np.concatenate([part.rows.numpy() for part in parts.values()])
+    if not np.array_equal(np.sort(rows), np.arange(len(rows))):
+        raise _damaged(folder, "a row is in two parts, or in none")
+    assignment = np.empty(len(rows), dtype=np.int8)
+    assignment[rows] = np.repeat(np.arange(len(PARTS)), [len(part) for part in parts.values()])
+    if split_hash(manifest.split, assignment) != manifest.split_hash:
+        raise _damaged(folder, "its rows are not split as its manifest says")
+    labels = np.concatenate([part.labels.numpy() for part in parts.values()])
+    if _counts(labels, assignment[rows], manifest.classes) != manifest.counts:
+        raise _damaged(folder, "its classes are not counted as its manifest says")
+    if manifest.split.kind == "group":
+        groups = [part.groups.numpy() for part in parts.values() if part.groups is not None]
+        check_leaks(assignment[rows], np.concatenate(groups))
+    for name in manifest.modalities:
+        if not all(part.inputs[name].isfinite().all() for part in parts.values()):
+            raise _damaged(folder, f"modality `{name}` has values that are not finite")
+    return manifest
+
+
+def _load(folder: Path, parts: tuple[str, ...], device: str) -> Data:
+    manifest = _load_manifest(folder)
+    opened = {}
+    for name in parts:
+        try:
+            part = open_shard(folder / manifest.shards[name].file, manifest.shards[name], manifest.modalities)
+        except UserError as error:
+            raise _damaged(folder, str(error)) from error
+        opened[name] = _on(part, device)
+    return Data(manifest, opened)
+
+
+_open = lru_cache(maxsize=16)(_load)
+
+
+def _on(part: Part, device: str) -> Part:
+    if device == "cpu":
+        return part
+    return Part(
+        inputs={name: x.to(device) for name, x in part.inputs.items()},
+        labels=part.labels.to(device),
+        rows=part.rows.to(device),
+        groups=None if part.groups is None else part.groups.to(device),
+    )
+
+
+def _load_manifest(folder: Path) -> Manifest:
+    try:
+        return Manifest.from_json((folder / "manifest.json").read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise _damaged(folder, f"its manifest.json cannot be read ({reason})") from error
+    except UserError as error:
+        raise _damaged(folder, str(error)) from error
+
+
+def _damaged(folder: Path, what: str) -> UserError:
+    return UserError(f"the store {folder} must be complete, but {what}; delete that folder and run again.")
+
+
+def _occupied(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise UserError(f"{folder} must be a folder that can be read, but: {error.strerror}.") from error
+
+
+def _existing(folder: Path, identity: Identity) -> Manifest:
+    """Return the manifest of the store in `folder` if it is the one wanted and its files have their sizes."""
+    manifest = _load_manifest(folder)
+    if manifest.identity.hash != identity.hash:
+        raise UserError(
+            f"the store {folder} must be of {identity.dataset}-{identity.hash}, but is of "
+            f"{manifest.dataset}-{manifest.identity.hash}; delete that folder and run again."
+        )
+    for shard in manifest.shards.values():
+        path = folder / shard.file
+        if not path.is_file() or path.stat().st_size != shard.bytes:
+            raise _damaged(folder, f"{shard.file} is missing or has another size than its manifest says")
+    return manifest
+
+
+def _read(dataset: Dataset) -> Samples:
+    """Return the checked samples; whatever a user's `read` raises becomes one line."""
+    try:
+        samples = dataset.read()
+        dataset.check_samples(samples)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"dataset `{dataset.name}` must be readable, but {type(dataset).__qualname__}.read() raised "
+            f"{type(error).__name__}: {reason}"
+        ) from error
+    return samples
+
+
+def _write(dataset: Dataset, identity: Identity, samples: Samples, folder: Path) -> None:
+    assignment = dataset.split.assign(samples.labels, samples.groups, samples.parts)
+    statistics = {}
+    inputs = {}
+    for name, modality in dataset.modalities.items():
+        statistics[name], inputs[name] = _standardise(samples.inputs[name], assignment == 0, modality)
+    shards: dict[str, Shard] = {}
+    groups: dict[str, list[int]] = {}
+    for index, part in enumerate(PARTS):
+        rows = np.flatnonzero(assignment == index)
+        group = None if samples.groups is None else samples.groups[rows]
+        if group is not None:
+            groups[part] = np.unique(group).tolist()
+        shards[part] = write_shard(
+            folder / f"{part}.arrow",
+            {name: x[rows] for name, x in inputs.items()},
+            samples.labels[rows],
+            rows,
+            group,
+        )
+    manifest = Manifest(
+        identity=identity,
+        counts=_counts(samples.labels, assignment, identity.classes),
+        groups=groups,
+        statistics=statistics,
+        shards=shards,
+        split_hash=split_hash(dataset.split, assignment),
+        data_hash=data_hash(shards),
+        licence=dataset.licence,
+        source=dataset.source,
+        limits=tuple(dataset.limits),
+    )
+    with (folder / "manifest.json").open("w", encoding="utf-8") as file:
+        file.write(manifest.to_json())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _counts(
+    labels: NDArray[np.int64], assignment: NDArray[np.int8], classes: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    counts = {}
+    for index, part in enumerate(PARTS):
+        found = np.bincount(labels[assignment == index], minlength=len(classes)).tolist()
+        counts[part] = dict(zip(classes, found, strict=True))
+    return counts
+
+
+def _standardise(
+    x: NDArray[np.float32], train: NDArray[np.bool_], modality: Modality
+) -> tuple[Statistics, NDArray[np.float32]]:
+    """Return the training rows' mean and standard deviation, and all rows scaled by them."""
+    axes = tuple(axis for axis in range(x.ndim) if axis - 1 not in modality.standardise)
+    mean = x[train].mean(axes, keepdims=True, dtype=np.float64)
+    std = x[train].std(axes, keepdims=True, dtype=np.float64)
+    # a constant (a dead pixel row, an unused feature) has rounding for a spread: it is centred, not blown up
+    std = np.where(std > 1e-6 * np.maximum(1.0, np.abs(mean)), std, 1.0)
+    scaled = ((x - mean) / std).astype(np.float32)
+    return Statistics(mean.squeeze(axes).tolist(), std.squeeze(axes).tolist()), scaled
+
+
+def _move(temporary: Path, folder: Path) -> None:
+    """Rename `temporary` to `folder`, durably, unless another builder's is there already."""
+    _sync(temporary)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if not (folder / "manifest.json").is_file():
+            raise
+        return
+    _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _prefix(folder: Path) -> str:
+    return f".{folder.name}.building."
+
+
+def _remove_remains(folder: Path) -> None:
+    """Remove temporary folders beside `folder` whose builder on this host no longer lives."""
+    here = re.escape(_prefix(folder) + socket.gethostname())
+    for path in folder.parent.glob(glob.escape(_prefix(folder)) + "*"):
+        builder = re.fullmatch(here + r"\.(\d+)\.[0-9a-f]+", path.name)
+        if builder and not _alive(int(builder[1])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

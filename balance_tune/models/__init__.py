@@ -1,0 +1,1 @@
+"""Encoders, fusions, and the multimodal model they make; knows nothing of training."""

@@ -1,0 +1,88 @@
+"""Fusions: features of all modalities to class logits, and what each modality alone would have answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Features = dict[str, Tensor]
+
+
+class Fusion(nn.Module):
+    """Maps features {modality: (B, d_m)} to logits (B, C).
+
+    Args:
+        widths: d_m of each modality, in the order in which they are fused.
+        classes: C.
+    """
+
+    name: ClassVar[str] = ""
+
+    def __init__(self, widths: Mapping[str, int], classes: int) -> None:
+        super().__init__()
+        self.widths, self.classes = dict(widths), classes
+
+    def forward(self, features: Features) -> Tensor:
+        """Return fused logits (B, C)."""
+        raise NotImplementedError
+
+    def unimodal_logits(self, features: Features) -> dict[str, Tensor]:
+        """Return {modality: (B, C)}, what each modality answers by itself; here with the other features silenced."""
+        silent = {m: torch.zeros_like(h) for m, h in features.items()}
+        return {m: self({**silent, m: h}) for m, h in features.items()}
+
+    def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
+        """Return, per modality, the (parameter, columns) that serve it alone; none where the head mixes modalities."""
+        return {m: [] for m in self.widths}
+
+
+class Concat(Fusion):
+    """One linear layer on the concatenated features: f = W [h_1, ..., h_M] + b.
+
+    Its unimodal logits are exact, f_m = W_m h_m + b / M, so that they add up to f (as in OGM's official code).
+    """
+
+    name = "concat"
+
+    def __init__(self, widths: Mapping[str, int], classes: int) -> None:
+        super().__init__(widths, classes)
+        self.head = nn.Linear(sum(widths.values()), classes)
+        ends = torch.tensor([0, *widths.values()]).cumsum(0).tolist()
+        self.columns: dict[str, slice] = {m: slice(a, b) for m, a, b in zip(widths, ends, ends[1:], strict=False)}
+
+    def forward(self, features: Features) -> Tensor:
+        out: Tensor = self.head(torch.cat([features[m] for m in self.widths], dim=1))
+        return out
+
+    def unimodal_logits(self, features: Features) -> dict[str, Tensor]:
+        share = self.head.bias / len(self.widths)
+        return {m: F.linear(h, self.head.weight[:, self.columns[m]], share) for m, h in features.items()}
+
+    def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
+        return {m: [(self.head.weight, columns)] for m, columns in self.columns.items()}
+
+
+class Sum(Fusion):
+    """One linear layer per modality, added: f = sum_m f_m with f_m = W_m h_m + b_m (the full own bias)."""
+
+    name = "sum"
+
+    def __init__(self, widths: Mapping[str, int], classes: int) -> None:
+        super().__init__(widths, classes)
+        self.heads = nn.ModuleDict({m: nn.Linear(d, classes) for m, d in widths.items()})
+
+    def forward(self, features: Features) -> Tensor:
+        return torch.stack([self.heads[m](features[m]) for m in self.widths]).sum(0)
+
+    def unimodal_logits(self, features: Features) -> dict[str, Tensor]:
+        return {m: self.heads[m](h) for m, h in features.items()}
+
+    def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
+        return {m: [(head.weight, slice(None))] for m, head in self._linear().items()}
+
+    def _linear(self) -> dict[str, nn.Linear]:
+        return {m: head for m, head in self.heads.items() if isinstance(head, nn.Linear)}

@@ -1,0 +1,116 @@
+"""The multimodal model: one encoder per modality, then a fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from balance_tune.errors import UserError
+from balance_tune.models.encoders import Encoder
+from balance_tune.models.fusion import Features, Fusion
+from balance_tune.registry import encoders as encoder_registry
+from balance_tune.registry import fusions, import_path
+
+Inputs = dict[str, Tensor]
+Policy = Literal["auto", "conv4d", "ndim>=2", "encoder", "encoder+head"]
+POLICIES: tuple[Policy, ...] = ("auto", "conv4d", "ndim>=2", "encoder", "encoder+head")
+
+
+class MultimodalModel(nn.Module):
+    """Encoders (one per modality, in fusion order) and the fusion of their features.
+
+    `bridge`, when a method sets it, encodes all modalities together instead (blocks between encoders).
+    """
+
+    def __init__(self, encoders: Mapping[str, Encoder], fusion: Fusion) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict(encoders)
+        self.fusion = fusion
+        self.bridge: Callable[[nn.ModuleDict, Inputs], Features] | None = None
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.encoders)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Feature width d_m of each modality."""
+        return {m: int(getattr(e, "features")) for m, e in self.encoders.items()}  # noqa: B009
+
+    @property
+    def classes(self) -> int:
+        return self.fusion.classes
+
+    def encode(self, inputs: Inputs) -> Features:
+        """Return {modality: (B, d_m)}."""
+        if self.bridge is not None:
+            return self.bridge(self.encoders, inputs)
+        return {m: encoder(inputs[m]) for m, encoder in self.encoders.items()}
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Return fused logits (B, C)."""
+        out: Tensor = self.fusion(self.encode(inputs))
+        return out
+
+    def parameters_of(self, modality: str, policy: Policy = "encoder") -> list[nn.Parameter]:
+        """Return the encoder parameters of one modality that `policy` touches, in order of declaration.
+
+        `auto` is `conv4d` where the encoder has 4-D weights (as the official OGM code) and `ndim>=2` elsewhere.
+        The head's share of `encoder+head` comes from `Fusion.slices`.
+        """
+        parameters = list(self.encoders[modality].parameters())
+        conv = [p for p in parameters if p.dim() == 4]
+        if policy == "conv4d" or (policy == "auto" and conv):
+            return conv
+        if policy in ("ndim>=2", "auto"):
+            return [p for p in parameters if p.dim() >= 2]
+        return parameters
+
+    def gradients(self, modality: str, policy: Policy = "encoder") -> list[Tensor]:
+        """Return the gradients (views, to be changed in place) that belong to one modality under `policy`."""
+        found = [p.grad for p in self.parameters_of(modality, policy) if p.grad is not None]
+        if policy == "encoder+head":
+            found += [p.grad[:, c] for p, c in self.fusion.slices()[modality] if p.grad is not None]
+        return found
+
+
+def silence(inputs: Inputs, present: Collection[str]) -> Inputs:
+    """Return the inputs with every modality that is not `present` set to zero."""
+    return {m: x if m in present else torch.zeros_like(x) for m, x in inputs.items()}
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """All that is needed to make a model again: (shape, encoder name or import path, its settings) per modality."""
+
+    encoders: Mapping[str, tuple[Sequence[int], str, Mapping[str, Any]]]
+    classes: int
+    fusion: str = "concat"
+    fusion_settings: Mapping[str, Any] | None = None
+
+    def build(self, seed: int) -> MultimodalModel:
+        """Return the model, initialised from `seed` alone; the caller's random state is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            encoders = {m: _encoder(m, *spec) for m, spec in self.encoders.items()}
+            widths = {m: e.features for m, e in encoders.items()}
+            fusion = fusions().get(self.fusion)(widths, self.classes, **dict(self.fusion_settings or {}))
+            return MultimodalModel(encoders, fusion)
+
+
+def _encoder(modality: str, shape: Sequence[int], name: str, settings: Mapping[str, Any]) -> Encoder:
+    cls = import_path("an encoder", name) if ":" in name else encoder_registry().get(name)
+    try:
+        encoder = cls(tuple(shape), **settings)
+    except TypeError as error:
+        raise UserError(
+            f"encoder {name} of {modality} must accept its settings {dict(settings)}, but: {error}."
+        ) from error
+    if not isinstance(getattr(encoder, "features", None), int):
+        raise UserError(f"an encoder must say its feature width as `features: int`, but {name} does not.")
+    made: Encoder = encoder
+    return made

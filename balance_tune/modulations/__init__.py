@@ -1,0 +1,1 @@
+"""Methods that balance multimodal training: one file each."""

@@ -1,0 +1,164 @@
+"""What a method is: hooks around one training step, each handing on what flows past it.
+
+Every default hands it on unchanged, so `Modulation()` is joint training. A method takes the shallowest depth that
+suffices: transform what flows (most), replace the backward pass (`backward`), or take the whole step (`train_step`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+from balance_tune.errors import UserError
+from balance_tune.models.fusion import Features
+from balance_tune.models.multimodal import MultimodalModel
+from balance_tune.tunable import check_values, tunables
+
+if TYPE_CHECKING:
+    from balance_tune.training.batch import Batch, EpochPlan, Output
+    from balance_tune.training.context import Context
+    from balance_tune.training.settings import TrainingSettings
+
+Losses = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Neutral:
+    """The settings at which a method changes nothing, compared with which method, to what tolerance on weights."""
+
+    settings: Mapping[str, Any]
+    reference: str = "joint"
+    reference_settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tolerance: float = 0.0
+
+
+@dataclass
+class Modulation:
+    """Joint training: one loss on the fused logits, nothing balanced.
+
+    L = CE(f, y)
+
+    `start` and `end` bound the window in which a method acts, as fractions of the run: from 0-based epoch
+    ceil(start * epochs) to floor(end * epochs), both included. Outside it only `observe` runs.
+    """
+
+    name: ClassVar[str] = "joint"
+    paper: ClassVar[str] = "the common baseline"
+    windowed: ClassVar[bool] = True  # False: the method changes the architecture and acts in the whole run or never
+
+    start: float = 0.0
+    end: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.end <= 1:
+            raise UserError(
+                f"`0 <= start <= end <= 1` must hold for {self.name}, but got ({self.start=}, {self.end=})."
+            )
+        if not self.windowed and (self.start, self.end) != (0.0, 1.0):
+            raise UserError(
+                f"{self.name} changes the architecture and has no window, but got ({self.start=}, {self.end=})."
+            )
+        for field, spec in tunables(self).items():
+            value = getattr(self, field)
+            if spec.choices is not None and spec.kind == "categorical" and isinstance(spec.default, str | bool):
+                if value not in spec.choices:
+                    raise UserError(f"{self.name}.{field} must be one of {spec.choices}, but got {value!r}.")
+            elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise UserError(f"{self.name}.{field} must be a finite number, but got {value!r}.")
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Modulation:
+        """Return the method with these settings; an unknown name is an error that names the nearest one."""
+        known = [f.name for f in dataclasses.fields(cls) if f.init]
+        check_values(f"method {cls.name}", known, dict(settings))
+        return cls(**settings)
+
+    @classmethod
+    def variants(cls, modalities: Sequence[str]) -> tuple[str, ...]:
+        """Return the names of the arms this method makes; most make one, which has no name."""
+        return ()
+
+    # parts -----------------------------------------------------------------------------------------------------------
+    def build(self, model: MultimodalModel) -> None:
+        """Change the model where inference needs it too (another head, bridges); called once, before the optimiser.
+
+        Raises a `UserError` where model and method cannot be combined.
+        """
+
+    def modules(self) -> nn.ModuleDict:
+        """Return parts that only training needs (auxiliary heads); trained beside the model, stored apart from it."""
+        return nn.ModuleDict()
+
+    def parameter_groups(self, training: TrainingSettings) -> list[dict[str, Any]]:
+        """Return optimiser groups for `modules()` where their settings differ from the model's; none: the same."""
+        return []
+
+    # an epoch --------------------------------------------------------------------------------------------------------
+    def plan_epoch(self, plan: EpochPlan, ctx: Context) -> EpochPlan:
+        """Return which rows the epoch visits, in which order, with which modalities present."""
+        return plan
+
+    def on_epoch_start(self, ctx: Context) -> None: ...
+
+    def on_epoch_end(self, ctx: Context) -> None:
+        """Runs after the epoch was evaluated."""
+
+    # a step ----------------------------------------------------------------------------------------------------------
+    def forward(self, batch: Batch, ctx: Context) -> Output:
+        """Return the step's forward pass; extra passes with silenced modalities belong here."""
+        return ctx.forward(batch)
+
+    def on_features(self, features: Features, batch: Batch, ctx: Context) -> tuple[Features, Batch]:
+        """Transform features before fusion; a dropped sample is weight 0 in the batch, never a smaller batch."""
+        return features, batch
+
+    def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
+        """Add, remove or reweigh losses; `losses["fused"]` is CE(f, y)."""
+        return losses
+
+    def backward(self, losses: Losses, ctx: Context) -> None:
+        ctx.backward(sum(losses.values()))
+
+    def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
+        """Change gradients in place; they are already averaged over workers."""
+
+    def observe(self, output: Output, batch: Batch, ctx: Context) -> None:
+        """Keep running statistics; runs in every step, also outside the window, before the optimiser's step."""
+
+    def train_step(self, batch: Batch, ctx: Context) -> Tensor:
+        """Take one whole step and return its loss (0-d, detached)."""
+        return ctx.default_step(self, batch)
+
+    # what others must know -------------------------------------------------------------------------------------------
+    def epochs_of_window(self, epochs: int) -> range:
+        """Return the 0-based epochs in which the method acts."""
+        return range(math.ceil(self.start * epochs - 1e-9), min(math.floor(self.end * epochs + 1e-9), epochs - 1) + 1)
+
+    def acts(self, epoch: int, epochs: int) -> bool:
+        return epoch in self.epochs_of_window(epochs)
+
+    def never_acts(self, epochs: int) -> str | None:
+        """Return why this method would change nothing in a run of so many epochs, or None."""
+        if self.epochs_of_window(epochs):
+            return None
+        return f"its window from {self.start:g} to {self.end:g} holds none of {epochs} epochs"
+
+    def settled_after(self, epochs: int) -> int:
+        """Return the number of finished epochs from which on a trial may be judged against others."""
+        return 0
+
+    @classmethod
+    def neutral(cls) -> Neutral | str:
+        """Return the settings that change nothing, or the reason why there are none."""
+        return Neutral({})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs beside `modules()`: tensors, numbers, strings, lists and dicts of them."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...

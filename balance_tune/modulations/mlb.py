@@ -1,0 +1,75 @@
+"""MLB: multi-loss training whose gradients are sped up for the modality behind and slowed for the one ahead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from balance_tune.errors import UserError
+from balance_tune.modulations.base import Neutral
+from balance_tune.modulations.gradients import scale
+from balance_tune.modulations.multi_loss import MLB_CODE, MultiLoss
+from balance_tune.modulations.scores import Scores, score_sums
+from balance_tune.tunable import tunable
+
+if TYPE_CHECKING:
+    from balance_tune.training.batch import Batch, Output
+    from balance_tune.training.context import Context
+
+
+def mlb_coefficients(scores: Scores, alpha: float, beta_max: float) -> dict[str, Tensor]:
+    """Return k_m, the factor on each modality's gradients, from the scores {modality: 0-d tensor}.
+
+    r_m = (1/(M-1) sum_{j != m} s_j) / s_m, above 1 for a modality that is behind (the inverse of OGM's);
+    k_m = 1 + (beta_m - 1) tanh(alpha (r_m - 1)) with beta_m = beta_max where r_m > 1, else 2.
+    """
+    s = torch.stack(list(scores.values())).clamp_min(1e-8)
+    r = (s.sum() - s) / (len(scores) - 1) / s
+    reach = torch.where(r > 1, beta_max - 1.0, 1.0)
+    k = 1 + reach * torch.tanh(alpha * (r - 1))
+    return dict(zip(scores, k.unbind(), strict=True))
+
+
+@dataclass
+class Mlb(MultiLoss):
+    """Multi-loss gradient modulation: the gap in confidence decides how fast each modality learns.
+
+    s_m = mean_i softmax(g_m,i)[y_i] of the modality's own head;  r_m = mean_{j != m} s_j / s_m
+    k_m = 1 + (beta_m - 1) tanh(alpha (r_m - 1)),  beta_m = beta_max if r_m > 1 else 2
+    The total gradient of encoder m, of its own head and of its share of the fusion weight is multiplied by k_m.
+
+    As all modalities become sure, r and k go to 1: the modulation phases itself out, there is no schedule. The shared
+    fusion bias and shared fusion layers are not touched. `apply_to="lr"` scales the update instead of the gradient:
+    under Adam a slowly changing factor on the gradient largely cancels. Scores are guarded by 1e-8.
+    """
+
+    name: ClassVar[str] = "mlb"
+
+    alpha: float = tunable(0.5, low=0.1, high=6.0, log=True, source=f"{MLB_CODE}, CREMA-D with ResNet")
+    beta_max: float = tunable(2.0, low=2.0, high=20.0, log=True, source="MLB's plain form 1 + tanh (tanh_mode off)")
+    apply_to: Literal["grad", "lr"] = "grad"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.beta_max < 1:
+            raise UserError(f"`beta_max >= 1` must hold for mlb, but got {self.beta_max!r}.")
+
+    def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
+        (sums,) = ctx.replicas.sum(score_sums(self.answers, output.batch.labels))
+        scores = dict(zip(self.answers, sums.unbind(), strict=True))
+        coefficients = mlb_coefficients(scores, self.alpha, self.beta_max)
+        for m, k in coefficients.items():
+            own = list(self.heads[m].parameters())
+            if self.apply_to == "lr":
+                ctx.scale_lr(m, k)
+                ctx.optimization.scale(own, k)
+            else:
+                scale([*ctx.model.gradients(m, "encoder+head"), *(p.grad for p in own if p.grad is not None)], k)
+        ctx.log("k", coefficients)
+
+    @classmethod
+    def neutral(cls) -> Neutral | str:
+        return Neutral({"alpha": 0.0}, reference="multi_loss")

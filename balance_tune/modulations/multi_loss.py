@@ -1,0 +1,62 @@
+"""Multi-loss training: each modality also answers through a linear head of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor, nn
+
+from balance_tune.errors import UserError
+from balance_tune.models.multimodal import MultimodalModel
+from balance_tune.modulations.base import Losses, Modulation, Neutral
+from balance_tune.tunable import tunable
+
+if TYPE_CHECKING:
+    from balance_tune.training.batch import Batch, Output
+    from balance_tune.training.context import Context
+
+MLB_CODE = "kkontras/MLB, final run.sh"
+
+
+@dataclass
+class MultiLoss(Modulation):
+    """The multi-loss baseline of MLB: a loss on the fused answer and one on each modality's own.
+
+    L = CE(f, y) + weight sum_m CE(g_m, y),  g_m = A_m h_m + b_m
+
+    The heads g_m exist in training only; the model that is evaluated is the plain one.
+    """
+
+    name: ClassVar[str] = "multi_loss"
+    paper: ClassVar[str] = (
+        "Kontras et al., Improving Multimodal Learning with Multi-Loss Gradient Modulation, BMVC 2024"
+    )
+
+    weight: float = tunable(1.0, low=0.1, high=2.0, log=True, source=MLB_CODE)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weight < 0:
+            raise UserError(f"`weight >= 0` must hold for {self.name}, but got {self.weight!r}.")
+        self.heads = nn.ModuleDict()
+        self.answers: dict[str, Tensor] = {}
+
+    def build(self, model: MultimodalModel) -> None:
+        self.heads = nn.ModuleDict({m: nn.Linear(d, model.classes) for m, d in model.widths.items()})
+
+    def modules(self) -> nn.ModuleDict:
+        return self.heads
+
+    def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
+        with ctx.autocast():
+            self.answers = {m: self.heads[m](h) for m, h in output.full_features.items()}
+        own = {
+            f"unimodal/{m}": self.weight * ctx.loss(g.float() if g.dtype.itemsize < 4 else g, output.batch)
+            for m, g in self.answers.items()
+        }
+        return {**losses, **own}
+
+    @classmethod
+    def neutral(cls) -> Neutral | str:
+        return Neutral({"weight": 0.0})

@@ -1,0 +1,105 @@
+"""OGM and OGM-GE: the modality that is ahead gets smaller gradients (and noise keeps its generalisation)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from balance_tune.models.multimodal import Policy
+from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.modulations.gradients import add_noise, deviations, scale
+from balance_tune.modulations.scores import Scores, ratios_to_mean_of_others
+from balance_tune.tunable import tunable
+
+if TYPE_CHECKING:
+    from balance_tune.training.batch import Batch, Output
+    from balance_tune.training.context import Context
+
+Form = Literal["tanh_alpha_rho", "alpha_tanh_rho_minus_1"]
+README = "GeWu-Lab/OGM-GE_CVPR2022 README, CREMA-D"
+
+
+def ogm_coefficients(scores: Scores, alpha: float, form: Form = "tanh_alpha_rho") -> dict[str, Tensor]:
+    """Return k_m, the factor on each modality's encoder gradients, from the scores {modality: 0-d tensor}.
+
+    rho_m = 1/(M-1) sum_{j != m} s_m / s_j;  k_m = 1 - tanh(alpha rho_m) where rho_m > 1, else 1 (official code; there
+    is no "-1" inside tanh, so k jumps to 1 - tanh(alpha) just above a tie). `form="alpha_tanh_rho_minus_1"` is the
+    journal text's k_m = 1 - alpha tanh(rho_m - 1), kept within [0, 1]. Of two tied modalities the first is slowed, as
+    in the official code.
+    """
+    rho = torch.stack(list(ratios_to_mean_of_others(scores).values()))
+    if form == "tanh_alpha_rho":
+        slowed = 1 - torch.tanh(alpha * rho)
+    else:
+        slowed = (1 - alpha * torch.tanh(rho - 1)).clamp(0, 1)
+    ahead = rho > 1
+    if len(scores) == 2:
+        ahead[0] |= rho[0] == 1
+    return dict(zip(scores, torch.where(ahead, slowed, 1.0).unbind(), strict=True))
+
+
+@dataclass
+class Ogm(Modulation):
+    """On-the-fly gradient modulation: slows the encoder of the modality that is ahead.
+
+    s_m = sum_i softmax(f_m,i)[y_i];  rho_m = 1/(M-1) sum_{j != m} s_m / s_j
+    k_m = 1 - tanh(alpha rho_m) if rho_m > 1 else 1;  g_m <- k_m g_m
+
+    Scores come from the step's own batch. `policy` says which encoder parameters are touched: `auto` is the official
+    code's (4-D convolution weights) where an encoder has such, else all weights of two or more dimensions.
+    `apply_to="lr"` scales the update instead of the gradient: under Adam a slowly changing factor on the gradient
+    largely cancels.
+    Deviations: scores are guarded by 1e-8; the window is a fraction of the run (official: epochs 0 to 50 of 100).
+    """
+
+    name: ClassVar[str] = "ogm"
+    paper: ClassVar[str] = "Peng et al., Balanced Multimodal Learning via On-the-fly Gradient Modulation, CVPR 2022"
+
+    alpha: float = tunable(0.8, low=0.05, high=3.0, log=True, source=README)
+    end: float = tunable(0.5, choices=(0.5, 0.6, 0.8, 1.0), source=f"{README}: epochs 0 to 50 of 100")
+    form: Form = "tanh_alpha_rho"
+    policy: Policy = "auto"
+    apply_to: Literal["grad", "lr"] = "grad"
+
+    def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
+        coefficients = ogm_coefficients(ctx.scores, self.alpha, self.form)
+        for m, k in coefficients.items():
+            if self.apply_to == "lr":
+                ctx.scale_lr(m, k, self.policy)
+            else:
+                self.modulate(m, k, ctx)
+        ctx.log("k", coefficients)
+
+    def modulate(self, modality: str, k: Tensor, ctx: Context) -> None:
+        """Multiply one encoder's gradients by k."""
+        scale(ctx.model.gradients(modality, self.policy), k)
+
+    @classmethod
+    def neutral(cls) -> Neutral | str:
+        return Neutral({"alpha": 0.0})
+
+
+@dataclass
+class OgmGe(Ogm):
+    """OGM with generalisation enhancement: Gaussian noise of the gradient's own size, added to every modality.
+
+    g_m <- k_m g_m + xi,  xi ~ N(0, sigma^2) per element,  sigma = std(g_m) + 1e-8 per tensor, before scaling
+
+    As in the official code the noise is isotropic per tensor and is added to the modality that is not slowed too.
+    """
+
+    name: ClassVar[str] = "ogm_ge"
+
+    def modulate(self, modality: str, k: Tensor, ctx: Context) -> None:
+        """Multiply one encoder's gradients by k and add noise of their unscaled deviation."""
+        gradients = ctx.model.gradients(modality, self.policy)
+        sigma = deviations(gradients)
+        scale(gradients, k)
+        add_noise(gradients, sigma, ctx.shared_generator(f"noise/{modality}"))
+
+    @classmethod
+    def neutral(cls) -> Neutral | str:
+        return "the noise is there at every alpha, as in the official code; without it this is `ogm`"

@@ -1,0 +1,97 @@
+"""OPM: the features of the modality that is ahead are dropped, sample by sample, before fusion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from balance_tune.errors import UserError
+from balance_tune.models.fusion import Features
+from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.modulations.scores import Scores, ratios_to_mean_of_others
+from balance_tune.tunable import tunable
+
+if TYPE_CHECKING:
+    from balance_tune.training.batch import Batch
+    from balance_tune.training.context import Context
+
+SCRIPT = "GeWu-Lab/BML_TPAMI2024 training script"
+
+
+def drop_probabilities(scores: Scores, q_base: float, lam: float) -> dict[str, Tensor]:
+    """Return q_m, the probability that a sample loses modality m, from the scores {modality: 0-d tensor}.
+
+    z_m = tanh(relu(rho_m - 1));  q_m = q_base (1 + lam z_m) where z_m > 0, else 0; at most 1.
+    rho_m = 1/(M-1) sum_{j != m} s_m / s_j, for two modalities the plain ratio.
+    """
+    rho = torch.stack(list(ratios_to_mean_of_others(scores).values()))
+    z = torch.tanh(torch.relu(rho - 1))
+    q = torch.where(z > 0, (q_base * (1 + lam * z)).clamp(0, 1), 0.0)
+    return dict(zip(scores, q.unbind(), strict=True))
+
+
+def drop(features: Features, kept: Tensor, q: dict[str, Tensor]) -> Features:
+    """Return the features of kept samples, all multiplied by 1 / (1 - theta), theta = sum_m d_m q_m / sum_m d_m.
+
+    kept (B, M) is 0 or 1 per sample and modality. The factor is common to all modalities, as in the official code.
+    """
+    widths = torch.tensor([h.shape[1] for h in features.values()], dtype=kept.dtype, device=kept.device)
+    theta = (widths * torch.stack(list(q.values())).to(kept.dtype)).sum() / widths.sum()
+    mask = kept / (1 - theta).clamp_min(1e-8)
+    return {m: h * mask[:, i : i + 1].to(h.dtype) for i, (m, h) in enumerate(features.items())}
+
+
+@dataclass
+class Opm(Modulation):
+    """On-the-fly prediction modulation: drops the leading modality's features with a probability that follows its lead.
+
+    z_m = tanh(relu(rho_m - 1));  q_m = q_base (1 + lam z_m) if z_m > 0 else 0
+    with probability p_exe per step: h_m,i <- h_m,i Bernoulli(1 - q_m) / (1 - theta)
+
+    Scores come from the same batch's features before dropping (official code; the paper's box lags one step). Whole
+    feature vectors are dropped, independently per sample and modality. A sample that loses everything has weight 0.
+    Deviations: masks and the coin are drawn for the whole global batch, keyed by step and position, so that they do not
+    depend on the number of workers; where every sample of a batch lost everything (possible only for three or more
+    modalities) the step has zero gradient instead of being skipped; warm-up is a fraction of the run (official: epochs
+    0 to 5 of 100).
+    """
+
+    name: ClassVar[str] = "opm"
+    paper: ClassVar[str] = "Wei et al., On-the-fly Modulation for Balanced Multimodal Learning, TPAMI 2024"
+
+    q_base: float = tunable(0.5, low=0.1, high=0.9, source=SCRIPT)
+    lam: float = tunable(0.5, low=0.0, high=1.0, source=SCRIPT)
+    p_exe: float = tunable(0.7, low=0.3, high=1.0, source=SCRIPT)
+    start: float = tunable(0.05, choices=(0.0, 0.05, 0.1), source=f"{SCRIPT}: epochs 0 to 5 of 100 are a warm-up")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in ("q_base", "p_exe"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise UserError(f"`0 <= {field} <= 1` must hold for {self.name}, but got {getattr(self, field)!r}.")
+
+    def on_features(self, features: Features, batch: Batch, ctx: Context) -> tuple[Features, Batch]:
+        q = drop_probabilities(ctx.scores, self.q_base, self.lam)
+        ctx.log("q", q)
+        generator = ctx.shared_generator("opm")
+        like = next(iter(features.values()))
+        draws = torch.rand(batch.total + 1, len(features), generator=generator, device=like.device, dtype=torch.float32)
+        execute = draws[-1, 0] >= 1 - self.p_exe
+        kept = draws[batch.position] >= torch.stack(list(q.values()))
+        # A step that is not executed keeps everything and has theta = 0; decided on the device.
+        kept = (kept | ~execute).to(torch.promote_types(like.dtype, torch.float32))
+        q = {m: p * execute for m, p in q.items()}
+        weight = kept.amax(1)
+        if len(features) == 2:
+            return drop(features, kept, q), batch  # only the leading modality drops: no sample loses both
+        return drop(features, kept, q), batch.weighted(weight)
+
+    def settled_after(self, epochs: int) -> int:
+        return self.epochs_of_window(epochs).start + 1
+
+    @classmethod
+    def neutral(cls) -> Neutral | str:
+        return Neutral({"p_exe": 0.0}, tolerance=1e-6)

@@ -1,0 +1,49 @@
+"""OPM and OGM together: drop features in the forward pass, scale gradients in the backward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from balance_tune.models.multimodal import Policy
+from balance_tune.modulations.base import Neutral
+from balance_tune.modulations.gradients import scale
+from balance_tune.modulations.ogm import Form, ogm_coefficients
+from balance_tune.modulations.opm import SCRIPT, Opm
+from balance_tune.tunable import tunable
+
+if TYPE_CHECKING:
+    from balance_tune.training.batch import Batch, Output
+    from balance_tune.training.context import Context
+
+
+@dataclass
+class OpmOgm(Opm):
+    """OPM and OGM on the same scores, which are computed once per step, before dropping.
+
+    Features as in `opm`; then g_m <- k_m g_m as in `ogm`, on the gradients of the loss after dropping. Both wait for
+    the warm-up (`start`); OGM ends at `ogm_end` (official: epochs 0 to 60 of 100).
+    """
+
+    name: ClassVar[str] = "opm_ogm"
+
+    alpha: float = tunable(0.8, low=0.05, high=3.0, log=True, source=SCRIPT)
+    ogm_end: float = tunable(0.6, choices=(0.5, 0.6, 0.8, 1.0), source=f"{SCRIPT}: OGM in epochs 0 to 60 of 100")
+    form: Form = "tanh_alpha_rho"
+    policy: Policy = "auto"
+    apply_to: Literal["grad", "lr"] = "grad"
+
+    def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
+        if ctx.epoch > self.ogm_end * ctx.epochs:
+            return
+        coefficients = ogm_coefficients(ctx.scores, self.alpha, self.form)
+        for m, k in coefficients.items():
+            if self.apply_to == "lr":
+                ctx.scale_lr(m, k, self.policy)
+            else:
+                scale(ctx.model.gradients(m, self.policy), k)
+        ctx.log("k", coefficients)
+
+    @classmethod
+    def neutral(cls) -> Neutral | str:
+        return Neutral({"p_exe": 0.0, "alpha": 0.0}, tolerance=1e-6)

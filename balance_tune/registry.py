@@ -1,0 +1,117 @@
+"""Finds methods, datasets, encoders and fusions by subclassing and by entry point, never by a list."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from balance_tune.errors import UserError
+
+
+def unknown(kind: str, name: str, known: list[str]) -> UserError:
+    """Return the error for a name that does not exist; the nearest existing names come first."""
+    near = difflib.get_close_matches(name, known, n=len(known), cutoff=0.5)
+    ordered = near + [k for k in known if k not in near]
+    hint = f"did you mean `{near[0]}`? " if near else ""
+    return UserError(f"{kind} must be one that exists, but got `{name}`; {hint}There are: {', '.join(ordered)}.")
+
+
+class Registry:
+    """All classes below `base` ("module:Class") in `package` and in the entry-point group `group`.
+
+    A class is registered by having its own `name`; importing the modules of `package` is enough for ours, an entry
+    point in `group` for somebody else's.
+    """
+
+    def __init__(self, kind: str, base: str, package: str, group: str) -> None:
+        self.kind, self.base, self.package, self.group = kind, base, package, group
+
+    @cache  # noqa: B019  (the four registries live as long as the process)
+    def _load(self) -> type[Any]:
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__, self.package + "."):
+            importlib.import_module(module.name)
+        for point in entry_points(group=self.group):
+            try:
+                point.load()
+            except Exception as error:
+                raise UserError(
+                    f"every entry point of `{self.group}` must load, but `{point.name} = {point.value}` raised "
+                    f"{type(error).__name__}: {error}; mend or uninstall that package."
+                ) from error
+        module_name, class_name = self.base.split(":")
+        base: type[Any] = getattr(importlib.import_module(module_name), class_name)
+        return base
+
+    def classes(self) -> dict[str, type[Any]]:
+        """Return name -> class, sorted by name; two classes under one name are an error that names both."""
+        found: dict[str, type[Any]] = {}
+        for cls in _below(self._load()):
+            name = cls.__dict__.get("name")
+            if not isinstance(name, str) or not name:
+                continue
+            if name in found and found[name] is not cls:
+                raise UserError(
+                    f"a {self.kind} name must be unique, but `{name}` is both {_path(found[name])} and {_path(cls)}."
+                )
+            found[name] = cls
+        return dict(sorted(found.items()))
+
+    def names(self) -> list[str]:
+        return list(self.classes())
+
+    def get(self, name: str) -> type[Any]:
+        """Return the class called `name`, or raise a `UserError` that lists the existing names, nearest first."""
+        classes = self.classes()
+        if name not in classes:
+            raise unknown(self.kind, name, list(classes))
+        return classes[name]
+
+
+def import_path(kind: str, path: str) -> Any:
+    """Return the object at `package.module:attribute` (a user's own encoder, say)."""
+    module, _, attribute = path.partition(":")
+    try:
+        found = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+        return found
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{kind} `{path}` must be importable as `package.module:name`, but: {error}.") from error
+
+
+def _below(base: type[Any]) -> Iterator[type[Any]]:
+    yield base
+    for cls in base.__subclasses__():
+        yield from _below(cls)
+
+
+def _path(cls: type[Any]) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+@cache
+def modulations() -> Registry:
+    return Registry(
+        "method", "balance_tune.modulations.base:Modulation", "balance_tune.modulations", "balance_tune.modulations"
+    )
+
+
+@cache
+def datasets() -> Registry:
+    return Registry("dataset", "balance_tune.datasets.base:Dataset", "balance_tune.datasets", "balance_tune.datasets")
+
+
+@cache
+def encoders() -> Registry:
+    return Registry("encoder", "balance_tune.models.encoders:Encoder", "balance_tune.models", "balance_tune.encoders")
+
+
+@cache
+def fusions() -> Registry:
+    return Registry("fusion", "balance_tune.models.fusion:Fusion", "balance_tune.models", "balance_tune.fusions")

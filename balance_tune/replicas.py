@@ -1,0 +1,128 @@
+"""Sums, gathers and gradient averages over the workers of one trial; the identity where there is one worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as dist_nn
+from torch import Tensor, nn
+
+
+class Replicas:
+    """The workers that train one model together, each on its share of every global batch.
+
+    A number that decides anything is a ratio of sums over workers, never a mean of ratios; gradients are averaged once,
+    visibly, after backward. Uses the default `torch.distributed` process group when one is initialised.
+    """
+
+    def __init__(self) -> None:
+        joined = dist.is_available() and dist.is_initialized()
+        self.rank = dist.get_rank() if joined else 0
+        self.world = dist.get_world_size() if joined else 1
+
+    def sum(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """Return each tensor summed over workers (detached); one reduction for all of them."""
+        if self.world == 1:
+            return tuple(v.detach() for v in values)
+        flat = torch.cat([v.detach().reshape(-1).double() for v in values])
+        dist.all_reduce(flat)
+        parts = flat.split([v.numel() for v in values])
+        return tuple(p.reshape(v.shape).to(v.dtype) for p, v in zip(parts, values, strict=True))
+
+    def gather(self, value: Tensor) -> Tensor:
+        """Return (N_total, ...) from each worker's (N_w, ...), in rank order; N_w may differ between workers."""
+        if self.world == 1:
+            return value
+        parts: list[Any] = [None] * self.world
+        dist.all_gather_object(parts, value.detach().cpu())
+        return torch.cat(parts).to(value.device)
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by its mean over workers; a missing gradient counts as zero where another has one."""
+        if self.world == 1:
+            return
+        owned = [p for p in parameters if p.requires_grad]
+        has = torch.tensor([p.grad is not None for p in owned], dtype=torch.int32)
+        dist.all_reduce(has)
+        used = [p for p, count in zip(owned, has.tolist(), strict=True) if count]
+        self._average([p if p.grad is None else p.grad for p in used], used)
+
+    def average(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Return the mean over workers of each tensor (detached); for gradients taken outside `.grad`."""
+        if self.world == 1:
+            return [t.detach() for t in tensors]
+        flat = torch.cat([t.detach().reshape(-1) for t in tensors]) / self.world
+        dist.all_reduce(flat)
+        parts = flat.split([t.numel() for t in tensors])
+        return [p.view_as(t) for p, t in zip(parts, tensors, strict=True)]
+
+    def _average(self, sources: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> None:
+        if not parameters:
+            return
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        for parameter, mean in zip(parameters, self.average(grads), strict=True):
+            parameter.grad = mean.clone()
+
+    def broadcast(self, module: nn.Module) -> None:
+        """Give every worker rank 0's parameters and buffers."""
+        if self.world == 1:
+            return
+        for tensor in module.state_dict().values():
+            dist.broadcast(tensor, src=0)
+
+    def share_batchnorm(self, module: nn.Module) -> nn.Module:
+        """Return `module` with every BatchNorm taking its statistics over all workers (torch's own needs a GPU)."""
+        if self.world == 1:
+            return module
+        for name, child in module.named_children():
+            if isinstance(child, nn.modules.batchnorm._BatchNorm):
+                setattr(module, name, SharedBatchNorm(child))
+            else:
+                self.share_batchnorm(child)
+        return module
+
+
+class SharedBatchNorm(nn.Module):
+    """BatchNorm over the global batch: sums, squares and counts are reduced, with gradients through the reduction."""
+
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
+    def __init__(self, local: nn.modules.batchnorm._BatchNorm) -> None:
+        super().__init__()
+        for name, parameter in local._parameters.items():
+            self.register_parameter(name, parameter)
+        for name, buffer in local._buffers.items():
+            self.register_buffer(name, buffer)
+        self.eps, self.momentum = local.eps, local.momentum
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x (N, C, ...) per channel; in training with the statistics of all workers' samples."""
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        if self.training or self.running_mean is None or self.running_var is None:
+            dims = [0, *range(2, x.dim())]
+            count = x.new_full((1,), x.numel() / x.shape[1])
+            sums = dist_nn.all_reduce(torch.cat([x.sum(dims), count]))
+            total = sums[-1].detach()
+            mean = sums[:-1] / total
+            var = dist_nn.all_reduce((x - mean.view(shape)).square().sum(dims)) / total
+            self._track(mean.detach(), var.detach(), total)
+        else:
+            mean, var = self.running_mean, self.running_var
+        y: Tensor = (x - mean.view(shape)) * torch.rsqrt(var.view(shape) + self.eps)
+        return y if self.weight is None or self.bias is None else y * self.weight.view(shape) + self.bias.view(shape)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, var: Tensor, total: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked += 1
+        rate = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, rate)
+        self.running_var.lerp_(var * total / (total - 1), rate)

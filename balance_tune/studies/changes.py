@@ -1,0 +1,67 @@
+"""Tells an extension of a study (more of the same) from a change that would make its results incomparable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from balance_tune.errors import UserError
+from balance_tune.studies.wording import shown
+
+MAY_GROW = ("search.trials", "search.device_seconds", "select.seeds", "confirm.seeds", "confirm.default_seeds")
+MAY_BE_ADDED_TO = ("datasets", "methods")
+MAY_CHANGE = ("limit", "resources", "runner", "price_per_device_hour", "mlflow")  # how it is run, not what is run
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What differs between a study as begun and as asked for now, one phrase for each setting."""
+
+    extended: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.extended or self.refused)
+
+    def check(self, name: str) -> None:
+        """Raise a one-line `UserError` where study `name` cannot go on under its name."""
+        if self.refused:
+            more = f" (and {len(self.refused) - 1} more)" if len(self.refused) > 1 else ""
+            raise UserError(
+                "a study that has begun can be given more trials, methods, datasets and seeds, other limits and "
+                f"resources, and nothing else, but in `{name}` {self.refused[0]}{more}; undo it, or use another `name`."
+            )
+
+
+def changes_between(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
+    """Return the differences of two studies given as plain data with all defaults written out."""
+    before, after = dict(_leaves(old)), dict(_leaves(new))
+    added = set(new["methods"]) - set(old["methods"])
+    extended: list[str] = []
+    refused: list[str] = []
+    for key in dict.fromkeys([*before, *after]):
+        was, now = before.get(key), after.get(key)
+        if was == now:
+            continue
+        phrase = f"`{key}` changed from {shown(was)} to {shown(now)}"
+        (extended if _extends(key, was, now, added) else refused).append(phrase)
+    return Changes(tuple(extended), tuple(refused))
+
+
+def _extends(key: str, was: Any, now: Any, added_methods: set[str]) -> bool:
+    if key.split(".")[0] in MAY_CHANGE:
+        return True
+    if key in MAY_GROW:
+        return was is not None and now is not None and bool(now > was)
+    if key in MAY_BE_ADDED_TO:
+        return set(was) <= set(now)
+    return any(key.startswith(f"search.space.{method}.") for method in added_methods)
+
+
+def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            yield from _leaves(item, f"{prefix}{key}.")
+        else:
+            yield prefix + key, item

@@ -1,0 +1,386 @@
+"""A study file: its schema, its defaults, and one line for whatever is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from balance_tune.errors import UserError
+from balance_tune.studies import strict_yaml
+from balance_tune.studies.changes import Changes, changes_between
+from balance_tune.studies.overrides import overridden
+from balance_tune.studies.wording import nearest, one_line, shown
+
+BASELINE = "joint"  # every gain is measured against it, so every study has it
+RESERVED = ("data", "mlartifacts", "mlflow.db")  # what else lies in a root
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_NAME_RULE = "must be letters, digits, `.`, `_` and `-`, start with a letter or digit, and have at most 100 of them"
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Names = Annotated[tuple[Name, ...], Strict(False), Field(min_length=1, max_length=1000)]
+Hours = Annotated[float, Field(gt=0, le=1e6)]
+
+
+class _Section(BaseModel):
+    """Settings that belong together; a key with nothing behind it (`limit:`) means the default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_means_the_default(cls, data: Any) -> Any:
+        return {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
+
+
+class Model(_Section):
+    """The model. Encoders come from the dataset unless they are named here, per modality.
+
+    An encoder is a registered name, or `package.module:Name`, or a mapping of `name` and keyword arguments for it; a
+    mapping without `name` sets arguments of the dataset's own encoder.
+    """
+
+    fusion: Name = "concat"
+    fusion_settings: dict[str, Any] = {}
+    encoders: dict[str, dict[str, Any]] = {}
+
+    @field_validator("encoders", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {m: {"name": e} if isinstance(e, str) else e for m, e in value.items() if e is not None}
+
+    @field_validator("encoders")
+    @classmethod
+    def _names_are_text(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for modality, encoder in value.items():
+            name = encoder.get("name", "")
+            if not isinstance(name, str):
+                raise ValueError(f"`model.encoders.{modality}.name` must be text, but got {shown(name)}.")
+        return value
+
+
+class EarlyStopping(_Section):
+    """When a trial is stopped: by rung (`asha`), below the running median (`median`), or never (`none`).
+
+    `grace` is the first epoch at which anything is judged; asha's rungs lie at grace, grace * reduction, ...
+    """
+
+    kind: Literal["asha", "median", "none"] = "asha"
+    reduction: int = Field(default=3, ge=2, le=100)
+    grace: int = Field(default=3, ge=1, le=100_000)
+
+
+class Search(_Section):
+    """The budget of each arm (trials or device-seconds, the same for all) and how it is spent."""
+
+    trials: int | None = Field(default=None, ge=1, le=100_000)
+    device_seconds: float | None = Field(default=None, gt=0, le=1e10)
+    sampler: Literal["tpe", "random", "gp", "cmaes", "qmc"] = "tpe"
+    space: dict[str, dict[str, Any]] = {}
+    early_stopping: EarlyStopping = EarlyStopping()
+    warm_start: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_budget(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        trials, seconds = data.get("trials"), data.get("device_seconds")
+        if trials is not None and seconds is not None:
+            raise ValueError(
+                "an arm's budget must be `search.trials` or `search.device_seconds`, but both are given: "
+                f"{shown(trials)} and {shown(seconds)}."
+            )
+        return {**data, "trials": 20} if trials is None and seconds is None else data
+
+    @field_validator("early_stopping", mode="before")
+    @classmethod
+    def _kind_alone(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+    @field_validator("warm_start")
+    @classmethod
+    def _name(cls, value: str | None) -> str | None:
+        return None if value is None else study_name(value, "search.warm_start")
+
+
+class Select(_Section):
+    """How many of an arm's best points are compared, beside its default, on how many fresh seeds, by validation.
+
+    Without seeds the best of the search is taken as it is.
+    """
+
+    points: int = Field(default=3, ge=1, le=1000)
+    seeds: int = Field(default=2, ge=0, le=1000)
+
+
+class Confirm(_Section):
+    """On how many common seeds an arm's winner is confirmed, and on how many of them its default."""
+
+    seeds: int = Field(default=10, ge=2, le=1000)
+    default_seeds: int = Field(default=5, ge=0, le=1000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _at_most_all(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("default_seeds") is None and type(data.get("seeds")) is int:
+            return {**data, "default_seeds": max(0, min(5, data["seeds"]))}
+        return data
+
+    @model_validator(mode="after")
+    def _defaults_use_the_same_seeds(self) -> Confirm:
+        if self.default_seeds > self.seeds:
+            raise ValueError(
+                "`confirm.default_seeds <= confirm.seeds` must hold, but got "
+                f"(default_seeds={self.default_seeds}, seeds={self.seeds})."
+            )
+        return self
+
+
+class Resources(_Section):
+    """What one trial may use. `auto` gives it no GPU where there is none, else a share of one."""
+
+    workers: int = Field(default=1, ge=1, le=10_000)
+    cpus_per_trial: int = Field(default=1, ge=1, le=10_000)
+    gpus_per_trial: float | Literal["auto"] = "auto"
+    max_concurrent: int | None = Field(default=None, ge=1, le=100_000)
+
+    @field_validator("gpus_per_trial", mode="before")
+    @classmethod
+    def _auto_or_number(cls, value: Any) -> Any:
+        if value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1000):
+            return value if value == "auto" else float(value)
+        raise ValueError(
+            f"`resources.gpus_per_trial` must be `auto` or a number from 0 to 1000, but got {shown(value)}."
+        )
+
+
+class Limit(_Section):
+    """Ends the whole study cleanly, with what is known by then."""
+
+    hours: Hours | None = None
+    device_hours: Hours | None = None
+
+
+class Mlflow(_Section):
+    """Where runs are recorded; without an address, in sqlite below the root (or where MLFLOW_TRACKING_URI says)."""
+
+    tracking_uri: str | None = None
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _no_secret(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            secret = urlsplit(value).password
+        except ValueError as error:
+            raise ValueError(f"`mlflow.tracking_uri` must be an address, but {error}.") from None
+        if secret is not None:  # the message must not repeat it
+            raise ValueError(
+                "`mlflow.tracking_uri` must not hold a password, because study files are copied into reports; "
+                "put the address into the environment as MLFLOW_TRACKING_URI."
+            )
+        return value
+
+
+class StudyConfig(_Section):
+    """One study, complete: every setting of it with its default. Two equal configs make the same study."""
+
+    name: str
+    datasets: Names
+    methods: Names
+    model: Model = Model()
+    training: dict[str, Any] = {}
+    search: Search = Search(trials=20)
+    select: Select = Select()
+    confirm: Confirm = Confirm()
+    resources: Resources = Resources()
+    runner: Literal["auto", "warm", "isolated"] = "auto"
+    objective: Literal["val/accuracy", "val/macro_f1"] = "val/accuracy"
+    protocol: Literal["sealed", "paper"] = "sealed"
+    limit: Limit = Limit()
+    price_per_device_hour: float | None = Field(default=None, ge=0, le=1e9)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    mlflow: Mlflow = Mlflow()
+
+    @field_validator("name")
+    @classmethod
+    def _file_name(cls, value: str) -> str:
+        return study_name(value, "name")
+
+    @field_validator("datasets", "methods")
+    @classmethod
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for i, name in enumerate(value):
+            if name in value[:i]:
+                raise ValueError(f"a dataset or method must be named once, but {shown(name)} is named twice.")
+        return value
+
+    @field_validator("methods")
+    @classmethod
+    def _with_baseline(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return value if BASELINE in value else (BASELINE, *value)
+
+    @model_validator(mode="after")
+    def _together(self) -> StudyConfig:
+        if self.runner == "warm" and self.resources.workers > 1:
+            raise ValueError(
+                "`runner: warm` must have one worker per trial, but got "
+                f"(workers={self.resources.workers}); leave `runner` at `auto`."
+            )
+        if self.search.warm_start == self.name:
+            raise ValueError(f"`search.warm_start` must name another study, but got {shown(self.name)} itself.")
+        return self
+
+    @property
+    def hash(self) -> str:
+        """12 hex digits of every setting."""
+        text = json.dumps(self.as_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all settings as plain data, defaults written out; `load_config` reads it back as an equal study."""
+        return self.model_dump(mode="json")
+
+    def as_yaml(self) -> str:
+        return strict_yaml.dump(self.as_dict())
+
+    def changes(self, old: StudyConfig) -> Changes:
+        """Return what differs from the study as it was begun: what merely extends it, and what would falsify it."""
+        return changes_between(old.as_dict(), self.as_dict())
+
+
+def study_name(value: str, where: str) -> str:
+    """Return a study's name if it is safe as a file name; else ValueError with a sentence that names `where`."""
+    if not _NAME.fullmatch(value):
+        raise ValueError(f"`{where}` {_NAME_RULE}, but got {shown(value)}.")
+    if value.lower() in RESERVED:
+        raise ValueError(f"`{where}` must not be one of {', '.join(RESERVED)}, but got {shown(value)}.")
+    return value
+
+
+def load_config(
+    source: str | Path | Mapping[str, Any] | StudyConfig, overrides: Sequence[str] = (), *, check: bool = True
+) -> StudyConfig:
+    """Return the study in a YAML file, or in a mapping of the same shape, after `key=value` overrides.
+
+    With `check`, every name is looked up among what is installed and every arm's search space is built, so that a study
+    that loads can start.
+
+    Raises:
+        UserError: one line, whatever is wrong.
+    """
+    try:
+        if isinstance(source, StudyConfig):
+            raw = source.as_dict()
+        elif isinstance(source, Mapping):
+            raw = strict_yaml.plain(source)
+        else:
+            raw = strict_yaml.read(Path(source))
+        config = _validated(overridden(raw, overrides))
+        if check:
+            from balance_tune.studies.arms import arms_of, check_models, check_names  # loads torch
+
+            check_names(config)
+            check_models(config, arms_of(config))
+    except UserError as error:
+        raise UserError(one_line(str(error))) from error
+    return config
+
+
+def stored_config(folder: Path) -> StudyConfig:
+    """Return the study that was begun in `folder`; what is installed now is not asked."""
+    return load_config(folder / "study.yaml", check=False)
+
+
+def _validated(raw: dict[str, Any]) -> StudyConfig:
+    try:
+        return StudyConfig.model_validate(raw)
+    except ValidationError as failed:
+        errors = failed.errors(include_url=False)
+        first = next(
+            (e for e in errors if e["type"] == "extra_forbidden"), errors[0]
+        )  # `dataset:` before "no datasets"
+        raise UserError(_sentence(first)) from None
+
+
+_RULES = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "dict_type": "settings as `key: value`",
+    "model_type": "settings as `key: value`",
+    "tuple_type": "a list, as `[a, b]`",
+    "too_short": "a list of at least one name",
+    "too_long": "a list of at most 1000 names",
+    "string_too_short": "a name",
+    "string_too_long": "a name of at most 200 characters",
+}
+_BOUNDS = {"greater_than_equal": ("ge", "at least"), "greater_than": ("gt", "above")} | {
+    "less_than_equal": ("le", "at most"),
+    "less_than": ("lt", "below"),
+}
+
+
+def _sentence(error: ErrorDetails) -> str:
+    kind, context, value = error["type"], error.get("ctx", {}), error["input"]
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).removeprefix(".")
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "missing":
+        return f"`{where}` must be given, but is not; a study needs at least name, datasets and methods."
+    if kind == "extra_forbidden":
+        return _unknown(error["loc"])
+    if kind == "literal_error":
+        allowed = re.findall(r"'([^']*)'", str(context["expected"]))
+        near = nearest(value, allowed) if isinstance(value, str) else None
+        hint = f" Did you mean `{near}`?" if near else ""
+        return f"`{where}` must be one of {', '.join(allowed)}, but got {shown(value)}.{hint}"
+    if kind in _BOUNDS:
+        key, words = _BOUNDS[kind]
+        return f"`{where}` must be {words} {int(context[key])}, but got {shown(value)}."
+    if kind in _RULES:
+        return f"`{where}` must be {_RULES[kind]}, but got {shown(value)}."
+    return f"`{where}` is refused, but got {shown(value)}: {error['msg']}."
+
+
+def _unknown(loc: tuple[int | str, ...]) -> str:
+    """Return the sentence for a setting that does not exist: the nearest of its section, else of the whole file."""
+    name, section = str(loc[-1]), ".".join(map(str, loc[:-1]))
+    paths = {path.rpartition(".")[::2]: path for path in _paths(StudyConfig)}  # (section, last name) -> path
+    here = [last for owner, last in paths if owner == section]
+    near = nearest(name, here)
+    anywhere = nearest(name, [last for _, last in paths])
+    owner = f"of `{section}`" if section else "of a study"
+    if near is not None:
+        return f"{shown(name)} is not a setting {owner}. Did you mean `{paths[section, near]}`?"
+    if anywhere is not None:
+        path = next(path for (_, last), path in paths.items() if last == anywhere)
+        return f"{shown(name)} is not a setting {owner}. Did you mean `{path}`?"
+    return f"{shown(name)} is not a setting {owner}. There are: {', '.join(here)}."
+
+
+def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _paths(field.annotation, f"{prefix}{name}.")

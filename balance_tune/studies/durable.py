@@ -1,0 +1,87 @@
+"""Writes files so that a crash leaves either the old content or the new one, and never half a line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from balance_tune.errors import UserError
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Put `content` under `path` at once: a temporary file in the same folder, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write(path, json.dumps(value, indent=1) + "\n")
+
+
+def append(file: IO[bytes], text: str, *, sync: bool = True) -> None:
+    """Append `text` to an unbuffered file in one piece; a write that fails half-way (disk full) is taken back."""
+    end = file.seek(0, os.SEEK_END)
+    data = text.encode()
+    try:
+        while data:
+            data = data[file.write(data) :]
+        if sync:
+            os.fsync(file.fileno())
+    except OSError:
+        file.truncate(end)
+        raise
+
+
+def cut_torn_line(path: Path) -> None:
+    """Drop what follows the last line break: the rest of a line that a crash cut off, which nobody has relied on."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        keep, block = size, b""
+        while keep > 0 and b"\n" not in block:
+            start = max(0, keep - 65536)
+            file.seek(start)
+            block = file.read(keep - start)
+            keep = start + block.rfind(b"\n") + 1 if b"\n" in block else start
+        if keep < size:
+            file.truncate(keep)
+            os.fsync(file.fileno())
+
+
+def json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSON-lines file; a torn last line is left out, damage further up is a `UserError`."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                value = json.loads(line)
+            except ValueError:
+                value = None
+            if not isinstance(value, Mapping):
+                raise UserError(f"every line of {path} must be a JSON object, but line {number} is damaged.")
+            yield dict(value)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,78 @@
+"""The ledger: every verdict of early stopping, in order; a trial is PRUNED if and only if the ledger holds a stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from balance_tune.studies import durable
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What early stopping decided about one trial at one epoch.
+
+    Attributes:
+        number: the trial's number in its arm.
+        epoch: finished epochs at which the value was reported.
+        value: the objective at exactly that epoch.
+        threshold: the worst value that goes on; None when there was nothing to compare with.
+        rank: 1 for the best of the values at this epoch so far, the trial's own included.
+        of: how many values there were.
+        stop: whether the trial is stopped.
+    """
+
+    number: int
+    epoch: int
+    value: float
+    threshold: float | None
+    rank: int
+    of: int
+    stop: bool
+
+
+class Ledger:
+    """Verdicts by arm, kept in memory and appended to a JSON-lines file, each on disk before it takes effect."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: IO[bytes] | None = None
+        self._verdicts: dict[str, list[Verdict]] = {}
+        self._stopped: dict[tuple[str, int], Verdict] = {}
+        durable.cut_torn_line(path)
+        for line in durable.json_lines(path):
+            self._remember(str(line.pop("arm")), _verdict(line))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
+
+    def of_arm(self, arm: str) -> tuple[Verdict, ...]:
+        """Return the arm's verdicts in the order in which they were given."""
+        return tuple(self._verdicts.get(arm, ()))
+
+    def stop_of(self, arm: str, number: int) -> Verdict | None:
+        """Return the verdict that stopped a trial, or None."""
+        return self._stopped.get((arm, number))
+
+    def append(self, arm: str, verdict: Verdict) -> None:
+        if self._file is None:
+            self._file = self.path.open("ab", buffering=0)
+        durable.append(self._file, json.dumps({"arm": arm, **dataclasses.asdict(verdict)}) + "\n")
+        self._remember(arm, verdict)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _remember(self, arm: str, verdict: Verdict) -> None:
+        self._verdicts.setdefault(arm, []).append(verdict)
+        if verdict.stop:
+            self._stopped[arm, verdict.number] = verdict
+
+
+def _verdict(line: dict[str, Any]) -> Verdict:
+    return Verdict(**{field.name: line[field.name] for field in dataclasses.fields(Verdict)})

@@ -1,0 +1,94 @@
+"""Which MLflow store a study writes to, and a client on it that stays quiet and calls nobody else."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from balance_tune.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+
+# Read by MLflow at import and at each request. One attempt a request: the writer has its own back-off, which a closing
+# study can interrupt. Values set by the user win, telemetry excepted.
+ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where runs go: `uri` as MLflow takes it (it may hold a password), `artifacts` a URI, or None: the server decides."""
+
+    uri: str
+    artifacts: str | None
+
+    @property
+    def shown(self) -> str:
+        """The address without user, password and query: for messages, files and tags."""
+        parts = urlsplit(self.uri)
+        if parts.scheme == "sqlite":
+            return self.uri.split("?")[0]
+        host = parts.hostname or ""
+        return urlunsplit((parts.scheme, f"{host}:{parts.port}" if parts.port else host, parts.path, "", ""))
+
+    @property
+    def served(self) -> bool:
+        return self.uri.startswith(("http://", "https://"))
+
+    @property
+    def file(self) -> Path | None:
+        """The database file of an sqlite store."""
+        return Path(self.uri.removeprefix("sqlite:///").split("?")[0]) if self.uri.startswith("sqlite:///") else None
+
+
+def store_of(root: Path, configured: str | None = None) -> Store:
+    """Return the store named by the study file, else by MLFLOW_TRACKING_URI, else `mlflow.db` under `root`.
+
+    Raises:
+        UserError: the address is neither a database nor http(s), which is all MLflow 3 can write runs to.
+    """
+    root = root.expanduser().resolve()
+    uri = configured or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    scheme = uri.split("://")[0].split("+")[0] if "://" in uri else ""
+    if scheme in ("http", "https"):
+        return Store(uri, None)
+    if scheme not in DATABASES:
+        raise UserError(
+            "mlflow.tracking_uri must begin with http://, https://, "
+            + ", ".join(f"{d}://" for d in DATABASES)
+            + f", but got `{f'{scheme}://...' if scheme else uri}`; MLflow 3 writes no runs to plain folders."
+        )
+    return Store(uri, (root / "mlartifacts").as_uri())
+
+
+def quiet_environment() -> None:
+    """Switch off MLflow's telemetry and its own retries; to be called before MLflow is imported."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def connect(store: Store) -> MlflowClient:
+    """Import MLflow (a second or two), create or migrate the store's tables, and return a client on it.
+
+    Any exception means: not now. The caller tries again.
+    """
+    quiet_environment()
+    if store.file:
+        store.file.parent.mkdir(parents=True, exist_ok=True)
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)

@@ -1,0 +1,55 @@
+"""What a study folder remembers of MLflow: under which id the study's runs are found, and what is in already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from balance_tune.studies import durable
+from balance_tune.studies.records import TrialRecord
+
+FILE = "mlflow.json"
+
+
+@dataclass
+class Memory:
+    """`study_id` sets this study apart from another of the same name in the same store.
+
+    `store` is the address (without secrets) that holds the trials digested in `records` and the leaderboard digested in
+    `leaderboard`; another address holds nothing yet.
+    """
+
+    path: Path
+    study_id: str
+    store: str = ""
+    records: str = ""
+    leaderboard: str = ""
+
+    @classmethod
+    def of(cls, folder: Path) -> Memory:
+        """Return what `folder` remembers; a new study is given its id, on disk, before anything is sent under it."""
+        path = folder / FILE
+        if path.exists():
+            return cls(path, **json.loads(path.read_text()))
+        memory = cls(path, uuid.uuid4().hex)
+        memory.save()
+        return memory
+
+    def save(self) -> None:
+        durable.write_json(self.path, {name: value for name, value in asdict(self).items() if name != "path"})
+
+
+def digest(value: Any) -> str:
+    """Return 16 hex digits of JSON-able data."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def digest_of(records: Iterable[TrialRecord]) -> str:
+    """Return 16 hex digits that change with every trial that ends or is evaluated."""
+    return digest(sorted([r.arm, r.phase, r.number, r.state, r.attrs.get("test")] for r in records if r.finished))

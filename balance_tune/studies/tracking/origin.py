@@ -1,0 +1,51 @@
+"""Where and with what a study ran: code, versions, machine, job."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import balance_tune
+from balance_tune.studies.tracking.runs import TAG
+
+NAMED = ("torch", "ray", "optuna", "mlflow")
+
+
+@cache
+def code_version() -> str:
+    """Return the package's version, with commit and `-dirty` where it runs from a git checkout of its own."""
+    package = Path(balance_tune.__file__).parent
+    if not (package.parent / ".git").exists():  # a package inside somebody else's checkout says nothing of ours
+        return balance_tune.__version__
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(package), "describe", "--always", "--dirty", "--exclude=*"],
+            capture_output=True, text=True, timeout=10, check=True,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.SubprocessError):  # no git, or no commit yet
+        return balance_tune.__version__
+    return f"{balance_tune.__version__}+{described}"
+
+
+def origin_tags() -> dict[str, str]:
+    """Return tags for the study's run: code, versions of what it rests on, host, and the Ray job if it is one."""
+    tags = {
+        TAG + "code_version": code_version(),
+        TAG + "host": platform.node(),
+        TAG + "python": platform.python_version(),
+        **{TAG + name: _version(name) for name in NAMED},
+    }
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("metadata", {}).get("job_submission_id")
+    return tags | ({TAG + "ray_job": job} if job else {})
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"

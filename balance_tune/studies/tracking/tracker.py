@@ -1,0 +1,297 @@
+"""What the study tells MLflow, and when: each method takes a few facts, queues them, and returns."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+
+from balance_tune.studies.tracking.artifacts import best_trial, checkpoint_files, study_files
+from balance_tune.studies.tracking.backend import store_of
+from balance_tune.studies.tracking.delivery import Delivery
+from balance_tune.studies.tracking.memory import Memory, digest, digest_of
+from balance_tune.studies.tracking.origin import code_version, origin_tags
+from balance_tune.studies.tracking.runs import STATUS, TAG, Row, RunKey, Update, cut, flatten, metrics_of, params_of, params_of_study
+from balance_tune.studies.tracking.spool import Spool
+from balance_tune.studies.tracking.writer import Writer
+
+if TYPE_CHECKING:
+    from ray.tune import Callback
+
+    from balance_tune.datasets.manifest import Manifest
+    from balance_tune.studies.arms import Arm
+    from balance_tune.studies.config import StudyConfig
+    from balance_tune.studies.records import TrialRecord
+
+QUEUE = "mlflow.queue"
+GRACE = 30.0  # seconds without any progress after which a closing study leaves the rest to its next run
+ROW_METRICS = (
+    "val", "val_confirm", "search_val", "gap", "test_mean", "test_sd", "default_test_mean", "delta", "p_value", "p_holm",
+    "mde", "tuning_gain", "saved", "trials", "complete", "pruned", "failed", "epochs", "device_seconds",
+)  # fmt: skip
+
+P = ParamSpec("P")
+logger = logging.getLogger(__name__)
+
+
+def harmless(method: Callable[Concatenate[Tracker, P], None]) -> Callable[Concatenate[Tracker, P], None]:
+    """Log what a method of the tracker raises, once, instead of raising it: a mirror must not end what it mirrors."""
+
+    @functools.wraps(method)
+    def wrapped(self: Tracker, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception:
+            if method.__name__ not in self._failed:
+                logger.exception("MLflow misses something (%s); the study goes on.", method.__name__)
+            self._failed.add(method.__name__)
+
+    return wrapped
+
+
+class Tracker:
+    """Mirrors one study into MLflow: a run for the study, below it one an arm, below that one a trial.
+
+    The study folder holds the truth; nothing here decides anything, waits for MLflow (but `finish`, a bounded time), or
+    raises. Nothing is sent, and MLflow is not even imported, before there is something to tell.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        study_folder: Path,
+        arms: Sequence[Arm],
+        manifests: Mapping[str, Manifest],
+        *,
+        linger: float = 10.0,
+    ) -> None:
+        """Prepare to mirror `arms`; `manifests` holds each dataset's. An epoch is in MLflow after `linger` seconds or two.
+
+        Raises:
+            UserError: the address of the store cannot be one.
+        """
+        self._config, self._folder, self._linger = config, Path(study_folder), linger
+        self._arms = {arm.name: arm for arm in arms}
+        self._manifests = manifests
+        self._store = store_of(self._folder.parent, config.mlflow.tracking_uri)
+        self._memory = Memory.of(self._folder)
+        self._writer: Writer | None = None
+        self._live: set[RunKey] = set()
+        self._told = False  # whether this process had anything to tell
+        self._failed: set[str] = set()
+
+    @property
+    def callback(self) -> Callback:
+        """The hooks for Ray Tune's run configuration."""
+        from balance_tune.studies.tracking.hooks import Hooks
+
+        return Hooks(self)
+
+    @property
+    def trouble(self) -> str:
+        """Why MLflow does not take what it is sent, in a few words; empty while it does."""
+        return self._writer.trouble if self._writer else ""
+
+    @harmless
+    def trial_started(self, trial: Mapping[str, Any]) -> None:
+        """Tell of a trial that starts, or starts again after a fault; `trial` is its configuration."""
+        key = RunKey(trial["arm"], trial["phase"], trial["number"])
+        self._live.add(key)
+        tags = self._arm_tags(key.arm) | {TAG + "state": "running", TAG + "seed": str(trial["seed"])}
+        self._put(Update(key, _now(), tags=tags, params=params_of(trial), status="RUNNING"))
+
+    @harmless
+    def trial_reported(self, trial: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Tell of one finished epoch."""
+        metrics = metrics_of(result)
+        if metrics and "epoch" in result:
+            now = _now()
+            key = RunKey(trial["arm"], trial["phase"], trial["number"])
+            self._put(Update(key, now, rows=[Row(int(result["epoch"]), now, metrics)]))
+
+    @harmless
+    def trial_finished(self, arm: Arm | str, phase: str, number: int, state: str, attrs: Mapping[str, Any]) -> None:
+        """Tell how a trial ended ("complete", "pruned" or "failed"), just as Optuna is told; `attrs` are its own there."""
+        key = RunKey(_name(arm), phase, number)
+        self._live.discard(key)
+        self._put(self._ending(key, state, attrs))
+
+    @harmless
+    def sealed(self, arm: Arm | str, number: int, metrics: Mapping[str, Any]) -> None:
+        """Tell the sealed test evaluation of a confirmation trial."""
+        now = _now()
+        row = Row(0, now, _test_metrics(metrics))
+        self._put(Update(RunKey(_name(arm), "confirm", number), now, summary=[row]))
+
+    @harmless
+    def reconcile(self, records: Iterable[TrialRecord]) -> None:
+        """Write all that Optuna knows and MLflow does not; to be called once, before the study goes on."""
+        records = [r for r in records if r.finished]
+        if self._in(records=digest_of(records)):
+            return
+        for r in records:
+            key = RunKey(r.arm, r.phase, r.number)
+            update = self._ending(key, r.state, r.attrs)
+            update.backfill = True
+            update.params = self._params(r)
+            if r.attrs.get("folder"):
+                update.history = str(self._folder / str(r.attrs["folder"]) / "history.jsonl")
+            if r.attrs.get("test"):
+                update.summary.append(Row(0, update.at, _test_metrics(r.attrs["test"])))
+            self._put(update)
+
+    @harmless
+    def finish(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        report_folder: Path,
+        records: Sequence[TrialRecord] | None = None,
+    ) -> None:
+        """Store the leaderboard, the report and each arm's best checkpoint, register the champions, and close.
+
+        Waits until MLflow has everything, but not longer than it makes progress; what is left is sent by the next run.
+        """
+        from balance_tune.studies.records import read_records
+
+        records = list(read_records(self._folder) if records is None else records)
+        done, board = digest_of(records), digest([dict(row) for row in rows])
+        if not self._told and self._in(records=done, leaderboard=board):
+            return
+        self._tell_results(rows, Path(report_folder), records)
+        if self._close():
+            self._memory.store, self._memory.records, self._memory.leaderboard = self._store.shown, done, board
+            self._memory.save()
+
+    @harmless
+    def interrupt(self) -> None:
+        """Tell that the study stops here and may go on later, and close."""
+        if self._told:
+            now, tags = _now(), {TAG + "state": "interrupted"}
+            for key in [*sorted(self._live, key=str), *map(RunKey, self._arms), RunKey()]:
+                self._put(Update(key, now, tags=dict(tags), status=STATUS["interrupted"]))
+        self._close()
+
+    def _tell_results(
+        self, rows: Sequence[Mapping[str, Any]], report_folder: Path, records: Sequence[TrialRecord]
+    ) -> None:
+        from balance_tune.studies.tracking.champions import candidates
+
+        now = _now()
+        for row in rows:
+            metrics = {f"leaderboard/{name}": row.get(name) for name in ROW_METRICS}
+            modality = row.get("test_by_modality") or {}
+            metrics |= {f"leaderboard/test_mean/{name}": value for name, value in modality.items()}
+            numbers = {name: float(value) for name, value in metrics.items() if value is not None}
+            best = best_trial(records, row)
+            tags = {TAG + "state": "complete", TAG + "params": cut(json.dumps(row["params"]))}
+            files: list[tuple[str, str]] = []
+            if best is not None:
+                tags[TAG + "best"] = RunKey(best.arm, best.phase, best.number).name(self._config.name)
+                files = checkpoint_files(self._folder / str(best.attrs.get("folder", "")))
+            summary = [Row(0, now, numbers)]
+            self._put(Update(RunKey(row["arm"]), now, tags=tags, summary=summary, files=files, status="FINISHED"))
+        note = report_folder / "leaderboard.md"
+        tags = {TAG + "state": "complete"}
+        if note.is_file():
+            tags["mlflow.note.content"] = cut(note.read_text())
+        files = study_files(self._folder, report_folder)
+        self._put(Update(RunKey(), now, tags=tags, files=files, status="FINISHED"))
+        for dataset, contenders in candidates(rows, records, self._manifests).items():
+            self._put_task({"task": "champion", "dataset": dataset, "candidates": contenders})
+
+    def _in(self, **digests: str) -> bool:
+        """Whether the store is known to hold what has these digests."""
+        if self._memory.store != self._store.shown or (self._store.file and not self._store.file.exists()):
+            return False
+        return all(getattr(self._memory, name) == value for name, value in digests.items())
+
+    def _ending(self, key: RunKey, state: str, attrs: Mapping[str, Any]) -> Update:
+        now, tags = _now(), self._arm_tags(key.arm) | {TAG + "state": state}
+        for name in ("seed", "reason", "point", "default", "requeued_from", "requeued_as", "lost", "sources"):
+            value = attrs.get(name)
+            if value is not None and value is not False:
+                tags[TAG + name] = cut(value if isinstance(value, str) else json.dumps(value))
+        best, objective = attrs.get("metrics") or {}, self._config.objective
+        found = {f"best/{objective}": best.get(objective), "best/epoch": attrs.get("best_epoch")}
+        found["device_seconds"] = attrs.get("device_seconds")
+        numbers = {name: float(value) for name, value in found.items() if value is not None}
+        summary = [Row(int(attrs.get("best_epoch") or 0), now, numbers)] if numbers else []
+        return Update(key, now, tags=tags, summary=summary, status=STATUS[state])
+
+    def _params(self, record: TrialRecord) -> dict[str, str]:
+        arm = self._arms.get(record.arm)
+        if arm is None:  # an arm that the study file no longer has
+            return dict(flatten(record.params))
+        sides = {side: arm.settings(record.params, side) for side in ("training", "modulation")}
+        whole = {**sides, "model": self._config.model.model_dump(mode="json"), "seed": record.seed}
+        return params_of({**whole, "workers": self._config.resources.workers})
+
+    def _arm_tags(self, name: str) -> dict[str, str]:
+        dataset, _, method = name.partition("/")
+        tags = {TAG + "dataset": dataset, TAG + "method": method, TAG + "code_version": code_version()}
+        manifest = self._manifests.get(dataset)
+        if manifest is not None:
+            tags |= {TAG + "split_hash": manifest.split_hash, TAG + "data_hash": manifest.data_hash}
+        return tags
+
+    def _put(self, update: Update) -> None:
+        self._opened().put(update.to_json())
+
+    def _put_task(self, task: dict[str, Any]) -> None:
+        self._opened().put(task)
+
+    def _opened(self) -> Writer:
+        """Return the running writer, after telling it of the study and its arms the first time."""
+        if self._writer is None:
+            from balance_tune.studies.tracking.champions import Champions
+
+            delivery = Delivery(self._store, self._config.name, self._memory.study_id)
+            tasks = {"champion": Champions(delivery, self._folder).crown}
+            self._writer = Writer(
+                Spool(self._folder / QUEUE), delivery, tasks, shown=self._store.shown, linger=self._linger
+            )
+            self._introduce(self._writer)
+            self._writer.start()
+            self._told = True
+        return self._writer
+
+    def _introduce(self, writer: Writer) -> None:
+        now, running = _now(), {TAG + "state": "running"}
+        tags = running | origin_tags() | {TAG + "objective": self._config.objective, TAG + "protocol": self._config.protocol}
+        params = params_of_study(self._config.as_dict())
+        files = [(str(self._folder / "study.yaml"), "study.yaml")]
+        files = files if (self._folder / "study.yaml").is_file() else []
+        writer.put(Update(RunKey(), now, tags=tags, params=params, files=files, status="RUNNING").to_json())
+        for name in self._arms:
+            writer.put(Update(RunKey(name), now, tags=running | self._arm_tags(name), status="RUNNING").to_json())
+
+    def _close(self) -> bool:
+        """Send what is left and stop; whether all of it arrived."""
+        if self._writer is None:
+            return True
+        done = self._writer.stop(GRACE)
+        if not done:
+            logger.warning(
+                "MLflow at %s does not have everything yet; the rest stays in %s, and the next `balance-tune run` sends it.",
+                self._store.shown, self._folder / QUEUE,
+            )  # fmt: skip
+        self._writer = None
+        return done and not self._failed
+
+
+def _now() -> int:
+    """Milliseconds since 1970."""
+    return int(time.time() * 1000)
+
+
+def _name(arm: Arm | str) -> str:
+    return arm if isinstance(arm, str) else arm.name
+
+
+def _test_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    named = {name if name.startswith("test/") else f"test/{name}": value for name, value in metrics.items()}
+    return {n: float(v) for n, v in named.items() if isinstance(v, int | float) and not isinstance(v, bool)}

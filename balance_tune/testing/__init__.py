@@ -1,0 +1,21 @@
+"""The contracts that a third party's method or dataset can inherit; they need pytest."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from balance_tune.testing.datasets import DatasetContract
+
+_HOME = {
+    "DatasetContract": "balance_tune.testing.datasets",
+}
+
+__all__ = ["DatasetContract"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:  # each contract loads only what it tests
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

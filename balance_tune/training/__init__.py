@@ -1,0 +1,1 @@
+"""The training loop, what a method may use inside it, evaluation and checkpoints; knows nothing of Ray."""

@@ -1,0 +1,124 @@
+"""Checkpoints: the state a stopped run goes on from, and the weights of the best epoch; nothing in them is executed."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from balance_tune.errors import UserError
+from balance_tune.models.multimodal import ModelSpec, MultimodalModel
+from balance_tune.modulations.base import Modulation
+from balance_tune.registry import modulations
+from balance_tune.training.run import Run
+
+STATE, WEIGHTS, CARD = "state.pt", "best.safetensors", "best.json"
+
+
+def save_state(run: Run, modulation: Modulation, folder: Path) -> None:
+    """Write all that a resumed run needs to `folder`/state.pt; the file appears whole or not at all."""
+    ctx = run.context
+    state = {
+        "epoch": ctx.epoch,
+        "step": ctx.step,
+        "device_seconds": run.device_seconds,
+        "model": ctx.model.state_dict(),
+        "modules": ctx.modules.state_dict(),
+        "optimizer": ctx.optimization.torch.state_dict(),
+        "modulation": modulation.state_dict(),
+        "best": {"metrics": run.best.metrics, "weights": run.best.weights},
+    }
+    _write(folder / STATE, lambda path: torch.save(state, path))
+
+
+def load_state(run: Run, modulation: Modulation, folder: Path) -> int:
+    """Put a run back where `save_state` left it; return the epochs that are done, 0 when there is nothing to load.
+
+    A damaged file counts as none: the trial starts again and, being seeded, comes to the same result.
+    """
+    path = folder / STATE
+    if not path.exists():
+        return 0
+    try:
+        state = torch.load(path, map_location=run.context.device, weights_only=True)
+    except Exception as error:  # any byte of the file may be wrong, and torch raises what it meets
+        path.rename(path.with_suffix(".damaged"))
+        print(f"checkpoint {path} cannot be read ({type(error).__name__}); the trial starts again")
+        return 0
+    ctx = run.context
+    ctx.epoch, ctx.step, run.device_seconds = state["epoch"], state["step"], state["device_seconds"]
+    ctx.model.load_state_dict(state["model"])
+    modulation.load_state_dict(state["modulation"])
+    ctx.modules.load_state_dict(state["modules"])
+    ctx.optimization.torch.load_state_dict(state["optimizer"])
+    run.best.metrics, run.best.weights = state["best"]["metrics"], state["best"]["weights"]
+    return ctx.epoch
+
+
+def save_best(run: Run, folder: Path) -> None:
+    """Write the best epoch's weights (best.safetensors), then its card (best.json: metrics, model, method)."""
+    weights = {name: t.contiguous().cpu() for name, t in run.best.weights.items()}
+    _write(folder / WEIGHTS, lambda path: save_file(weights, path))
+    spec = run.spec
+    card = {
+        "metrics": run.best.metrics,
+        "model": {
+            "encoders": {m: [list(shape), name, dict(kw)] for m, (shape, name, kw) in spec.encoders.items()},
+            "classes": spec.classes,
+            "fusion": spec.fusion,
+            "fusion_settings": dict(spec.fusion_settings or {}),
+        },
+        "method": run.method,
+        "modulation": dict(run.modulation),
+    }
+    _write(folder / CARD, lambda path: Path(path).write_text(json.dumps(card, indent=1)))
+
+
+def load_best(folder: Path) -> MultimodalModel:
+    """Return the best epoch's model, in evaluation mode, on the CPU.
+
+    Raises:
+        UserError: there is no checkpoint in `folder`, or it is damaged.
+    """
+    try:
+        card = json.loads((folder / CARD).read_text())
+        weights = load_file(folder / WEIGHTS)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"a best checkpoint must be in {folder}, but {Path(error.filename).name} is missing."
+        ) from error
+    except Exception as error:
+        raise UserError(
+            f"the checkpoint in {folder} must be readable, but: {error}; delete the folder and run again."
+        ) from error
+    spec = card["model"]
+    model = ModelSpec(
+        {m: (shape, name, kw) for m, (shape, name, kw) in spec["encoders"].items()},
+        spec["classes"],
+        spec["fusion"],
+        spec["fusion_settings"],
+    ).build(seed=0)
+    modulations().get(card["method"]).of(card["modulation"]).build(model)
+    model.load_state_dict(weights)
+    model.eval()
+    return model
+
+
+def _write(path: Path, write: Callable[[str], object]) -> None:
+    """Write beside, flush to disk, then rename: `path` is never half-written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        write(temporary)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,252 @@
+"""What a method may use inside the loop, and nothing else: no validation data, no test data, no Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from balance_tune.datasets.shards import Part
+from balance_tune.models.encoders import Encoder
+from balance_tune.models.fusion import Features
+from balance_tune.models.multimodal import Inputs, MultimodalModel, Policy, silence
+from balance_tune.modulations.base import Losses, Modulation
+from balance_tune.modulations.scores import Scores, score_sums
+from balance_tune.replicas import Replicas
+from balance_tune.seeds import derive
+from balance_tune.training.batch import Batch, EpochPlan, Output, share
+from balance_tune.training.optimization import Optimization
+from balance_tune.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from balance_tune.training.branch import Branch
+
+SplitName = Literal["train", "monitor"]
+ENCODE_BATCH = 1024  # samples an evaluation-mode pass takes at once
+JOINT = Modulation()
+
+
+class Context:
+    """One run's model, optimiser and training data, as the hooks of a method see them.
+
+    Attributes:
+        model: the multimodal model.
+        replicas: the workers that share this run.
+        epoch, epochs: 0-based epoch under way, and how many there are.
+        step: 0-based count of optimiser steps in the run.
+        settings: the training recipe.
+        modules: the method's training-only parts.
+    """
+
+    def __init__(
+        self,
+        model: MultimodalModel,
+        modulation: Modulation,
+        parts: Mapping[SplitName, Part],
+        settings: TrainingSettings,
+        *,
+        replicas: Replicas,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.model, self.modulation, self.settings = model, modulation, settings
+        self.replicas, self.seed, self.device = replicas, seed, device
+        self.epoch, self.epochs, self.step = 0, settings.epochs, 0
+        self.modules = modulation.modules()
+        self.optimization = Optimization(model, self.modules, modulation.parameter_groups(settings), settings, replicas)
+        self.parts = dict(parts)
+        self.acting = modulation
+        self._generator = torch.Generator(device)
+        self._seen: tuple[Features, Tensor] | None = None
+        self._scores: Scores | None = None
+        self._logged: dict[str, list[Tensor]] = {}
+
+    # a step ----------------------------------------------------------------------------------------------------------
+    def forward(self, batch: Batch, present: Collection[str] | None = None) -> Output:
+        """Return the model's output on a batch.
+
+        Without `present` this is the step's own pass: the method's `on_features` runs between encoders and fusion, and
+        `scores` is about these features before any dropping. With it, the inputs of the other modalities are silenced
+        and no hook runs.
+        """
+        with self.autocast():
+            if present is not None:
+                features = self.model.encode(silence(batch.inputs, present))
+                return Output(_precise(self.model.fusion(features)), features, features, batch)
+            features = self.model.encode(batch.inputs)
+            self._seen, self._scores = (features, batch.labels), None
+            kept, batch = self.acting.on_features(features, batch, self)
+            return Output(_precise(self.model.fusion(kept)), kept, features, batch)
+
+    @property
+    def scores(self) -> Scores:
+        """Per modality the sum over the global batch of the true class's probability (0-d, on the device).
+
+        From the unimodal logits of the step's features before dropping, without gradient, computed once per step.
+        """
+        if self._scores is None:
+            if self._seen is None:
+                raise RuntimeError("`ctx.scores` needs a forward pass of this step first.")
+            features, labels = self._seen
+            with torch.no_grad():
+                logits = self.model.fusion.unimodal_logits({m: h.detach() for m, h in features.items()})
+                (sums,) = self.replicas.sum(score_sums(logits, labels))
+            self._scores = dict(zip(logits, sums.unbind(), strict=True))
+        return self._scores
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return the mean cross-entropy over the global batch (this worker's part of it, see `mean`)."""
+        if batch.weight is None and self.replicas.world == 1:
+            return F.cross_entropy(logits, batch.labels)
+        return self.mean(F.cross_entropy(logits, batch.labels, reduction="none"), batch)
+
+    def mean(self, values: Tensor, batch: Batch) -> Tensor:
+        """Return the weighted mean of per-sample values (B,) over the global batch.
+
+        With several workers: this worker's sum over the global weight, times their number, so that the average of the
+        workers' gradients is the gradient of the global mean.
+        """
+        if batch.weight is None:
+            return values.sum() * (self.replicas.world / batch.total)
+        (weight,) = self.replicas.sum(batch.weight.sum())
+        return (values * batch.weight).sum() * (self.replicas.world / weight.clamp_min(1e-12))
+
+    def default_step(self, modulation: Modulation, batch: Batch) -> Tensor:
+        """Take one step the common way, through the hooks of `modulation`; return the loss (0-d, detached)."""
+        output = modulation.forward(batch, self)
+        batch = output.batch
+        losses = modulation.on_losses({"fused": self.loss(output.logits, batch)}, output, batch, self)
+        modulation.backward(losses, self)
+        self.optimization.average()
+        modulation.on_gradients(output, batch, self)
+        self.modulation.observe(output, batch, self)
+        self.optimizer_step()
+        return losses["fused"].detach() if "fused" in losses else _total(losses).detach()
+
+    def backward(self, loss: Tensor | int) -> None:
+        """Add d loss / d parameter to every gradient."""
+        if isinstance(loss, Tensor):
+            loss.backward()
+
+    def gradients(self, losses: Losses, create_graph: bool = False) -> dict[str, list[Tensor]]:
+        """Return each loss's own gradients, averaged over workers, in the order of `parameters`; zero where unused."""
+        found: dict[str, list[Tensor]] = {}
+        for k, (name, loss) in enumerate(losses.items()):
+            grads = torch.autograd.grad(
+                loss,
+                self.parameters,
+                retain_graph=create_graph or k + 1 < len(losses),
+                create_graph=create_graph,
+                allow_unused=True,
+            )
+            filled = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, grads, strict=True)]
+            found[name] = filled if create_graph and self.replicas.world == 1 else self.replicas.average(filled)
+        return found
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All that is trained, in one fixed order: the model's parameters, then the method's own."""
+        return self.optimization.parameters
+
+    def optimizer_step(self, only: Iterable[nn.Parameter] | None = None) -> None:
+        """Average, clip, update, and clear the gradients; parameters without a gradient (or outside `only`) stay."""
+        self.optimization.step(only)
+
+    def scale_lr(self, modality: str, factor: Tensor | float, policy: Policy = "encoder") -> None:
+        """Multiply the learning rate of one modality's parameters in this step's update, whatever the optimiser."""
+        self.optimization.scale(self.model.parameters_of(modality, policy), factor)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The arithmetic of encoders and fusion (`training.precision`)."""
+        if self.settings.precision == "bf16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+    def shared_generator(self, purpose: str) -> torch.Generator:
+        """Return the device's generator, seeded by (trial, purpose, step): the same draws on every worker.
+
+        Each call restarts it; draw what is needed before asking for another purpose.
+        """
+        self._generator.manual_seed(derive(self.seed, purpose, self.epoch, self.step))
+        return self._generator
+
+    def log(self, name: str, values: Mapping[str, Tensor] | Tensor | float) -> None:
+        """Record a step's value (per modality, or one); the epoch's mean becomes `modulation/<name>[/<modality>]`."""
+        if isinstance(values, Mapping):
+            for modality, value in values.items():
+                self._logged.setdefault(f"{name}/{modality}", []).append(value.detach())
+        else:
+            self._logged.setdefault(name, []).append(torch.as_tensor(values).detach())
+
+    def logged(self) -> dict[str, float]:
+        """Return the means of what was logged since the last call, and forget it."""
+        means = {f"modulation/{k}": torch.stack([v.float() for v in vs]).mean() for k, vs in self._logged.items()}
+        self._logged = {}
+        return {k: float(v) for k, v in means.items()}
+
+    # data ------------------------------------------------------------------------------------------------------------
+    def plan(self) -> EpochPlan:
+        """Return this epoch's shuffled order of the training part, before any method changes it."""
+        generator = torch.Generator().manual_seed(derive(self.seed, "order", self.epoch))
+        return EpochPlan(torch.randperm(len(self.parts["train"]), generator=generator).to(self.device))
+
+    def planned(self, plan: EpochPlan) -> Iterator[Batch]:
+        """Yield this worker's share of every global batch of an epoch's plan."""
+        size, (rank, world) = self.settings.batch_size, (self.replicas.rank, self.replicas.world)
+        for start in range(0, len(plan), size):
+            yield self.take("train", *share(plan, start, size, rank, world))
+
+    def take(self, split: SplitName, rows: Tensor, present: Tensor | None, position: Tensor, total: int) -> Batch:
+        """Return these rows of a split as a batch; `present` (B, M) zeroes the inputs of absent modalities."""
+        part = self.parts[split]
+        inputs: Inputs = {m: part.inputs[m][rows] for m in self.model.modalities}
+        if present is not None:
+            for k, (m, x) in enumerate(inputs.items()):
+                inputs[m] = x * present[:, k].to(x.dtype).view(-1, *[1] * (x.dim() - 1))
+        return Batch(inputs, part.labels[rows], rows, position, total)
+
+    def batches(self, split: SplitName, size: int = ENCODE_BATCH) -> Iterator[Batch]:
+        """Yield this worker's share of a split in its own order."""
+        plan = EpochPlan(torch.arange(len(self.parts[split]), device=self.device))
+        for start in range(0, len(plan), size):
+            yield self.take(split, *share(plan, start, size, self.replicas.rank, self.replicas.world))
+
+    @torch.no_grad()
+    def encode(self, split: SplitName) -> tuple[Features, Tensor]:
+        """Return evaluation-mode features {modality: (N, d_m)} and labels (N,) of a whole split, on every worker."""
+        was_training = self.model.training
+        self.model.eval()
+        with self.autocast():
+            batches = list(self.batches(split))
+            chunks = [self.model.encode(batch.inputs) for batch in batches]
+        self.model.train(was_training)
+        order = self.replicas.gather(torch.cat([batch.index for batch in batches])).argsort()
+        features = {
+            m: self.replicas.gather(torch.cat([_precise(c[m]) for c in chunks]))[order] for m in self.model.modalities
+        }
+        return features, self.replicas.gather(torch.cat([batch.labels for batch in batches]))[order]
+
+    # extra training, on the trial's own clock -------------------------------------------------------------------------
+    def fork(self, purpose: str) -> Branch:
+        """Return a copy of the model with an optimiser of its own, to be trained aside."""
+        from balance_tune.training.branch import Branch  # it needs the loop, which needs this module
+
+        return Branch.of(self, purpose)
+
+    def teacher(self, modality: str, epochs: int) -> Encoder:
+        """Return a frozen encoder of one modality, trained alone with a linear head for so many epochs."""
+        from balance_tune.training.branch import teacher
+
+        return teacher(self, modality, epochs)
+
+
+def _precise(x: Tensor) -> Tensor:
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def _total(losses: Losses) -> Tensor:
+    return torch.stack(list(losses.values())).sum()

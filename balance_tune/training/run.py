@@ -1,0 +1,47 @@
+"""One training run: what the loop needs beside what a method may see (validation data, the best epoch, the clock)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from balance_tune.datasets.shards import Part
+from balance_tune.models.multimodal import ModelSpec, MultimodalModel
+from balance_tune.training.context import Context
+
+
+@dataclass
+class Best:
+    """The epoch with the highest objective on validation, and the weights of that epoch (the earliest on a tie)."""
+
+    objective: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def offer(self, metrics: dict[str, float], model: MultimodalModel) -> None:
+        """Keep this epoch if it beats the best so far."""
+        if not self.metrics or metrics[self.objective] > self.metrics[self.objective]:
+            self.metrics = dict(metrics)
+            self.weights = {name: t.detach().clone() for name, t in model.state_dict().items()}
+
+    @property
+    def value(self) -> float:
+        """The objective at the best epoch."""
+        return self.metrics[self.objective]
+
+
+@dataclass
+class Run:
+    """A context for the method, and what stays outside its reach."""
+
+    context: Context
+    validation: Part
+    best: Best
+    spec: ModelSpec
+    method: str
+    modulation: Mapping[str, Any]  # the method's settings, its variant included
+    stop: Callable[[], bool] = lambda: False
+    device_seconds: float = 0.0

@@ -1,0 +1,107 @@
+"""From a trial's plain configuration to a run that is ready to train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from balance_tune.datasets.shards import Part
+from balance_tune.datasets.store import Data, open_store
+from balance_tune.models.multimodal import ModelSpec
+from balance_tune.modulations.base import Modulation
+from balance_tune.registry import modulations
+from balance_tune.replicas import Replicas
+from balance_tune.seeds import derive
+from balance_tune.training.context import Context
+from balance_tune.training.run import Best, Run
+from balance_tune.training.settings import TrainingSettings
+
+
+def prepare(
+    config: Mapping[str, Any], *, replicas: Replicas | None = None, stop: Callable[[], bool] = lambda: False
+) -> tuple[Run, Modulation]:
+    """Return the run and the method of a trial configuration; reads train, monitor and validation rows, never test.
+
+    The configuration's keys are those that `studies.arms.trial_config` writes.
+
+    Raises:
+        UserError: settings, model and method cannot be combined; one line says why.
+    """
+    device = resolve_device(config.get("device", "auto"))
+    data = open_store(Path(config["store"]), device=str(device))
+    return assemble(config, data, device=device, replicas=replicas, stop=stop)
+
+
+def assemble(
+    config: Mapping[str, Any],
+    data: Data,
+    *,
+    device: torch.device,
+    replicas: Replicas | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[Run, Modulation]:
+    """Return the run and the method on data that is already open."""
+    replicas = replicas or Replicas()
+    settings = TrainingSettings.of(config["training"])
+    modulation_settings = method_settings(config)
+    modulation: Modulation = modulations().get(config["method"]).of(modulation_settings)
+    dtype = torch.float64 if settings.dtype == "float64" else torch.float32
+    spec = model_spec(config, data)
+    model = spec.build(derive(config["seed"], "model"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(config["seed"], "method"))
+        modulation.build(model)
+        modulation.modules().to(device, dtype)
+    channels_last = any(p.dim() == 4 for p in model.parameters())
+    model.to(device, dtype)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    replicas.broadcast(model)
+    replicas.share_batchnorm(model)
+    parts = {name: _cast(part, dtype) for name, part in data.parts.items()}
+    context = Context(
+        model,
+        modulation,
+        {"train": parts["train"], "monitor": parts["monitor"]},
+        settings,
+        replicas=replicas,
+        seed=config["seed"],
+        device=device,
+    )
+    return Run(
+        context, parts["val"], Best(config["objective"]), spec, config["method"], modulation_settings, stop
+    ), modulation
+
+
+def method_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the method's settings, the arm's variant put in place."""
+    given = dict(config.get("modulation") or {})
+    return {**given, "modality": config["variant"]} if config.get("variant") else given
+
+
+def model_spec(config: Mapping[str, Any], data: Data) -> ModelSpec:
+    """Return the model a trial configuration asks for; encoders come from the dataset unless they are named."""
+    model = config.get("model") or {}
+    named = model.get("encoders") or {}
+    encoders = {}
+    for m, modality in data.manifest.modalities.items():
+        own = named.get(m)
+        own = {"name": own} if isinstance(own, str) else dict(own or {})
+        name = own.pop("name", modality.encoder)
+        encoders[m] = (modality.shape, name, {**(modality.settings if name == modality.encoder else {}), **own})
+    return ModelSpec(encoders, len(data.manifest.classes), model.get("fusion", "concat"), model.get("fusion_settings"))
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device called `name`; `auto` is the first GPU where there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def _cast(part: Part, dtype: torch.dtype) -> Part:
+    inputs = {m: x.to(dtype) if x.is_floating_point() and x.dtype != dtype else x for m, x in part.inputs.items()}
+    return Part(inputs, part.labels, part.rows, part.groups)

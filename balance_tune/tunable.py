@@ -1,0 +1,76 @@
+"""A hyperparameter declared once: default, source, range and scale together, as a dataclass field."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from balance_tune.errors import UserError
+
+Value = float | int | str | bool | None
+Kind = Literal["float", "int", "categorical"]
+
+
+@dataclass(frozen=True)
+class Tunable:
+    """One hyperparameter's default, range (both ends inside) or choices, scale, and where the default is from."""
+
+    default: Value
+    low: float | int | None
+    high: float | int | None
+    log: bool
+    choices: tuple[Value, ...] | None
+    source: str
+
+    @property
+    def kind(self) -> Kind:
+        if self.choices is not None:
+            return "categorical"
+        return "int" if isinstance(self.default, int) and not isinstance(self.default, bool) else "float"
+
+
+def tunable(
+    default: Value,
+    *,
+    low: float | int | None = None,
+    high: float | int | None = None,
+    log: bool = False,
+    choices: Sequence[Value] | None = None,
+    source: str,
+) -> Any:
+    """Return a dataclass field that a study may search, from `low` to `high` or among `choices`.
+
+    Raises:
+        UserError: the range is upside down, a log range reaches zero, the default lies outside, or both or neither of
+            range and choices are given.
+    """
+    if (choices is None) == (low is None or high is None):
+        raise UserError(f"a tunable needs either low and high, or choices, but got ({low=}, {high=}, {choices=}).")
+    if choices is not None:
+        if default not in choices:
+            raise UserError(f"`default in choices` must hold, but got ({default=}, {choices=}).")
+    elif low is not None and high is not None:
+        if not low <= high:
+            raise UserError(f"`low <= high` must hold, but got ({low=}, {high=}).")
+        if log and low <= 0:
+            raise UserError(f"`low > 0` must hold on a log scale, but got ({low=}).")
+        if not isinstance(default, int | float) or not low <= default <= high:
+            raise UserError(f"`low <= default <= high` must hold, but got ({default=}, {low=}, {high=}).")
+    spec = Tunable(default, low, high, log, None if choices is None else tuple(choices), source)
+    return dataclasses.field(default=default, metadata={"tunable": spec})
+
+
+def tunables(owner: Any) -> dict[str, Tunable]:
+    """Return field name -> `Tunable` of a dataclass (or an instance of one), in the order of declaration."""
+    return {f.name: f.metadata["tunable"] for f in dataclasses.fields(owner) if "tunable" in f.metadata}
+
+
+def check_values(owner: str, known: Sequence[str], given: dict[str, Any]) -> None:
+    """Raise a `UserError` when `given` has a name that is not among `known`; the nearest comes first."""
+    from balance_tune.registry import unknown
+
+    for name in given:
+        if name not in known:
+            raise unknown(f"a setting of {owner}", name, list(known))

@@ -1,0 +1,75 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from balance_tune.datasets.base import Modality
+from balance_tune.datasets.manifest import Manifest, identity_of
+from balance_tune.datasets.splits import SplitRecipe
+from balance_tune.datasets.store import build_store
+from balance_tune.errors import UserError
+from tests.datasets.tiny import Tiny
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    return build_store(Tiny(), tmp_path / "store")
+
+
+def test_a_manifest_reads_back_as_it_was_written(manifest: Manifest) -> None:
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+def test_it_counts_rows_by_part_and_class(manifest: Manifest) -> None:
+    assert manifest.counts["train"] == {"no": 10, "yes": 10}
+    assert {part: shard.rows for part, shard in manifest.shards.items()} == {
+        "train": 20,
+        "monitor": 4,
+        "val": 8,
+        "test": 8,
+    }
+
+
+def test_modalities_keep_their_order(manifest: Manifest) -> None:
+    swapped = {"b": Tiny.modalities["b"], "a": Tiny.modalities["a"]}
+    assert list(Manifest.from_json(manifest.to_json()).modalities) == ["a", "b"]
+    assert identity_of(Tiny(modalities=swapped)).hash != identity_of(Tiny()).hash
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": 2},
+        {"classes": ("yes", "no")},
+        {"split": dataclasses.replace(Tiny.split, seed=1)},
+        {"split": SplitRecipe("group", 0.5, 0.1, 0.2, 0.2)},
+        {"modalities": {**Tiny.modalities, "a": Modality((3,), "mlp", {"hidden": 8})}},
+    ],
+)
+def test_whatever_is_declared_otherwise_makes_another_store(changes: dict[str, object]) -> None:
+    assert identity_of(Tiny(**changes)).hash != identity_of(Tiny()).hash
+
+
+def test_words_about_the_data_do_not_make_another_store() -> None:
+    assert identity_of(Tiny(limits=("other words",))).hash == identity_of(Tiny()).hash
+
+
+def test_a_manifest_of_another_format_is_told(manifest: Manifest) -> None:
+    raw = json.loads(manifest.to_json())
+    raw["identity"]["format"] = 99
+    with pytest.raises(UserError, match="format is 99"):
+        Manifest.from_json(json.dumps(raw))
+
+
+def test_a_manifest_that_contradicts_itself_is_told(manifest: Manifest) -> None:
+    raw = json.loads(manifest.to_json())
+    raw["shards"]["val"]["sha256"] = "0" * 64
+    with pytest.raises(UserError, match="contradicts itself"):
+        Manifest.from_json(json.dumps(raw))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"identity": 3}', '{"identity": {"format": 1}}'])
+def test_what_is_no_manifest_is_told(text: str) -> None:
+    with pytest.raises(UserError, match="manifest cannot be read"):
+        Manifest.from_json(text)

@@ -1,0 +1,240 @@
+"""The writer against stores that are slow, absent, broken or picky: order kept, nothing lost, the study never waits."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from balance_tune.studies.tracking.runs import Row, RunKey, Update
+from balance_tune.studies.tracking.spool import Spool
+from balance_tune.studies.tracking.writer import Writer
+
+LONG = 60.0  # seconds: far beyond what any of these tests takes
+
+
+class Refusal(Exception):
+    error_code = "INVALID_PARAMETER_VALUE"
+
+
+class Recorder:
+    """A store that keeps what it is sent; it can be told to fail, or to hang until `go` is set."""
+
+    def __init__(self, fail: int = 0, error: type[Exception] = ConnectionError) -> None:
+        self.sent: list[Update] = []
+        self.opened = 0
+        self.fail, self.error = fail, error
+        self.go = threading.Event()
+        self.go.set()
+        self.asked = threading.Event()
+
+    def open(self) -> None:
+        self.opened += 1
+
+    def send(self, update: Update) -> None:
+        self.asked.set()
+        self.go.wait(LONG)
+        if self.fail:
+            self.fail -= 1
+            raise self.error("no")
+        self.sent.append(update)
+
+    def epochs(self, number: int) -> list[int]:
+        return [row.step for u in self.sent if u.key.number == number for row in u.rows]
+
+
+def key(number: int) -> RunKey:
+    return RunKey("d/m", "search", number)
+
+
+def epoch(number: int, step: int) -> dict[str, Any]:
+    return Update(key(number), step, rows=[Row(step, step, {"val/accuracy": step / 10})]).to_json()
+
+
+def end(number: int, status: str = "FINISHED") -> dict[str, Any]:
+    return Update(key(number), 99, status=status).to_json()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    made = Spool(tmp_path / "queue")
+    yield made
+    made.close()
+
+
+def writer(spool: Spool, sender: Any, **given: Any) -> Writer:
+    made = Writer(spool, sender, given.pop("tasks", {}), shown="here", linger=given.pop("linger", LONG),
+                  first_pause=0.001, patience=0.01, **given)  # fmt: skip
+    made.start()
+    return made
+
+
+def test_a_trial_is_sent_whole_and_at_once_when_it_ends(spool: Spool) -> None:
+    sender = Recorder()
+    w = writer(spool, sender)
+    for step in range(1, 21):
+        w.put(epoch(0, step))
+    w.put(end(0))
+    assert w.stop(LONG)
+    assert sender.epochs(0) == list(range(1, 21))
+    assert len(sender.sent) <= 2  # what came before the end may have been taken first
+
+
+def test_a_long_trial_shows_up_before_it_ends(spool: Spool) -> None:
+    sender = Recorder()
+    w = writer(spool, sender, linger=0.0)
+    w.put(epoch(0, 1))
+    assert sender.asked.wait(LONG)
+    w.stop(LONG)
+
+
+def test_order_is_kept_while_the_store_fails_again_and_again(spool: Spool) -> None:
+    sender = Recorder(fail=7)
+    w = writer(spool, sender, linger=0.0)
+    for step in range(1, 30):
+        for number in range(3):
+            w.put(epoch(number, step))
+    assert w.stop(LONG)
+    assert [sender.epochs(n) for n in range(3)] == [list(range(1, 30))] * 3
+    assert spool.path.exists() is False
+
+
+def test_putting_never_waits_for_a_store_that_hangs(spool: Spool) -> None:
+    sender = Recorder()
+    sender.go.clear()
+    w = writer(spool, sender, linger=0.0)
+    w.put(end(0))
+    assert sender.asked.wait(LONG)
+    for step in range(5000):
+        w.put(epoch(1, step))  # would hang here if it waited
+    assert sender.sent == []
+    sender.go.set()
+    assert w.stop(LONG)
+    assert len(sender.epochs(1)) == 5000
+
+
+def test_only_so_much_is_held_in_memory_while_the_store_hangs(spool: Spool) -> None:
+    sender = Recorder()
+    sender.go.clear()
+    w = writer(spool, sender)
+    w.put(end(0))
+    assert sender.asked.wait(LONG)
+    for step in range(3000):
+        w.put(epoch(1, step))
+    assert len(w._gathered) <= 2
+    assert spool.unread
+    sender.go.set()
+    assert w.stop(LONG)
+
+
+def test_closing_gives_up_on_a_store_that_is_absent_and_keeps_the_rest(spool: Spool, caplog: Any) -> None:
+    sender = Recorder(fail=10**9)
+    w = writer(spool, sender)
+    w.put(epoch(0, 1))
+    w.put(end(0))
+    assert not w.stop(0.2)
+    assert "does not answer" in caplog.text
+    assert w.trouble == "no"
+    w._thread.join(LONG)
+    again = Recorder()
+    assert writer(Spool(spool.path), again).stop(LONG)
+    assert again.epochs(0) == [1]
+
+
+def test_a_crash_repeats_what_was_under_way_and_loses_nothing(tmp_path: Path) -> None:
+    """The dead process: its thread hangs in the store for ever, its queue file is all that is left."""
+    path = tmp_path / "queue"
+    hung = Recorder()
+    w = writer(Spool(path), hung)
+    w.put(epoch(0, 1))
+    w.put(end(0))
+    assert w.drain(LONG)
+    hung.go.clear()
+    hung.asked.clear()
+    for step in (1, 2, 3):
+        w.put(epoch(1, step))
+    w.put(end(1))
+    assert hung.asked.wait(LONG)
+
+    after = Recorder()
+    assert writer(Spool(path), after).stop(LONG)
+    assert after.epochs(1) == [1, 2, 3]
+    assert after.epochs(0) == []
+
+
+def test_what_the_store_refuses_is_kept_aside_and_the_rest_goes_on(spool: Spool, caplog: Any) -> None:
+    sender = Recorder(fail=1, error=Refusal)
+    w = writer(spool, sender)
+    w.put(end(0))
+    w.drain(LONG)
+    w.put(end(1))
+    assert w.stop(LONG)
+    assert [u.key.number for u in sender.sent] == [1]
+    kept = json.loads(Path(f"{spool.path}.rejected").read_text())
+    assert kept["run"] == ["d/m", "search", 0]
+    assert "refused" in caplog.text
+
+
+def test_a_fault_of_our_own_in_one_entry_does_not_stop_the_others(spool: Spool) -> None:
+    sender = Recorder(fail=1, error=TypeError)
+    w = writer(spool, sender)
+    w.put(end(0))
+    w.drain(LONG)
+    w.put(end(1))
+    assert w.stop(LONG)
+    assert [u.key.number for u in sender.sent] == [1]
+
+
+def test_a_task_comes_after_all_that_was_put_before_it(spool: Spool) -> None:
+    sender = Recorder()
+    seen: list[list[int]] = []
+    w = writer(spool, sender, tasks={"crown": lambda entry: seen.append(sender.epochs(entry["of"]))})
+    w.put(epoch(3, 1))
+    w.put(epoch(3, 2))
+    w.put({"task": "crown", "of": 3})
+    w.put(epoch(3, 3))
+    assert w.stop(LONG)
+    assert seen == [[1, 2]]
+    assert sender.epochs(3) == [1, 2, 3]
+
+
+def test_a_store_that_was_emptied_is_opened_anew(spool: Spool) -> None:
+    class Forgotten(ConnectionError):
+        error_code = "RESOURCE_DOES_NOT_EXIST"
+
+    sender = Recorder(fail=1, error=Forgotten)
+    w = writer(spool, sender)
+    w.put(end(0))
+    assert w.stop(LONG)
+    assert sender.opened == 2
+    assert len(sender.sent) == 1
+
+
+def test_a_full_disk_loses_entries_aloud_and_never_raises(spool: Spool, caplog: Any, monkeypatch: Any) -> None:
+    w = writer(spool, Recorder())
+
+    def full(entry: dict[str, Any]) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(spool, "append", full)
+    w.put(end(0))
+    w.put(end(1))
+    assert w.lost == 2
+    assert caplog.text.count("No space left") == 1
+    assert w.stop(LONG)
+
+
+def test_a_password_in_an_error_does_not_reach_the_console(spool: Spool, caplog: Any) -> None:
+    class Picky(Recorder):
+        def send(self, update: Update) -> None:
+            raise ConnectionError("cannot reach postgresql://me:secret@db/mlflow")
+
+    w = writer(spool, Picky())
+    w.put(end(0))
+    assert not w.stop(0.2)
+    assert "secret" not in caplog.text
+    assert "postgresql://db/mlflow" in caplog.text
