@@ -53,7 +53,7 @@ def build_store(dataset: Dataset, folder: Path | str) -> Manifest:
     """Build the store of `dataset` in `folder`, or return the manifest of the one that is there.
 
     It is made beside `folder` and renamed: nothing half-written is ever found there, and of several builders at once
-    the first one wins. The remains of builders that died are removed.
+    the first one wins. The remains of builders that died on this host are removed.
 
     Raises:
         UserError: the dataset cannot be read or split, `folder` holds something else, or it cannot be written.
@@ -128,7 +128,10 @@ def verify_store(folder: Path | str) -> Manifest:
         raise _damaged(folder, "its classes are not counted as its manifest says")
     if manifest.split.kind == "group":
         groups = [part.groups.numpy() for part in parts.values() if part.groups is not None]
-        check_leaks(assignment[rows], np.concatenate(groups))
+        try:
+            check_leaks(assignment[rows], np.concatenate(groups))
+        except ValueError as error:  # a leak, or parts without groups
+            raise _damaged(folder, str(error).rstrip(".")) from error
     for name in manifest.modalities:
         if not all(part.inputs[name].isfinite().all() for part in parts.values()):
             raise _damaged(folder, f"modality `{name}` has values that are not finite")

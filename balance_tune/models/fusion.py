@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from balance_tune.errors import UserError
+
 Features = dict[str, Tensor]
 
 
@@ -38,6 +40,20 @@ class Fusion(nn.Module):
     def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
         """Return, per modality, the (parameter, columns) that serve it alone; none where the head mixes modalities."""
         return {m: [] for m in self.widths}
+
+
+def check_modalities(fusion: Fusion, least: int) -> None:
+    """Raise a `UserError` when a fusion is given fewer modalities than it can fuse."""
+    if len(fusion.widths) < least:
+        noun = "modality" if least == 1 else "modalities"
+        raise UserError(f"fusion {fusion.name} needs at least {least} {noun}, but got {list(fusion.widths)}.")
+
+
+def check_positive(fusion: Fusion, **settings: int | None) -> None:
+    """Raise a `UserError` when a setting that was given is not a whole number of at least 1."""
+    for name, value in settings.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise UserError(f"`{name} >= 1` (a whole number) must hold for fusion {fusion.name}, but got {value!r}.")
 
 
 class Concat(Fusion):
@@ -82,7 +98,4 @@ class Sum(Fusion):
         return {m: self.heads[m](h) for m, h in features.items()}
 
     def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
-        return {m: [(head.weight, slice(None))] for m, head in self._linear().items()}
-
-    def _linear(self) -> dict[str, nn.Linear]:
-        return {m: head for m, head in self.heads.items() if isinstance(head, nn.Linear)}
+        return {m: [(self.heads[m].get_parameter("weight"), slice(None))] for m in self.widths}

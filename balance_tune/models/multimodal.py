@@ -98,8 +98,7 @@ class ModelSpec:
             torch.manual_seed(seed)
             encoders = {m: _encoder(m, *spec) for m, spec in self.encoders.items()}
             widths = {m: e.features for m, e in encoders.items()}
-            fusion = fusions().get(self.fusion)(widths, self.classes, **dict(self.fusion_settings or {}))
-            return MultimodalModel(encoders, fusion)
+            return MultimodalModel(encoders, _fusion(self.fusion, widths, self.classes, self.fusion_settings or {}))
 
 
 def _encoder(modality: str, shape: Sequence[int], name: str, settings: Mapping[str, Any]) -> Encoder:
@@ -114,3 +113,12 @@ def _encoder(modality: str, shape: Sequence[int], name: str, settings: Mapping[s
         raise UserError(f"an encoder must say its feature width as `features: int`, but {name} does not.")
     made: Encoder = encoder
     return made
+
+
+def _fusion(name: str, widths: Mapping[str, int], classes: int, settings: Mapping[str, Any]) -> Fusion:
+    cls = fusions().get(name)
+    try:
+        fusion: Fusion = cls(widths, classes, **settings)
+    except TypeError as error:
+        raise UserError(f"fusion {name} must accept its settings {dict(settings)}, but: {error}.") from error
+    return fusion

@@ -49,6 +49,7 @@ class Modulation:
 
     name: ClassVar[str] = "joint"
     paper: ClassVar[str] = "the common baseline"
+    cost: ClassVar[str] = ""  # in words, what it adds to joint training's one forward and one backward pass per step
     windowed: ClassVar[bool] = True  # False: the method changes the architecture and acts in the whole run or never
 
     start: float = 0.0

@@ -27,14 +27,14 @@ def ogm_coefficients(scores: Scores, alpha: float, form: Form = "tanh_alpha_rho"
 
     rho_m = 1/(M-1) sum_{j != m} s_m / s_j;  k_m = 1 - tanh(alpha rho_m) where rho_m > 1, else 1 (official code; there
     is no "-1" inside tanh, so k jumps to 1 - tanh(alpha) just above a tie). `form="alpha_tanh_rho_minus_1"` is the
-    journal text's k_m = 1 - alpha tanh(rho_m - 1), kept within [0, 1]. Of two tied modalities the first is slowed, as
-    in the official code.
+    journal text's k_m = 1 - alpha tanh(rho_m - 1), which is negative for alpha above 1 and a large lead (the method
+    stops at 0). Of two tied modalities the first is slowed, as in the official code.
     """
     rho = torch.stack(list(ratios_to_mean_of_others(scores).values()))
     if form == "tanh_alpha_rho":
         slowed = 1 - torch.tanh(alpha * rho)
     else:
-        slowed = (1 - alpha * torch.tanh(rho - 1)).clamp(0, 1)
+        slowed = 1 - alpha * torch.tanh(rho - 1)
     ahead = rho > 1
     if len(scores) == 2:
         ahead[0] |= rho[0] == 1
@@ -65,7 +65,7 @@ class Ogm(Modulation):
     apply_to: Literal["grad", "lr"] = "grad"
 
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
-        coefficients = ogm_coefficients(ctx.scores, self.alpha, self.form)
+        coefficients = {m: k.clamp_min(0) for m, k in ogm_coefficients(ctx.scores, self.alpha, self.form).items()}
         for m, k in coefficients.items():
             if self.apply_to == "lr":
                 ctx.scale_lr(m, k, self.policy)

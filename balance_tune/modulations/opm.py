@@ -52,11 +52,10 @@ class Opm(Modulation):
     with probability p_exe per step: h_m,i <- h_m,i Bernoulli(1 - q_m) / (1 - theta)
 
     Scores come from the same batch's features before dropping (official code; the paper's box lags one step). Whole
-    feature vectors are dropped, independently per sample and modality. A sample that loses everything has weight 0.
+    feature vectors are dropped, independently per sample and modality. The modality with the lowest score has rho <= 1
+    and q = 0, so no sample loses everything.
     Deviations: masks and the coin are drawn for the whole global batch, keyed by step and position, so that they do not
-    depend on the number of workers; where every sample of a batch lost everything (possible only for three or more
-    modalities) the step has zero gradient instead of being skipped; warm-up is a fraction of the run (official: epochs
-    0 to 5 of 100).
+    depend on the number of workers; warm-up is a fraction of the run (official: epochs 0 to 5 of 100).
     """
 
     name: ClassVar[str] = "opm"
@@ -84,10 +83,7 @@ class Opm(Modulation):
         # A step that is not executed keeps everything and has theta = 0; decided on the device.
         kept = (kept | ~execute).to(torch.promote_types(like.dtype, torch.float32))
         q = {m: p * execute for m, p in q.items()}
-        weight = kept.amax(1)
-        if len(features) == 2:
-            return drop(features, kept, q), batch  # only the leading modality drops: no sample loses both
-        return drop(features, kept, q), batch.weighted(weight)
+        return drop(features, kept, q), batch
 
     def settled_after(self, epochs: int) -> int:
         return self.epochs_of_window(epochs).start + 1

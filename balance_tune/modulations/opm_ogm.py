@@ -36,7 +36,7 @@ class OpmOgm(Opm):
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
         if ctx.epoch > self.ogm_end * ctx.epochs:
             return
-        coefficients = ogm_coefficients(ctx.scores, self.alpha, self.form)
+        coefficients = {m: k.clamp_min(0) for m, k in ogm_coefficients(ctx.scores, self.alpha, self.form).items()}
         for m, k in coefficients.items():
             if self.apply_to == "lr":
                 ctx.scale_lr(m, k, self.policy)

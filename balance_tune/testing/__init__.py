@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from balance_tune.testing.datasets import DatasetContract
+    from balance_tune.testing.modulations import ModulationContract
 
 _HOME = {
     "DatasetContract": "balance_tune.testing.datasets",
+    "ModulationContract": "balance_tune.testing.modulations",
 }
 
-__all__ = ["DatasetContract"]
+__all__ = ["DatasetContract", "ModulationContract"]
 
 
 def __getattr__(name: str) -> Any:

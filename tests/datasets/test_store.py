@@ -229,6 +229,13 @@ def test_verifying_does_not_trust_what_was_opened_before(folder: Path) -> None:
         verify_store(folder)
 
 
+def test_verifying_finds_a_leak_between_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SplitRecipe, "assign", lambda self, *_: np.arange(40, dtype=np.int8) % 4)
+    build_store(Tiny(split=SplitRecipe("group", 0.5, 0.1, 0.2, 0.2)), tmp_path / "store")
+    with pytest.raises(UserError, match="a group must lie in one part, but group 0 lies in train, monitor, val, test"):
+        verify_store(tmp_path / "store")
+
+
 def test_opening_a_store_loads_none_of_the_readers(folder: Path) -> None:
     heavy = ("torchaudio", "torchvision", "soundfile", "scipy", "sklearn", "pandas", "ray", "optuna", "mlflow")
     code = f"""

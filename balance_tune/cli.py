@@ -1,0 +1,93 @@
+"""The command line: finds the command, turns whatever happens into an exit status.
+
+0: done. 1: failed. 2: the user's input is wrong, told in one line on standard error. 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+from balance_tune import __version__
+from balance_tune.commands.arguments import root_option
+from balance_tune.errors import UserError
+from balance_tune.studies.wording import nearest, one_line
+
+# command -> (module below balance_tune.commands, what it does)
+COMMANDS = {
+    "run": ("run", "run, resume or extend a study"),
+    "plan": ("plan", "what a study would run and take; starts nothing"),
+    "status": ("status", "how far a running or stopped study is"),
+    "report": ("report", "a study's leaderboard; writes its report as files"),
+    "best": ("best", "the winning configuration, ready to paste"),
+    "methods": ("methods", "the methods there are, or one in full"),
+    "datasets": ("datasets", "the datasets there are, or one in full"),
+    "fusions": ("parts", "the fusions there are, or one in full"),
+    "encoders": ("parts", "the encoders there are, or one in full"),
+    "export": ("export", "a study's trials as one sqlite file for Optuna's tools"),
+    "delete": ("delete", "remove a study everywhere"),
+    "ui": ("ui", "serve the MLflow UI on every trial"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, the nearest right word first."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{one_line(message)}; see `{self.prog} --help`.")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            near = nearest(str(value), map(str, action.choices))
+            hint = f"did you mean `{near}`? " if near else ""
+            what = "the command" if action.dest == "command" else "/".join(action.option_strings) or action.dest
+            raise UserError(
+                one_line(
+                    f"{what} must be one of {', '.join(map(str, action.choices))}, but got `{value}`; {hint}"
+                ).rstrip("; ")
+            )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    made = _Parser(prog="balance-tune", description="Studies of balanced multimodal training.", allow_abbrev=False)
+    made.add_argument("--version", action="version", version=f"balance-tune {__version__}")
+    root_option(made)
+    commands = made.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    for name, (module, words) in COMMANDS.items():
+        import_module(f"balance_tune.commands.{module}").add(
+            commands.add_parser(name, help=words, description=words[0].upper() + words[1:] + ".", allow_abbrev=False)
+        )
+    return made
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    made = parser()
+    args, rest = made.parse_known_args(argv)
+    for word in rest:  # argparse does not look for more `key=value` behind an option
+        if word.startswith("-") or not hasattr(args, "overrides"):
+            made.error(f"unrecognized argument: {word}")
+        args.overrides.append(word)
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    try:
+        args = _parsed(argv)
+        status: int = import_module(f"balance_tune.commands.{COMMANDS[args.command][0]}").run(args)
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"balance-tune: {one_line(str(error))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("balance-tune: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `balance-tune methods | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status

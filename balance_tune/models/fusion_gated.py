@@ -1,0 +1,41 @@
+"""Gated fusion: the modalities before the last open and close the last one's channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from balance_tune.models.fusion import Features, Fusion, check_modalities, check_positive
+
+
+class Gated(Fusion):
+    """Gates in (0, 1) on a projection: f = W (sigmoid(A_1 h_1) * ... * sigmoid(A_{M-1} h_{M-1}) * A_M h_M) + b.
+
+    Every A_m has a bias. The last modality is gated by all before it (for audio and visual: audio gates visual, as in
+    OGM's official code). Unimodal logits: the other features silenced.
+
+    Args:
+        hidden: width of the projections; the widest modality's features unless given (512 in OGM's official code).
+
+    Source: Kiela et al., Efficient Large-Scale Multi-Modal Classification, AAAI 2018.
+    """
+
+    name = "gated"
+
+    def __init__(self, widths: Mapping[str, int], classes: int, hidden: int | None = None) -> None:
+        super().__init__(widths, classes)
+        check_modalities(self, least=2)
+        check_positive(self, hidden=hidden)
+        hidden = hidden or max(widths.values())
+        self.projections = nn.ModuleDict({m: nn.Linear(d, hidden) for m, d in widths.items()})
+        self.head = nn.Linear(hidden, classes)
+
+    def forward(self, features: Features) -> Tensor:
+        *gates, gated = [self.projections[m](features[m]) for m in self.widths]
+        out: Tensor = self.head(torch.stack(gates).sigmoid().prod(0) * gated)
+        return out
+
+    def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
+        return {m: [(self.projections[m].get_parameter("weight"), slice(None))] for m in self.widths}

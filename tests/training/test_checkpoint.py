@@ -1,0 +1,86 @@
+"""A checkpoint is whole or absent, resumes bit for bit, and reloads to the recorded accuracy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from balance_tune.errors import UserError
+from balance_tune.testing.tiny import tiny_run
+from balance_tune.training.checkpoint import STATE, load_best, load_state, save_best, save_state
+from balance_tune.training.evaluation import evaluate
+from balance_tune.training.loop import train
+
+SETTINGS = {"interval": 0.2, "count": 3}
+
+
+def test_a_run_resumed_from_disk_equals_the_undisturbed_one(tmp_path: Path) -> None:
+    whole, modulation = tiny_run("relearning", SETTINGS, epochs=6)
+    expected = list(train(whole, modulation))
+    first, modulation = tiny_run("relearning", SETTINGS, epochs=6)
+    steps = train(first, modulation)
+    for _ in range(3):
+        next(steps)
+    save_state(first, modulation, tmp_path)
+    second, modulation = tiny_run("relearning", SETTINGS, epochs=6)
+    assert load_state(second, modulation, tmp_path) == 3
+    rest = list(train(second, modulation))
+    timeless = [{k: v for k, v in row.items() if "time" not in k and "seconds" not in k} for row in expected[3:]]
+    assert [{k: row[k] for k in t} for row, t in zip(rest, timeless, strict=True)] == timeless
+    assert all(map(torch.equal, whole.context.parameters, second.context.parameters))
+    assert whole.best.metrics["epoch"] == second.best.metrics["epoch"]
+    assert all(torch.equal(w, second.best.weights[n]) for n, w in whole.best.weights.items())
+
+
+def test_without_a_checkpoint_a_run_starts_at_the_beginning(tmp_path: Path) -> None:
+    assert load_state(*tiny_run("joint"), tmp_path) == 0
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 not a checkpoint", None])
+def test_a_damaged_state_starts_again_and_is_put_aside(tmp_path: Path, damage: bytes | None) -> None:
+    run, modulation = tiny_run("joint")
+    next(train(run, modulation))
+    save_state(run, modulation, tmp_path)
+    path = tmp_path / STATE
+    path.write_bytes(path.read_bytes()[:-200] if damage is None else damage)
+    assert load_state(*tiny_run("joint"), tmp_path) == 0
+    assert not path.exists()
+
+
+def test_a_state_that_would_execute_code_is_not_read(tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (print, ("executed",))
+
+    torch.save({"epoch": Payload()}, tmp_path / STATE)
+    assert load_state(*tiny_run("joint"), tmp_path) == 0
+
+
+@pytest.mark.parametrize("method", ["joint", "mlb", "opm_ogm"])
+def test_the_best_checkpoint_reloads_to_the_recorded_validation_metrics(tmp_path: Path, method: str) -> None:
+    run, modulation = tiny_run(method, epochs=4)
+    list(train(run, modulation))
+    save_best(run, tmp_path)
+    found = evaluate(load_best(tmp_path).double(), run.validation)
+    assert found == {k: pytest.approx(v, abs=1e-6) for k, v in run.best.metrics.items() if k.startswith("val/")}
+
+
+def test_a_missing_or_damaged_best_checkpoint_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"best\.json is missing"):
+        load_best(tmp_path)
+    run, modulation = tiny_run("joint")
+    list(train(run, modulation))
+    save_best(run, tmp_path)
+    (tmp_path / "best.safetensors").write_bytes(b"\x00" * 20)
+    with pytest.raises(UserError, match="must be readable"):
+        load_best(tmp_path)
+
+
+def test_nothing_temporary_is_left(tmp_path: Path) -> None:
+    run, modulation = tiny_run("joint")
+    list(train(run, modulation))
+    save_state(run, modulation, tmp_path)
+    save_best(run, tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["best.json", "best.safetensors", "state.pt"]
