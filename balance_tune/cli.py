@@ -71,7 +71,7 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     for word in rest:  # argparse does not look for more `key=value` behind an option
         if word.startswith("-") or not hasattr(args, "overrides"):
             made.error(f"unrecognized argument: {word}")
-        args.overrides.append(word)
+        args.overrides = [*args.overrides, word]
     return args
 
 

@@ -21,6 +21,7 @@ class Encoder(nn.Module):
 
     name: ClassVar[str] = ""
     features: int
+    shape: tuple[int, ...]  # of one sample, as the model's specification names it
 
     def __init__(self) -> None:
         super().__init__()

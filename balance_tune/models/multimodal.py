@@ -31,6 +31,7 @@ class MultimodalModel(nn.Module):
         self.encoders = nn.ModuleDict(encoders)
         self.fusion = fusion
         self.bridge: Callable[[nn.ModuleDict, Inputs], Features] | None = None
+        self._groups: dict[tuple[str, Policy], list[nn.Parameter]] = {}
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -62,13 +63,15 @@ class MultimodalModel(nn.Module):
         `auto` is `conv4d` where the encoder has 4-D weights (as the official OGM code) and `ndim>=2` elsewhere.
         The head's share of `encoder+head` comes from `Fusion.slices`.
         """
-        parameters = list(self.encoders[modality].parameters())
-        conv = [p for p in parameters if p.dim() == 4]
-        if policy == "conv4d" or (policy == "auto" and conv):
-            return conv
-        if policy in ("ndim>=2", "auto"):
-            return [p for p in parameters if p.dim() >= 2]
-        return parameters
+        if (modality, policy) not in self._groups:
+            parameters = list(self.encoders[modality].parameters())
+            conv = [p for p in parameters if p.dim() == 4]
+            if policy == "conv4d" or (policy == "auto" and conv):
+                parameters = conv
+            elif policy in ("ndim>=2", "auto"):
+                parameters = [p for p in parameters if p.dim() >= 2]
+            self._groups[modality, policy] = parameters
+        return self._groups[modality, policy]
 
     def gradients(self, modality: str, policy: Policy = "encoder") -> list[Tensor]:
         """Return the gradients (views, to be changed in place) that belong to one modality under `policy`."""
@@ -112,6 +115,7 @@ def _encoder(modality: str, shape: Sequence[int], name: str, settings: Mapping[s
     if not isinstance(getattr(encoder, "features", None), int):
         raise UserError(f"an encoder must say its feature width as `features: int`, but {name} does not.")
     made: Encoder = encoder
+    made.shape = tuple(shape)
     return made
 
 

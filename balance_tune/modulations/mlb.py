@@ -12,7 +12,7 @@ from balance_tune.errors import UserError
 from balance_tune.modulations.base import Neutral
 from balance_tune.modulations.gradients import scale
 from balance_tune.modulations.multi_loss import MLB_CODE, MultiLoss
-from balance_tune.modulations.scores import Scores, score_sums
+from balance_tune.modulations.scores import Scores, by_name, score_sums, stacked
 from balance_tune.tunable import tunable
 
 if TYPE_CHECKING:
@@ -26,11 +26,15 @@ def mlb_coefficients(scores: Scores, alpha: float, beta_max: float) -> dict[str,
     r_m = (1/(M-1) sum_{j != m} s_j) / s_m, above 1 for a modality that is behind (the inverse of OGM's);
     k_m = 1 + (beta_m - 1) tanh(alpha (r_m - 1)) with beta_m = beta_max where r_m > 1, else 2.
     """
-    s = torch.stack(list(scores.values())).clamp_min(1e-8)
-    r = (s.sum() - s) / (len(scores) - 1) / s
+    return by_name(coefficients(stacked(scores), alpha, beta_max), scores)
+
+
+def coefficients(s: Tensor, alpha: float, beta_max: float) -> Tensor:
+    """Return k (M,) from scores s (M,), see `mlb_coefficients`."""
+    s = s.clamp_min(1e-8)
+    r = (s.sum() - s) / (len(s) - 1) / s
     reach = torch.where(r > 1, beta_max - 1.0, 1.0)
-    k = 1 + reach * torch.tanh(alpha * (r - 1))
-    return dict(zip(scores, k.unbind(), strict=True))
+    return 1 + reach * torch.tanh(alpha * (r - 1))
 
 
 @dataclass
@@ -58,17 +62,16 @@ class Mlb(MultiLoss):
             raise UserError(f"`beta_max >= 1` must hold for mlb, but got {self.beta_max!r}.")
 
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
-        (sums,) = ctx.replicas.sum(score_sums(self.answers, output.batch.labels))
-        scores = dict(zip(self.answers, sums.unbind(), strict=True))
-        coefficients = mlb_coefficients(scores, self.alpha, self.beta_max)
-        for m, k in coefficients.items():
+        (s,) = ctx.replicas.sum(score_sums(self.answers, output.batch.labels))
+        k = coefficients(s, self.alpha, self.beta_max)
+        for m, k_m in by_name(k, self.answers).items():
             own = list(self.heads[m].parameters())
             if self.apply_to == "lr":
-                ctx.scale_lr(m, k)
-                ctx.optimization.scale(own, k)
+                ctx.scale_lr(m, k_m)
+                ctx.optimization.scale(own, k_m)
             else:
-                scale([*ctx.model.gradients(m, "encoder+head"), *(p.grad for p in own if p.grad is not None)], k)
-        ctx.log("k", coefficients)
+                scale([*ctx.model.gradients(m, "encoder+head"), *(p.grad for p in own if p.grad is not None)], k_m)
+        ctx.log("k", k)
 
     @classmethod
     def neutral(cls) -> Neutral | str:

@@ -32,6 +32,7 @@ class MultiLoss(Modulation):
     paper: ClassVar[str] = (
         "Kontras et al., Improving Multimodal Learning with Multi-Loss Gradient Modulation, BMVC 2024"
     )
+    cost: ClassVar[str] = "one linear head per modality"
 
     weight: float = tunable(1.0, low=0.1, high=2.0, log=True, source=MLB_CODE)
 

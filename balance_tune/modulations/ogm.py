@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from balance_tune.models.multimodal import Policy
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.gradients import add_noise, deviations, scale
-from balance_tune.modulations.scores import Scores, ratios_to_mean_of_others
+from balance_tune.modulations.scores import Scores, by_name, ratios, stacked
 from balance_tune.tunable import tunable
 
 if TYPE_CHECKING:
@@ -30,15 +31,26 @@ def ogm_coefficients(scores: Scores, alpha: float, form: Form = "tanh_alpha_rho"
     journal text's k_m = 1 - alpha tanh(rho_m - 1), which is negative for alpha above 1 and a large lead (the method
     stops at 0). Of two tied modalities the first is slowed, as in the official code.
     """
-    rho = torch.stack(list(ratios_to_mean_of_others(scores).values()))
+    return by_name(coefficients(stacked(scores), alpha, form), scores)
+
+
+def coefficients(s: Tensor, alpha: float, form: Form = "tanh_alpha_rho") -> Tensor:
+    """Return k (M,) from scores s (M,), see `ogm_coefficients`."""
+    rho = ratios(s)
     if form == "tanh_alpha_rho":
         slowed = 1 - torch.tanh(alpha * rho)
     else:
         slowed = 1 - alpha * torch.tanh(rho - 1)
-    ahead = rho > 1
-    if len(scores) == 2:
-        ahead[0] |= rho[0] == 1
-    return dict(zip(scores, torch.where(ahead, slowed, 1.0).unbind(), strict=True))
+    return torch.where(rho > _thresholds(len(s), s.dtype, s.device), slowed, 1.0)
+
+
+@cache
+def _thresholds(modalities: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """1 for each modality; for the first of two just below, so that a tie slows it."""
+    ones = torch.ones(modalities, dtype=dtype, device=device)
+    if modalities == 2:
+        ones[0] = torch.nextafter(ones[0], torch.zeros_like(ones[0]))
+    return ones
 
 
 @dataclass
@@ -57,6 +69,7 @@ class Ogm(Modulation):
 
     name: ClassVar[str] = "ogm"
     paper: ClassVar[str] = "Peng et al., Balanced Multimodal Learning via On-the-fly Gradient Modulation, CVPR 2022"
+    cost: ClassVar[str] = "the unimodal answers of the fusion head, without gradient"
 
     alpha: float = tunable(0.8, low=0.05, high=3.0, log=True, source=README)
     end: float = tunable(0.5, choices=(0.5, 0.6, 0.8, 1.0), source=f"{README}: epochs 0 to 50 of 100")
@@ -65,17 +78,15 @@ class Ogm(Modulation):
     apply_to: Literal["grad", "lr"] = "grad"
 
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
-        coefficients = {m: k.clamp_min(0) for m, k in ogm_coefficients(ctx.scores, self.alpha, self.form).items()}
-        for m, k in coefficients.items():
+        k = coefficients(ctx.score_vector, self.alpha, self.form)
+        if self.form != "tanh_alpha_rho":
+            k = k.clamp_min(0)
+        for m, k_m in by_name(k, ctx.model.widths).items():
             if self.apply_to == "lr":
-                ctx.scale_lr(m, k, self.policy)
+                ctx.scale_lr(m, k_m, self.policy)
             else:
-                self.modulate(m, k, ctx)
-        ctx.log("k", coefficients)
-
-    def modulate(self, modality: str, k: Tensor, ctx: Context) -> None:
-        """Multiply one encoder's gradients by k."""
-        scale(ctx.model.gradients(modality, self.policy), k)
+                scale(ctx.model.gradients(m, self.policy), k_m)
+        ctx.log("k", k)
 
     @classmethod
     def neutral(cls) -> Neutral | str:
@@ -92,13 +103,13 @@ class OgmGe(Ogm):
     """
 
     name: ClassVar[str] = "ogm_ge"
+    cost: ClassVar[str] = f"{Ogm.cost}; noise of the size of the encoders' gradients"
 
-    def modulate(self, modality: str, k: Tensor, ctx: Context) -> None:
-        """Multiply one encoder's gradients by k and add noise of their unscaled deviation."""
-        gradients = ctx.model.gradients(modality, self.policy)
+    def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
+        gradients = [g for m in ctx.model.modalities for g in ctx.model.gradients(m, self.policy)]
         sigma = deviations(gradients)
-        scale(gradients, k)
-        add_noise(gradients, sigma, ctx.shared_generator(f"noise/{modality}"))
+        super().on_gradients(output, batch, ctx)
+        add_noise(gradients, sigma, ctx.shared_generator("noise"))
 
     @classmethod
     def neutral(cls) -> Neutral | str:

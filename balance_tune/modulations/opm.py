@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features
 from balance_tune.modulations.base import Modulation, Neutral
-from balance_tune.modulations.scores import Scores, ratios_to_mean_of_others
+from balance_tune.modulations.scores import Scores, by_name, ratios, stacked
 from balance_tune.tunable import tunable
 
 if TYPE_CHECKING:
@@ -27,21 +28,33 @@ def drop_probabilities(scores: Scores, q_base: float, lam: float) -> dict[str, T
     z_m = tanh(relu(rho_m - 1));  q_m = q_base (1 + lam z_m) where z_m > 0, else 0; at most 1.
     rho_m = 1/(M-1) sum_{j != m} s_m / s_j, for two modalities the plain ratio.
     """
-    rho = torch.stack(list(ratios_to_mean_of_others(scores).values()))
-    z = torch.tanh(torch.relu(rho - 1))
-    q = torch.where(z > 0, (q_base * (1 + lam * z)).clamp(0, 1), 0.0)
-    return dict(zip(scores, q.unbind(), strict=True))
+    return by_name(probabilities(stacked(scores), q_base, lam), scores)
 
 
-def drop(features: Features, kept: Tensor, q: dict[str, Tensor]) -> Features:
+def probabilities(s: Tensor, q_base: float, lam: float) -> Tensor:
+    """Return q (M,) from scores s (M,), see `drop_probabilities`."""
+    z = torch.tanh(ratios(s) - 1)
+    return torch.where(z > 0, (q_base + q_base * lam * z).clamp(0, 1), 0.0)
+
+
+def drop(features: Features, kept: Tensor, q: Tensor) -> Features:
     """Return the features of kept samples, all multiplied by 1 / (1 - theta), theta = sum_m d_m q_m / sum_m d_m.
 
-    kept (B, M) is 0 or 1 per sample and modality. The factor is common to all modalities, as in the official code.
+    kept (M, B) is 0 or 1 per modality and sample, q (M,). The factor is common to all modalities, as in the official
+    code.
     """
-    widths = torch.tensor([h.shape[1] for h in features.values()], dtype=kept.dtype, device=kept.device)
-    theta = (widths * torch.stack(list(q.values())).to(kept.dtype)).sum() / widths.sum()
-    mask = kept / (1 - theta).clamp_min(1e-8)
-    return {m: h * mask[:, i : i + 1].to(h.dtype) for i, (m, h) in enumerate(features.items())}
+    widths = [h.shape[1] for h in features.values()]
+    theta = q @ _shares(tuple(widths), q.dtype, q.device)
+    like = next(iter(features.values()))
+    mask = (kept / (1 - theta).clamp_min(1e-8)).to(like.dtype).unsqueeze(-1)
+    return {m: h * column for (m, h), column in zip(features.items(), mask.unbind(), strict=True)}
+
+
+@cache
+def _shares(widths: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """d_m / sum_m d_m."""
+    d = torch.tensor(widths, dtype=dtype, device=device)
+    return d / d.sum()
 
 
 @dataclass
@@ -60,6 +73,7 @@ class Opm(Modulation):
 
     name: ClassVar[str] = "opm"
     paper: ClassVar[str] = "Wei et al., On-the-fly Modulation for Balanced Multimodal Learning, TPAMI 2024"
+    cost: ClassVar[str] = "the unimodal answers of the fusion head, without gradient"
 
     q_base: float = tunable(0.5, low=0.1, high=0.9, source=SCRIPT)
     lam: float = tunable(0.5, low=0.0, high=1.0, source=SCRIPT)
@@ -73,16 +87,13 @@ class Opm(Modulation):
                 raise UserError(f"`0 <= {field} <= 1` must hold for {self.name}, but got {getattr(self, field)!r}.")
 
     def on_features(self, features: Features, batch: Batch, ctx: Context) -> tuple[Features, Batch]:
-        q = drop_probabilities(ctx.scores, self.q_base, self.lam)
+        q = probabilities(ctx.score_vector, self.q_base, self.lam)
         ctx.log("q", q)
         generator = ctx.shared_generator("opm")
-        like = next(iter(features.values()))
-        draws = torch.rand(batch.total + 1, len(features), generator=generator, device=like.device, dtype=torch.float32)
-        execute = draws[-1, 0] >= 1 - self.p_exe
-        kept = draws[batch.position] >= torch.stack(list(q.values()))
-        # A step that is not executed keeps everything and has theta = 0; decided on the device.
-        kept = (kept | ~execute).to(torch.promote_types(like.dtype, torch.float32))
-        q = {m: p * execute for m, p in q.items()}
+        draws = torch.rand(len(features), batch.total + 1, generator=generator, device=q.device)
+        # A step that is not executed has q = 0: it keeps everything and theta is 0. Decided on the device.
+        q = q * (draws[0, -1] >= 1 - self.p_exe)
+        kept = draws[:, batch.position] >= q.unsqueeze(1)
         return drop(features, kept, q), batch
 
     def settled_after(self, epochs: int) -> int:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from balance_tune.models.multimodal import Policy
 from balance_tune.modulations.base import Neutral
-from balance_tune.modulations.gradients import scale
-from balance_tune.modulations.ogm import Form, ogm_coefficients
+from balance_tune.modulations.ogm import Form, Ogm
 from balance_tune.modulations.opm import SCRIPT, Opm
 from balance_tune.tunable import tunable
 
@@ -33,16 +32,13 @@ class OpmOgm(Opm):
     policy: Policy = "auto"
     apply_to: Literal["grad", "lr"] = "grad"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.ogm = Ogm(alpha=self.alpha, end=self.ogm_end, form=self.form, policy=self.policy, apply_to=self.apply_to)
+
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
-        if ctx.epoch > self.ogm_end * ctx.epochs:
-            return
-        coefficients = {m: k.clamp_min(0) for m, k in ogm_coefficients(ctx.scores, self.alpha, self.form).items()}
-        for m, k in coefficients.items():
-            if self.apply_to == "lr":
-                ctx.scale_lr(m, k, self.policy)
-            else:
-                scale(ctx.model.gradients(m, self.policy), k)
-        ctx.log("k", coefficients)
+        if self.ogm.acts(ctx.epoch, ctx.epochs):
+            self.ogm.on_gradients(output, batch, ctx)
 
     @classmethod
     def neutral(cls) -> Neutral | str:

@@ -12,23 +12,32 @@ Scores = dict[str, Tensor]
 
 def true_class_probability(logits: Tensor, labels: Tensor) -> Tensor:
     """Return softmax(logits)[..., labels] in float32 or better, (..., B) from (..., B, C); no synchronisation."""
-    precise = logits if logits.dtype == torch.float64 else logits.float()
-    picked = precise.gather(-1, labels.expand(logits.shape[:-1]).unsqueeze(-1)).squeeze(-1)
-    return (picked - precise.logsumexp(-1)).exp()
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    index = labels.view(-1, 1).expand(*logits.shape[:-1], 1)
+    return logits.softmax(-1, dtype=dtype).gather(-1, index).squeeze(-1)
 
 
 def score_sums(logits: Mapping[str, Tensor], labels: Tensor) -> Tensor:
     """Return (M,), each modality's sum over the batch of the true class's probability, from {modality: (B, C)}."""
-    stacked = torch.stack([f.detach() for f in logits.values()])
-    return true_class_probability(stacked, labels).sum(-1)
+    return true_class_probability(torch.stack(list(logits.values())).detach(), labels).sum(-1)
 
 
-def ratios_to_mean_of_others(scores: Scores) -> Scores:
-    """Return rho_m = 1/(M-1) sum_{j != m} s_m / s_j for each modality.
+def ratios(s: Tensor) -> Tensor:
+    """Return rho (M,) from scores s (M,): rho_m = 1/(M-1) sum_{j != m} s_m / s_j.
 
     The journal form of OGM; for two modalities the plain ratio. Scores are guarded by 1e-8 against underflow.
     """
-    s = torch.stack(list(scores.values())).clamp_min(1e-8)
-    matrix = s.unsqueeze(1) / s.unsqueeze(0)
-    rho = (matrix.sum(1) - 1) / (len(scores) - 1)
-    return dict(zip(scores, rho.unbind(), strict=True))
+    s = s.clamp_min(1e-8)
+    if len(s) == 2:
+        return s / s.flip(0)
+    return (s.unsqueeze(1) / s).sum(1).sub_(1).div_(len(s) - 1)
+
+
+def by_name(values: Tensor, names: Mapping[str, object]) -> dict[str, Tensor]:
+    """Return {modality: 0-d tensor} from (M,)."""
+    return dict(zip(names, values.unbind(), strict=True))
+
+
+def stacked(scores: Scores) -> Tensor:
+    """Return (M,) from {modality: 0-d tensor}."""
+    return torch.stack(list(scores.values()))

@@ -110,6 +110,11 @@ class Search(_Section):
             )
         return {**data, "trials": 20} if trials is None and seconds is None else data
 
+    @field_validator("space", mode="before")
+    @classmethod
+    def _nothing_searched_otherwise(cls, value: Any) -> Any:
+        return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+
     @field_validator("early_stopping", mode="before")
     @classmethod
     def _kind_alone(cls, value: Any) -> Any:
@@ -298,9 +303,12 @@ def load_config(
         config = _validated(overridden(raw, overrides))
         if check:
             from balance_tune.studies.arms import arms_of, check_models, check_names  # loads torch
+            from balance_tune.studies.tracking import check_limits
 
             check_names(config)
-            check_models(config, arms_of(config))
+            arms = arms_of(config)
+            check_models(config, arms)
+            check_limits(config, arms)
     except UserError as error:
         raise UserError(one_line(str(error))) from error
     return config

@@ -12,7 +12,7 @@ from balance_tune.studies.statistics import MIN_DATASETS, MIN_METHODS, friedman
 
 LEVEL = 0.05  # of Holm-corrected p-values
 FEW_GROUPS = 10  # a cluster bootstrap over fewer groups is known to be too sure (Cameron, Gelbach & Miller, 2008)
-METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
+LISTED = 6  # names a sentence holds
 
 
 def by_table(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
@@ -53,7 +53,7 @@ def answer(dataset: str, table: Sequence[dict[str, Any]], protocol: str = "seale
         return (
             f"On {dataset}, {best['method']}, the best by validation, reached {percent(best['test_mean'])} % on the "
             f"test set and beat the tuned joint baseline by {points(best['delta'])} points ({_evidence(best)}){also}"
-            f"{suffix}{aside}. {_rest(known, wins, losses)}"
+            f"{suffix}{aside}. {_rest(known, wins, losses, rivals)}"
         )
     if wins:
         return (
@@ -64,7 +64,7 @@ def answer(dataset: str, table: Sequence[dict[str, Any]], protocol: str = "seale
     worse = f"; {_list([row['method'] for row in losses])} did worse" if losses else ""
     return (
         f"No method beat the tuned joint baseline on {dataset}; the study could have seen a difference of "
-        f"{_visible(known)}{suffix}{aside}. The best by validation, {best['method']}, was "
+        f"{_visible(known)}{suffix}{aside}. The best method by validation, {best['method']}, was "
         f"{_signed_words(best['delta'])} it ({_evidence(best)}){worse}."
     )
 
@@ -74,8 +74,8 @@ def remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
     found: list[str] = []
     if any(row["delta_ci"] for row in rows):
         found.append(
-            "Intervals and p-values are over training seeds and hold for this split of the data; `test_ci` tells what "
-            "another test set of this size could have changed."
+            "Intervals and p-values are over training seeds and hold for this split of the data; what another test set "
+            "of this size could have changed is told by the bootstrap interval of the test score."
         )
     failed = [f"{row['n_failed']} of {row['arm']}" for row in rows if row["n_failed"]]
     if failed:
@@ -87,8 +87,7 @@ def remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
         )
     few = sorted({(row["dataset"], row["test_groups"]) for row in rows if 0 < row["test_groups"] < FEW_GROUPS})
     found += [
-        f"The test rows of {dataset} come from only {count} groups: `test_ci` resamples groups and is too narrow with "
-        "so few."
+        f"The test rows of {dataset} come from only {count} groups; an interval that resamples so few is too narrow."
         for dataset, count in few
     ]
     if any(row["protocol"] == "paper" for row in rows):
@@ -196,16 +195,28 @@ def _visible(rows: Sequence[dict[str, Any]]) -> str:
     return f"{points(low)} points ({first}) to {points(high)} points ({last}) or more"
 
 
-def _rest(known: Sequence[dict[str, Any]], wins: Sequence[dict[str, Any]], losses: Sequence[dict[str, Any]]) -> str:
-    others = [row for row in known if row not in wins]
-    if not others:
-        count = "It is the only method compared" if len(known) == 1 else f"All {len(known)} methods compared beat it"
-        return f"{count}; the study could have seen a difference of {_visible(known)}."
-    worse = f" ({_list([row['method'] for row in losses])} did worse)" if losses else ""
-    return (
-        f"No such gain was found for {_list([row['method'] for row in others])}{worse}; the study could have seen a "
-        f"difference of {_visible(others)}."
-    )
+def _rest(
+    known: Sequence[dict[str, Any]],
+    wins: Sequence[dict[str, Any]],
+    losses: Sequence[dict[str, Any]],
+    rivals: Sequence[dict[str, Any]],
+) -> str:
+    even = [row for row in known if row not in wins and row not in losses]
+    parts = []
+    if even:
+        parts.append(f"no difference was found for {_list([row['method'] for row in even])}")
+    if losses and even:
+        parts.append(f"{_list([row['method'] for row in losses])} did worse")
+    elif losses:
+        parts.append(f"the others did worse ({_list([row['method'] for row in losses])})")
+    if not parts:
+        far = " so far" if len(known) < len(rivals) else ""
+        alone = len(known) == 1
+        parts.append(
+            f"it is the only method compared{far}" if alone else f"all {len(known)} methods compared{far} beat it"
+        )
+    text = f"{', and '.join(parts)}; the study could have seen a difference of {_visible(even or known)}."
+    return text[0].upper() + text[1:]
 
 
 def _unfinished(
@@ -237,4 +248,5 @@ def _unfinished(
 
 
 def _list(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    shown = list(names) if len(names) <= LISTED else [*names[: LISTED - 1], f"{len(names) - LISTED + 1} others"]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

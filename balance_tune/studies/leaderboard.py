@@ -58,8 +58,7 @@ def build(study_folder: Path | str) -> list[Row]:
     """
     folder = Path(study_folder)
     config = strict_yaml.read(folder / "study.yaml") if (folder / "study.yaml").is_file() else {}
-    storage = str(config.get("storage") or "")
-    return rows_of(read_records(storage if "://" in storage else folder), config, folder)
+    return rows_of(read_records(folder), config, folder)
 
 
 def rows_of(records: Sequence[TrialRecord], config: Mapping[str, Any], folder: Path) -> list[Row]:
@@ -140,14 +139,15 @@ def _table(arms: list[_Arm], rule: Rule) -> list[Row]:
     """Return the rows of one dataset under one protocol, compared with its tuned joint baseline."""
     baseline = next((a for a in arms if a.method == BASELINE), None)
     rows = [_row(arm, baseline, rule) for arm in arms]
-    family = [row for row in rows if row["p_value"] is not None and not row["diagnostic"]]
-    for row, p in zip(family, holm([row["p_value"] for row in family]) if family else [], strict=True):
-        row["p_holm"] = float(p)
-    rivals = sum(not row["baseline"] and not row["diagnostic"] for row in rows)
+    family = [row for row in rows if not row["baseline"] and not row["diagnostic"]]
+    # A method without a p-value (yet) counts as 1: what is significant while others are missing stays so.
+    adjusted = holm([1.0 if row["p_value"] is None else row["p_value"] for row in family])
+    for row, p in zip(family, adjusted, strict=True):
+        row["p_holm"] = None if row["p_value"] is None else float(p)
     for row in rows:
         if row["delta_sd"] is not None:
             row["mde"] = smallest_detectable(row["delta_sd"], row["n"])
-            row["mde_holm"] = smallest_detectable(row["delta_sd"], row["n"], alpha=ALPHA / max(rivals, 1))
+            row["mde_holm"] = smallest_detectable(row["delta_sd"], row["n"], alpha=ALPHA / max(len(family), 1))
 
     def standing(row: Row) -> tuple[bool, bool, float]:
         known = [row["val_confirm"], row["val"], row["search_val"]]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from balance_tune.errors import UserError
 from balance_tune.studies import durable
 
 
@@ -44,7 +45,7 @@ class Ledger:
         self._stopped: dict[tuple[str, int], Verdict] = {}
         durable.cut_torn_line(path)
         for line in durable.json_lines(path):
-            self._remember(str(line.pop("arm")), _verdict(line))
+            self._remember(str(line.get("arm")), _verdict(path, line))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None}
@@ -60,7 +61,7 @@ class Ledger:
     def append(self, arm: str, verdict: Verdict) -> None:
         if self._file is None:
             self._file = self.path.open("ab", buffering=0)
-        durable.append(self._file, json.dumps({"arm": arm, **dataclasses.asdict(verdict)}) + "\n")
+        durable.append(self._file, json.dumps({"arm": arm, **_line(verdict)}) + "\n")
         self._remember(arm, verdict)
 
     def close(self) -> None:
@@ -74,5 +75,18 @@ class Ledger:
             self._stopped[arm, verdict.number] = verdict
 
 
-def _verdict(line: dict[str, Any]) -> Verdict:
-    return Verdict(**{field.name: line[field.name] for field in dataclasses.fields(Verdict)})
+def _line(verdict: Verdict) -> dict[str, Any]:
+    line = dataclasses.asdict(verdict)
+    line["decision"] = "stop" if line.pop("stop") else "go"
+    return line
+
+
+def _verdict(path: Path, line: dict[str, Any]) -> Verdict:
+    try:
+        fields = {field.name: line[field.name] for field in dataclasses.fields(Verdict) if field.name != "stop"}
+        return Verdict(**fields, stop=line["decision"] == "stop")
+    except KeyError as error:
+        raise UserError(
+            f"every line of {path} must be a verdict, but one lacks {error}; put a copy of the file back, or start "
+            "another study under another `name`."
+        ) from error

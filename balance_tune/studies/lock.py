@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import platform
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -31,16 +32,14 @@ class StudyLock:
 
     def __enter__(self) -> StudyLock:
         file = self.path.open("a+")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(file):
             file.seek(0)
             holder = _holder(file.read())
             file.close()
             raise UserError(
                 f"one study must have one driver, but `{self.path.parent.name}` is being run by {holder}; "
                 "wait for it or stop it (Ctrl-C there), then run again."
-            ) from None
+            )
         file.truncate(0)
         json.dump(
             {"pid": os.getpid(), "host": platform.node(), "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"}, file
@@ -56,6 +55,15 @@ class StudyLock:
             self._file.truncate(0)
             self._file.close()
             self._file = None
+
+
+def _taken(file: IO[str]) -> bool:
+    for attempt in range(4):  # somebody who only looks whether the study runs holds it for a moment
+        time.sleep(0.05 * attempt)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    return False
 
 
 def _holder(text: str) -> str:

@@ -57,7 +57,7 @@ def _arm_state(queue: StudyQueue, arm: str) -> ArmState:
     records = queue.records(arm)
     finished = [r for r in records if r.finished]
     running = queue.live_of(arm)
-    counts = Counter(r.state for r in finished)
+    counts: Counter[str] = Counter(r.state for r in finished)
     search_left, later_left = _trials_left(queue, arm, records)
     epochs = queue.arms[arm].epochs(queue.arms[arm].space.defaults())
     searched = [r for r in finished if r.phase == "search"]

@@ -10,10 +10,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -24,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from balance_tune.studies import confirm, durable
 from balance_tune.studies.config import StudyConfig
 from balance_tune.studies.ledger import Ledger
-from balance_tune.studies.records import CONFIRM, Phase, TrialRecord, lower_is_better, read_records
+from balance_tune.studies.records import CONFIRM, Phase, State, TrialRecord, lower_is_better, read_records
 from balance_tune.studies.samplers import sampler_for
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ Params = Mapping[str, Any]
 Outcome = Literal["complete", "pruned", "failed", "lost"]
 MAX_LOST = 3  # times a trial is run again because its process died, before that counts as its failure
 METRICS = ("val/", "train/", "modulation/", "time/")
+TYPICAL_TRIALS = 20  # what a sampler plans for when the budget is not given in trials
 
 
 class TrialKey(NamedTuple):
@@ -58,12 +58,10 @@ class Assignment:
 
 @dataclass
 class Running:
-    """A trial under way, as far as it has reported."""
+    """A trial under way, as far as it has reported; `settled_after` is the first epoch at which it may be judged."""
 
     key: TrialKey
     trial_id: int
-    params: Params
-    seed: int
     folder: Path
     settled_after: int = 0
     lost: int = 0
@@ -96,8 +94,9 @@ class StudyQueue:
     """The trials of a study, from its storage on: what is due, what runs, what it came to.
 
     `configure(arm, params, phase, number, seed)` gives a trial's training configuration with its "folder";
-    `warm[arm name]` are points to try right after the default. Opening the queue recovers from whatever ended the last
-    run: trials that the ledger says were stopped are told so, interrupted ones come first.
+    `warm[arm name]` are points to try right after the default; `told(key, state, attrs)` hears of every trial that has
+    ended, after Optuna has. Opening the queue recovers from whatever ended the last run: trials that the ledger says
+    were stopped are told so, interrupted ones come first.
     """
 
     def __init__(
@@ -107,33 +106,27 @@ class StudyQueue:
         storage: BaseStorage,
         ledger: Ledger,
         folder: Path,
+        *,
         configure: Callable[[Arm, Params, Phase, int, int], dict[str, Any]],
         warm: Mapping[str, Sequence[Params]] | None = None,
+        told: Callable[[TrialKey, State, Mapping[str, Any]], None] = lambda key, state, attrs: None,
     ) -> None:
-        self.config, self.storage, self.ledger, self.folder = config, storage, ledger, folder
+        self.config, self.ledger, self.folder = config, ledger, folder
         self.arms = {arm.name: arm for arm in arms}
         self.live: dict[TrialKey, Running] = {}
-        self._configure, self._warm = configure, warm or {}
-        self._rule = confirm.Rule.of(config.as_dict())
-        self._lower = lower_is_better(config.objective)
-        self._again: deque[TrialKey] = deque()
-        self._records: dict[str, dict[TrialKey, TrialRecord]] = {name: {} for name in self.arms}
-        self._due: dict[str, list[confirm.Due]] = {}
         self.pace: dict[str, tuple[float, int]] = {}  # dataset -> (seconds, epochs) of training seen in this run
-        direction = "minimize" if self._lower else "maximize"
+        self._storage, self._configure, self._warm, self._told = storage, configure, warm or {}, told
+        self._rule = confirm.Rule.of(config.as_dict())
+        self._again: deque[TrialKey] = deque()
+        self._records: dict[str, dict[int, TrialRecord]] = {}  # name of the Optuna study -> number
+        self._due: dict[str, list[confirm.Due]] = {}
+        self._seconds = 0.0
+        self._studies: dict[str, optuna.Study] = {}
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._studies = {
-            name + suffix: optuna.create_study(
-                study_name=name + suffix,
-                storage=storage,
-                direction=direction,
-                load_if_exists=True,
-                sampler=optuna.samplers.RandomSampler(seed=0),
-                pruner=optuna.pruners.NopPruner(),
-            )
-            for name in self.arms
-            for suffix in ("", CONFIRM)
-        }
+        for name in self.arms:
+            for study_name in (name, name + CONFIRM):
+                self._studies[study_name] = self._open(study_name)
+                self._records[study_name] = {}
         self._recover()
 
     # what next -------------------------------------------------------------------------------------------------------
@@ -142,9 +135,7 @@ class StudyQueue:
         if self._again:
             return self._resume(self._again.popleft())
         arm = self._arm_to_search()
-        if arm is not None:
-            return self._propose(arm)
-        return self._confirm()
+        return self._propose(arm) if arm is not None else self._select_or_confirm()
 
     def finished(self) -> bool:
         """Return whether nothing is live and nothing is due."""
@@ -152,67 +143,44 @@ class StudyQueue:
             return False
         return not any(self.due(name) for name in self.arms)
 
-    def confirmed(self) -> list[tuple[TrialKey, TrialRecord]]:
-        """Return the completed confirmation trials, which the sealed evaluation is about."""
-        return [
-            (key, record)
-            for records in self._records.values()
-            for key, record in sorted(records.items())
-            if record.phase == "confirm" and record.state == "complete"
-        ]
-
-    def device_seconds(self) -> float:
-        """Return what the whole study has spent so far."""
-        told = sum(r.device_seconds for rs in self._records.values() for r in rs.values() if r.finished)
-        return told + sum(run.device_seconds for run in self.live.values())
-
-    def records(self, arm: str) -> list[TrialRecord]:
-        """Return the arm's trials that have begun."""
-        return list(self._records[arm].values())
-
-    def live_of(self, arm: str) -> list[Running]:
-        return [run for key, run in self.live.items() if key.arm == arm]
-
-    def _searched(self, arm: str) -> list[TrialRecord]:
-        return [r for r in self._records[arm].values() if r.phase == "search"]
-
     def searching(self, arm: str) -> bool:
         """Return whether the arm's search budget allows another trial."""
-        records = self._searched(arm)
+        records = self._records[arm]
         if self.config.search.trials is not None:
             return len(records) < self.config.search.trials
-        budget = self.config.search.device_seconds or 0.0
-        told = sum(r.device_seconds for r in records if r.finished)
-        return told + sum(run.device_seconds for run in self.live_of(arm)) < budget
-
-    def _arm_to_search(self) -> str | None:
-        open_arms = [name for name in self.arms if self.searching(name)]
-        return min(open_arms, key=lambda name: len(self._searched(name)), default=None)
+        spent = sum(r.device_seconds for r in records.values() if r.finished)
+        spent += sum(run.device_seconds for run in self.live_of(arm))
+        return spent < (self.config.search.device_seconds or 0.0)
 
     def due(self, arm: str) -> list[confirm.Due]:
         """Return the arm's outstanding select and confirm trials; none before its search is over."""
-        if self.searching(arm) or not all(r.finished for r in self._searched(arm)):
+        if self.searching(arm):
             return []
         if arm not in self._due:
-            self._due[arm] = confirm.due(list(self._records[arm].values()), self._rule)
+            over = all(r.finished for r in self._records[arm].values())
+            self._due[arm] = confirm.due(self.records(arm), self._rule) if over else []
         return self._due[arm]
 
+    def _arm_to_search(self) -> str | None:
+        open_arms = [name for name in self.arms if self.searching(name)]
+        return min(open_arms, key=lambda name: len(self._records[name]), default=None)
+
     def _propose(self, arm: str) -> Assignment:
-        study, index = self._studies[arm], len(self._searched(arm))
-        space = self.arms[arm].space
+        index, space = len(self._records[arm]), self.arms[arm].space
         given = [space.defaults(), *self._warm.get(arm, ())]
         if index < len(given):
-            attrs = {"default": True, "sources": space.sources()} if index == 0 else {"default": False, "warm_start": True}
-            return self._create(arm, "search", given[index], attrs)
+            attrs = {"default": True, "sources": space.sources()} if index == 0 else {"warm_start": True}
+            return self._create(arm, "search", given[index], {"default": False, **attrs})
+        study = self._studies[arm]
         study.sampler = self._sampler(arm, len(study.get_trials(deepcopy=False)))
         trial = study.ask(space.distributions())
-        return self._start(arm, "search", self.storage.get_trial(trial._trial_id))
+        return self._start(arm, "search", self._storage.get_trial(trial._trial_id))
 
-    def _confirm(self) -> Assignment | None:
+    def _select_or_confirm(self) -> Assignment | None:
         waiting = [name for name in self.arms if self.due(name)]
         if not waiting:
             return None
-        arm = min(waiting, key=lambda name: len(self._records[name]) - len(self._searched(name)))
+        arm = min(waiting, key=lambda name: len(self._records[name + CONFIRM]))
         due = self.due(arm)[0]
         attrs = {"seed": due.seed, "default": due.default, "point": due.point}
         return self._create(arm, due.phase, due.params, attrs)
@@ -220,20 +188,17 @@ class StudyQueue:
     def _create(self, arm: str, phase: Phase, params: Params, attrs: dict[str, Any]) -> Assignment:
         """Create a trial at a given point in one write, so that a crash leaves all of it or nothing."""
         study = self._studies[arm if phase == "search" else arm + CONFIRM]
-        distributions = {n: d for n, d in self.arms[arm].space.distributions().items() if n in params}
         number = len(study.get_trials(deepcopy=False))
         seed = attrs.get("seed", self._search_seed(number))
         folder = self._configure(self.arms[arm], params, phase, number, seed)["folder"]
         trial = create_trial(
             state=TrialState.RUNNING,
             params=dict(params),
-            distributions=distributions,
+            distributions=self.arms[arm].space.distributions(),
             user_attrs={**attrs, "phase": phase, "seed": seed, "folder": self._relative(folder)},
         )
-        trial.datetime_start = datetime.now()
         study.add_trial(trial)
-        trial_id = self.storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
-        return self._start(arm, phase, self.storage.get_trial(trial_id))
+        return self._start(arm, phase, self._storage.get_trial(self._trial_id(TrialKey(arm, phase, number))))
 
     def _start(self, arm: str, phase: Phase, trial: FrozenTrial) -> Assignment:
         key = TrialKey(arm, phase, trial.number)
@@ -242,99 +207,142 @@ class StudyQueue:
         attrs = {"phase": phase, "seed": seed, "default": False, "folder": self._relative(config["folder"])}
         for name, value in attrs.items():
             if name not in trial.user_attrs:
-                self.storage.set_trial_user_attr(trial._trial_id, name, value)
-                trial.user_attrs[name] = value
+                self._storage.set_trial_user_attr(trial._trial_id, name, value)
+        attrs |= trial.user_attrs
         settled_after = self.arms[arm].settled_after(trial.params)
-        lost = int(trial.user_attrs.get("lost", 0))
-        folder = Path(config["folder"])
-        self.live[key] = Running(key, trial._trial_id, trial.params, seed, folder, settled_after, lost)
-        self._record(key, "running", trial.params, trial.user_attrs)
+        lost = int(attrs.get("lost", 0))
+        self.live[key] = Running(key, trial._trial_id, Path(config["folder"]), settled_after, lost)
+        self._record(key, "running", trial.params, attrs)
         return Assignment(key, config)
 
     def _resume(self, key: TrialKey) -> Assignment:
-        """Start an interrupted trial again under its number; where the crash came before its point was drawn, draw it."""
-        study = self._studies[key.study_name]
-        trial_id = self.storage.get_trial_id_from_study_id_trial_number(study._study_id, key.number)
+        """Start an interrupted trial again under its number; draw its point if the crash came before that was done."""
+        trial_id = self._trial_id(key)
         if key.phase == "search":
+            study = self._studies[key.arm]
             study.sampler = self._sampler(key.arm, key.number)
             trial = optuna.trial.Trial(study, trial_id)
             for name, distribution in self.arms[key.arm].space.distributions().items():
                 trial._suggest(name, distribution)  # what study.ask(distributions) does; leaves drawn values alone
-        return self._start(key.arm, key.phase, self.storage.get_trial(trial_id))
-
-    def _sampler(self, arm: str, number: int) -> optuna.samplers.BaseSampler:
-        search = self.config.search
-        return sampler_for(
-            search.sampler, study_seed=self.config.seed, arm=arm, number=number, trials=search.trials or 20
-        )
-
-    def _search_seed(self, number: int) -> int:
-        return confirm.seed_of(self.config.seed, "search", number)
-
-    def _relative(self, folder: str) -> str:
-        return os.path.relpath(folder, self.folder)
+        return self._start(key.arm, key.phase, self._storage.get_trial(trial_id))
 
     # what became of it -----------------------------------------------------------------------------------------------
     def report(self, key: TrialKey, row: Mapping[str, Any]) -> None:
-        """Take a trial's metrics after an epoch; those of earlier epochs, before an interruption, are in its history."""
+        """Take a trial's metrics after an epoch; those from before an interruption are read from its history."""
         run = self.live[key]
-        known = len(run.curve)
+        if row["epoch"] in run.curve:
+            return
+        known, objective = len(run.curve), self.config.objective
         if not run.curve:
-            for earlier in _history(run.folder):
+            for earlier in history(run.folder):
                 if earlier["epoch"] < row["epoch"]:
-                    run.take(earlier, self.config.objective)
-        seconds, epochs = self.pace.get(self.arms[key.arm].dataset, (0.0, 0))
-        self.pace[self.arms[key.arm].dataset] = (seconds + float(row.get("time/epoch_s", 0.0)), epochs + 1)
-        run.take(row, self.config.objective)
+                    run.take(earlier, objective)
+        before = run.device_seconds
+        run.take(row, objective)
+        self._seconds += run.device_seconds - before
         for epoch in list(run.curve)[known:]:
-            self.storage.set_trial_intermediate_value(run.trial_id, epoch, run.curve[epoch])
+            self._storage.set_trial_intermediate_value(run.trial_id, epoch, run.curve[epoch])
+        dataset = self.arms[key.arm].dataset
+        seconds, epochs = self.pace.get(dataset, (0.0, 0))
+        self.pace[dataset] = (seconds + float(row.get("time/epoch_s", 0.0)), epochs + 1)
 
     def finish(self, key: TrialKey, outcome: Outcome, reason: str = "") -> None:
         """Tell Optuna the truth about a live trial; a lost one runs again, at most `MAX_LOST` times."""
         run = self.live.pop(key)
-        value = run.value
+        attrs: dict[str, Any] = {"epochs": run.epochs, "device_seconds": round(run.device_seconds, 6)}
         if outcome == "lost":
             run.lost += 1
-            self.storage.set_trial_user_attr(run.trial_id, "lost", run.lost)
-            self.storage.set_trial_user_attr(run.trial_id, "reason", reason)
+            self._set(run, {"lost": run.lost, "reason": reason})
             if run.lost <= MAX_LOST:
                 self._again.append(key)
                 return
             outcome, reason = "failed", f"lost {run.lost} times, at last: {reason}"
-        if outcome == "complete" and value is None:
-            outcome, reason = "failed", f"`{self.config.objective}` was never finite"
-        attrs: dict[str, Any] = {"epochs": run.epochs, "device_seconds": round(run.device_seconds, 6)}
-        if run.best_epoch is not None and run.best_epoch in run.metrics:
+        if outcome == "complete" and run.value is None:
+            outcome, reason = "failed", f"`{self.config.objective}` was never a finite number"
+        if run.best_epoch in run.metrics:
             attrs |= {"best_epoch": run.best_epoch, "metrics": run.metrics[run.best_epoch]}
         if outcome == "failed" or run.lost:
             attrs["reason"] = reason
-        for name, value in attrs.items():
-            self.storage.set_trial_user_attr(run.trial_id, name, value)
+        self._set(run, attrs)
         study = self._studies[key.study_name]
         if key.phase == "search":
             study.sampler = self._sampler(key.arm, key.number)
         if outcome == "complete":
-            told = study.tell(key.number, value)
+            told = study.tell(key.number, run.value)
         else:
             told = study.tell(key.number, state=TrialState.PRUNED if outcome == "pruned" else TrialState.FAIL)
         self._record(key, outcome, told.params, told.user_attrs, told.value if outcome != "failed" else None)
+        (run.folder / "state.pt").unlink(missing_ok=True)
+        self._told(key, outcome, told.user_attrs)
 
     def release(self, key: TrialKey) -> None:
         """Let go of a live trial that was interrupted; it stays RUNNING, and the next run of the study resumes it."""
         self.live.pop(key, None)
 
+    # what is known ---------------------------------------------------------------------------------------------------
+    def records(self, arm: str) -> list[TrialRecord]:
+        """Return the arm's trials that have begun."""
+        return [*self._records[arm].values(), *self._records[arm + CONFIRM].values()]
+
+    def live_of(self, arm: str) -> list[Running]:
+        return [run for key, run in self.live.items() if key.arm == arm]
+
+    def confirmed(self) -> list[tuple[TrialKey, TrialRecord]]:
+        """Return the completed confirmation trials, which the sealed evaluation is about."""
+        return [
+            (TrialKey(arm, "confirm", r.number), r)
+            for arm in self.arms
+            for r in self._records[arm + CONFIRM].values()
+            if r.phase == "confirm" and r.state == "complete"
+        ]
+
+    def device_seconds(self) -> float:
+        """Return what the whole study has spent so far."""
+        return self._seconds
+
+    def _open(self, study_name: str) -> optuna.Study:
+        return optuna.create_study(
+            study_name=study_name,
+            storage=self._storage,
+            direction="minimize" if lower_is_better(self.config.objective) else "maximize",
+            load_if_exists=True,
+            sampler=optuna.samplers.RandomSampler(seed=0),
+            pruner=optuna.pruners.NopPruner(),
+        )
+
+    def _recover(self) -> None:
+        interrupted: list[TrialKey] = []
+        for record in read_records(self._storage):
+            if record.arm not in self.arms or record.state == "waiting":
+                continue
+            key = TrialKey(record.arm, record.phase, record.number)
+            self._records[key.study_name][key.number] = record
+            self._seconds += record.device_seconds
+            if record.state == "running":
+                interrupted.append(key)
+        order = {name: i for i, name in enumerate(self.arms)}
+        for key in sorted(interrupted, key=lambda k: (k.phase != "search", k.number, order[k.arm])):
+            stop = self.ledger.stop_of(key.arm, key.number) if key.phase == "search" else None
+            if stop is None:
+                self._again.append(key)
+                continue
+            self._resume(key)
+            for row in history(self.live[key].folder):
+                if row["epoch"] <= stop.epoch:
+                    self.report(key, row)
+            self.finish(key, "pruned")
+
     def _record(
-        self, key: TrialKey, state: str, params: Params, attrs: Mapping[str, Any], value: float | None = None
+        self, key: TrialKey, state: State, params: Params, attrs: Mapping[str, Any], value: float | None = None
     ) -> None:
-        arm = self.arms[key.arm]
         dataset, _, method = key.arm.partition("/")
-        self._records[key.arm][key] = TrialRecord(
-            arm=arm.name,
+        self._records[key.study_name][key.number] = TrialRecord(
+            arm=key.arm,
             dataset=dataset,
             method=method,
             phase=key.phase,
             number=key.number,
-            state=state,  # type: ignore[arg-type]
+            state=state,
             params=dict(params),
             seed=attrs.get("seed"),
             value=value,
@@ -342,29 +350,27 @@ class StudyQueue:
         )
         self._due.pop(key.arm, None)
 
-    def _recover(self) -> None:
-        interrupted: list[TrialKey] = []
-        for record in read_records(self.storage):
-            if record.arm not in self.arms or record.state == "waiting":
-                continue
-            key = TrialKey(record.arm, record.phase, record.number)
-            self._records[record.arm][key] = record
-            if record.state == "running":
-                interrupted.append(key)
-        order = {name: i for i, name in enumerate(self.arms)}
-        phases = ("search", "select", "confirm")
-        for key in sorted(interrupted, key=lambda k: (phases.index(k.phase), k.number, order[k.arm])):
-            stop = self.ledger.stop_of(key.arm, key.number) if key.phase == "search" else None
-            if stop is None:
-                self._again.append(key)
-                continue
-            self._resume(key)
-            for row in _history(self.live[key].folder):
-                if row["epoch"] <= stop.epoch:
-                    self.report(key, row)
-            self.finish(key, "pruned")
+    def _set(self, run: Running, attrs: Mapping[str, Any]) -> None:
+        for name, value in attrs.items():
+            self._storage.set_trial_user_attr(run.trial_id, name, value)
+
+    def _trial_id(self, key: TrialKey) -> int:
+        study_id = self._studies[key.study_name]._study_id
+        return self._storage.get_trial_id_from_study_id_trial_number(study_id, key.number)
+
+    def _sampler(self, arm: str, number: int) -> optuna.samplers.BaseSampler:
+        search = self.config.search
+        trials = search.trials or TYPICAL_TRIALS
+        return sampler_for(search.sampler, study_seed=self.config.seed, arm=arm, number=number, trials=trials)
+
+    def _search_seed(self, number: int) -> int:
+        return confirm.seed_of(self.config.seed, "search", number)
+
+    def _relative(self, folder: str) -> str:
+        return os.path.relpath(folder, self.folder)
 
 
-def _history(folder: Path) -> Iterator[dict[str, Any]]:
+def history(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the metrics of each epoch that the trial in `folder` has written down."""
     with contextlib.suppress(FileNotFoundError):
         yield from durable.json_lines(folder / "history.jsonl")

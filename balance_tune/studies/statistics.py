@@ -100,6 +100,8 @@ def bootstrap_mean(
     when fewer than two rows or groups exist. `values` may be correctness, its mean over seeds, or a difference of two.
     """
     x = np.asarray(values, dtype=np.float64)
+    sums: Floats
+    sizes: Floats
     if groups is None:
         # Few distinct values (hits over seeds): drawing how often each occurs is the same bootstrap at far less cost.
         distinct, counts = np.unique(x, return_counts=True)
@@ -108,7 +110,7 @@ def bootstrap_mean(
     else:
         names, index = np.unique(np.asarray(groups), return_inverse=True)
         units = len(names)
-        sums, sizes = np.bincount(index, weights=x), np.bincount(index, minlength=units).astype(np.float64)
+        sums, sizes = (np.bincount(index, weights=w).astype(np.float64) for w in (x, np.ones_like(x)))
         chances = np.full(units, 1 / max(units, 1))
     if units < 2:
         return None

@@ -65,7 +65,6 @@ def export(source: BaseStorage, path: Path) -> None:
         made.add_trials(trials)
 
 
-
 def _database(url: str) -> RDBStorage:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
@@ -74,7 +73,7 @@ def _database(url: str) -> RDBStorage:
         return RDBStorage(url)
     except (SQLAlchemyError, ImportError, ValueError) as error:
         try:
-            shown = make_url(url).render_as_string(hide_password=True)
+            shown = make_url(url).set(query={}).render_as_string(hide_password=True)
         except (SQLAlchemyError, ValueError):
             shown = "the given address"
         raise UserError(

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from balance_tune.errors import UserError
-from balance_tune.studies.wording import one_line, shown
+from balance_tune.studies.wording import did_you_mean, nearest, one_line, shown
 
 LARGEST_FILE = 256 * 1024  # bytes; a study file has a few hundred
 DEEPEST = 12  # levels of nesting; a study file has four
@@ -135,8 +135,9 @@ def read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             raw = file.read(LARGEST_FILE + 1)
-    except OSError as error:
-        raise UserError(f"a study file must be readable, but {shown(str(path))}: {error.strerror}.") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte in it
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"a study file must be readable, but {shown(str(path))}: {reason}.{_beside(path)}") from None
     if len(raw) > LARGEST_FILE:
         raise UserError(f"a study file must be at most {LARGEST_FILE // 1024} KiB, but {shown(str(path))} is larger.")
     try:
@@ -148,6 +149,15 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path}: must hold settings as `key: value`, but holds {shown(value)}.")
     return value
+
+
+def _beside(path: Path) -> str:
+    """Return a hint at the file that may have been meant."""
+    try:
+        names = sorted(p.name for p in path.parent.glob("*.y*ml")) if not path.exists() else []
+    except (OSError, ValueError):
+        return ""
+    return did_you_mean(path.name, names) if nearest(path.name, names) else ""
 
 
 def dump(value: Mapping[str, Any]) -> str:

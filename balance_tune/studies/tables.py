@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from balance_tune.studies import durable
 from balance_tune.studies.findings import by_table, conclusion, p_text, percent, ranking, remarks, signed
 
 WIDTH = 100
 NAME = 20  # longest method name shown whole
-HEADERS = ("method", "val", "test", "to joint", "95 % interval", "p Holm", "default", "trials c+p+f", "epochs", "saved")
+HEADERS = ("method", "val", "test", "to joint", "95 % interval", "p Holm", "default", "c+p+f", "epochs", "saved")
 PROTOCOLS = {
     "sealed": "sealed test",
     "paper": "protocol paper: chosen on the test set, not comparable with sealed rows",
@@ -72,15 +72,10 @@ def write_files(study_folder: Path | str, rows: Sequence[dict[str, Any]] | None 
         "md": as_markdown(rows),
     }
     folder = Path(study_folder) / "report"
-    return [write_whole(folder / f"leaderboard.{ending}", text) for ending, text in texts.items()]
-
-
-def write_whole(path: Path, text: str) -> Path:
-    """Write a text file so that a reader sees the old one or the new one, never half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    return draft.replace(path)
+    paths = {folder / f"leaderboard.{ending}": text for ending, text in texts.items()}
+    for path, text in paths.items():
+        durable.write(path, text)
+    return list(paths)
 
 
 def heading(table: Sequence[dict[str, Any]]) -> str:
@@ -127,14 +122,18 @@ def _value(value: float | None, objective: str) -> str:
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Return lines of cells in columns; the last columns are left out where all would not fit."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
+        widths.pop()
     made = [
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
+        "  ".join(_padded(cell, w, i == 0) for i, (cell, w) in enumerate(zip(ln, widths, strict=False))) for ln in lines
     ]
     return "\n".join([made[0], "-" * len(made[0]), *made[1:]])
+
+
+def _padded(cell: str, width: int, first: bool) -> str:
+    return cell.ljust(width) if first else cell.rjust(width)
 
 
 def _wrap(text: str) -> str:

@@ -52,8 +52,7 @@ class Workers:
             if not ready:
                 self.close()
                 raise WorkersFailed(f"no worker answered within {PATIENCE:g} s")
-            for pipe in ready:
-                rank = self._pipes.index(pipe)  # type: ignore[arg-type]
+            for rank in [r for r, p in enumerate(self._pipes) if p in ready]:
                 answers[rank] = self._answer(rank)
         return [answers[rank] for rank in range(self.world)]
 
@@ -99,6 +98,7 @@ def _serve(pipe: Connection, rank: int, world: int, meeting: str) -> None:
             job, arguments = pickle.loads(pipe.recv_bytes())
         except EOFError:
             return
+        answer: tuple[str | None, Any]
         try:
             answer = (None, job(*arguments))
         except Exception:  # whatever the job raises goes to the parent, which raises it

@@ -15,7 +15,7 @@ from balance_tune.models.encoders import Encoder
 from balance_tune.models.fusion import Features
 from balance_tune.models.multimodal import Inputs, MultimodalModel, Policy, silence
 from balance_tune.modulations.base import Losses, Modulation
-from balance_tune.modulations.scores import Scores, score_sums
+from balance_tune.modulations.scores import Scores, by_name, score_sums
 from balance_tune.replicas import Replicas
 from balance_tune.seeds import derive
 from balance_tune.training.batch import Batch, EpochPlan, Output, share
@@ -62,7 +62,7 @@ class Context:
         self.acting = modulation
         self._generator = torch.Generator(device)
         self._seen: tuple[Features, Tensor] | None = None
-        self._scores: Scores | None = None
+        self._scores: Tensor | None = None
         self._logged: dict[str, list[Tensor]] = {}
 
     # a step ----------------------------------------------------------------------------------------------------------
@@ -83,8 +83,8 @@ class Context:
             return Output(_precise(self.model.fusion(kept)), kept, features, batch)
 
     @property
-    def scores(self) -> Scores:
-        """Per modality the sum over the global batch of the true class's probability (0-d, on the device).
+    def score_vector(self) -> Tensor:
+        """Per modality the sum over the global batch of the true class's probability, (M,) on the device.
 
         From the unimodal logits of the step's features before dropping, without gradient, computed once per step.
         """
@@ -93,10 +93,13 @@ class Context:
                 raise RuntimeError("`ctx.scores` needs a forward pass of this step first.")
             features, labels = self._seen
             with torch.no_grad():
-                logits = self.model.fusion.unimodal_logits({m: h.detach() for m, h in features.items()})
-                (sums,) = self.replicas.sum(score_sums(logits, labels))
-            self._scores = dict(zip(logits, sums.unbind(), strict=True))
+                (self._scores,) = self.replicas.sum(score_sums(self.model.fusion.unimodal_logits(features), labels))
         return self._scores
+
+    @property
+    def scores(self) -> Scores:
+        """The `score_vector` as {modality: 0-d tensor}."""
+        return by_name(self.score_vector, self.model.widths)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return the mean cross-entropy over the global batch (this worker's part of it, see `mean`)."""
@@ -175,18 +178,28 @@ class Context:
         return self._generator
 
     def log(self, name: str, values: Mapping[str, Tensor] | Tensor | float) -> None:
-        """Record a step's value (per modality, or one); the epoch's mean becomes `modulation/<name>[/<modality>]`."""
+        """Record a step's value; the epoch's mean becomes `modulation/<name>` or `modulation/<name>/<modality>`.
+
+        Args:
+            values: one value (0-d), or one per modality: (M,) in the model's order, or a dict of all of them.
+        """
         if isinstance(values, Mapping):
-            for modality, value in values.items():
-                self._logged.setdefault(f"{name}/{modality}", []).append(value.detach())
-        else:
-            self._logged.setdefault(name, []).append(torch.as_tensor(values).detach())
+            values = torch.stack(list(values.values()))
+        self._logged.setdefault(name, []).append(torch.as_tensor(values).detach())
 
     def logged(self) -> dict[str, float]:
         """Return the means of what was logged since the last call, and forget it."""
-        means = {f"modulation/{k}": torch.stack([v.float() for v in vs]).mean() for k, vs in self._logged.items()}
+        means: dict[str, float] = {}
+        for name, values in self._logged.items():
+            mean = torch.stack(values).double().mean(0)
+            if mean.dim():
+                means |= {
+                    f"modulation/{name}/{m}": v for m, v in zip(self.model.modalities, mean.tolist(), strict=True)
+                }
+            else:
+                means[f"modulation/{name}"] = mean.item()
         self._logged = {}
-        return {k: float(v) for k, v in means.items()}
+        return means
 
     # data ------------------------------------------------------------------------------------------------------------
     def plan(self) -> EpochPlan:

@@ -87,5 +87,9 @@ def _optimizer(
     common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     common["fused"] = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=settings.momentum, **common)
+        sgd = torch.optim.SGD(groups, momentum=settings.momentum, **common)
+        for group in sgd.param_groups:
+            if group["momentum"]:  # torch's fused SGD fails when parameters get their first gradient in a later step
+                sgd.state.update({p: {"momentum_buffer": torch.zeros_like(p)} for p in group["params"]})
+        return sgd
     return (torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam)(groups, **common)

@@ -55,8 +55,8 @@ def test_dropping_gives_the_official_features_and_gradients(case: dict[str, Any]
     found = score_sums(alone, labels)
     assert found.tolist() == pytest.approx([case["performance_1"], case["performance_2"]], abs=1e-5)
     kept = torch.stack([(c != 0).any(1).double() for c in cleaned.values()], dim=1)
-    q = dict(zip(features, torch.tensor(case["q"]).double(), strict=True))
-    dropped = drop(features, kept, q)
+    q = torch.tensor(case["q"]).double()
+    dropped = drop(features, kept.T, q)
     for m in features:
         assert torch.allclose(dropped[m], cleaned[m], atol=1e-5)
     torch.stack([h.sum() for h in dropped.values()]).sum().backward()
@@ -71,8 +71,8 @@ def test_when_both_modalities_are_dropped_the_factor_and_the_survivors_are_the_o
     cleaned = {m: torch.tensor(case[f"cleaned_{i}"]).double() for i, m in ((1, "a"), (2, "b"))}
     kept = torch.zeros(len(survivors), 2, dtype=torch.float64)
     kept[survivors] = torch.stack([(c != 0).any(1).double() for c in cleaned.values()], dim=1)
-    q = dict(zip(features, torch.tensor(case["q"]).double(), strict=True))
-    dropped = drop(features, kept, q)
+    q = torch.tensor(case["q"]).double()
+    dropped = drop(features, kept.T, q)
     for m in features:
         assert torch.allclose(dropped[m][survivors], cleaned[m], atol=1e-5)
     assert torch.equal(kept.amax(1).bool(), survivors)
@@ -92,13 +92,13 @@ def test_a_step_is_the_loss_on_features_dropped_by_its_own_coin_and_masks() -> N
     alone = {m: h.double() @ w[:, ctx.model.fusion.columns[m]].T + b / 3 for m, h in features.items()}
     s = {m: sum(f.softmax(1)[i, labels[i]] for i in range(9)) for m, f in alone.items()}
     q = drop_probabilities({m: v.detach() for m, v in s.items()}, 0.9, 1.0)
-    draws = torch.rand(10, 3, generator=ctx.shared_generator("opm"))
+    draws = torch.rand(3, 10, generator=ctx.shared_generator("opm"))
     widths = torch.tensor([3.0, 4.0, 2.0])
     theta = sum(d * p for d, p in zip(widths, q.values(), strict=True)) / widths.sum()
     losses = []
     w.requires_grad_()
     for place, i in enumerate(order.tolist()):
-        kept = {m: bool(draws[place, j] >= p) for j, (m, p) in enumerate(q.items())}
+        kept = {m: bool(draws[j, place] >= p) for j, (m, p) in enumerate(q.items())}
         h = torch.cat([features[m][i].double() * kept[m] / (1 - theta) for m in features])
         losses.append(torch.nn.functional.cross_entropy((w @ h + b)[None], labels[i : i + 1]))
     torch.stack(losses).mean().backward()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from balance_tune.modulations.scores import ratios_to_mean_of_others, score_sums, true_class_probability
+from balance_tune.modulations.scores import ratios, score_sums, true_class_probability
 
 
 def test_the_probability_is_softmax_at_the_label() -> None:
@@ -26,7 +26,5 @@ def test_sums_are_one_per_modality_and_carry_no_gradient() -> None:
 
 
 def test_of_two_the_ratio_is_plain_and_of_more_it_is_the_mean_over_the_others() -> None:
-    two = ratios_to_mean_of_others({"a": torch.tensor(4.0), "b": torch.tensor(2.0)})
-    assert [r.item() for r in two.values()] == [2.0, 0.5]
-    three = ratios_to_mean_of_others({m: torch.tensor(v) for m, v in {"a": 4.0, "b": 2.0, "c": 1.0}.items()})
-    assert [r.item() for r in three.values()] == [3.0, 1.25, 0.375]
+    assert ratios(torch.tensor([4.0, 2.0])).tolist() == [2.0, 0.5]
+    assert ratios(torch.tensor([4.0, 2.0, 1.0])).tolist() == [3.0, 1.25, 0.375]

@@ -1,7 +1,7 @@
 """Writes a complete, plausible study folder without training anything, for tests of what reads one.
 
-The accuracies come from a formula (a truth per dataset and method, a bowl around a best learning rate and method setting,
-seed noise shared by all arms, row difficulty shared by all models), so that a test knows what a reader ought to find.
+The accuracies come from a formula (a truth per dataset and method, a bowl around a best learning rate and method
+setting, seed noise shared by all arms, row difficulty shared by all models), so a test knows what a reader should find.
 """
 
 from __future__ import annotations
@@ -151,6 +151,7 @@ def make_study(root: Path, made: Made | None = None) -> Path:
         arms = [m for m in made.methods if m in WORLDS[dataset].gains or m == "joint"]
         for method in arms:
             _Arm(made, folder, storage, dataset, method, verdicts).write(complete=made.finished or method != arms[-1])
+    _write_begun(folder, made)
     (folder / "ledger.jsonl").write_text("".join(json.dumps(v) + "\n" for v in verdicts))
     return folder
 
@@ -236,7 +237,7 @@ class _Arm:
         if reason:
             attrs["reason"] = reason
         if phase == "confirm" and state == "complete":
-            attrs["test"] = self._test(best, seed, self.folder / place)
+            self._test(best, seed, self.folder / place)
         study.add_trial(
             create_trial(
                 state=STATE[state],
@@ -258,7 +259,7 @@ class _Arm:
             threshold = sorted(seen, reverse=True)[max(math.ceil(len(seen) / 3), 1) - 1]
             decision = "go" if value >= threshold else "stop"
             verdict = {"arm": self.name, "number": number, "epoch": epoch, "value": value, "threshold": threshold}
-            self.verdicts.append({**verdict, "decision": decision, "rung_size": len(seen)})
+            self.verdicts.append({**verdict, "rank": 1, "of": len(seen), "decision": decision})
             if decision == "stop":
                 return epoch
         return None
@@ -267,16 +268,16 @@ class _Arm:
         world, gain = WORLDS[self.dataset], WORLDS[self.dataset].gains.get(self.method, 0.0)
         shared = np.random.default_rng([1, seed]).normal(0, world.noise)
         rng = np.random.default_rng([2, seed, *self.name.encode(), *point_key(params).encode()])
-        miss = (math.log10(params["training.lr"] / 0.06) / 0.6) ** 2
-        miss += sum((math.log(params[k] / best) / 2) ** 2 for k, best in _BEST.items() if k in params)
-        final = world.joint + gain - 0.03 * miss + shared + rng.normal(0, 0.5 * world.noise)
+        miss = (math.log10(params["training.lr"] / 0.1) / 0.6) ** 2
+        miss += sum((math.log(params[k] / best) / 1.5) ** 2 for k, best in _BEST.items() if k in params)
+        final = world.joint + gain - 0.015 * miss + shared + rng.normal(0, 0.5 * world.noise)
         balance = max(0.0, min(1.0, 0.5 + gain * 18)) if self.method != "joint" else 0.0
         top = max(world.modalities.values())
         pace = rng.uniform(0.25, 0.4)
         seconds, history = 0.0, []
         for epoch in range(1, self.made.epochs + 1):
             grown = 1 - math.exp(-pace * epoch) * 0.8
-            dip = 0.25 * math.exp(-(epoch - 5) % 5) if self.method == "relearning" and 5 <= epoch < 15 else 0.0
+            dip = 0.35 * math.exp(-((epoch - 5) % 5)) if self.method == "relearning" and 5 <= epoch < 15 else 0.0
             fused = _share(final * grown - dip + rng.normal(0, 0.4 * world.noise))
             seconds += 0.09 * (1.4 if self.method in ("mlb", "relearning") else 1.0) * rng.uniform(0.95, 1.1)
             own = {
@@ -301,7 +302,7 @@ class _Arm:
             )
         return history
 
-    def _test(self, best: dict[str, Any], seed: int, folder: Path) -> dict[str, float]:
+    def _test(self, best: dict[str, Any], seed: int, folder: Path) -> None:
         world = WORLDS[self.dataset]
         difficulty = np.random.default_rng([3, *self.dataset.encode()]).normal(size=world.rows)
         groups = (np.arange(world.rows) * world.groups // world.rows).tolist() if world.groups else None
@@ -319,12 +320,11 @@ class _Arm:
         }
         packed = base64.b64encode(np.packbits(correct).tobytes()).decode()
         (folder / "test.json").write_text(json.dumps({**metrics, "correct": packed, "n": world.rows, "groups": groups}))
-        return metrics
 
 
 _BEST = {
-    "modulation.alpha": 0.6,
-    "modulation.q_base": 0.45,
+    "modulation.alpha": 0.4,
+    "modulation.q_base": 0.35,
     "modulation.auxiliary_weight": 0.9,
     "modulation.strength": 4.0,
 }
@@ -343,6 +343,19 @@ def _draw(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
     if distribution.log:
         return float(math.exp(rng.uniform(math.log(distribution.low), math.log(distribution.high))))
     return float(rng.uniform(distribution.low, distribution.high))
+
+
+def _write_begun(folder: Path, made: Made) -> None:
+    """Write the record of what the study was begun with, once extended."""
+    begun = {
+        "begun": "2026-01-02T03:04:05+00:00",
+        "version": "0.1.0",
+        "code": {"balance_tune": "c0dec0dec0de"},
+        "packages": {"torch": "2.11.0", "optuna": "5.0.0"},
+        "data": {name: {"data": "ab" * 32, "split": "1f0c9d5be2a7"} for name in made.datasets},
+        "extensions": [{"at": "2026-01-03T00:00:00+00:00", "changes": ["`confirm.seeds` changed from `5` to `6`"]}],
+    }
+    (folder / "study.json").write_text(json.dumps(begun))
 
 
 def _write_manifest(root: Path, dataset: str) -> None:

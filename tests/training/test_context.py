@@ -33,7 +33,7 @@ def test_scores_are_the_summed_probabilities_of_the_unimodal_answers_and_compute
     for m, f in alone.items():
         expected = f.softmax(1)[torch.arange(len(batch)), batch.labels].sum()
         assert torch.allclose(ctx.scores[m], expected)
-    assert ctx.scores is ctx.scores
+    assert ctx.score_vector is ctx.score_vector
 
 
 def test_a_weight_of_zero_takes_a_sample_out_of_the_mean() -> None:

@@ -14,7 +14,7 @@ from itertools import pairwise
 Place = tuple[float, float]
 
 INK, SOFT, GRID, FAINT = "#1c2024", "#5b6570", "#e3e7eb", "#b8c0c8"
-# Okabe & Ito's colours, safe for colour-blind readers; black is the baseline's, yellow is left out (unreadable on white).
+# Okabe & Ito's colours, safe for colour-blind readers; black is the baseline's, yellow (unreadable on white) left out.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("", "6 3", "2 2", "8 3 2 3")  # after the colours are used up, lines differ by dash
 
@@ -44,12 +44,13 @@ class Axis:
     percent: bool = False
     names: tuple[str, ...] = ()
 
-    def share(self, value: float) -> float:
-        """Return where `value` lies between low (0) and high (1); outside it is held at the edge."""
+    def share(self, value: float, *, free: bool = False) -> float:
+        """Return where `value` lies between low (0) and high (1); outside it is held at the edge unless `free`."""
         low, high, v = self.low, self.high, value
         if self.log:
             low, high, v = math.log(low), math.log(high), math.log(max(v, 1e-300))
-        return min(max((v - low) / (high - low), 0.0), 1.0) if high > low else 0.5
+        share = (v - low) / (high - low) if high > low else 0.5
+        return share if free else min(max(share, 0.0), 1.0)
 
     def ticks(self, most: int = 5) -> list[float]:
         """Return at most about `most` round values inside the axis."""
@@ -74,7 +75,7 @@ def spread(values: Sequence[float], label: str = "", *, log: bool = False, perce
     if log:
         room = max((high / low) ** 0.05, 1.05)
         return Axis(low / room, high * room, label, log, percent)
-    room = 0.06 * (high - low) or abs(high) * 0.05 or 0.5
+    room = 0.06 * (high - low) or (0.01 if percent else abs(high) * 0.05) or 0.5
     return Axis(low - room, high + room, label, log, percent)
 
 
@@ -90,6 +91,7 @@ class Plot:
     right: int = 12  # room for labels at the ends of lines
     left: int = 40
     top: int = 10
+    lines: list[str] = field(default_factory=list)  # cut off at the axes
     marks: list[str] = field(default_factory=list)
     _ends: list[tuple[float, str, str]] = field(default_factory=list)
     _boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
@@ -98,31 +100,32 @@ class Plot:
     def _bottom(self) -> int:
         return 34 if self.x.label else 20
 
-    def at(self, place: Place) -> Place:
-        """Return the pixel of a place in data units."""
+    def at(self, place: Place, *, free: bool = False) -> Place:
+        """Return the pixel of a place in data units; outside the axes it is held at the edge unless `free`."""
         across = self.width - self.left - self.right
         down = self.height - self.top - self._bottom
-        return self.left + across * self.x.share(place[0]), self.top + down * (1 - self.y.share(place[1]))
+        x, y = self.x.share(place[0]), self.y.share(place[1], free=free)
+        return self.left + across * x, self.top + down * (1 - y)
 
     def line(self, places: Sequence[Place], style: Style, title: str = "", *, step: bool = False) -> None:
         """Draw a line through `places`; with `step` the value holds until the next place."""
-        spots = [self.at(p) for p in thinned(places)]
+        spots = [self.at(p, free=True) for p in thinned(places)]
         if not spots:
             return
         path = f"M{_n(spots[0][0])} {_n(spots[0][1])}"
         for before, (x, y) in pairwise(spots):
             path += f"H{_n(x)}V{_n(y)}" if step and before != (x, y) else f"L{_n(x)} {_n(y)}"
         dash = f' stroke-dasharray="{style.dash}"' if style.dash else ""
-        self.marks.append(
+        self.lines.append(
             f'<path d="{path}" fill="none" stroke="{style.colour}" stroke-width="{style.width}"{dash} '
             f'stroke-linejoin="round">{_title(title)}</path>'
         )
 
     def band(self, low: Sequence[Place], high: Sequence[Place], colour: str) -> None:
         """Shade between two lines."""
-        spots = [self.at(p) for p in [*thinned(low), *reversed(thinned(high))]]
+        spots = [self.at(p, free=True) for p in [*thinned(low), *reversed(thinned(high))]]
         points = " ".join(f"{_n(x)},{_n(y)}" for x, y in spots)
-        self.marks.append(f'<polygon points="{points}" fill="{colour}" opacity="0.14"/>')
+        self.lines.append(f'<polygon points="{points}" fill="{colour}" opacity="0.14"/>')
 
     def dot(self, place: Place, colour: str, title: str = "", *, shape: str = "disc", radius: float = 3.2) -> None:
         """Draw one mark: a "disc", a hollow "ring", a "cross", a "square", or "none" that only answers the pointer."""
@@ -180,7 +183,10 @@ class Plot:
 
     def svg(self) -> str:
         """Return the finished chart."""
-        parts = [*self._frame(), *self.marks, *self._end_names()]
+        down = self.height - self._bottom + 1
+        inside = f'x="0" y="0" width="{self.width}" height="{down}" viewBox="0 0 {self.width} {down}"'
+        lines = [f"<svg {inside}>", *self.lines, "</svg>"] if self.lines else []
+        parts = [*self._frame(), *lines, *self.marks, *self._end_names()]
         return (
             f'<svg class="plot" viewBox="0 0 {self.width} {self.height}" width="{self.width}" height="{self.height}" '
             f'role="img" aria-label="{escape(self.caption)}">{"".join(parts)}</svg>'
@@ -298,8 +304,8 @@ def shorten(text: str, most: int) -> str:
 
 
 def text_width(text: str) -> float:
-    """Return about how many pixels a text of 11 pixels takes."""
-    return 6.0 * len(text)
+    """Return about how many pixels wide a text of 11 pixels is, in the widest of the usual fonts."""
+    return 6.8 * len(text)
 
 
 def _linear_ticks(low: float, high: float, most: int) -> list[float]:

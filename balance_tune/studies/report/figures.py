@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from balance_tune.studies.findings import percent
@@ -119,6 +120,8 @@ def gap_over_epochs(sources: Sources, rows: Sequence[Row], looks: Mapping[str, S
 def trade_off(rows: Sequence[Row], looks: Mapping[str, Style], against: str) -> str:
     """Return validation accuracy on the confirmation seeds against "gap" or "seconds", with the Pareto front dashed."""
     shown = [row for row in rows if row["val_confirm"] is not None and cost_of(row, against) is not None]
+    if against == "gap":  # one modality alone closes no gap
+        shown = [row for row in shown if not row["diagnostic"]]
     places = {row["method"]: (float(cost_of(row, against) or 0.0), float(row["val_confirm"])) for row in shown}
     label = "modality gap, points" if against == "gap" else "device-seconds a run"
     xs = [x for x, _ in places.values()]
@@ -144,9 +147,10 @@ def trade_off(rows: Sequence[Row], looks: Mapping[str, Style], against: str) -> 
 
 def cost_of(row: Row, against: str) -> float | None:
     """Return what an arm pays: its modality gap, or the mean device-seconds of its select and confirm runs."""
+    trials, seconds = int(row["confirm_trials"]), float(row["confirm_device_seconds"])
     if against == "gap":
-        return row["gap"]
-    return row["confirm_device_seconds"] / row["confirm_trials"] if row["confirm_trials"] else None
+        return None if row["gap"] is None else float(row["gap"])
+    return seconds / trials if trials else None
 
 
 def pareto(places: Sequence[Place]) -> list[Place]:
@@ -190,6 +194,7 @@ def anytime(sources: Sources, rows: Sequence[Row], looks: Mapping[str, Style]) -
         for i, (x, y) in enumerate(curve):
             if i == 0 or y != curve[i - 1][1]:
                 plot.dot((x, y), look.colour, f"{method}: {percent(y)} % after {number(x)} device-seconds", radius=2)
+        plot.line([curve[-1], (end, curve[-1][1])], Style(look.colour, "1 3", 0.9))
         if method in named:
             plot.end(curve[-1][1], shorten(method, NAME), look.colour)
     return plot.svg()
@@ -200,11 +205,15 @@ def search_curves(sources: Sources, row: Row) -> str:
     trials = [r for r in sources.arm(row) if r.phase == "search" and r.curve][:80]
     late = [v for r in trials for e, v in r.curve.items() if e > 0.1 * max(r.curve)]
     last = max((max(r.curve) for r in trials), default=2)
-    plot = Plot(Axis(1, max(last, 2)), spread(late, percent=_is_share([row])), f"Search trials of {row['arm']}", height=150)
+    plot = Plot(
+        Axis(1, max(last, 2)), spread(late, percent=_is_share([row])), f"Search trials of {row['arm']}", height=150
+    )
     for r in sorted(trials, key=lambda r: r.state == "complete"):
         curve = [(float(e), v) for e, v in r.curve.items()]
         title = f"trial {r.number}: {r.state}, {_params(r)}"
-        plot.line(curve, Style(SOFT if r.state == "complete" else FAINT, "", 1.3 if r.state == "complete" else 1.0), title)
+        plot.line(
+            curve, Style(SOFT if r.state == "complete" else FAINT, "", 1.3 if r.state == "complete" else 1.0), title
+        )
         if r.state == "pruned":
             plot.dot(curve[-1], FAINT, f"trial {r.number} stopped after epoch {r.epochs}", shape="ring", radius=2.2)
         elif r.state == "failed":
@@ -213,12 +222,14 @@ def search_curves(sources: Sources, row: Row) -> str:
 
 
 def slices(sources: Sources, row: Row, look: Style) -> dict[str, str]:
-    """Return parameter -> chart of the objective over that parameter, all other parameters as they came."""
+    """Return parameter -> chart of the objective over that parameter, all other parameters as they came.
+
+    Stopped and failed trials lie on the bottom edge: what a trial had reached when it was stopped compares with none.
+    """
     trials = [r for r in sources.arm(row) if r.phase == "search" and r.params and r.finished]
     worth = {r.number: r.value if r.state == "complete" else _best(list(r.curve.values()), sources) for r in trials}
-    complete = [worth[r.number] or 0.0 for r in trials if r.state == "complete"]
-    known = sorted(v for v in worth.values() if v is not None)
-    y = spread([*complete, *known[len(known) // 4 :]], percent=_is_share([row]))
+    y = spread([r.value for r in trials if r.state == "complete" and r.value is not None], percent=_is_share([row]))
+    y = replace(y, low=y.low - 0.2 * (y.high - y.low))  # room for what did not complete, at the bottom
     space = {name: range_ for r in trials for name, range_ in r.space.items()}
     charts: dict[str, str] = {}
     for name, range_ in space.items():
@@ -230,11 +241,11 @@ def slices(sources: Sources, row: Row, look: Style) -> dict[str, str]:
             x = Axis(range_.low, range_.high, log=range_.log)
         else:
             continue
-        plot = Plot(x, y, f"{row['arm']}: validation against {name}", width=220, height=132, left=36)
+        plot = Plot(x, y, f"{row['arm']}: validation against {name}", width=170, height=124, left=34, right=10)
         for r in given:
             value = worth[r.number]
             across = float(names.index(str(r.params[name]))) if names else float(r.params[name])
-            place = (across, y.low if value is None else value)
+            place = (across, value if r.state == "complete" and value is not None else y.low)
             shape = {"complete": "disc", "pruned": "ring", "failed": "cross"}[r.state]
             text = f"trial {r.number}, {name} {_value(r.params[name])}: " + (
                 f"{percent(value)} % ({r.state})" if value is not None and r.state != "failed" else r.state

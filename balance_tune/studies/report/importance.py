@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from balance_tune.studies.records import Range, TrialRecord, lower_is_better
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 FEWEST = 8  # finished trials below which importances are noise
 TOP = 5  # trials PED-ANOVA wants in its top quantile, as Optuna's own documentation advises
@@ -34,7 +38,12 @@ def _ped_anova(scored: Sequence[tuple[TrialRecord, float]], free: Sequence[str])
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    study = optuna.create_study(direction="maximize", storage=optuna.storages.InMemoryStorage())
+    loudness = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce every study kept in memory
+    try:
+        study = optuna.create_study(direction="maximize")
+    finally:
+        optuna.logging.set_verbosity(loudness)
     for record, value in scored:
         if not all(name in record.params for name in free):
             continue  # tried before the space was extended
@@ -49,7 +58,7 @@ def _ped_anova(scored: Sequence[tuple[TrialRecord, float]], free: Sequence[str])
     return {name: float(share) for name, share in get_param_importances(study, evaluator=evaluator).items()}
 
 
-def _distribution(space: Range) -> optuna.distributions.BaseDistribution:  # noqa: F821
+def _distribution(space: Range) -> BaseDistribution:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if space.choices is not None:

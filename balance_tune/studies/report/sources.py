@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from balance_tune.errors import UserError
-from balance_tune.studies import strict_yaml
+from balance_tune.studies import durable, strict_yaml
 from balance_tune.studies.confirm import Rule, confirmed, winner
 from balance_tune.studies.leaderboard import Row, rows_of
 from balance_tune.studies.records import TrialRecord, read_records
 
-ABOUT = "about.json"  # what the engine noted of the run: command, versions, code, device, started, extensions
+BEGUN = "study.json"  # what the study was begun with: code, packages, data, and how it was extended since
 
 
 @dataclass
 class Sources:
-    """A study as the report sees it; `manifests` and `about` are empty where the files are not there (any more)."""
+    """A study as the report sees it; `manifests` and `begun` are empty where the files are not there (any more)."""
 
     folder: Path
     config: Mapping[str, Any]
@@ -27,7 +27,7 @@ class Sources:
     rows: Sequence[Row]
     verdicts: Sequence[Mapping[str, Any]]
     manifests: Mapping[str, Mapping[str, Any]]
-    about: Mapping[str, Any]
+    begun: Mapping[str, Any]
     _histories: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @property
@@ -39,7 +39,7 @@ class Sources:
         return [r for r in self.records if r.arm == row["arm"]]
 
     def shown(self, row: Row) -> list[TrialRecord]:
-        """Return the trials that show how an arm's chosen point trains: its confirmation, else the best of the search."""
+        """Return the trials that show how an arm's chosen point trains: the confirmed ones, else its best."""
         own = self.arm(row)
         point = winner(own, self.rule)
         runs = [r for r in confirmed(own, self.rule, point) if r.state == "complete"] if point else []
@@ -52,10 +52,10 @@ class Sources:
         """Return a trial's metrics, one mapping an epoch; where its file is gone, the curve that the storage keeps."""
         place = str(record.attrs.get("folder", ""))
         path = self.folder / place / "history.jsonl"
-        if not place or not path.is_file():
+        if not place or not path.is_file():  # deleted to save space, say
             return [{"epoch": epoch, self.rule.objective: value} for epoch, value in record.curve.items()]
         if place not in self._histories:
-            self._histories[place] = read_lines(path)
+            self._histories[place] = list(durable.json_lines(path))
         return self._histories[place]
 
 
@@ -67,43 +67,29 @@ def gather(study_folder: Path | str) -> Sources:
     """
     folder = Path(study_folder)
     config = strict_yaml.read(folder / "study.yaml") if (folder / "study.yaml").is_file() else {}
-    storage = str(config.get("storage") or "")
-    records = read_records(storage if "://" in storage else folder)
-    ledger = folder / "ledger.jsonl"
+    records = read_records(folder)
+    begun = _json(folder / BEGUN) if (folder / BEGUN).is_file() else {}
+    hashes = {name: str(noted.get("data")) for name, noted in (begun.get("data") or {}).items()}
     return Sources(
         folder=folder,
         config=config,
         records=records,
         rows=rows_of(records, config, folder),
-        verdicts=read_lines(ledger) if ledger.is_file() else [],
-        manifests={name: found for name in _datasets(records) if (found := _manifest(folder, name))},
-        about=_json(folder / ABOUT) if (folder / ABOUT).is_file() else {},
+        verdicts=list(durable.json_lines(folder / "ledger.jsonl")),
+        manifests={name: m for name in _datasets(records) if (m := _manifest(folder, name, hashes.get(name)))},
+        begun=begun,
     )
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSON-lines file; a last line that a dying process left unfinished is not one of them."""
-    lines = path.read_text("utf-8").splitlines()
-    found: list[dict[str, Any]] = []
-    for i, line in enumerate(lines):
-        try:
-            found.append(json.loads(line))
-        except ValueError as error:
-            if i < len(lines) - 1:
-                raise UserError(f"every line of `{path}` must be JSON, but line {i + 1} is not: {error}.") from error
-    return found
 
 
 def _datasets(records: Sequence[TrialRecord]) -> list[str]:
     return list(dict.fromkeys(r.dataset for r in records))
 
 
-def _manifest(folder: Path, dataset: str) -> dict[str, Any]:
-    """Return the manifest kept with the study, or else the newest of the dataset's stores below the root."""
-    kept = folder / "manifests" / f"{dataset}.json"
-    stores = sorted((folder.parent / "data").glob(f"{dataset}-*/manifest.json"), key=lambda p: p.stat().st_mtime)
-    path = kept if kept.is_file() else stores[-1] if stores else None
-    return _json(path) if path else {}
+def _manifest(folder: Path, dataset: str, data_hash: str | None) -> dict[str, Any]:
+    """Return the manifest of the store the study was trained on, as far as it still lies below the root."""
+    found = [_json(path) for path in sorted((folder.parent / "data").glob(f"{dataset}-*/manifest.json"))]
+    known = [m for m in found if (m.get("identity") or {}).get("dataset") == dataset]
+    return next((m for m in known if data_hash in (None, m.get("data_hash"))), {})
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def checkpoint_files(trial_folder: Path) -> list[tuple[str, str]]:
     return [(str(trial_folder / f), f"{FOLDER}/{f}") for f in CHECKPOINT if (trial_folder / f).is_file()]
 
 
-def best_trial(records: Sequence[TrialRecord], row: dict[str, Any]) -> TrialRecord | None:
+def best_trial(records: Sequence[TrialRecord], row: Mapping[str, Any]) -> TrialRecord | None:
     """Return the trial whose checkpoint stands for an arm: of the chosen point, the seed that is best by validation.
 
     Confirmation trials come first, then selection, then the search, as far as the study has got.

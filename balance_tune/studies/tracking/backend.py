@@ -22,13 +22,14 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
 
 @dataclass(frozen=True)
 class Store:
-    """Where runs go: `uri` as MLflow takes it (it may hold a password), `artifacts` a URI, or None: the server decides."""
+    """Where runs go: `uri` as MLflow takes it (it may hold a password), `artifacts` a URI (None: up to the server)."""
 
     uri: str
     artifacts: str | None

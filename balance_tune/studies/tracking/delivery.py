@@ -219,10 +219,10 @@ def _batches(rows: Sequence[Row]) -> Iterator[list[Metric]]:
 
 def _history(update: Update) -> list[Row]:
     """Return the epochs in the update's history file, as far as it can be read; a missing file holds none."""
-    rows = []
+    rows: list[Row] = []
+    lines = durable.json_lines(Path(update.history))
     try:
-        for result in durable.json_lines(Path(update.history)):
-            rows.append(Row(int(result["epoch"]), update.at, metrics_of(result)))
+        rows.extend(Row(int(result["epoch"]), update.at, metrics_of(result)) for result in lines)
     except UserError as error:
         logger.warning("MLflow gets only %d epochs of a trial: %s", len(rows), error)
     return rows
@@ -232,8 +232,3 @@ def is_refusal(error: Exception) -> bool:
     """Whether asking again is of no use: MLflow understood and said no, or the fault is in the entry or in us."""
     outside = isinstance(error, OSError) or type(error).__module__.startswith(("mlflow.", "sqlalchemy.", "urllib3."))
     return not outside or getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE"
-
-
-def is_forgotten(error: Exception) -> bool:
-    """Whether the store does not know a run or experiment it had (it was emptied or replaced)."""
-    return getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"

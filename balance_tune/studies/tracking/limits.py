@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balance_tune.errors import UserError
+from balance_tune.studies.tracking.backend import store_of
 from balance_tune.studies.tracking.runs import MAX_KEY, MAX_PARAM, MAX_TAG, metric_name, params_of
 from balance_tune.studies.wording import shown
 
@@ -17,16 +19,18 @@ MAX_NAME = 500  # characters of an experiment's name
 
 
 def check_limits(config: StudyConfig, arms: Sequence[Arm]) -> None:
-    """Check names and values of a study against what MLflow keeps; loads nothing of MLflow.
+    """Check address, names and values of a study against what MLflow takes; loads nothing of MLflow.
 
     Raises:
         UserError: the first that would be refused or, worse, silently cut.
     """
+    store_of(Path(), config.mlflow.tracking_uri)
     if len(config.name) > MAX_NAME:
         raise UserError(f"`name` must have at most {MAX_NAME} characters for MLflow, but has {len(config.name)}.")
     for arm in arms:
         if len(arm.name) > MAX_TAG:
-            raise UserError(f"an arm's name must have at most {MAX_TAG} characters, but {shown(arm.name)} has {len(arm.name)}.")
+            name = shown(arm.name)
+            raise UserError(f"an arm's name must have at most {MAX_TAG} characters, but {name} has {len(arm.name)}.")
         for name, value in _largest(config, arm):
             where = f"parameter {shown(name)} of arm {arm.name}"
             if metric_name(name) != name:
@@ -42,7 +46,7 @@ def check_limits(config: StudyConfig, arms: Sequence[Arm]) -> None:
 
 
 def _largest(config: StudyConfig, arm: Arm) -> Iterator[tuple[str, str]]:
-    """Yield the parameters that the arm's trials will store, the default first, then every choice of every parameter."""
+    """Yield the parameters that the arm's trials will store: the default, then every choice of every parameter."""
     default = arm.space.defaults()
     sides = {side: arm.settings(default, side) for side in ("training", "modulation")}
     yield from params_of({**sides, "model": config.model.model_dump(mode="json")}).items()

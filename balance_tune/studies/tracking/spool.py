@@ -22,7 +22,7 @@ class Spool:
     """Append entries from any thread, read them from one; what was not `commit`-ted is read again after a crash.
 
     `path` holds one JSON document a line, `path` + `.sent` the number of bytes that are dealt with. An entry is in the
-    file when `append` returns, so a killed process loses none; the page cache is trusted, a power cut may cost the tail.
+    file when `append` returns, so a killed process loses none; a power cut may cost the last ones.
     """
 
     def __init__(self, path: Path) -> None:
@@ -100,7 +100,8 @@ class Spool:
                 self._mark.unlink(missing_ok=True)
 
     def _line_at(self, start: int) -> bytes | None:
-        parts, at = [], start
+        parts: list[bytes] = []
+        at = start
         while at < self._size:
             block = os.pread(self._file, BLOCK, at)
             if not block:

@@ -15,7 +15,18 @@ from balance_tune.studies.tracking.backend import store_of
 from balance_tune.studies.tracking.delivery import Delivery
 from balance_tune.studies.tracking.memory import Memory, digest, digest_of
 from balance_tune.studies.tracking.origin import code_version, origin_tags
-from balance_tune.studies.tracking.runs import STATUS, TAG, Row, RunKey, Update, cut, flatten, metrics_of, params_of, params_of_study
+from balance_tune.studies.tracking.runs import (
+    STATUS,
+    TAG,
+    Row,
+    RunKey,
+    Update,
+    cut,
+    flatten,
+    metrics_of,
+    params_of,
+    params_of_study,
+)
 from balance_tune.studies.tracking.spool import Spool
 from balance_tune.studies.tracking.writer import Writer
 
@@ -30,9 +41,11 @@ if TYPE_CHECKING:
 QUEUE = "mlflow.queue"
 GRACE = 30.0  # seconds without any progress after which a closing study leaves the rest to its next run
 ROW_METRICS = (
-    "val", "val_confirm", "search_val", "gap", "test_mean", "test_sd", "default_test_mean", "delta", "p_value", "p_holm",
-    "mde", "tuning_gain", "saved", "trials", "complete", "pruned", "failed", "epochs", "device_seconds",
+    "val", "val_confirm", "search_val", "gap", "test_mean", "test_sd", "default_test_mean", "delta", "p_value",
+    "p_holm", "mde", "tuning_gain", "saved", "trials", "complete", "pruned", "failed", "epochs", "device_seconds",
 )  # fmt: skip
+
+EPOCH_STATES = ("running", "complete")  # of a report that tells an epoch
 
 P = ParamSpec("P")
 logger = logging.getLogger(__name__)
@@ -41,16 +54,17 @@ logger = logging.getLogger(__name__)
 def harmless(method: Callable[Concatenate[Tracker, P], None]) -> Callable[Concatenate[Tracker, P], None]:
     """Log what a method of the tracker raises, once, instead of raising it: a mirror must not end what it mirrors."""
 
-    @functools.wraps(method)
-    def wrapped(self: Tracker, *args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            method(self, *args, **kwargs)
-        except Exception:
-            if method.__name__ not in self._failed:
-                logger.exception("MLflow misses something (%s); the study goes on.", method.__name__)
-            self._failed.add(method.__name__)
+    name = method.__name__
 
-    return wrapped
+    def wrapped(tracker: Tracker, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(tracker, *args, **kwargs)
+        except Exception:
+            if name not in tracker._failed:
+                logger.exception("MLflow misses something (%s); the study goes on.", name)
+            tracker._failed.add(name)
+
+    return functools.update_wrapper(wrapped, method)
 
 
 class Tracker:
@@ -69,7 +83,7 @@ class Tracker:
         *,
         linger: float = 10.0,
     ) -> None:
-        """Prepare to mirror `arms`; `manifests` holds each dataset's. An epoch is in MLflow after `linger` seconds or two.
+        """Prepare to mirror `arms`; `manifests` holds each dataset's. Epochs of a running trial wait `linger` seconds.
 
         Raises:
             UserError: the address of the store cannot be one.
@@ -83,6 +97,7 @@ class Tracker:
         self._live: set[RunKey] = set()
         self._told = False  # whether this process had anything to tell
         self._failed: set[str] = set()
+        self._origin = origin_tags()
 
     @property
     def callback(self) -> Callback:
@@ -106,16 +121,16 @@ class Tracker:
 
     @harmless
     def trial_reported(self, trial: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        """Tell of one finished epoch."""
+        """Tell of one finished epoch; a last report that says how the trial failed holds none."""
         metrics = metrics_of(result)
-        if metrics and "epoch" in result:
+        if metrics and "epoch" in result and result.get("state", "running") in EPOCH_STATES:
             now = _now()
             key = RunKey(trial["arm"], trial["phase"], trial["number"])
             self._put(Update(key, now, rows=[Row(int(result["epoch"]), now, metrics)]))
 
     @harmless
     def trial_finished(self, arm: Arm | str, phase: str, number: int, state: str, attrs: Mapping[str, Any]) -> None:
-        """Tell how a trial ended ("complete", "pruned" or "failed"), just as Optuna is told; `attrs` are its own there."""
+        """Tell how a trial ended ("complete", "pruned", "failed"), as Optuna is told; `attrs` are its own there."""
         key = RunKey(_name(arm), phase, number)
         self._live.discard(key)
         self._put(self._ending(key, state, attrs))
@@ -140,8 +155,9 @@ class Tracker:
             update.params = self._params(r)
             if r.attrs.get("folder"):
                 update.history = str(self._folder / str(r.attrs["folder"]) / "history.jsonl")
-            if r.attrs.get("test"):
-                update.summary.append(Row(0, update.at, _test_metrics(r.attrs["test"])))
+            sealed = self._folder / str(r.attrs.get("folder", "")) / "test.json"
+            if r.phase == "confirm" and sealed.is_file():
+                update.summary.append(Row(0, update.at, _test_metrics(json.loads(sealed.read_text()))))
             self._put(update)
 
     @harmless
@@ -224,7 +240,7 @@ class Tracker:
 
     def _params(self, record: TrialRecord) -> dict[str, str]:
         arm = self._arms.get(record.arm)
-        if arm is None:  # an arm that the study file no longer has
+        if arm is None or record.params.keys() != arm.space.defaults().keys():  # told by an older study file
             return dict(flatten(record.params))
         sides = {side: arm.settings(record.params, side) for side in ("training", "modulation")}
         whole = {**sides, "model": self._config.model.model_dump(mode="json"), "seed": record.seed}
@@ -261,7 +277,8 @@ class Tracker:
 
     def _introduce(self, writer: Writer) -> None:
         now, running = _now(), {TAG + "state": "running"}
-        tags = running | origin_tags() | {TAG + "objective": self._config.objective, TAG + "protocol": self._config.protocol}
+        tags = self._origin | running
+        tags |= {TAG + "objective": self._config.objective, TAG + "protocol": self._config.protocol}
         params = params_of_study(self._config.as_dict())
         files = [(str(self._folder / "study.yaml"), "study.yaml")]
         files = files if (self._folder / "study.yaml").is_file() else []
@@ -273,10 +290,13 @@ class Tracker:
         """Send what is left and stop; whether all of it arrived."""
         if self._writer is None:
             return True
-        done = self._writer.stop(GRACE)
+        try:
+            done = self._writer.stop(GRACE)
+        except KeyboardInterrupt:  # whoever does not want to wait need not
+            done = False
         if not done:
             logger.warning(
-                "MLflow at %s does not have everything yet; the rest stays in %s, and the next `balance-tune run` sends it.",
+                "MLflow at %s lacks some of the study; it stays in %s, and the next `balance-tune run` sends it.",
                 self._store.shown, self._folder / QUEUE,
             )  # fmt: skip
         self._writer = None
@@ -294,4 +314,4 @@ def _name(arm: Arm | str) -> str:
 
 def _test_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     named = {name if name.startswith("test/") else f"test/{name}": value for name, value in metrics.items()}
-    return {n: float(v) for n, v in named.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    return {name: value for name, value in named.items() if isinstance(value, float)}

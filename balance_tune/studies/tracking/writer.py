@@ -1,4 +1,4 @@
-"""The one thread that talks to MLflow: takes entries from the spool, gathers them by run, sends them until they are in."""
+"""The one thread that talks to MLflow: takes entries from the spool, gathers them by run, sends each until it is in."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from balance_tune.studies.tracking.delivery import is_forgotten, is_refusal
+from balance_tune.studies.tracking.delivery import is_refusal
 from balance_tune.studies.tracking.runs import ENDED, RunKey, Update
 from balance_tune.studies.tracking.spool import Spool
 
 AT_ONCE = 500  # entries read from the spool before some are sent
+ATTEMPTS = 8  # at one entry; while the store cannot be opened, none is counted
 FULL = 800  # metrics gathered for one run that are sent before its trial ends
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Writer:
         self._drain_asked = 0  # how often `drain` was called; the thread answers in `_drained`
         self._drained = 0
         self._hurry = False
+        self._pausing = False
         self._stop = False
         self._progress = 0  # rises with everything that is sent
         self.trouble = ""  # why MLflow does not answer; empty while it does
@@ -91,7 +93,8 @@ class Writer:
     def drain(self, grace: float) -> bool:
         """Wait until everything put so far is sent. True: it is.
 
-        Gives up when nothing was sent for `grace` seconds, while MLflow does not answer for a sixth of them.
+        Gives up when nothing was sent for `grace` seconds, or for a sixth of them while no attempt is under way because
+        the last ones failed.
         """
         with self._wake:
             self._drain_asked += 1
@@ -102,7 +105,7 @@ class Writer:
             while self._drained < asked and self._thread.is_alive():
                 if self._progress != progress:
                     progress, since = self._progress, time.monotonic()
-                left = since + (grace / 6 if self.trouble else grace) - time.monotonic()
+                left = since + (grace / 6 if self._pausing else grace) - time.monotonic()
                 if left <= 0:
                     return False
                 self._wake.wait(min(left, grace / 6))
@@ -136,7 +139,7 @@ class Writer:
                     if asked > self._drained:
                         self._drained = asked
                         self._wake.notify_all()
-                    elif not self._spool.unread and not self._stop:
+                    elif not (self._spool.unread or self._stop or self._drain_asked > asked):
                         self._wake.wait(self._linger if self._gathered else None)
         except _Stopped:
             pass
@@ -175,41 +178,54 @@ class Writer:
         self._spool.commit(min((p.position for p in self._gathered.values()), default=self._spool.read_to))
 
     def _attempt(self, action: Callable[[], None], entry: dict[str, Any] | None = None) -> None:
-        """Do `action` until it succeeds, is refused for good, or the writer is stopped."""
-        pause = self._first_pause
+        """Do `action` until it succeeds, is refused for good, or has failed often though the store could be opened."""
+        pause, attempts = self._first_pause, 0
         while True:
             try:
                 action()
             except Exception as error:
-                if entry is not None and is_refusal(error):
+                attempts += 1
+                if entry is not None and (is_refusal(error) or attempts == ATTEMPTS):
                     self._reject(entry, error)
                     break
                 if not self.trouble:
                     logger.warning(
-                        "MLflow at %s does not answer (%s); the study goes on, entries wait in %s.",
+                        "MLflow at %s does not take what it is sent (%s); the study goes on, entries wait in %s.",
                         self._shown,
                         _short(error),
                         self._spool.path,
                     )
                 self.trouble = _short(error)
                 pause = self._first_pause if self._pause(pause) else min(2 * pause, self._patience)
-                if is_forgotten(error):
-                    self._attempt(self._sender.open)
+                if entry is not None:  # the store may have been emptied or replaced, and know none of our runs
+                    self._reopen()
             else:
                 break
         if self.trouble:
-            logger.warning("MLflow at %s answers again.", self._shown)
+            logger.warning("MLflow at %s takes entries again.", self._shown)
         self.trouble = ""
         with self._wake:
             self._progress += 1
             self._wake.notify_all()
 
+    def _reopen(self) -> None:
+        pause = self._first_pause
+        while True:
+            try:
+                self._sender.open()
+                return
+            except Exception as error:
+                self.trouble = _short(error)
+            pause = self._first_pause if self._pause(pause) else min(2 * pause, self._patience)
+
     def _pause(self, seconds: float) -> bool:
         """Wait before the next attempt, a little unevenly; a drain cuts it short (True), a stop ends the thread."""
         until = time.monotonic() + seconds * random.uniform(0.8, 1.2)
         with self._wake:
+            self._pausing = True
             while not self._stop and not self._hurry and (left := until - time.monotonic()) > 0:
                 self._wake.wait(left)
+            self._pausing = False
             if self._stop:
                 raise _Stopped
             hurried, self._hurry = self._hurry, False

@@ -12,7 +12,7 @@ import pytest
 
 from balance_tune.studies.tracking.runs import Row, RunKey, Update
 from balance_tune.studies.tracking.spool import Spool
-from balance_tune.studies.tracking.writer import Writer
+from balance_tune.studies.tracking.writer import ATTEMPTS, Writer
 
 LONG = 60.0  # seconds: far beyond what any of these tests takes
 
@@ -24,9 +24,10 @@ class Refusal(Exception):
 class Recorder:
     """A store that keeps what it is sent; it can be told to fail, or to hang until `go` is set."""
 
-    def __init__(self, fail: int = 0, error: type[Exception] = ConnectionError) -> None:
+    def __init__(self, fail: int = 0, error: type[Exception] = ConnectionError, absent: bool = False) -> None:
         self.sent: list[Update] = []
         self.opened = 0
+        self.absent = absent
         self.fail, self.error = fail, error
         self.go = threading.Event()
         self.go.set()
@@ -34,6 +35,8 @@ class Recorder:
 
     def open(self) -> None:
         self.opened += 1
+        if self.absent:
+            raise ConnectionError("no")
 
     def send(self, update: Update) -> None:
         self.asked.set()
@@ -132,12 +135,11 @@ def test_only_so_much_is_held_in_memory_while_the_store_hangs(spool: Spool) -> N
 
 
 def test_closing_gives_up_on_a_store_that_is_absent_and_keeps_the_rest(spool: Spool, caplog: Any) -> None:
-    sender = Recorder(fail=10**9)
-    w = writer(spool, sender)
+    w = writer(spool, Recorder(absent=True))
     w.put(epoch(0, 1))
     w.put(end(0))
     assert not w.stop(0.2)
-    assert "does not answer" in caplog.text
+    assert "does not take" in caplog.text
     assert w.trouble == "no"
     w._thread.join(LONG)
     again = Recorder()
@@ -179,6 +181,30 @@ def test_what_the_store_refuses_is_kept_aside_and_the_rest_goes_on(spool: Spool,
     assert "refused" in caplog.text
 
 
+def test_what_fails_again_and_again_in_a_store_that_is_there_is_kept_aside(spool: Spool) -> None:
+    sender = Recorder(fail=ATTEMPTS)
+    w = writer(spool, sender)
+    w.put(end(0))
+    w.drain(LONG)
+    w.put(end(1))
+    assert w.stop(LONG)
+    assert [u.key.number for u in sender.sent] == [1]
+    assert Path(f"{spool.path}.rejected").exists()
+
+
+def test_an_outage_counts_as_no_attempt(spool: Spool) -> None:
+    class Down(Recorder):
+        def open(self) -> None:
+            super().open()
+            self.absent = 1 < self.opened < 5 * ATTEMPTS
+
+    sender = Down(fail=1)
+    w = writer(spool, sender)
+    w.put(end(0))
+    assert w.stop(LONG)
+    assert [u.key.number for u in sender.sent] == [0]
+
+
 def test_a_fault_of_our_own_in_one_entry_does_not_stop_the_others(spool: Spool) -> None:
     sender = Recorder(fail=1, error=TypeError)
     w = writer(spool, sender)
@@ -203,10 +229,7 @@ def test_a_task_comes_after_all_that_was_put_before_it(spool: Spool) -> None:
 
 
 def test_a_store_that_was_emptied_is_opened_anew(spool: Spool) -> None:
-    class Forgotten(ConnectionError):
-        error_code = "RESOURCE_DOES_NOT_EXIST"
-
-    sender = Recorder(fail=1, error=Forgotten)
+    sender = Recorder(fail=1)
     w = writer(spool, sender)
     w.put(end(0))
     assert w.stop(LONG)
@@ -230,7 +253,7 @@ def test_a_full_disk_loses_entries_aloud_and_never_raises(spool: Spool, caplog: 
 
 def test_a_password_in_an_error_does_not_reach_the_console(spool: Spool, caplog: Any) -> None:
     class Picky(Recorder):
-        def send(self, update: Update) -> None:
+        def open(self) -> None:
             raise ConnectionError("cannot reach postgresql://me:secret@db/mlflow")
 
     w = writer(spool, Picky())

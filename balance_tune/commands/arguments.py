@@ -1,0 +1,82 @@
+"""What several commands take: a root, a study in it, an output format."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+from balance_tune.errors import UserError
+from balance_tune.studies.wording import did_you_mean, nearest, one_line, shown
+
+ROOT_VARIABLE = "BALANCE_TUNE_ROOT"
+
+
+def root_option(parser: argparse.ArgumentParser) -> None:
+    """Let `parser` take `--root`; what was given before the command stays where it is not given after it."""
+    parser.add_argument(
+        "--root",
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help=f"folder of all studies (default: {ROOT_VARIABLE}, else ./studies)",
+    )
+
+
+def format_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-f", "--format", choices=("table", "json"), default="table", help="how to print (default: table)"
+    )
+
+
+def study_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", metavar="STUDY", help="name of a study under the root")
+
+
+def root_of(args: argparse.Namespace) -> Path:
+    """Return the root folder, which need not exist."""
+    text = getattr(args, "root", None) or os.environ.get(ROOT_VARIABLE) or "studies"
+    if "://" in text:
+        raise UserError(f"the root must be a folder that this machine can reach as a path, but got {shown(text)}.")
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:  # ~somebody
+        raise UserError(f"the root must be a folder, but got {shown(text)}: {error}.") from error
+
+
+def writable_root(args: argparse.Namespace) -> Path:
+    """Return the root folder, made if need be, after a file was written into it and removed."""
+    root = root_of(args)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UserError(one_line(f"the root must be a folder that can be written, but {root}: {reason}.")) from error
+    return root
+
+
+def studies_in(root: Path) -> list[str]:
+    """Return the names of the studies under a root."""
+    if not root.is_dir():
+        return []
+    return sorted(path.parent.name for path in root.glob("*/study.yaml"))
+
+
+def study_folder(args: argparse.Namespace) -> Path:
+    """Return the folder of the study that was named.
+
+    Raises:
+        UserError: there is none of that name; the nearest comes first.
+    """
+    root = root_of(args)
+    names = studies_in(root)
+    name: str = args.study
+    if name in names:
+        return root / name
+    if not names:
+        raise UserError(f"a study must have been run, but there is none in {root}; is that the right --root?")
+    stem = Path(name).stem  # somebody gave the study file
+    hint = f" Did you mean `{stem}`?" if nearest(name, names) is None and stem in names else did_you_mean(name, names)
+    raise UserError(one_line(f"a study must exist, but there is no {shown(name)} in {root}.{hint}"))

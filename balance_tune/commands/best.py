@@ -1,0 +1,71 @@
+"""balance-tune best: the winning configuration of each dataset, ready to paste."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from balance_tune.commands.arguments import format_option, root_option, study_argument, study_folder
+from balance_tune.commands.output import print_json
+from balance_tune.errors import UserError
+from balance_tune.studies.wording import did_you_mean, shown
+
+if TYPE_CHECKING:
+    from balance_tune.studies.config import StudyConfig
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    study_argument(parser)
+    parser.add_argument("--dataset", metavar="D", help="only this dataset")
+    root_option(parser)
+    format_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from balance_tune.studies import strict_yaml
+    from balance_tune.studies.config import stored_config
+    from balance_tune.studies.leaderboard import build
+
+    folder = study_folder(args)
+    config = stored_config(folder)
+    if args.dataset is not None and args.dataset not in config.datasets:
+        raise UserError(f"{shown(args.dataset)} is not in this study.{did_you_mean(args.dataset, config.datasets)}")
+    rows = [row for row in build(folder) if row["chosen"] and args.dataset in (None, row["dataset"])]
+    found = [configuration(config, folder, row) for row in rows if row["params"] is not None]
+    if not found:
+        raise UserError(f"a study must have selected a point, but {shown(config.name)} has not yet; run it on.")
+    if args.format == "json":
+        print_json(found)
+        return 0
+    for made in found:
+        print(f"# {made['arm']}: {made['why']}")
+        print(strict_yaml.dump(made["study"]))
+    return 0
+
+
+def configuration(config: StudyConfig, folder: Path, row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row's winning point as a study file that runs it alone, and as a trial's own settings."""
+    from balance_tune.studies.arms import arms_of, trial_config
+
+    arm = next(a for a in arms_of(config) if a.name == row["arm"])
+    trial = trial_config(
+        config, arm, row["params"], phase="confirm", number=0, seed=config.seed, study_folder=folder, store=folder
+    )
+    kept = ("dataset", "method", "variant", "training", "model", "modulation")
+    study: dict[str, Any] = {
+        "name": f"{config.name}-best-{arm.dataset}"[:100],
+        "datasets": [arm.dataset],
+        "methods": [arm.method],
+        "model": trial["model"],
+        "training": trial["training"],
+        "search": {"trials": 1, "space": {arm.method: trial["modulation"]}},
+    }
+    test = "" if row["test_mean"] is None else f", sealed test {row['test_mean']:.4f} over {len(row['seeds'])} seeds"
+    delta = "" if row["delta"] is None else f" ({row['delta']:+.4f} over tuned joint)"
+    return {
+        "arm": arm.name,
+        "why": f"{config.objective} {row['val']:.4f}{test}{delta}",
+        "study": study,
+        "trial": {name: trial[name] for name in kept},
+    }

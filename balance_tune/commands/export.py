@@ -1,0 +1,43 @@
+"""balance-tune export: a study's trials as one sqlite file, which every Optuna tool opens."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from balance_tune.commands.arguments import root_option, study_argument, study_folder
+from balance_tune.errors import UserError
+from balance_tune.studies.wording import one_line
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    study_argument(parser)
+    parser.add_argument(
+        "-o", "--out", metavar="FILE", type=Path, help="where to write (default: ./STUDY.sqlite3); must not exist"
+    )
+    root_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    import optuna
+
+    from balance_tune.studies.records import open_storage
+    from balance_tune.studies.storage import export
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder = study_folder(args)
+    out: Path = (args.out or Path(f"{folder.name}.sqlite3")).absolute()
+    if out.exists():
+        raise UserError(f"an export must not overwrite, but {out} exists; name another file with --out.")
+    temporary = out.with_name(f".{out.name}.writing")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        export(open_storage(folder), temporary)
+        temporary.rename(out)
+    except OSError as error:
+        raise UserError(one_line(f"an export must be writable, but {out}: {error.strerror}.")) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    print(f"{out}\nOptuna's tools open it, for example: optuna-dashboard sqlite:///{out}")
+    return 0

@@ -1,0 +1,58 @@
+"""balance-tune fusions and balance-tune encoders: what a model can be made of."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from typing import Any
+
+from balance_tune.commands.arguments import format_option
+from balance_tune.commands.output import columns, print_json
+
+GIVEN = ("self", "shape", "widths", "classes")  # what the study gives; the rest are settings
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", nargs="?", help="one of them, in full")
+    format_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from balance_tune.registry import encoders, fusions
+
+    registry = fusions() if args.command == "fusions" else encoders()
+    if args.name is not None:
+        told = describe(registry.get(args.name))
+        print_json(told) if args.format == "json" else print(_in_full(told))
+        return 0
+    every = [describe(cls) for cls in registry.classes().values()]
+    if args.format == "json":
+        print_json(every)
+    else:
+        print(columns((registry.kind, "what it is"), [(p["name"], p["summary"]) for p in every]))
+    return 0
+
+
+def describe(cls: type[Any]) -> dict[str, Any]:
+    """Return name, docstring and settings (argument -> default; None where it has none) as plain data."""
+    text = inspect.getdoc(cls) or ""
+    settings = {
+        name: _plain(argument.default)
+        for name, argument in inspect.signature(cls).parameters.items()
+        if name not in GIVEN and argument.kind not in (argument.VAR_KEYWORD, argument.VAR_POSITIONAL)
+    }
+    return {"name": cls.name, "summary": text.partition("\n")[0], "description": text, "settings": settings}
+
+
+def _plain(default: Any) -> Any:
+    if default is inspect.Parameter.empty:
+        return None
+    if isinstance(default, tuple | list):
+        return [_plain(item) for item in default]
+    return default if default is None or isinstance(default, bool | int | float | str) else repr(default)
+
+
+def _in_full(told: dict[str, Any]) -> str:
+    settings = [(name, str(default)) for name, default in told["settings"].items()]
+    table = columns(("setting", "default"), settings) if settings else "It has no settings."
+    return f"{told['name']}\n\n{told['description']}\n\n{table}"

@@ -1,0 +1,30 @@
+"""balance-tune report: the leaderboard of a study, and its report as files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from balance_tune.commands.arguments import format_option, root_option, study_argument, study_folder
+from balance_tune.commands.output import print_json
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    study_argument(parser)
+    root_option(parser)
+    format_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from balance_tune.studies import leaderboard
+
+    folder = study_folder(args)
+    rows = leaderboard.build(folder)
+    if args.format == "json":  # for programs: within a second, nothing written
+        print_json(rows)
+        return 0
+    from balance_tune.studies import report
+
+    print(leaderboard.as_text(rows))
+    print(f"The whole report: {report.write(folder)}", file=sys.stderr)
+    return 0

@@ -1,0 +1,56 @@
+"""balance-tune run: runs, resumes or extends a study."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from balance_tune.commands.arguments import format_option, root_option, writable_root
+from balance_tune.commands.output import print_json
+
+if TYPE_CHECKING:
+    from balance_tune.studies.progress import Kind
+
+INTERRUPTED = 130
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study_file", metavar="STUDY.yaml", type=Path, help="the study file")
+    parser.add_argument(
+        "overrides", metavar="key=value", nargs="*", default=[], help="an entry to set, as search.trials=4"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress, only the leaderboard")
+    root_option(parser)
+    format_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the study; the leaderboard goes to standard output, progress to standard error."""
+    from balance_tune.studies.config import load_config
+
+    config = load_config(args.study_file, args.overrides)
+    root = writable_root(args)
+    from balance_tune.studies.engine import run_study  # loads ray: not before the study file is known to be right
+
+    progress: Kind = "none" if args.quiet else "json" if args.format == "json" else "auto"
+    result = run_study(config, root=root, progress=progress)
+    if args.format == "json":
+        print_json(result.rows)
+    else:
+        from balance_tune.studies.leaderboard import as_text
+
+        print(as_text(result.rows))
+    if result.state == "done":
+        return 0
+    words = {"interrupted": "Stopped, nothing is lost", "limited": "Ended by its own limit", "halted": "Ended early"}
+    reason = f" ({result.reason})" if result.reason else ""
+    print(f"{words[result.state]}{reason}. The same command goes on: {_again(args)}", file=sys.stderr)
+    return {"interrupted": INTERRUPTED, "limited": 0, "halted": 1}[result.state]
+
+
+def _again(args: argparse.Namespace) -> str:
+    root = ["--root", args.root] if getattr(args, "root", None) else []
+    return shlex.join(["balance-tune", "run", str(args.study_file), *args.overrides, *root])

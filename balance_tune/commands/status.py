@@ -1,0 +1,108 @@
+"""balance-tune status: how far a study is, whether it runs or not."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from balance_tune.commands.arguments import format_option, root_option, study_argument, study_folder
+from balance_tune.commands.output import columns, duration, print_json
+
+if TYPE_CHECKING:
+    from balance_tune.studies.config import StudyConfig
+    from balance_tune.studies.records import TrialRecord
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    study_argument(parser)
+    root_option(parser)
+    format_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from balance_tune.studies.config import stored_config
+    from balance_tune.studies.records import JOURNAL, read_records
+
+    folder = study_folder(args)
+    config = stored_config(folder)
+    records = read_records(folder) if (folder / JOURNAL).is_file() else []
+    state = {"study": config.name, "running": is_running(folder), "arms": progress(config, records)}
+    if args.format == "json":
+        print_json(state)
+    else:
+        print(_as_text(state))
+    return 0
+
+
+def is_running(folder: Path) -> bool:
+    """Return whether a driver holds the study's lock."""
+    try:
+        with (folder / "lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def progress(config: StudyConfig, records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
+    """Return one row an arm: its trials by state and phase, what it spent, its best validation value so far."""
+    from balance_tune.studies.records import lower_is_better
+
+    better = min if lower_is_better(config.objective) else max
+    arms: dict[str, list[TrialRecord]] = {}
+    for r in records:
+        arms.setdefault(r.arm, []).append(r)
+    for dataset in config.datasets:
+        for method in config.methods:
+            name = f"{dataset}/{method}"
+            if not any(arm == name or arm.startswith(f"{name}-") for arm in arms):
+                arms[name] = []
+    rows = []
+    for name, own in arms.items():
+        counted = [r for r in own if not r.superseded]
+        states = Counter(r.state for r in counted)
+        done = Counter(r.phase for r in counted if r.finished)
+        values = [r.value for r in counted if r.phase == "search" and r.state == "complete" and r.value is not None]
+        rows.append(
+            {
+                "arm": name,
+                "search": done["search"],
+                "search_trials": config.search.trials,
+                "select": done["select"],
+                "confirm": done["confirm"],
+                **{state: states[state] for state in ("complete", "pruned", "failed", "running")},
+                "best": better(values, default=None),
+                "device_seconds": round(sum(r.device_seconds for r in own), 1),
+            }
+        )
+    return rows
+
+
+def _as_text(state: dict[str, Any]) -> str:
+    rows = state["arms"]
+    spent = duration(sum(row["device_seconds"] for row in rows))
+    verb = "is running" if state["running"] else "is not running"
+    table = columns(
+        ("arm", "searched", "selected", "confirmed", "pruned", "failed", "running", "best val"),
+        [
+            (
+                row["arm"],
+                f"{row['search']}/{row['search_trials']}" if row["search_trials"] else str(row["search"]),
+                str(row["select"]),
+                str(row["confirm"]),
+                str(row["pruned"]),
+                str(row["failed"]),
+                str(row["running"] if state["running"] else 0),
+                "" if row["best"] is None else f"{row['best']:.4f}",
+            )
+            for row in rows
+        ],
+        right=range(1, 8),
+    )
+    return f"{state['study']} {verb}; {spent} of device time so far.\n\n{table}"

@@ -1,0 +1,120 @@
+"""AMCo: a modality that dominates the answer loses class logits to a mask that grows with training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from balance_tune.errors import UserError
+from balance_tune.models.fusion import Features, Fusion
+from balance_tune.models.multimodal import MultimodalModel
+from balance_tune.modulations.answers import precise, unimodal_answers
+from balance_tune.modulations.base import Losses, Modulation, Neutral
+from balance_tune.tunable import tunable
+
+if TYPE_CHECKING:
+    from balance_tune.training.batch import Batch, Output
+    from balance_tune.training.context import Context
+
+BENCHMARK = "GeWu-Lab/BalanceBenchmark"
+
+
+class Mixed(Fusion):
+    """Another fusion's logits z through a linear layer of C x C: f = A z + c. Unimodal logits stay the other's."""
+
+    def __init__(self, inner: Fusion) -> None:
+        super().__init__(inner.widths, inner.classes)
+        self.inner = inner
+        self.mix = nn.Linear(inner.classes, inner.classes)
+
+    def forward(self, features: Features) -> Tensor:
+        out: Tensor = self.mix(self.inner(features))
+        return out
+
+    def unimodal_logits(self, features: Features) -> dict[str, Tensor]:
+        return self.inner.unimodal_logits(features)
+
+    def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
+        return self.inner.slices()
+
+
+def mask_ratio(progress: float, eps: float) -> float:
+    """Return p_t = sin(pi/2 min(eps, l_t) / eps) in [0, 1] at progress l_t, a fraction of the run."""
+    return math.sin(math.pi / 2 * min(eps, progress) / eps)
+
+
+def shares(logits: Mapping[str, Tensor]) -> Tensor:
+    """Return (B, M), each modality's part of softmax over all modalities' class logits {modality: (B, C)} together."""
+    together = torch.stack([f.detach() for f in logits.values()], dim=1)
+    return together.flatten(1).softmax(1).view(together.shape).sum(2)
+
+
+@dataclass
+class Amco(Modulation):
+    """Adaptive mask co-optimisation: makes a modality that the answer depends on harder, and trains each one alone too.
+
+    f = A z + c,  z = fusion(h) + sum_m d_m (k - 1) f_m;  L = CE(f, y) + sum_m CE(f_m, y)
+    d_m = 1 if mean_i of m's share of softmax([f_1,i, ..., f_M,i]) > sigma, else 0
+    k (C,) has int(p_t C) zeros, p_t = sin(pi/2 min(eps, l_t) / eps), else ones
+
+    A, c is an extra layer in the model. For linear heads z is the sum of the masked f_m; the f_m in the losses and in
+    the shares are not masked. The mask is drawn once per step, l_t is the epoch as a fraction of the run: from eps on
+    a modality above sigma is masked altogether.
+    Deviations: l_t (BalanceBenchmark: epoch/10 added at every batch, zero again each epoch); dependence is decided on
+    the step's own batch (there: on the batch before); other fusions than linear ones have k - 1 times f_m added.
+    """
+
+    name: ClassVar[str] = "amco"
+    paper: ClassVar[str] = "Zhou et al., Adaptive Mask Co-optimization for Modal Dependence, ICASSP 2023"
+    cost: ClassVar[str] = "unimodal answers of the fusion head and a second pass through it"
+    windowed: ClassVar[bool] = False
+
+    sigma: float = tunable(0.5, low=0.35, high=0.9, source=BENCHMARK)
+    eps: float = tunable(0.3, low=0.1, high=1.0, source=BENCHMARK)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.eps <= 1:
+            raise UserError(f"`0 < eps <= 1` must hold for amco, but got {self.eps!r}.")
+
+    def build(self, model: MultimodalModel) -> None:
+        model.fusion = Mixed(model.fusion)
+
+    def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
+        batch = output.batch
+        answers = unimodal_answers(output.features, ctx)
+        (total,) = ctx.replicas.sum(shares(answers).sum(0))
+        share = total / batch.total
+        dependent = (share > self.sigma).to(share.dtype)
+        ctx.log("share", share)
+        ctx.log("dependent", dependent)
+        fused = self.masked(output, answers, dependent, ctx)
+        return {
+            **losses,
+            "fused": ctx.loss(fused, batch),
+            **{f"unimodal/{m}": ctx.loss(f, batch) for m, f in answers.items()},
+        }
+
+    def masked(self, output: Output, answers: Mapping[str, Tensor], dependent: Tensor, ctx: Context) -> Tensor:
+        """Return A z + c, the fused logits (B, C) with dependent modalities' class logits masked."""
+        classes = ctx.model.classes
+        zeros = int(mask_ratio(ctx.epoch / ctx.epochs, self.eps) * classes)
+        if not zeros:
+            return output.logits
+        order = torch.randperm(classes, generator=ctx.shared_generator("amco"), device=dependent.device)
+        lost = (order < zeros).to(dependent.dtype)
+        fusion = ctx.model.fusion
+        assert isinstance(fusion, Mixed)
+        with ctx.autocast():
+            z = fusion.inner(output.features)
+            taken = [d * lost * f for d, f in zip(dependent.unbind(), answers.values(), strict=True)]
+            return precise(fusion.mix(z - torch.stack(taken).sum(0)))
+
+    @classmethod
+    def neutral(cls) -> Neutral | str:
+        return "its extra layer and the losses of single modalities stay at every setting"

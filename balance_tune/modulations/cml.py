@@ -1,0 +1,75 @@
+"""CML: an answer from fewer modalities must not be surer than one from more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from balance_tune.errors import UserError
+from balance_tune.modulations.answers import fused_answer
+from balance_tune.modulations.base import Losses, Modulation, Neutral
+from balance_tune.seeds import generator
+from balance_tune.tunable import tunable
+
+if TYPE_CHECKING:
+    from balance_tune.training.batch import Batch, Output
+    from balance_tune.training.context import Context
+
+
+def overconfidence(partial: Tensor, full: Tensor) -> Tensor:
+    """Return max(0, conf(partial) - conf(full)) per sample (B,) from logits (B, C); conf is the largest probability."""
+    return (partial.softmax(1).amax(1) - full.softmax(1).amax(1)).relu()
+
+
+@dataclass
+class Cml(Modulation):
+    """Calibrated multimodal learning: confidence may only fall when a modality is taken away.
+
+    S_0 = all modalities, S_k = S_{k-1} without one more, in random order, down to a single one; f_S = f with the
+    features outside S silenced.  conf_S,i = max_c softmax(f_S,i)[c]
+    L = 1/M sum_k CE(f_{S_k}, y) + lam sum_{k>0} mean_i max(0, conf_{S_k},i - conf_{S_{k-1}},i)
+
+    For a linear head f_S is f minus the dropped modalities' W_m h_m, bias kept. The penalty is per sample, as in the
+    paper (BalanceBenchmark takes the positive part of the batch's sum).
+    Deviations: the order is drawn once per step, the same for all samples (the paper takes any pair of subsets).
+    """
+
+    name: ClassVar[str] = "cml"
+    paper: ClassVar[str] = "Ma et al., Calibrating Multimodal Learning, ICML 2023"
+    cost: ClassVar[str] = "one more pass through the fusion head per modality but one"
+
+    lam: float = tunable(0.1, low=0.01, high=10.0, log=True, source="GeWu-Lab/BalanceBenchmark")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lam < 0:
+            raise UserError(f"`lam >= 0` must hold for cml, but got {self.lam!r}.")
+
+    def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
+        features, before = dict(output.features), output.logits
+        order = torch.randperm(len(features), generator=generator("cpu", ctx.seed, "cml", ctx.step)).tolist()
+        partial, penalty = [], []
+        for i in order[:-1]:
+            m = ctx.model.modalities[i]
+            features[m] = torch.zeros_like(features[m])
+            f = fused_answer(features, ctx)
+            partial.append(ctx.loss(f, output.batch))
+            penalty.append(ctx.mean(overconfidence(f, before), output.batch))
+            before = f
+        excess = torch.stack(penalty).sum()
+        (total,) = ctx.replicas.sum(excess)
+        ctx.log("overconfidence", total / ctx.replicas.world)
+        share = 1 / len(features)
+        return {
+            **losses,
+            "fused": share * losses["fused"],
+            "partial": share * torch.stack(partial).sum(),
+            "overconfidence": self.lam * excess,
+        }
+
+    @classmethod
+    def neutral(cls) -> Neutral | str:
+        return "the losses of the partial answers stay at every lam"

@@ -1,0 +1,84 @@
+"""MMCosine: each modality's logits are cosines, so that no modality can win by the size of its features or weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from balance_tune.errors import UserError
+from balance_tune.models.fusion import Concat, Features, Fusion, Sum
+from balance_tune.models.multimodal import MultimodalModel
+from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.tunable import tunable
+
+
+def cosine_logits(features: Features, weight: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """Return f_m = S cos(h_m, W_m), {modality: (B, C)}, from features {modality: (B, d_m)} and weight {m: (C, d_m)}.
+
+    h_m is normalised per sample, W_m per class over the feature dimension; there is no bias. An all-zero feature has
+    logits 0.
+    """
+    return {m: scale * F.linear(F.normalize(h, dim=1), F.normalize(weight[m], dim=1)) for m, h in features.items()}
+
+
+class CosineFusion(Fusion):
+    """f = sum_m S cos(h_m, W_m): a linear head without bias on normalised features and weights.
+
+    Args:
+        weight: W_m (C, d_m) of each modality at the start, in fusion order.
+        scale: S.
+    """
+
+    def __init__(self, weight: Mapping[str, Tensor], classes: int, scale: float) -> None:
+        super().__init__({m: w.shape[1] for m, w in weight.items()}, classes)
+        self.weight = nn.ParameterDict({m: nn.Parameter(w.detach().clone()) for m, w in weight.items()})
+        self.scale = scale
+
+    def forward(self, features: Features) -> Tensor:
+        return torch.stack(list(self.unimodal_logits(features).values())).sum(0)
+
+    def unimodal_logits(self, features: Features) -> dict[str, Tensor]:
+        return cosine_logits({m: features[m] for m in self.widths}, dict(self.weight.items()), self.scale)
+
+    def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
+        return {m: [(self.weight[m], slice(None))] for m in self.widths}
+
+
+@dataclass
+class MmCosine(Modulation):
+    """Multi-modal cosine loss: the head measures angles only, in training and at test time.
+
+    f_m[c] = S cos(h_m, W_m[c]);  f = sum_m f_m;  L = CE(f, y)
+
+    W_m starts from the share of the replaced linear head (the same weights as joint training of this seed). Needs a
+    fusion with one linear head per modality: concat or sum.
+    """
+
+    name: ClassVar[str] = "mmcosine"
+    paper: ClassVar[str] = (
+        "Xu et al., MMCosine: Multi-Modal Cosine Loss Towards Balanced Audio-Visual Fine-Grained Learning, ICASSP 2023"
+    )
+    windowed: ClassVar[bool] = False
+
+    scale: float = tunable(10.0, low=1.0, high=64.0, log=True, source="MMCosine's official command for CREMA-D")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scale <= 0:
+            raise UserError(f"`scale > 0` must hold for mmcosine, but got {self.scale!r}.")
+
+    def build(self, model: MultimodalModel) -> None:
+        if not isinstance(model.fusion, Concat | Sum):
+            name = type(model.fusion).name
+            raise UserError(f"mmcosine replaces a linear head and needs fusion concat or sum, but got {name}.")
+        weight = {m: p[:, columns] for m, ((p, columns),) in model.fusion.slices().items()}
+        model.fusion = CosineFusion(weight, model.classes, self.scale)
+
+    @classmethod
+    def neutral(cls) -> Neutral | str:
+        return "its head is another function of the features at every scale"

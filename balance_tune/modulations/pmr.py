@@ -1,0 +1,119 @@
+"""PMR: the modality that separates its classes worse is pulled towards the class prototypes of its own features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from balance_tune.errors import UserError
+from balance_tune.modulations.base import Losses, Modulation, Neutral
+from balance_tune.modulations.scores import Scores, score_sums
+from balance_tune.tunable import tunable
+
+if TYPE_CHECKING:
+    from balance_tune.training.batch import Batch, EpochPlan, Output
+    from balance_tune.training.context import Context
+
+ARGUMENTS = "fanyunfeng-bit/Modal-Imbalance-PMR default arguments"
+
+
+def pmr_weights(scores: Scores, alpha: float) -> dict[str, Tensor]:
+    """Return the weight of each modality's prototype loss from the scores {modality: 0-d tensor}.
+
+    alpha for every modality whose score is below the largest, else 0: for two modalities alpha for the one behind, and
+    0 for both at a tie.
+    """
+    s = torch.stack(list(scores.values()))
+    return dict(zip(scores, torch.where(s < s.amax(), alpha, 0.0).unbind(), strict=True))
+
+
+def similarities(features: Tensor, prototypes: Tensor) -> Tensor:
+    """Return sim = -||h_i - c_k||_2 (B, C) from features (B, d) and prototypes (C, d); no gradient at distance 0."""
+    precise = features if features.dtype == torch.float64 else features.float()
+    exact = "donot_use_mm_for_euclid_dist"
+    return -torch.cdist(precise, prototypes.to(precise.dtype), compute_mode=exact)
+
+
+@dataclass
+class Pmr(Modulation):
+    """Prototypical modal rebalance: the modality behind gets a loss on the distances to its class prototypes.
+
+    c_m,k = mean of h_m over class k, in evaluation mode, at the start of each epoch; c <- (1 - mu) c_new + mu c_old
+    sim_m,i = -||h_m,i - c_m||_2;  s_m = sum_i softmax(sim_m,i)[y_i]
+    L = CE(f, y) + sum_m w_m CE(sim_m, y),  w_m = alpha if s_m < max_j s_j else 0
+
+    Prototypes come from the whole training part the first time, later from the first tenth of the epoch's batches. A
+    class that is absent there keeps its prototype (the official code divides by zero). As in the official code there is
+    no BatchNorm before the distance (kkontras/MLB has one), and neither the paper's soft coefficients nor its entropy
+    term. For more than two modalities every modality below the largest score gets the loss. `policy`: the prototype
+    loss reaches every parameter of its encoder, and no head.
+    Deviations: the window is a fraction of the run (official: epochs 0 to 100 of 150), and prototypes are not refreshed
+    outside it.
+    """
+
+    name: ClassVar[str] = "pmr"
+    paper: ClassVar[str] = "Fan et al., PMR: Prototypical Modal Rebalance for Multimodal Learning, CVPR 2023"
+    cost: ClassVar[str] = "a forward pass over a tenth of the training part per epoch, over all of it in the first"
+
+    alpha: float = tunable(1.0, low=0.1, high=5.0, log=True, source=ARGUMENTS)
+    mu: float = tunable(0.2, low=0.0, high=0.9, source=ARGUMENTS)
+    end: float = tunable(0.67, choices=(0.5, 0.67, 0.8, 1.0), source=f"{ARGUMENTS}: epochs 0 to 100 of 150")
+    share: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.alpha < 0:
+            raise UserError(f"`alpha >= 0` must hold for pmr, but got {self.alpha!r}.")
+        for field in ("mu", "share"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise UserError(f"`0 <= {field} <= 1` must hold for pmr, but got {getattr(self, field)!r}.")
+        self._prototypes: dict[str, Tensor] = {}
+
+    def on_epoch_start(self, ctx: Context) -> None:
+        plan = ctx.plan()
+        if not self._prototypes:
+            self._prototypes, _ = self._class_means(plan, ctx)
+            return
+        batches = max(1, int(self.share * len(plan) / ctx.settings.batch_size))
+        new, seen = self._class_means(type(plan)(plan.order[: batches * ctx.settings.batch_size]), ctx)
+        for m, old in self._prototypes.items():
+            self._prototypes[m] = torch.where(seen[:, None], (1 - self.mu) * new[m] + self.mu * old, old)
+
+    @torch.no_grad()
+    def _class_means(self, plan: EpochPlan, ctx: Context) -> tuple[dict[str, Tensor], Tensor]:
+        """Return c {modality: (C, d_m)} over the plan's rows on all workers, and (C,) whether a class occurs there."""
+        model = ctx.model
+        like = next(model.parameters())
+        sums = {m: torch.zeros(model.classes, d, dtype=like.dtype, device=like.device) for m, d in model.widths.items()}
+        counts = torch.zeros(model.classes, dtype=like.dtype, device=like.device)
+        model.eval()
+        with ctx.autocast():
+            for batch in ctx.planned(plan):
+                counts.index_add_(0, batch.labels, torch.ones_like(batch.labels, dtype=counts.dtype))
+                for m, h in model.encode(batch.inputs).items():
+                    sums[m].index_add_(0, batch.labels, h.to(like.dtype))
+        model.train()
+        counts, *totals = ctx.replicas.sum(counts, *sums.values())
+        means = {m: total / counts.clamp_min(1)[:, None] for m, total in zip(sums, totals, strict=True)}
+        return means, counts > 0
+
+    def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
+        sim = {m: similarities(h, self._prototypes[m]) for m, h in output.full_features.items()}
+        (sums,) = ctx.replicas.sum(score_sums(sim, batch.labels))
+        weights = pmr_weights(dict(zip(sim, sums.unbind(), strict=True)), self.alpha)
+        ctx.log("weight", weights)
+        return {**losses, **{f"prototype/{m}": w * ctx.loss(sim[m], batch) for m, w in weights.items()}}
+
+    @classmethod
+    def neutral(cls) -> Neutral | str:
+        return Neutral({"alpha": 0.0})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"prototypes": self._prototypes}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._prototypes = dict(state["prototypes"])

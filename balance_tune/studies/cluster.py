@@ -1,0 +1,103 @@
+"""The Ray that a study runs on: started for it, or joined; and how many trials it takes at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from balance_tune.errors import UserError
+from balance_tune.studies.config import Resources
+
+ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # csv, json and tensorboard files: a third of the driver's time
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's own snapshots: a study resumes from Optuna's storage alone
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the study's own does more
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+GPU_SHARE = 0.25  # of a GPU, for a trial with `gpus_per_trial: auto`
+OBJECT_STORE = 100 * 2**20  # bytes; trials read their data from mapped files, not from Ray
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a trial takes, and how many trials go at a time."""
+
+    cpus: int
+    gpus: float
+    workers: int
+    slots: int
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpus > 0 else "cpu"
+
+
+@contextlib.contextmanager
+def ray_for(resources: Resources, *, cpus: int | None = None) -> Iterator[Mapping[str, float]]:
+    """Yield the resources of a Ray that is up: the one of this process, the cluster at RAY_ADDRESS, or one of our own.
+
+    Only one that was started here is shut down in the end; it has `cpus`, by default all of the machine's.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield ray.cluster_resources()
+        return
+    several = resources.workers > 1
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    if several:  # so that the cleaner of a stopped trial's worker group finds this cluster and no other
+        options["runtime_env"] = {"worker_process_setup_hook": pin}
+    if "RAY_ADDRESS" not in os.environ:
+        options |= {"address": "local", "include_dashboard": several, "object_store_memory": OBJECT_STORE}
+        options["num_cpus"] = cpus
+    ray.init(**options)
+    try:
+        yield ray.cluster_resources()
+    finally:
+        ray.shutdown()
+
+
+def pin() -> None:
+    """Tie a worker process, and what it starts, to its own cluster."""
+    import ray
+
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+
+
+def shape_of(resources: Resources, cluster: Mapping[str, float]) -> Shape:
+    """Return what a trial takes on this cluster and how many run at a time.
+
+    Raises:
+        UserError: not even one trial fits.
+    """
+    has_gpu = cluster.get("GPU", 0) > 0
+    gpus = resources.gpus_per_trial
+    if gpus == "auto":
+        gpus = (GPU_SHARE if resources.workers == 1 else 1.0) if has_gpu else 0.0
+    each = resources.workers * resources.cpus_per_trial
+    fit = [math.floor(cluster.get("CPU", 0) / each)]
+    if gpus > 0:
+        on_one = math.floor(1 / gpus + 1e-9) if gpus < 1 else 0
+        whole = cluster.get("GPU", 0)
+        fit.append(math.floor((whole * on_one if on_one else whole / gpus) / resources.workers))
+    if min(fit) < 1 and resources.max_concurrent is None:
+        raise UserError(
+            f"a trial must fit on the cluster, but it needs (cpus={each}, gpus={gpus * resources.workers:g}) and there "
+            f"are (cpus={cluster.get('CPU', 0):g}, gpus={cluster.get('GPU', 0):g}); lower `resources`, or give "
+            "`resources.max_concurrent` where the cluster grows."
+        )
+    slots = min(fit) if resources.max_concurrent is None else resources.max_concurrent
+    return Shape(resources.cpus_per_trial, gpus, resources.workers, max(1, slots))

@@ -1,0 +1,102 @@
+"""Removes a study everywhere: folder, runs and artifacts in MLflow; the datasets' stores are shared and stay."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from balance_tune.studies.config import stored_config
+from balance_tune.studies.lock import StudyLock
+from balance_tune.studies.tracking.backend import Store, connect, store_of
+from balance_tune.studies.tracking.memory import FILE, Memory
+from balance_tune.studies.tracking.runs import TAG
+from balance_tune.studies.wording import one_line
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+BATCH = 1000  # runs named on one command line
+
+
+def delete_study(folder: Path) -> list[str]:
+    """Remove the study in `folder` and return what remains to be said, one line each.
+
+    MLflow comes first: if it does not answer, nothing has been removed yet.
+
+    Raises:
+        UserError: the study is being run, or its MLflow store cannot be one.
+    """
+    root = folder.parent
+    with StudyLock(folder):
+        remarks = _forget(root, folder) if (folder / FILE).is_file() else []
+        doomed = folder.with_name(f".{folder.name}.deleting")
+        shutil.rmtree(doomed, ignore_errors=True)
+        folder.rename(doomed)  # at once: a half-removed study is never found under its name
+    shutil.rmtree(doomed)
+    return remarks
+
+
+def _forget(root: Path, folder: Path) -> list[str]:
+    config, study_id = stored_config(folder), Memory.of(folder).study_id
+    store = store_of(root, config.mlflow.tracking_uri)
+    if store.file is not None and not store.file.is_file():
+        return []
+    client = connect(store)
+    experiment = client.get_experiment_by_name(config.name)
+    if experiment is None:
+        return []
+    for dataset in config.datasets:
+        _unregister(client, f"{config.name}-{dataset}", study_id)
+    ours = _runs(client, experiment.experiment_id, f"tags.`{TAG}study_id` = '{study_id}'")
+    for run_id in ours:
+        client.delete_run(run_id)
+    alone = not _runs(client, experiment.experiment_id, "")
+    if alone and experiment.lifecycle_stage == "active":
+        client.delete_experiment(experiment.experiment_id)
+    artifacts = store.artifacts and Path(unquote(urlsplit(store.artifacts).path)) / study_id
+    if store.file is None:
+        return [f"The runs are marked as deleted in {store.shown}; `mlflow gc` there frees their space."]
+    remarks = _purge(store, experiment.experiment_id if alone else None, ours)
+    if artifacts:
+        shutil.rmtree(artifacts, ignore_errors=True)
+    return remarks
+
+
+def _unregister(client: MlflowClient, model: str, study_id: str) -> None:
+    """Delete the study's versions of a registered model, and the model when it has no others."""
+    versions = client.search_model_versions(f"name='{model}'")
+    ours = [v for v in versions if v.tags.get(f"{TAG}study_id") == study_id]
+    for version in ours:
+        client.delete_model_version(model, version.version)
+    if ours and len(ours) == len(versions):
+        client.delete_registered_model(model)
+
+
+def _runs(client: MlflowClient, experiment_id: str, wanted: str) -> list[str]:
+    found: list[str] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], wanted, max_results=1000, page_token=token)
+        found += [run.info.run_id for run in page]
+        token = page.token
+        if not token:
+            return found
+
+
+def _purge(store: Store, experiment_id: str | None, run_ids: list[str]) -> list[str]:
+    """Remove what is marked as deleted for good, by MLflow's own tool; only for a file, whose address is no secret."""
+    base = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", store.uri, "--tracking-uri", store.uri]
+    if experiment_id is not None:
+        commands = [[*base, "--experiment-ids", experiment_id]]
+    else:
+        commands = [[*base, "--run-ids", ",".join(run_ids[i : i + BATCH])] for i in range(0, len(run_ids), BATCH)]
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            last = one_line((done.stderr.strip().splitlines() or ["no reason given"])[-1])
+            return [f"The runs are marked as deleted in {store.shown}, but `mlflow gc` did not free them: {last}"]
+    return []

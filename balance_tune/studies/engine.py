@@ -1,0 +1,293 @@
+"""Runs a study from beginning to end, or on from wherever it was left: the one way through."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from balance_tune.errors import UserError
+from balance_tune.registry import datasets
+from balance_tune.studies import confirm, leaderboard, provenance, report
+from balance_tune.studies.arms import Arm, arms_of, check_models, trial_config
+from balance_tune.studies.cluster import Shape, ray_for, shape_of
+from balance_tune.studies.config import StudyConfig, load_config
+from balance_tune.studies.interruption import Interruption
+from balance_tune.studies.judge import Judge
+from balance_tune.studies.ledger import Ledger
+from balance_tune.studies.limits import Limits
+from balance_tune.studies.lock import StudyLock
+from balance_tune.studies.outlook import outlook, seconds_left
+from balance_tune.studies.progress import Kind, Progress, progress_of
+from balance_tune.studies.queue import Params, StudyQueue, TrialKey
+from balance_tune.studies.records import Phase, State, lower_is_better, read_records
+from balance_tune.studies.sealed import Sealed
+from balance_tune.studies.storage import open_storage
+
+if TYPE_CHECKING:
+    from balance_tune.datasets.manifest import Manifest
+    from balance_tune.studies.tracking.tracker import Tracker
+
+ROOT = "BALANCE_TUNE_ROOT"
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a run of a study came to.
+
+    Attributes:
+        rows: the leaderboard, a dict an arm; what is not known yet is None in it.
+        folder: the study's folder.
+        state: "done"; "limited": the study's own limit ended it; "interrupted": a signal did; "halted": nothing could
+            be written any more, say. In all but the first it goes on when it is run again.
+        reason: why it ended early, in words.
+    """
+
+    rows: list[dict[str, Any]]
+    folder: Path
+    state: Literal["done", "limited", "interrupted", "halted"] = "done"
+    reason: str = ""
+
+
+def run_study(
+    config: StudyConfig | Mapping[str, Any] | Path | str,
+    *,
+    root: Path | str | None = None,
+    progress: Kind = "auto",
+    callbacks: Sequence[Any] = (),
+) -> StudyResult:
+    """Run a study, go on with one that was interrupted, extend a finished one, or just return its leaderboard.
+
+    `config` is a study, a mapping of the same shape, or a study file. `root` (default: $BALANCE_TUNE_ROOT, else
+    ./studies) holds one folder per study. `callbacks` are `ray.tune.Callback`s of your own. The first Ctrl-C or SIGTERM
+    stops cleanly: the result then has the state "interrupted".
+
+    Raises:
+        UserError: one line, before anything has started: the study file is wrong, the root cannot be written, another
+            driver runs this study, or code, data or file no longer are what the study was begun with.
+    """
+    config = config if isinstance(config, StudyConfig) else load_config(config)
+    folder = _folder(Path(root or os.environ.get(ROOT, "studies")).absolute(), config.name)
+    with StudyLock(folder):
+        display = progress_of(progress)
+        try:
+            with Interruption(display.message) as interruption:
+                return _Study(config, folder, display, interruption, callbacks).run()
+        finally:
+            display.close()
+
+
+class _Study:
+    """One run of a study by one driver."""
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        folder: Path,
+        display: Progress,
+        interruption: Interruption,
+        callbacks: Sequence[Any],
+    ) -> None:
+        self.config, self.folder, self.display, self.interruption = config, folder, display, interruption
+        self.callbacks = list(callbacks)
+        self.arms = arms_of(config)
+        check_models(config, self.arms)
+        self.stores, self.manifests = _stores(config, folder.parent / "data", display)
+        extensions = provenance.settle(folder, config, self.manifests)
+        for phrase in extensions:
+            display.message(f"extended: {phrase}")
+        self.shape = Shape(config.resources.cpus_per_trial, 0.0, config.resources.workers, 1)
+        self.tracker: Tracker | None = None
+        self.worked = False
+        self.ledger = Ledger(folder / "ledger.jsonl")
+        self.storage = open_storage(folder)
+        self.queue = StudyQueue(
+            config,
+            self.arms,
+            self.storage,
+            self.ledger,
+            folder,
+            configure=self._configure,
+            warm=_warm_points(config, self.arms, folder.parent),
+            told=self._told,
+        )
+        self.limits = Limits(config.limit, self.queue.device_seconds)
+
+    def run(self) -> StudyResult:
+        from balance_tune.studies.tracking.tracker import Tracker
+
+        self.tracker = tracker = Tracker(self.config, self.folder, self.arms, self.manifests)
+        try:
+            tracker.reconcile(read_records(self.storage))
+            state, reason = self._work()
+        except KeyboardInterrupt:
+            state, reason = "interrupted", "a second signal, or one while nothing was running"
+        except BaseException:
+            tracker.interrupt()
+            raise
+        finally:
+            self.ledger.close()
+        rows = self._report(tracker, state)
+        return StudyResult(rows, self.folder, state, reason)
+
+    def _work(self) -> tuple[Literal["done", "limited", "interrupted", "halted"], str]:
+        searched = self.queue.finished()
+        if searched and not self._unsealed():
+            return "done", ""
+        self.worked = True
+        with ray_for(self.config.resources) as cluster:
+            self.interruption.install()
+            self.shape = shape_of(self.config.resources, cluster)
+            ended = "" if searched else self._search()
+            if self.interruption.requested:
+                return "interrupted", "a signal"
+            if ended and not self.limits.reached():
+                return "halted", ended
+            self._seal()
+            return ("limited", ended) if ended else ("done", "")
+
+    def _search(self) -> str:
+        """Run trials until nothing is due; return why it ended before, or nothing."""
+        from balance_tune.studies.run import run_trials
+
+        self.display.message(f"{self.config.name}: {len(self.arms)} arms, {self.shape.slots} trials at a time")
+        lower = lower_is_better(self.config.objective)
+        epochs = {arm.name: _longest(arm) for arm in self.arms}
+        judge = Judge(self.config.search.early_stopping, epochs, self.ledger, lower=lower)
+        tracker = [self.tracker.callback] if self.tracker is not None else []
+        with self.interruption.patient(), _scratch(self.folder) as scratch:
+            return run_trials(
+                self.queue,
+                judge,
+                self.shape,
+                scratch,
+                warm=self.config.runner != "isolated",
+                callbacks=[*tracker, *self.callbacks],
+                interrupted=lambda: self.interruption.requested,
+                exhausted=self.limits.reached,
+                tick=self._tick,
+            )
+
+    def _seal(self) -> None:
+        """Evaluate every confirmed checkpoint that was not yet on the test rows."""
+        from balance_tune.studies.sealed import evaluate_all
+
+        waiting = self._unsealed()
+        if not waiting:
+            return
+        self.display.message(f"sealed test evaluation of {len(waiting)} checkpoints")
+        cpus = self.shape.cpus
+        for one, found in evaluate_all(waiting, cpus=cpus, gpus=self.shape.gpus, device=self.shape.device):
+            if isinstance(found, Exception):
+                self.display.message(f"{one.key.arm} confirm {one.key.number}: not evaluated on test: {found}")
+            elif self.tracker is not None:
+                self.tracker.sealed(one.key.arm, one.key.number, found)
+
+    def _unsealed(self) -> list[Sealed]:
+        found = []
+        for key, record in self.queue.confirmed():
+            dataset = self.queue.arms[key.arm].dataset
+            one = Sealed(key, self.folder / str(record.attrs["folder"]), self.stores[dataset])
+            if not one.done:
+                found.append(one)
+        return found
+
+    def _report(self, tracker: Tracker, state: str) -> list[dict[str, Any]]:
+        rows = leaderboard.build(self.folder)
+        leaderboard.write_files(self.folder, rows)
+        if self.worked or not (self.folder / "report" / "index.html").is_file():
+            report.write(self.folder)
+        if state in ("done", "limited"):
+            tracker.finish(rows, self.folder / "report", read_records(self.storage))
+        else:
+            tracker.interrupt()
+        return rows
+
+    def _configure(self, arm: Arm, params: Params, phase: Phase, number: int, seed: int) -> dict[str, Any]:
+        config = trial_config(
+            self.config,
+            arm,
+            params,
+            phase=phase,
+            number=number,
+            seed=seed,
+            study_folder=self.folder,
+            store=self.stores[arm.dataset],
+        )
+        return {**config, "cpus": self.shape.cpus, "gpus": self.shape.gpus}
+
+    def _told(self, key: TrialKey, state: State, attrs: Mapping[str, Any]) -> None:
+        self.display.ended(key, state, attrs)
+        if self.tracker is not None:
+            self.tracker.trial_finished(key.arm, key.phase, key.number, state, attrs)
+
+    def _tick(self, last: bool = False) -> None:
+        if last or self.display.wants():
+            states = outlook(self.queue)
+            self.display.show(states, seconds_left(states, self.shape.slots))
+
+
+def _folder(root: Path, name: str) -> Path:
+    folder = root / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"the root must be a folder that can be written, but {root}: {error.strerror}; choose another with --root."
+        ) from error
+    return folder
+
+
+def _stores(config: StudyConfig, folder: Path, display: Progress) -> tuple[dict[str, Path], dict[str, Manifest]]:
+    """Return each dataset's store, built now where it is missing, and its manifest."""
+    from balance_tune.datasets.store import build_store, store_name
+
+    stores, manifests = {}, {}
+    for name in config.datasets:
+        dataset = datasets().get(name)()
+        stores[name] = folder / store_name(dataset)
+        if not stores[name].exists():
+            display.message(f"preparing {name}")
+        manifests[name] = build_store(dataset, stores[name])
+    return stores, manifests
+
+
+def _warm_points(config: StudyConfig, arms: Sequence[Arm], root: Path) -> dict[str, list[Params]]:
+    """Return the best points of another study for the same arms, as far as they lie in the spaces of this one."""
+    other = config.search.warm_start
+    if other is None:
+        return {}
+    rule = confirm.Rule.of(config.as_dict())
+    points: dict[str, list[Params]] = {}
+    records = read_records(root / other)
+    for arm in arms:
+        ranked = confirm.candidates([r for r in records if r.arm == arm.name], rule)
+        points[arm.name] = [
+            p.params for p in ranked if not p.default and p.value is not None and arm.space.contains(p.params)
+        ]
+    return points
+
+
+def _longest(arm: Arm) -> int:
+    """Return the epochs of the arm's longest possible trial."""
+    high = next((p.high for p in arm.space.parameters if p.name == "training.epochs"), None)
+    return int(high) if high is not None else arm.epochs(arm.space.defaults())
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """Yield a folder that all nodes reach, for what Tune writes and a study never reads; it is removed afterwards."""
+    path = folder / ".tune"
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,93 @@
+"""Measures how long an epoch of joint training takes here, once per dataset, model and machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from balance_tune.registry import datasets
+from balance_tune.studies import durable
+from balance_tune.studies.arms import Arm, trial_config
+from balance_tune.studies.config import BASELINE, StudyConfig
+
+CACHE = "epoch_seconds.json"  # below <root>/data
+ENOUGH = 2.0  # seconds of training, after which no further epoch is timed
+MOST = 6  # epochs
+
+
+def epoch_seconds(
+    config: StudyConfig, arms: Sequence[Arm], root: Path, *, measure: bool = True
+) -> dict[str, float | None]:
+    """Return dataset -> seconds one epoch takes, evaluation included; None where it was never measured and may not be.
+
+    Measuring builds the dataset's store below `root`, where the study will find it.
+    """
+    path = root / "data" / CACHE
+    known = _known(path)
+    found: dict[str, float | None] = {}
+    for arm in (a for a in arms if a.method == BASELINE):
+        what = _what(config, arm)
+        key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+        if key not in known and measure:
+            known[key] = {**what, "seconds": _measured(config, arm, root)}
+            durable.write_json(path, known)
+        found[arm.dataset] = known[key]["seconds"] if key in known else None
+    return found
+
+
+def _known(path: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):  # a cache: not there, or not usable, is measured again
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _what(config: StudyConfig, arm: Arm) -> dict[str, Any]:
+    """Return all that the duration of an epoch depends on."""
+    import torch
+
+    from balance_tune.datasets.store import store_name
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    training = arm.settings(arm.space.defaults(), "training")
+    return {
+        "store": store_name(datasets().get(arm.dataset)()),
+        "model": config.model.model_dump(mode="json"),
+        "training": {name: training[name] for name in ("batch_size", "optimizer", "precision", "dtype")},
+        "machine": [platform.node(), os.cpu_count(), device, torch.__version__, config.resources.cpus_per_trial],
+    }
+
+
+def _measured(config: StudyConfig, arm: Arm, root: Path) -> float:
+    """Train a few epochs and return the median of all but the first, which also warms up."""
+    import torch
+
+    from balance_tune.datasets.store import build_store, store_name
+    from balance_tune.training.loop import train
+    from balance_tune.training.setup import prepare
+
+    dataset = datasets().get(arm.dataset)()
+    store = root / "data" / store_name(dataset)
+    build_store(dataset, store)
+    trial = trial_config(
+        config, arm, arm.space.defaults(), phase="search", number=0, seed=0, study_folder=root / "data", store=store
+    )
+    trial["training"]["epochs"] = MOST
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.resources.cpus_per_trial)
+    try:
+        taken: list[float] = []
+        for metrics in train(*prepare(trial)):
+            taken.append(metrics["time/epoch_s"])
+            if sum(taken) > ENOUGH:
+                break
+    finally:
+        torch.set_num_threads(threads)
+    return round(statistics.median(taken[1:] or taken), 6)

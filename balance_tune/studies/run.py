@@ -1,0 +1,99 @@
+"""One Ray Tune run over all that a study's queue has due."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from balance_tune.studies.cluster import Shape
+from balance_tune.studies.judge import Judge
+from balance_tune.studies.queue import StudyQueue
+from balance_tune.studies.scheduler import ArmScheduler
+from balance_tune.studies.searcher import StudySearcher
+from balance_tune.studies.trial import run_trial
+
+HEAD = {"node:__internal_head__": 0.001}  # where a trial of several workers has its (idle) Tune actor
+
+
+def run_trials(
+    queue: StudyQueue,
+    judge: Judge,
+    shape: Shape,
+    scratch: Path,
+    *,
+    warm: bool = True,
+    callbacks: Sequence[tune.Callback] = (),
+    interrupted: Callable[[], bool] = lambda: False,
+    exhausted: Callable[[], str] = lambda: "",
+    tick: Callable[..., None] = lambda last=False: None,
+    trainable: Callable[[dict[str, Any]], None] = run_trial,
+) -> str:
+    """Run the queue's trials until nothing is due; return why it ended before, or nothing.
+
+    With `warm`, actors are used again from trial to trial (never where a trial has several workers: its worker group
+    would still be there). `tick` is called some ten times a second, and once at the end with `last=True`.
+    """
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(shape.slots)  # Tune asks for so many nodes
+    scheduler = ArmScheduler(queue, judge)
+    searcher = StudySearcher(queue, scheduler, shape.slots, interrupted)
+    watch = _Watch(searcher, interrupted, exhausted)
+    one = HEAD if shape.workers > 1 else {"CPU": shape.cpus, **({"GPU": shape.gpus} if shape.gpus else {})}
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, tune.PlacementGroupFactory([one])),
+        tune_config=tune.TuneConfig(
+            num_samples=-1,
+            search_alg=searcher,
+            scheduler=scheduler,
+            reuse_actors=warm and shape.workers == 1,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="run",
+            storage_path=str(scratch),
+            stop=watch,
+            callbacks=[_Ticker(tick), *callbacks],
+            failure_config=tune.FailureConfig(max_failures=0),  # the queue runs a lost trial again, and counts
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+    tick(last=True)
+    return watch.reason
+
+
+class _Watch(tune.Stopper):  # type: ignore[misc]  # ray is not typed
+    """Ends the run when the user, a limit or the searcher says so; running trials stay open, to be resumed."""
+
+    def __init__(self, searcher: StudySearcher, interrupted: Callable[[], bool], exhausted: Callable[[], str]) -> None:
+        self.reason = ""
+        self._searcher, self._interrupted, self._exhausted = searcher, interrupted, exhausted
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        self.reason = self.reason or self._why()
+        return bool(self.reason)
+
+    def _why(self) -> str:
+        return "a signal" if self._interrupted() else self._searcher.halted or self._exhausted()
+
+
+class _Ticker(tune.Callback):  # type: ignore[misc]
+    """Calls back at every step of Tune's loop."""
+
+    def __init__(self, tick: Callable[..., None]) -> None:
+        self._tick = tick
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_tick": None}
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._tick()

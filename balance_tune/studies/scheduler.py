@@ -1,0 +1,114 @@
+"""Tells Ray Tune which trials to stop: by the judge of their own arm, or because they have gone silent."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from balance_tune.studies.queue import TrialKey
+
+if TYPE_CHECKING:
+    from ray.tune.execution.tune_controller import TuneController
+
+    from balance_tune.studies.judge import Judge
+    from balance_tune.studies.queue import StudyQueue
+
+SILENCE = float(os.environ.get("BALANCE_TUNE_SILENCE_S", "1800"))
+"""Seconds without a report after which a trial counts as hung; or 20 times its longest epoch, if that is longer."""
+
+
+class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
+    """Judges search trials against their own arm; a hung trial's process is ended, so that it counts as lost.
+
+    `stopped` holds the ids of the trials that early stopping ended, `errors` the last words of those that broke.
+    """
+
+    def __init__(
+        self,
+        queue: StudyQueue,
+        judge: Judge,
+        *,
+        silence: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self.stopped: set[str] = set()
+        self.errors: dict[str, str] = {}
+        self._queue, self._judge, self._clock = queue, judge, clock
+        self._silence = SILENCE if silence is None else silence
+        self._trials: dict[str, Trial] = {}
+        self._heard: dict[str, tuple[float, float]] = {}  # trial id -> (when last, longest silence so far)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune keeps a copy for its own restore, which a study never uses
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        return True
+
+    def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
+        self._trials[trial.trial_id] = trial
+
+    def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: Mapping[str, Any]) -> str:
+        now = self._clock()
+        last, longest = self._heard.get(trial.trial_id, (now, 0.0))
+        self._heard[trial.trial_id] = (now, max(longest, now - last))
+        key = key_of(trial.config)
+        run = self._queue.live.get(key)
+        if run is None or key.phase != "search" or result.get("state") != "running":
+            return str(TrialScheduler.CONTINUE)
+        value = float(result[self._queue.config.objective])
+        if not self._judge.stops(key.arm, key.number, int(result["epoch"]), value, run.settled_after):
+            return str(TrialScheduler.CONTINUE)
+        self.stopped.add(trial.trial_id)
+        return str(TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
+        self.errors[trial.trial_id] = _last_words(trial) + self.errors.get(trial.trial_id, "")
+
+    def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
+        """End what hangs; which pending trial starts first is Tune's own business."""
+        now = self._clock()
+        for trial_id, trial in list(self._trials.items()):
+            if trial.status in (Trial.TERMINATED, Trial.ERROR):
+                self._forget(trial_id)
+            elif trial.status == Trial.RUNNING:
+                last, longest = self._heard.setdefault(trial_id, (now, 0.0))
+                actor = trial.temporary_state.ray_actor
+                if now - last > max(self._silence, 20 * longest) and actor is not None:
+                    self.errors[trial_id] = f" (ended by us: no report for {now - last:.0f} s)"
+                    self._heard[trial_id] = (now, longest)
+                    ray.kill(actor)
+        return None
+
+    def broken(self, trial_id: str) -> bool:
+        """Return whether Tune gave a trial up without telling the searcher (an actor that could not be used again)."""
+        trial = self._trials.get(trial_id)
+        return trial is not None and trial.status == Trial.ERROR
+
+    def _forget(self, trial_id: str) -> None:
+        """Let go of an ended trial, and of the statistics that Tune would keep of it to the end (they grow to 100 MB)."""
+        self._heard.pop(trial_id, None)
+        trial = self._trials[trial_id]
+        if trial.status == Trial.TERMINATED:
+            del self._trials[trial_id]
+            for name in ("metric_analysis", "metric_n_steps"):
+                getattr(getattr(trial, "run_metadata", None), name, {}).clear()
+            trial.evaluated_params = {}
+
+
+def key_of(config: Mapping[str, Any]) -> TrialKey:
+    """Return the place of a trial from its configuration."""
+    return TrialKey(config["arm"], config["phase"], config["number"])
+
+
+def _last_words(trial: Trial) -> str:
+    """Return the last line of a broken trial's traceback."""
+    error = trial.get_error()
+    lines = [line.strip() for line in str(error or "its process died").splitlines() if line.strip()]
+    return lines[-1][:500] if lines else "its process died"

@@ -1,0 +1,84 @@
+"""The sealed evaluation: after everything has been chosen, each confirmed checkpoint meets the test rows, once."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from balance_tune.studies import durable
+from balance_tune.studies.queue import TrialKey
+
+TEST = "test.json"
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A confirmation trial that is to be evaluated: its place, its folder, its dataset's store."""
+
+    key: TrialKey
+    folder: Path
+    store: Path
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / TEST).is_file()
+
+
+def evaluate_sealed(folder: Path, store: Path, device: str = "cpu") -> dict[str, Any]:
+    """Evaluate `folder`/best.safetensors on the store's test rows, write `folder`/test.json at once, and return it.
+
+    Keys: accuracy, macro_f1, loss, accuracy/<modality>, gap; "correct": base64 of one packed bit a row; "n": rows;
+    "groups": the rows' groups, if the data has any. An evaluation that was made before is returned as it is.
+    """
+    import numpy as np
+
+    from balance_tune.datasets.store import open_store
+    from balance_tune.training.checkpoint import load_best
+    from balance_tune.training.evaluation import evaluate, predict
+
+    if (folder / TEST).is_file():
+        found: dict[str, Any] = json.loads((folder / TEST).read_text())
+        return found
+    part = open_store(store, parts=("test",), device=device, unseal=True).parts["test"]
+    model = load_best(folder).to(device)
+    metrics = {k.removeprefix("test/"): v for k, v in evaluate(model, part, prefix="test").items()}
+    logits, _ = predict(model, part)
+    correct = (logits.argmax(1) == part.labels).cpu().numpy()
+    result = {
+        **metrics,
+        "correct": base64.b64encode(np.packbits(correct).tobytes()).decode(),
+        "n": len(correct),
+        "groups": None if part.groups is None else part.groups.cpu().tolist(),
+    }
+    durable.write_json(folder / TEST, result)
+    return result
+
+
+def evaluate_all(
+    waiting: Sequence[Sealed], *, cpus: float, gpus: float, device: str
+) -> Iterator[tuple[Sealed, Mapping[str, Any] | Exception]]:
+    """Evaluate in Ray tasks, processes that have never trained, and yield each result, or the error, as it comes."""
+    import ray
+
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3, retry_exceptions=[OSError])(_task)
+    pending = {task.remote(one.folder, one.store, device): one for one in waiting}
+    while pending:
+        (ready, *_), _ = ray.wait(list(pending), num_returns=1)
+        one = pending.pop(ready)
+        try:
+            yield one, ray.get(ready)
+        except ray.exceptions.RayTaskError as error:
+            yield one, error.cause if isinstance(error.cause, Exception) else error
+        except ray.exceptions.RayError as error:
+            yield one, error
+
+
+def _task(folder: Path, store: Path, device: str) -> dict[str, Any]:
+    import torch
+
+    torch.set_num_threads(1)
+    return evaluate_sealed(folder, store, device)

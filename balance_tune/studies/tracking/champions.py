@@ -1,0 +1,173 @@
+"""Registers the best confirmed model of each dataset, and the runner-up, under the aliases champion and challenger."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from balance_tune.studies.tracking.artifacts import best_trial
+from balance_tune.studies.tracking.delivery import Delivery
+from balance_tune.studies.tracking.runs import TAG, RunKey, metric_name
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+    from balance_tune.datasets.manifest import Manifest
+    from balance_tune.studies.records import TrialRecord
+
+ALIASES = ("champion", "challenger")
+SHOWN = ("arm", "objective", "val", "test_mean", "seeds", "split_hash", "data_hash")  # as tags of a version
+
+logger = logging.getLogger(__name__)
+
+
+def candidates(
+    rows: Sequence[Mapping[str, Any]], records: Sequence[TrialRecord], manifests: Mapping[str, Manifest]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return dataset -> its best two confirmed arms by mean confirmation validation, as JSON-able tasks.
+
+    Arms that only tell what one modality can do, and results chosen on the test set, are no candidates.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        best = best_trial(records, row)
+        eligible = row["val_confirm"] is not None and not row["diagnostic"] and row["protocol"] == "sealed"
+        if not eligible or best is None or row["dataset"] not in manifests:
+            continue
+        manifest = manifests[row["dataset"]]
+        found.setdefault(row["dataset"], []).append(
+            {
+                "arm": row["arm"],
+                "trial": [best.phase, best.number],
+                "folder": str(best.attrs.get("folder", "")),
+                "objective": row["objective"],
+                "val": row["val_confirm"],
+                "test_mean": row["test_mean"],
+                "seeds": len(row["seeds"]),
+                "split_hash": manifest.split_hash,
+                "data_hash": manifest.data_hash,
+                "manifest": manifest.to_json(),
+            }
+        )
+    lower = {dataset: found[dataset][0]["objective"].endswith(("/loss", "/gap")) for dataset in found}
+    return {d: sorted(f, key=lambda c: c["val"] if lower[d] else -c["val"])[: len(ALIASES)] for d, f in found.items()}
+
+
+class Champions:
+    """Does the task `champion` in the writer's thread; doing it twice changes nothing."""
+
+    def __init__(self, delivery: Delivery, study_folder: Path) -> None:
+        self._delivery, self._folder = delivery, study_folder
+
+    @property
+    def _client(self) -> MlflowClient:
+        return self._delivery.client
+
+    def crown(self, task: Mapping[str, Any]) -> None:
+        """Register the candidates of one dataset, the best first, and give them their aliases."""
+        name = f"{self._delivery.study}-{task['dataset']}"
+        versions = self._versions(name)
+        contenders = [c for c in task["candidates"] if (self._folder / c["folder"] / "best.json").is_file()]
+        made = [versions.get(_identity(self._folder, c)) or self._register(name, c) for c in contenders]
+        rival = self._foreign_champion(name, contenders)
+        if rival is not None and made:  # of another study of this name in the same store
+            made = [rival, made[0]]
+        for alias, version in zip(ALIASES, made, strict=False):
+            self._client.set_registered_model_alias(name, alias, version.version)
+
+    def _versions(self, name: str) -> dict[str, ModelVersion]:
+        """Return the versions there are, by what they were made of; make the registered model when there is none."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(name, tags={TAG + "study": self._delivery.study})
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        found = self._client.search_model_versions(f"name='{name}'")
+        ready = [v for v in found if v.status == "READY"]
+        return {v.tags[TAG + "identity"]: v for v in ready if TAG + "identity" in v.tags}
+
+    def _register(self, name: str, contender: Mapping[str, Any]) -> ModelVersion:
+        from mlflow.entities import LoggedModelOutput
+        from mlflow.models import Model
+
+        from balance_tune.datasets.manifest import Manifest
+        from balance_tune.studies.tracking.models import packed
+
+        phase, number = contender["trial"]
+        key = RunKey(contender["arm"], phase, number)
+        run_id = self._delivery.run_id(key)
+        manifest = Manifest.from_json(contender["manifest"])
+        tags = {
+            TAG + "identity": _identity(self._folder, contender),
+            TAG + "study_id": self._delivery.study_id,
+            TAG + "trial": key.name(self._delivery.study),
+            **{TAG + name: str(contender[name]) for name in SHOWN},
+        }
+        logged = self._client.create_logged_model(
+            self._delivery.experiment_id, metric_name(contender["arm"].replace("/", "-")), run_id, tags=tags
+        )
+        model = Model(
+            artifact_path=logged.artifact_location, model_uuid=logged.model_id, run_id=run_id, model_id=logged.model_id
+        )
+        with packed(model, self._folder / contender["folder"], manifest) as folder:
+            (folder / "README.md").write_text(card(name, contender, manifest))
+            self._client.log_model_artifacts(logged.model_id, str(folder))
+        self._client.finalize_logged_model(logged.model_id, "READY")
+        self._client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        # MLflow looks up models:/ addresses in the process-wide store: right in its server, wrong in a driver
+        served = self._delivery.store.served
+        source = f"models:/{logged.model_id}" if served else logged.artifact_location
+        return self._client.create_model_version(
+            name, source, run_id, tags=tags, model_id=logged.model_id,
+            description=card(name, contender, manifest),
+        )  # fmt: skip
+
+    def _foreign_champion(self, name: str, contenders: Sequence[Mapping[str, Any]]) -> ModelVersion | None:
+        """Return the champion of another study of this name if it stays: another split, or better on the same one."""
+        try:
+            held = self._client.get_model_version_by_alias(name, ALIASES[0])
+        except Exception as error:
+            if getattr(error, "error_code", "") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+        if not contenders or held.tags.get(TAG + "study_id") == self._delivery.study_id:
+            return None
+        best = contenders[0]
+        if held.tags.get(TAG + "split_hash") != best["split_hash"]:
+            logger.warning("`%s` keeps its champion, which was chosen on another split: no comparison is fair.", name)
+            return held
+        sign = -1 if best["objective"].endswith(("/loss", "/gap")) else 1
+        return held if sign * float(held.tags[TAG + "val"]) >= sign * best["val"] else None
+
+
+def card(name: str, contender: Mapping[str, Any], manifest: Manifest) -> str:
+    """Return the model card in Markdown: what it takes, how good it is, what it rests on, and its limits."""
+    inputs = ", ".join(f"`{m}` {tuple(modality.shape)}" for m, modality in manifest.modalities.items())
+    value = f"Mean `{contender['objective']}` over {contender['seeds']} confirmation seeds: {contender['val']:.4f}"
+    test = "not evaluated" if contender["test_mean"] is None else f"{contender['test_mean']:.4f}"
+    lines = [
+        f"# {name}",
+        f"Method `{contender['arm'].partition('/')[2]}` on dataset `{manifest.dataset}` (version {manifest.version}).",
+        f"Inputs, each of which may be missing: {inputs}. Classes: {', '.join(manifest.classes)}.",
+        f"{value}, by which it was chosen. Mean sealed test accuracy, only shown: {test}.",
+        "Trained with one of these seeds, the best of them by validation.",
+        f"Split {contender['split_hash']}, data {contender['data_hash'][:12]}.",
+        "Limits of the data:",
+        *(f"- {limit}" for limit in manifest.limits),
+        f"Licence of the data: {manifest.licence}. Source: {manifest.source}.",
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def _identity(study_folder: Path, contender: Mapping[str, Any]) -> str:
+    """Return what a version is made of: the card of its checkpoint, and what it is said to be worth."""
+    checkpoint = (study_folder / contender["folder"] / "best.json").read_bytes()
+    worth = json.dumps([contender[n] for n in ("arm", "trial", "val", "split_hash")]).encode()
+    return hashlib.sha256(checkpoint + worth).hexdigest()[:16]

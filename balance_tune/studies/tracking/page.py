@@ -1,0 +1,130 @@
+"""Serves the MLflow pages of a root on this machine, and says where a study's page is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+from balance_tune.errors import UserError
+from balance_tune.studies.tracking.backend import Store, connect, store_of
+
+HOST = "127.0.0.1"
+PORT = 5000
+READY_WITHIN = 120.0  # seconds
+
+
+def ui(root: Path | str, study: str | None = None, *, host: str = HOST, port: int = PORT) -> int:
+    """Serve the store of `root` until interrupted, after printing the address of the (study's) page; return 0.
+
+    Where the store is a server already, only the address is printed. The next free port is taken when `port` is not.
+
+    Raises:
+        UserError: there is no such study in MLflow, or nothing was recorded yet.
+    """
+    root = Path(root)
+    store = store_of(root, _configured(root, study))
+    if store.file and not store.file.is_file():
+        raise UserError(f"MLflow shows what was recorded, but there is no {store.file}; `balance-tune run` makes one.")
+    page = _page(store, study)
+    if store.served:
+        print(f"{store.shown.rstrip('/')}/{page}")
+        return 0
+    port = _free(host, port)
+    address = f"http://{host}:{port}"
+    given = {  # by environment, because everyone on the machine can read a command line
+        "MLFLOW_BACKEND_STORE_URI": store.uri,
+        "MLFLOW_REGISTRY_STORE_URI": store.uri,
+        "MLFLOW_ARTIFACTS_DESTINATION": str(store.artifacts),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # for pages of generated text; halves the start
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "PYTHONWARNINGS": "ignore",
+    }
+    server = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            host,
+            "--port",
+            str(port),
+            "--workers",
+            "1",
+            "--uvicorn-opts",
+            "--log-level warning",
+        ],
+        env={**os.environ, **given},
+        start_new_session=True,  # so that its workers end with it, and not by our Ctrl-C alone
+    )
+    try:
+        _wait(server, address)
+        print(f"MLflow shows {study or 'every study'} at {address}/{page} (Ctrl-C ends it)", flush=True)
+        server.wait()
+    except KeyboardInterrupt:
+        print()
+    finally:
+        _end(server)
+    return 0
+
+
+def _configured(root: Path, study: str | None) -> str | None:
+    if study is None:
+        return None
+    from balance_tune.studies.config import stored_config
+
+    folder = root / study
+    if not (folder / "study.yaml").is_file():
+        raise UserError(f"a study must exist to be shown, but there is no {folder / 'study.yaml'}.")
+    return stored_config(folder).mlflow.tracking_uri
+
+
+def _page(store: Store, study: str | None) -> str:
+    if study is None:
+        return "#/experiments"
+    found = connect(store).get_experiment_by_name(study)
+    if found is None:
+        raise UserError(f"MLflow at {store.shown} must know the study to show it, but has no experiment `{study}`.")
+    return f"#/experiments/{found.experiment_id}"
+
+
+def _free(host: str, port: int) -> int:
+    for candidate in range(port, port + 100):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, candidate))
+            except OSError:
+                continue
+            return candidate
+    raise UserError(f"a port from {port} to {port + 99} must be free on {host}, but none is; give another.")
+
+
+def _wait(server: subprocess.Popen[bytes], address: str) -> None:
+    until = time.monotonic() + READY_WITHIN
+    while time.monotonic() < until:
+        if server.poll() is not None:
+            raise UserError(f"the MLflow server must start, but it ended with status {server.returncode}.")
+        with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"{address}/health", timeout=5):
+            return
+        time.sleep(0.2)
+    raise UserError(f"the MLflow server must answer within {READY_WITHIN:g} s at {address}, but it does not.")
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGTERM)
+    try:
+        server.wait(10)
+    except subprocess.TimeoutExpired:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()

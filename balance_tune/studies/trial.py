@@ -1,0 +1,239 @@
+"""One trial: what Ray Tune runs in its actor, and the work itself, which knows of Ray only the function to report with.
+
+One worker: Ray Train's local mode inside the Tune actor, which stays warm from trial to trial (process, imports, data,
+device). Several workers: a worker group of Ray Train. `work` is the same for both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import faulthandler
+import gc
+import json
+import math
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import torch
+
+from balance_tune.errors import UserError
+from balance_tune.replicas import Replicas
+from balance_tune.studies import durable
+from balance_tune.training.checkpoint import load_state, save_best, save_state
+from balance_tune.training.errors import Diverged, Stopped
+from balance_tune.training.loop import train
+from balance_tune.training.setup import prepare
+
+Report = Callable[[dict[str, Any]], None]
+SAVE_EVERY = 10.0  # seconds between two states that an interrupted trial can go on from
+SILENCE = float(os.environ.get("BALANCE_TUNE_SILENCE_S", "1800"))
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no other trial could write either
+
+
+def run_trial(config: dict[str, Any]) -> None:
+    """Run one trial inside a Ray Tune session; the only function that Tune knows.
+
+    A trial that fails says so in its last report instead of raising: an actor that raised is never used again.
+    """
+    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")  # Tune's 2 s lose the next trial when leaving is slow
+    if config["workers"] > 1:
+        _run_workers(config)
+        return
+    from ray.train import ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    TorchTrainer(_alone, train_loop_config=config, scaling_config=ScalingConfig(num_workers=0)).fit()
+
+
+def _alone(config: dict[str, Any]) -> None:
+    from ray import tune
+
+    _one_process_for_itself(int(config.get("cpus", 1)))
+    work(config, tune.report)
+
+
+def _run_workers(config: dict[str, Any]) -> None:
+    from ray import train as ray_train
+    from ray import tune
+    from ray.train.torch import TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # Tune sees a report when Train polls: every 2 s
+    folder = Path(config["folder"])
+    cpus, gpus = config.get("cpus", 1), config.get("gpus", 0)
+    resources = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
+    trainer = TorchTrainer(
+        _together,
+        train_loop_config=config,
+        scaling_config=ray_train.ScalingConfig(
+            num_workers=config["workers"], use_gpu=bool(gpus), resources_per_worker=resources
+        ),
+        run_config=ray_train.RunConfig(
+            name=f"{folder.name}-{tune.get_context().get_trial_id()}",
+            storage_path=str(folder / "ray"),
+            callbacks=[TuneReportCallback()],
+            failure_config=ray_train.FailureConfig(max_failures=2),
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray_train.TrainingFailedError as error:
+        failures = getattr(error, "worker_failures", None) or {}
+        own = next((e for e in failures.values() if not _lost_process(e)), None)
+        tune.report(_ending(config, 0, "failed" if own is not None else "lost", own or error))
+
+
+def _together(config: dict[str, Any]) -> None:
+    from ray import train as ray_train
+
+    _one_process_for_itself(int(config.get("cpus", 1)))
+    work(config, ray_train.report, replicas=Replicas())
+
+
+def work(
+    config: Mapping[str, Any],
+    report: Report,
+    *,
+    replicas: Replicas | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Train one trial and report after every epoch; go on from the last saved state where there is one.
+
+    A report holds the epoch's metrics, "best_epoch" and "state": "running", or at the end "complete" (best.safetensors
+    is written by then), "failed" with a "reason" (the trial's own fault, with more in failure.txt), "lost" (try again)
+    or "halt" (nothing can be written any more). `report` may raise `SystemExit`: the trial was stopped.
+    """
+    folder = Path(config["folder"])
+    replicas = replicas or Replicas()
+    epoch = 0
+    try:
+        with _watched():
+            for row in _epochs(config, folder, replicas, stop):
+                epoch = int(row["epoch"])
+                report(row)
+    except Stopped:
+        return
+    except Exception as error:
+        if replicas.world > 1 and not isinstance(error, Diverged):
+            raise  # the other workers wait for this one; Ray Train starts all of them again
+        ending = _ending(config, epoch, _outcome(error), error)
+        if replicas.rank == 0:
+            _write_down(folder, error)
+        traceback.clear_frames(error.__traceback__)  # they hold the model, and the process lives on
+        report(ending)
+    finally:
+        _tidy()
+
+
+def _epochs(
+    config: Mapping[str, Any], folder: Path, replicas: Replicas, stop: Callable[[], bool]
+) -> Iterator[dict[str, Any]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    run, modulation = prepare(config, replicas=replicas, stop=stop)
+    done = load_state(run, modulation, folder)
+    first = replicas.rank == 0
+    with History(folder, done) if first else contextlib.nullcontext() as history:
+        saved = time.monotonic()
+        for metrics in train(run, modulation):
+            last = run.context.epoch >= run.context.epochs
+            row: dict[str, Any] = {**metrics, "best_epoch": int(run.best.metrics["epoch"])}
+            if not math.isfinite(row[config["objective"]]):
+                raise Diverged(f"{config['objective']} is {row[config['objective']]} in epoch {row['epoch']}")
+            if history is not None:
+                history.append(row)
+                if last:
+                    history.sync()
+                    save_best(run, folder)
+                elif time.monotonic() - saved >= SAVE_EVERY:
+                    history.sync()
+                    save_state(run, modulation, folder)
+                    saved = time.monotonic()
+            yield {**row, "state": "complete" if last else "running"}
+
+
+class History:
+    """The trial's metrics, a JSON line an epoch, in history.jsonl; what a resumed trial repeats is cut off first."""
+
+    def __init__(self, folder: Path, done: int) -> None:
+        self.path = folder / "history.jsonl"
+        self._file: IO[bytes] | None = None
+        durable.cut_torn_line(self.path)
+        rows = list(durable.json_lines(self.path))
+        kept = [row for row in rows if row["epoch"] <= done]
+        if len(kept) < len(rows):
+            durable.write(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def __enter__(self) -> History:
+        self._file = self.path.open("ab", buffering=0)
+        return self
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        assert self._file is not None
+        durable.append(self._file, json.dumps(row) + "\n", sync=False)
+
+    def sync(self) -> None:
+        assert self._file is not None
+        os.fsync(self._file.fileno())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _outcome(error: Exception) -> str:
+    """Return what an exception means for the trial: its own failure, bad luck, or the end for all trials."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return "halt"
+    return "lost" if isinstance(error, MemoryError | OSError) else "failed"
+
+
+def _lost_process(error: BaseException) -> bool:
+    from ray.exceptions import RayError
+
+    return isinstance(error, RayError | MemoryError) and not hasattr(error, "cause")
+
+
+def _ending(config: Mapping[str, Any], epoch: int, state: str, error: BaseException) -> dict[str, Any]:
+    kind = "" if isinstance(error, Diverged | UserError) else f"{type(error).__name__}: "
+    lines = str(error).strip().splitlines() or ["no message"]
+    return {config["objective"]: math.nan, "epoch": epoch, "state": state, "reason": f"{kind}{lines[0]}"[:500]}
+
+
+def _write_down(folder: Path, error: Exception) -> None:
+    with contextlib.suppress(OSError):  # the report of the failure matters more than its details
+        durable.write(folder / "failure.txt", "".join(traceback.format_exception(error)))
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[None]:
+    """Have the process's log say where it hangs, shortly before the scheduler ends it."""
+    if sys.__stderr__ is not None:
+        with contextlib.suppress(ValueError, OSError):  # a stderr without a file descriptor
+            faulthandler.dump_traceback_later(0.9 * SILENCE, repeat=True, file=sys.__stderr__)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@cache
+def _one_process_for_itself(cpus: int) -> None:
+    """Settle what holds for all trials of this process: threads, and what garbage collection need not look at."""
+    torch.set_num_threads(max(1, cpus))
+    gc.collect()
+    gc.freeze()
+
+
+def _tidy() -> None:
+    """Leave the process as it was found; runs of a trial refer to themselves, so only the collector frees them."""
+    gc.collect()

@@ -1,0 +1,47 @@
+"""`balance-tune plan`: readable, and the same as JSON."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from balance_tune.cli import main
+
+QUICKSTART = str(Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml")
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("balance_tune.studies.pace._measured", lambda config, arm, root: 0.1)
+    monkeypatch.setattr("balance_tune.studies.plan.this_machine", lambda: (2, 0))
+
+
+def planned(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    assert main(["plan", QUICKSTART, *argv]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_quickstarts_trials_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(planned(capsys, "--root", str(tmp_path), "-f", "json"))
+    assert found["trials"] == {"search": 120, "select": 60, "confirm": 110, "total": 290}
+    assert found["epochs"]["most"] == 290 * 20
+    assert len(found["arms"]) == 10
+    assert found["slots"] == 2
+
+
+def test_text_says_arms_rungs_times_and_money(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = planned(capsys, "--root", str(tmp_path), "price_per_device_hour=3")
+    assert "10 arms from 2 datasets and 5 methods" in text
+    assert "av_digits/ogm_ge" in text
+    assert "search 120 (12 an arm)" in text
+    assert "2 trials on 2 CPUs" in text
+    assert "0.1 s (av_digits)" in text
+    for title in ("wall time", "device-hours", "price"):
+        assert any(line.startswith(title) and "about" in line for line in text.splitlines())
+
+
+def test_nothing_is_written_without_a_measurement(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = planned(capsys, "--root", str(tmp_path / "none"), "--no-measure")
+    assert "not measured" in text
+    assert "wall time" not in text
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,98 @@
+"""UMT against a slow reference, and what it promises (there are no official numbers)."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from balance_tune.errors import UserError
+from balance_tune.modulations.umt import Umt
+from balance_tune.testing.tiny import tiny_run
+from balance_tune.training.checkpoint import load_state, save_state
+from balance_tune.training.context import Context
+from balance_tune.training.loop import train
+
+PLAIN_SGD = {"batch_size": 22, "momentum": 0.0, "weight_decay": 0.0}
+
+
+@pytest.mark.parametrize("modalities", [2, 3, 4])
+def test_three_steps_equal_the_slow_reference(modalities: int) -> None:
+    """Teachers included: one batch an epoch holds every row, so that the order of rows does not matter."""
+    settings = {"scaling": 2.0, "teacher_epochs": 0.67}
+    run, method = tiny_run("umt", settings, modalities=modalities, **PLAIN_SGD)
+    model, part = copy.deepcopy(run.context.model), run.context.parts["train"]
+    list(train(run, method))
+    teachers = run.context.modules
+    for _ in range(3):
+        model.zero_grad()
+        features = model.encode(part.inputs)
+        loss = F.cross_entropy(model.fusion(features), part.labels)
+        for m, h in features.items():
+            target, total = teachers[m](part.inputs[m]).detach(), torch.zeros((), dtype=torch.float64)
+            for i in range(len(h)):
+                for j in range(h.shape[1]):
+                    total = total + (h[i, j] - target[i, j]) ** 2
+            loss = loss + 2.0 * total / h.numel()
+        loss.backward()
+        with torch.no_grad():
+            for p in model.parameters():
+                p -= 0.1 * p.grad
+    for name, p in run.context.model.named_parameters():
+        assert torch.allclose(p, model.get_parameter(name), rtol=1e-8, atol=1e-10), name
+
+
+def test_a_teacher_is_the_encoder_trained_alone_with_a_linear_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, method = tiny_run("umt", {"scaling": 0.0}, **PLAIN_SGD)
+    alone, _ = tiny_run("unimodal", variant="audio", **PLAIN_SGD)
+    heads = []
+    made = Context.teacher
+
+    def same_head(ctx: Context, modality: str, epochs: int):  # type: ignore[no-untyped-def]
+        heads.append((modality, epochs))
+        return made(ctx, modality, epochs)
+
+    monkeypatch.setattr(Context, "teacher", same_head)
+    before = copy.deepcopy(run.context.model.encoders)
+    list(train(run, method))
+    assert heads == [("audio", 3), ("image", 3)]
+    part = run.context.parts["train"]
+    for m, teacher in run.context.modules.items():
+        assert not any(p.requires_grad for p in teacher.parameters())
+        moved = [(a - b).abs().max().item() for a, b in zip(teacher.parameters(), before[m].parameters(), strict=True)]
+        assert max(moved) > 0
+        assert teacher(part.inputs[m]).shape == (22, alone.context.model.widths.get(m, 5))
+
+
+def test_features_come_nearer_to_the_teachers() -> None:
+    run, method = tiny_run("umt", {"scaling": 1.0}, epochs=6, lr=0.03)
+    history = list(train(run, method))
+    assert history[-1]["modulation/distance/audio"] < history[0]["modulation/distance/audio"]
+
+
+def test_a_resumed_run_does_not_teach_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, method = tiny_run("umt", {"scaling": 1.0})
+    next(train(run, method))
+    save_state(run, method, tmp_path)
+    taught = copy.deepcopy(run.context.modules.state_dict())
+    run, method = tiny_run("umt", {"scaling": 1.0})
+    assert load_state(run, method, tmp_path) == 1
+    monkeypatch.setattr(Context, "teacher", None)
+    list(train(run, method))
+    for name, value in run.context.modules.state_dict().items():
+        assert torch.equal(value, taught[name])
+
+
+def test_the_teachers_time_is_charged_to_the_trial() -> None:
+    run, method = tiny_run("umt", {"scaling": 1.0, "teacher_epochs": 20.0})
+    first, *rest = list(train(run, method))
+    assert first["device_seconds"] > rest[0]["time/epoch_s"]
+
+
+@pytest.mark.parametrize("settings", [{"scaling": -1.0}, {"teacher_epochs": 0.0}])
+def test_settings_that_cannot_be_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(UserError):
+        Umt(**settings)

@@ -1,0 +1,28 @@
+"""Every study file that is shipped can start."""
+
+from pathlib import Path
+
+import pytest
+
+from balance_tune.studies.arms import arms_of
+from balance_tune.studies.config import load_config
+
+FOLDER = Path(__file__).parents[2] / "search_spaces"
+FILES = sorted(FOLDER.glob("*.yaml"))
+
+
+def test_there_are_study_files() -> None:
+    assert FOLDER / "quickstart.yaml" in FILES
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_shipped_study_file_loads_and_is_named_after_its_file(path: Path) -> None:
+    config = load_config(path)
+    assert config.name == path.stem
+    assert arms_of(config)
+
+
+def test_the_quickstart_has_ten_arms() -> None:
+    arms = [arm.name for arm in arms_of(load_config(FOLDER / "quickstart.yaml"))]
+    methods = ("joint", "ogm_ge", "opm", "mlb", "relearning")
+    assert arms == [f"{dataset}/{method}" for dataset in ("av_digits", "multiple_features") for method in methods]

@@ -1,0 +1,21 @@
+"""One small Ray cluster for all tests that need one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """A local cluster with two CPUs; studies join it, because Ray is up already."""
+    ray = pytest.importorskip("ray")
+    from balance_tune.studies.cluster import ray_for
+    from balance_tune.studies.config import Resources
+
+    assert not ray.is_initialized()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        with ray_for(Resources(), cpus=2):
+            yield

@@ -1,0 +1,92 @@
+"""A deleted study is gone from disk and from MLflow, and nothing else is."""
+
+import fcntl
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from balance_tune.cli import main
+from balance_tune.errors import UserError
+from balance_tune.studies.config import load_config
+from balance_tune.studies.deletion import delete_study
+from balance_tune.studies.tracking.backend import connect, store_of
+from balance_tune.studies.tracking.memory import Memory
+from balance_tune.studies.tracking.runs import TAG
+
+
+@pytest.fixture(autouse=True)
+def _no_store_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def study(root: Path, name: str = "s") -> Path:
+    config = load_config({"name": name, "datasets": ["av_digits"], "methods": ["joint"]}, check=False)
+    (root / name).mkdir()
+    (root / name / "study.yaml").write_text(config.as_yaml())
+    return root / name
+
+
+def recorded(client: Any, root: Path, name: str, study_id: str) -> str:
+    """Put a run with an artifact and a registered model of a study into MLflow; return the experiment."""
+    found = client.get_experiment_by_name(name)
+    home = (root / "mlartifacts" / study_id).as_uri()
+    experiment: str = found.experiment_id if found else client.create_experiment(name, artifact_location=home)
+    run = client.create_run(experiment, tags={f"{TAG}study_id": study_id})
+    client.log_metric(run.info.run_id, "val/accuracy", 0.5)
+    client.log_text(run.info.run_id, "hello", "note.txt")
+    return experiment
+
+
+@pytest.mark.full  # MLflow makes its tables, and its own tool clears them
+def test_a_study_leaves_disk_and_mlflow_and_others_stay(tmp_path: Path) -> None:
+    first, second = study(tmp_path), study(tmp_path, "other")
+    ours, others = Memory.of(first).study_id, Memory.of(second).study_id
+    client = connect(store_of(tmp_path))
+    experiment = recorded(client, tmp_path, "s", ours)
+    kept = recorded(client, tmp_path, "other", others)
+    client.create_registered_model("s-av_digits")
+    client.create_model_version("s-av_digits", "nowhere", tags={f"{TAG}study_id": ours})
+
+    assert delete_study(first) == []
+
+    assert not first.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlartifacts", "mlflow.db", "other"]
+    assert [path.name for path in (tmp_path / "mlartifacts").iterdir()] == [others]
+    assert client.get_experiment_by_name("s") is None
+    assert not client.search_runs([experiment], run_view_type=3)
+    assert not client.search_registered_models()
+    assert len(client.search_runs([kept])) == 1
+
+
+def test_a_study_that_mlflow_never_saw_is_deleted_too(tmp_path: Path) -> None:
+    folder = study(tmp_path)
+    assert delete_study(folder) == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_running_study_is_not_deleted(tmp_path: Path) -> None:
+    folder = study(tmp_path)
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(json.dumps({"pid": 1, "host": "h", "since": "now"}))
+        file.flush()
+        with pytest.raises(UserError, match="is being run by process 1 on h"):
+            delete_study(folder)
+    assert (folder / "study.yaml").is_file()
+
+
+def test_the_command_asks_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = study(tmp_path)
+    argv = ["delete", "s", "--root", str(tmp_path)]
+    assert main(argv) == 2
+    assert "say it with --yes" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: "n")
+    assert main(argv) == 0
+    assert folder.is_dir()
+    assert main([*argv, "--yes"]) == 0
+    assert not folder.exists()

@@ -1,0 +1,273 @@
+"""The study's queue, played through with curves instead of training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from balance_tune.studies.queue import MAX_LOST, StudyQueue, TrialKey
+from balance_tune.studies.records import read_records
+from tests.studies.toy import EPOCHS, ToyStudy, toy_arm, toy_config
+
+
+def told(study: ToyStudy) -> list[tuple[Any, ...]]:
+    """Return what Optuna knows of every trial, without times."""
+    return [
+        (r.arm, r.phase, r.number, r.state, dict(r.params), r.value, dict(r.curve), r.seed)
+        for r in read_records(study.folder)
+    ]
+
+
+def test_every_arm_gets_the_same_number_of_search_trials_and_all_end(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, slots=2)
+    study.play()
+    records = read_records(tmp_path)
+    assert Counter(r.arm for r in records if r.phase == "search") == dict.fromkeys([a.name for a in study.arms], 5)
+    assert all(r.finished for r in records)
+    assert study.queue.finished()
+    assert {r.state for r in records} == {"complete", "pruned"}
+
+
+def test_trial_0_of_every_arm_is_its_default_with_its_sources(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path)
+    study.play()
+    for record in read_records(tmp_path):
+        if record.phase == "search" and record.number == 0:
+            assert record.attrs["default"] is True
+            assert record.params == {"modulation.x": 0.5}
+            assert record.attrs["sources"]["modulation.x"] == "a paper"
+        elif record.phase == "search":
+            assert record.attrs["default"] is False
+
+
+def test_arms_take_turns(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path)
+    study.play()
+    searched = [key for key in study.started if key.phase == "search"]
+    assert [key.arm for key in searched[:8]] == [a.name for a in study.arms] * 2
+
+
+def test_select_and_confirm_follow_with_common_seeds(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path)
+    study.play()
+    confirmed = {}
+    for r in read_records(tmp_path):
+        if r.phase == "confirm" and not r.attrs["default"]:
+            confirmed.setdefault(r.arm, set()).add(r.seed)
+    assert len(confirmed) == 4
+    assert len({frozenset(seeds) for seeds in confirmed.values()}) == 1
+
+
+def test_a_stopped_trial_is_pruned_with_its_curve_and_the_ledger_holds_the_stop(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path)
+    study.play()
+    pruned = [r for r in read_records(tmp_path) if r.state == "pruned"]
+    assert pruned
+    for r in pruned:
+        stop = study.ledger.stop_of(r.arm, r.number)
+        assert stop is not None
+        assert list(r.curve) == list(range(1, stop.epoch + 1))
+        assert r.curve[stop.epoch] == stop.value
+        assert r.attrs["epochs"] == stop.epoch
+
+
+def test_the_same_study_played_twice_with_one_slot_is_identical(tmp_path: Path) -> None:
+    config = toy_config(search={"trials": 8, "sampler": "tpe", "early_stopping": {"grace": 1, "reduction": 3}})
+    first, second = ToyStudy(tmp_path / "a", config), ToyStudy(tmp_path / "b", config)
+    first.play()
+    second.play()
+    assert first.started == second.started
+    assert told(first) == told(second)
+    assert (tmp_path / "a/ledger.jsonl").read_text() == (tmp_path / "b/ledger.jsonl").read_text()
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "cmaes", "gp"])
+def test_a_study_interrupted_anywhere_comes_to_the_same_result(tmp_path: Path, sampler: str) -> None:
+    search = {"trials": 7, "sampler": sampler, "early_stopping": {"grace": 1, "reduction": 3}}
+    config = toy_config(datasets=["d1"], search=search)
+    whole, cut = ToyStudy(tmp_path / "whole", config), ToyStudy(tmp_path / "cut", config)
+    whole.play()
+    for steps in (3, 14, 30, 41):
+        cut.play(steps)
+        cut.reopen()
+    cut.play()
+    assert told(cut) == told(whole)
+    assert (tmp_path / "cut/ledger.jsonl").read_text() == (tmp_path / "whole/ledger.jsonl").read_text()
+
+
+def test_a_finished_trial_is_never_run_again(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path)
+    study.play(60)
+    ended = set(study.ended)
+    study.reopen()
+    study.started.clear()
+    study.play()
+    assert not ended & set(study.started)
+    study.reopen()
+    assert study.queue.finished()
+    assert study.queue.next() is None
+
+
+def test_an_interrupted_trial_goes_on_under_its_number_and_knows_its_earlier_epochs(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path)
+    study.play(4)  # epochs 1 to 4 of the first arm's default
+    study.reopen()
+    given = study.queue.next()
+    assert given is not None
+    assert given.key == TrialKey("d1/joint", "search", 0)
+    row = {"epoch": 5, "val/accuracy": 0.9, "best_epoch": 5, "device_seconds": 5.0}
+    study.queue.report(given.key, row)
+    assert list(study.queue.live[given.key].curve) == [1, 2, 3, 4, 5]
+    study.queue.finish(given.key, "complete")
+    (record,) = (r for r in read_records(tmp_path) if r.finished)
+    assert (record.value, list(record.curve)) == (0.9, [1, 2, 3, 4, 5])
+
+
+def test_a_crash_between_verdict_and_telling_ends_in_pruned(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+    study.play(EPOCHS)  # the default, to its end
+    given = study.queue.next()
+    assert given is not None
+    study.curve = lambda params, epoch: 0.0
+    assert study.judge.stops(given.key.arm, 1, 1, 0.0)
+    folder = Path(given.config["folder"])
+    folder.mkdir(parents=True)
+    (folder / "history.jsonl").write_text('{"epoch": 1, "val/accuracy": 0.0, "best_epoch": 1, "device_seconds": 1.0}\n')
+    study.reopen()
+    record = next(r for r in read_records(tmp_path) if r.number == 1)
+    assert (record.state, dict(record.curve)) == ("pruned", {1: 0.0})
+
+
+def test_a_crash_before_a_point_was_drawn_draws_the_same_point(tmp_path: Path) -> None:
+    config = toy_config(datasets=["d1"], methods=["joint"])
+    whole, cut = ToyStudy(tmp_path / "whole", config), ToyStudy(tmp_path / "cut", config)
+    whole.play()
+    cut.play(EPOCHS)
+    queue = cut.queue
+    queue._studies["d1/joint"].ask()  # a trial without parameters, as a crash leaves it
+    cut.reopen()
+    cut.play()
+    assert told(cut) == told(whole)
+
+
+def test_a_lost_trial_runs_again_under_its_number_and_is_not_counted(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+    key = TrialKey("d1/joint", "search", 0)
+    for times in range(MAX_LOST):
+        given = study.queue.next()
+        assert given is not None
+        assert given.key == key, times
+        study.queue.finish(key, "lost", "the node is gone")
+    study.play()
+    records = read_records(tmp_path)
+    assert sum(r.phase == "search" for r in records) == 5
+    default = next(r for r in records if r.phase == "search" and r.number == 0)
+    assert (default.state, default.attrs["lost"]) == ("complete", MAX_LOST)
+
+
+def test_a_trial_lost_too_often_has_failed(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+    for _ in range(MAX_LOST + 1):
+        given = study.queue.next()
+        assert given is not None
+        study.queue.finish(given.key, "lost", "the node is gone")
+    (record,) = read_records(tmp_path)
+    assert record.state == "failed"
+    assert record.attrs["reason"] == "lost 4 times, at last: the node is gone"
+    following = study.queue.next()
+    assert following is not None
+    assert following.key.number == 1
+
+
+def test_lost_times_are_remembered_over_a_restart(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+    for _ in range(MAX_LOST + 1):
+        given = study.queue.next()
+        assert given is not None
+        study.queue.finish(given.key, "lost", "the node is gone")
+        study.reopen()
+    (record,) = read_records(tmp_path)
+    assert record.state == "failed"
+
+
+def test_a_failed_trial_spends_its_place_and_says_why(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+    given = study.queue.next()
+    assert given is not None
+    study.queue.finish(given.key, "failed", "train/loss is nan in epoch 1")
+    study.play()
+    searched = [r for r in read_records(tmp_path) if r.phase == "search"]
+    assert [r.number for r in searched] == [0, 1, 2, 3, 4]
+    assert (searched[0].state, searched[0].attrs["reason"]) == ("failed", "train/loss is nan in epoch 1")
+
+
+def test_a_trial_whose_objective_was_never_finite_has_failed(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+    given = study.queue.next()
+    assert given is not None
+    study.queue.report(given.key, {"epoch": 1, "val/accuracy": float("nan"), "best_epoch": 1})
+    study.queue.finish(given.key, "complete")
+    (record,) = read_records(tmp_path)
+    assert record.state == "failed"
+
+
+def late_bloomer(params: Mapping[str, Any], epoch: int) -> float:
+    """Flat until epoch 5, then best: for x > 0.5; the default is good at once."""
+    if params["modulation.x"] > 0.5:
+        return 0.1 if epoch < 5 else 0.95
+    return 0.6
+
+
+@pytest.mark.parametrize(("settled", "wins"), [(5, True), (0, False)])
+def test_a_late_bloomer_wins_if_settled_after_says_so_and_is_lost_without(
+    tmp_path: Path, settled: int, wins: bool
+) -> None:
+    config = toy_config(datasets=["d1"], methods=["joint"])
+    study = ToyStudy(tmp_path, config, arms=(toy_arm("d1/joint", settled=settled),), curve=late_bloomer)
+    study.play()
+    best = study.winner("d1/joint")
+    assert best is not None
+    assert (best > 0.5) is wins
+
+
+def test_more_trials_extend_a_finished_study(tmp_path: Path) -> None:
+    config = toy_config(datasets=["d1"], methods=["joint"])
+    study = ToyStudy(tmp_path, config)
+    study.play()
+    before = told(study)
+    study.config = toy_config(datasets=["d1"], methods=["joint"], search={**config.search.model_dump(), "trials": 9})
+    study.reopen()
+    study.play()
+    after = told(study)
+    assert all(row in after for row in before)
+    assert sum(row[1] == "search" for row in after) == 9
+
+
+def test_another_studys_points_are_tried_after_the_default_and_marked(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+    study.queue._warm = {"d1/joint": [{"modulation.x": 0.25}]}
+    study.play()
+    warm = next(r for r in read_records(tmp_path) if r.phase == "search" and r.number == 1)
+    assert (warm.params, warm.attrs["warm_start"]) == ({"modulation.x": 0.25}, True)
+
+
+def test_a_budget_in_device_seconds_ends_each_arms_search_when_it_is_spent(tmp_path: Path) -> None:
+    search = {"device_seconds": 40.0, "sampler": "random", "early_stopping": "none"}
+    study = ToyStudy(tmp_path, toy_config(search=search))
+    study.play()
+    for arm in study.arms:
+        spent = [r.device_seconds for r in study.queue.records(arm.name) if r.phase == "search"]
+        assert sum(spent[:-1]) < 40 <= sum(spent)
+
+
+def test_the_device_seconds_of_a_study_survive_a_restart(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path)
+    study.play()
+    spent = study.queue.device_seconds()
+    study.reopen()
+    assert spent == pytest.approx(study.queue.device_seconds())
+    assert isinstance(study.queue, StudyQueue)

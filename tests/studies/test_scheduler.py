@@ -1,0 +1,122 @@
+"""What the scheduler tells Ray Tune, asked without a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+ray = pytest.importorskip("ray")
+from ray.tune.experiment import Trial  # noqa: E402
+from ray.tune.schedulers import TrialScheduler  # noqa: E402
+
+from balance_tune.studies.scheduler import ArmScheduler  # noqa: E402
+from tests.studies.toy import ToyStudy, toy_config  # noqa: E402
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Bench:
+    """A scheduler over a toy study, with trials as Tune would hold them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = Clock()
+        self.study = ToyStudy(folder, toy_config(datasets=["d1"], methods=["joint"]))
+        self.scheduler = ArmScheduler(self.study.queue, self.study.judge, silence=100.0, clock=self.clock)
+
+    def start(self) -> Any:
+        given = self.study.queue.next()
+        assert given is not None
+        state = SimpleNamespace(ray_actor="actor")
+        trial = SimpleNamespace(
+            trial_id=f"t{given.key.number}", config=given.config, status=Trial.RUNNING, temporary_state=state
+        )
+        self.scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
+        return trial
+
+    def report(self, trial: Any, epoch: int, value: float, state: str = "running") -> str:
+        result = {"epoch": epoch, "val/accuracy": value, "state": state}
+        return self.scheduler.on_trial_result(None, trial, result)  # type: ignore[arg-type]
+
+    def step(self) -> Any:
+        return self.scheduler.choose_trial_to_run(None)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_a_stopped_trial_is_remembered_as_stopped_by_us(bench: Bench) -> None:
+    good, poor = bench.start(), bench.start()
+    assert bench.report(good, 1, 0.9) == TrialScheduler.CONTINUE
+    assert bench.report(poor, 1, 0.1) == TrialScheduler.STOP
+    assert bench.scheduler.stopped == {"t1"}
+
+
+def test_a_trial_that_says_it_failed_or_is_complete_is_not_judged(bench: Bench) -> None:
+    good, poor = bench.start(), bench.start()
+    bench.report(good, 1, 0.9)
+    for state in ("failed", "lost", "halt", "complete"):
+        assert bench.report(poor, 1, 0.1, state) == TrialScheduler.CONTINUE
+    assert len(bench.study.ledger.of_arm("d1/joint")) == 1
+
+
+def test_confirmation_trials_are_never_judged(bench: Bench) -> None:
+    good, poor = bench.start(), bench.start()
+    bench.report(good, 1, 0.9)
+    poor.config = {**poor.config, "phase": "confirm"}
+    assert bench.report(poor, 1, 0.1) == TrialScheduler.CONTINUE
+
+
+def test_a_silent_trial_is_ended_and_the_reason_is_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: list[Any] = []
+    monkeypatch.setattr(ray, "kill", killed.append)
+    trial = bench.start()
+    bench.step()
+    bench.clock.now = 99.0
+    bench.step()
+    assert killed == []
+    bench.clock.now = 101.0
+    bench.step()
+    assert killed == ["actor"]
+    trial.get_error = lambda: None
+    bench.scheduler.on_trial_error(None, trial)  # type: ignore[arg-type]
+    assert "no report for 101 s" in bench.scheduler.errors["t0"]
+
+
+def test_long_epochs_are_not_taken_for_silence(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: list[Any] = []
+    monkeypatch.setattr(ray, "kill", killed.append)
+    trial = bench.start()
+    bench.step()
+    bench.clock.now = 50.0
+    bench.report(trial, 1, 0.5)
+    bench.clock.now = 900.0
+    bench.step()
+    assert killed == []
+    bench.clock.now = 1100.0
+    bench.step()
+    assert killed == ["actor"]
+
+
+def test_pending_trials_are_left_to_tune(bench: Bench) -> None:
+    trial = bench.start()
+    trial.status = Trial.PENDING
+    bench.clock.now = 1e6
+    assert bench.step() is None
+
+
+def test_a_trial_that_tune_gave_up_without_a_word_is_noticed(bench: Bench) -> None:
+    trial = bench.start()
+    assert not bench.scheduler.broken("t0")
+    trial.status = Trial.ERROR
+    bench.step()
+    assert bench.scheduler.broken("t0")

@@ -1,0 +1,65 @@
+"""The study's journal and its export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from balance_tune.errors import UserError
+from balance_tune.studies.records import JOURNAL, read_records
+from balance_tune.studies.storage import export, open_storage
+from tests.studies.toy import ToyStudy, toy_config
+
+
+def test_a_line_that_a_crash_cut_off_is_dropped_and_the_study_goes_on(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+    study.play(20)
+    with (tmp_path / JOURNAL).open("a") as file:
+        file.write('{"op_code": 7, "worker')
+    study.reopen()
+    study.play()
+    assert all(r.finished for r in read_records(tmp_path))
+
+
+def test_a_damaged_journal_is_one_line_that_names_it(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+    study.play(20)
+    lines = (tmp_path / JOURNAL).read_text().splitlines(keepends=True)
+    (tmp_path / JOURNAL).write_text("".join([*lines[:5], "rubbish\n", *lines[5:]]))
+    with pytest.raises(UserError, match=JOURNAL) as caught:
+        open_storage(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_optuna_itself_opens_the_journal(tmp_path: Path) -> None:
+    ToyStudy(tmp_path).play()
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(tmp_path / JOURNAL)))
+    assert "d1/joint" in optuna.get_all_study_names(storage)
+    study = optuna.load_study(study_name="d1/joint", storage=storage)
+    assert len(study.trials) == 5
+
+
+def test_an_export_holds_the_same_trials(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path / "toy")
+    study.play()
+    export(open_storage(tmp_path / "toy"), tmp_path / "toy.sqlite3")
+    there = read_records(f"sqlite:///{tmp_path}/toy.sqlite3")
+    here = read_records(tmp_path / "toy")
+    assert [(r.arm, r.number, r.state, r.value, dict(r.curve), dict(r.attrs)) for r in there] == [
+        (r.arm, r.number, r.state, r.value, dict(r.curve), dict(r.attrs)) for r in here
+    ]
+
+
+def test_an_export_overwrites_nothing(tmp_path: Path) -> None:
+    (tmp_path / "out.sqlite3").write_text("mine")
+    with pytest.raises(UserError, match="must not overwrite"):
+        export(open_storage(tmp_path), tmp_path / "out.sqlite3")
+
+
+def test_a_database_that_does_not_answer_is_one_line_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        open_storage(tmp_path, f"sqlite:///{tmp_path}/no/such/folder/x.db?password=secret123")
+    assert "secret123" not in str(caught.value)
+    assert "\n" not in str(caught.value)

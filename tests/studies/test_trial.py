@@ -1,0 +1,189 @@
+"""The work of one trial, without Ray: reports, history, states, failures."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from balance_tune.datasets.store import build_store  # noqa: E402
+from balance_tune.studies import trial  # noqa: E402
+from balance_tune.studies.trial import History, work  # noqa: E402
+from balance_tune.training.checkpoint import load_best  # noqa: E402
+from balance_tune.training.errors import Diverged  # noqa: E402
+from tests.datasets.tiny import Tiny  # noqa: E402
+
+EPOCHS = 4
+TIMES = ("time/epoch_s", "device_seconds")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "tiny"
+    build_store(Tiny(), folder)
+    return folder
+
+
+def config_of(folder: Path, store: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "study": "toy",
+        "arm": "tiny/joint",
+        "dataset": "tiny",
+        "method": "joint",
+        "variant": None,
+        "phase": "search",
+        "number": 0,
+        "seed": 1,
+        "folder": str(folder),
+        "store": str(store),
+        "objective": "val/accuracy",
+        "training": {"epochs": EPOCHS, "batch_size": 8, "lr": 0.05},
+        "model": {},
+        "modulation": {},
+        "workers": 1,
+        "device": "cpu",
+        **changes,
+    }
+
+
+class Reports(list[dict[str, Any]]):
+    """What a trial reported; stops it after so many reports, as Tune does: by SystemExit out of `report`."""
+
+    def __init__(self, stop_after: int = 1000) -> None:
+        self.stop_after = stop_after
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        self.append(row)
+        if len(self) == self.stop_after:
+            raise SystemExit(0)
+
+
+def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def test_a_trial_reports_every_epoch_and_leaves_history_and_best_checkpoint(tmp_path: Path, store: Path) -> None:
+    reports = Reports()
+    work(config_of(tmp_path / "t", store), reports)
+    assert [row["epoch"] for row in reports] == [1, 2, 3, 4]
+    assert [row["state"] for row in reports] == ["running"] * 3 + ["complete"]
+    assert [{**row, "state": r["state"]} for row, r in zip(history(tmp_path / "t"), reports, strict=True)] == reports
+    best = max(reports, key=lambda row: (row["val/accuracy"], -row["epoch"]))
+    assert reports[-1]["best_epoch"] == best["epoch"]
+    assert json.loads((tmp_path / "t" / "best.json").read_text())["metrics"]["epoch"] == best["epoch"]
+    load_best(tmp_path / "t")
+
+
+def test_a_short_trial_writes_no_state(tmp_path: Path, store: Path) -> None:
+    work(config_of(tmp_path / "t", store), Reports())
+    assert sorted(p.name for p in (tmp_path / "t").iterdir()) == ["best.json", "best.safetensors", "history.jsonl"]
+
+
+def test_a_stopped_trial_goes_on_from_its_state_and_ends_as_if_undisturbed(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Reports()
+    work(config_of(tmp_path / "whole", store), whole)
+    monkeypatch.setattr(trial, "SAVE_EVERY", 0.0)
+    with pytest.raises(SystemExit):
+        work(config_of(tmp_path / "cut", store), Reports(stop_after=2))
+    rest = Reports()
+    work(config_of(tmp_path / "cut", store), rest)
+    assert [row["epoch"] for row in rest] == [3, 4]
+    assert timeless(rest) == timeless(whole[2:])
+    assert timeless(history(tmp_path / "cut")) == timeless(history(tmp_path / "whole"))
+    assert rest[-1]["device_seconds"] > 0
+
+
+def test_without_a_state_a_trial_begins_again_and_its_old_history_is_dropped(tmp_path: Path, store: Path) -> None:
+    with pytest.raises(SystemExit):
+        work(config_of(tmp_path / "t", store), Reports(stop_after=3))
+    assert len(history(tmp_path / "t")) == 3
+    reports = Reports()
+    work(config_of(tmp_path / "t", store), reports)
+    assert [row["epoch"] for row in history(tmp_path / "t")] == [1, 2, 3, 4]
+
+
+def test_divergence_is_reported_not_raised(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverging(run: Any, modulation: Any) -> Iterator[dict[str, float]]:
+        run.best.metrics = {"epoch": 1}
+        yield {"epoch": 1, "val/accuracy": 0.5}
+        raise Diverged("train/loss is nan in epoch 2")
+
+    monkeypatch.setattr(trial, "train", diverging)
+    reports = Reports()
+    work(config_of(tmp_path / "t", store), reports)
+    assert [row["state"] for row in reports] == ["running", "failed"]
+    assert reports[-1]["reason"] == "train/loss is nan in epoch 2"
+    assert reports[-1]["epoch"] == 1
+    assert math.isnan(reports[-1]["val/accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "reason"),
+    [
+        (ValueError("bad hook\nmore"), "failed", "ValueError: bad hook"),
+        (RuntimeError(""), "failed", "RuntimeError: no message"),
+        (MemoryError("host"), "lost", "MemoryError: host"),
+        (OSError(errno.EIO, "disk trouble"), "lost", "OSError: [Errno 5] disk trouble"),
+        (OSError(errno.ENOSPC, "No space left on device"), "halt", "OSError: [Errno 28] No space left on device"),
+    ],
+)
+def test_whose_fault_an_exception_is(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, state: str, reason: str
+) -> None:
+    def broken(run: Any, modulation: Any) -> Iterator[dict[str, float]]:
+        raise error
+        yield {}
+
+    monkeypatch.setattr(trial, "train", broken)
+    reports = Reports()
+    work(config_of(tmp_path / "t", store), reports)
+    assert [(row["state"], row["reason"], row["epoch"]) for row in reports] == [(state, reason, 0)]
+    assert type(error).__name__ in (tmp_path / "t" / "failure.txt").read_text()
+
+
+def test_an_objective_that_is_no_number_fails_the_trial(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silly(run: Any, modulation: Any) -> Iterator[dict[str, float]]:
+        run.best.metrics = {"epoch": 1}
+        yield {"epoch": 1, "val/accuracy": math.nan}
+
+    monkeypatch.setattr(trial, "train", silly)
+    reports = Reports()
+    work(config_of(tmp_path / "t", store), reports)
+    assert [(r["state"], r["reason"]) for r in reports] == [("failed", "val/accuracy is nan in epoch 1")]
+
+
+def test_a_trial_told_to_stop_between_reports_leaves_without_a_word(tmp_path: Path, store: Path) -> None:
+    reports = Reports()
+    work(config_of(tmp_path / "t", store), reports, stop=lambda: len(reports) == 2)
+    assert [row["state"] for row in reports] == ["running", "running"]
+
+
+def test_the_trial_never_opens_test_rows(tmp_path: Path, store: Path) -> None:
+    import shutil
+
+    blind = tmp_path / "blind"
+    shutil.copytree(store, blind)
+    (blind / "test.arrow").write_bytes(b"")
+    work(config_of(tmp_path / "t", blind), reports := Reports())
+    assert reports[-1]["state"] == "complete"
+
+
+def test_a_torn_line_in_the_history_is_no_trouble(tmp_path: Path) -> None:
+    (tmp_path / "history.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
+    with History(tmp_path, done=1) as found:
+        found.append({"epoch": 2, "again": True})
+    assert history(tmp_path) == [{"epoch": 1}, {"epoch": 2, "again": True}]

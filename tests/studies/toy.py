@@ -1,0 +1,134 @@
+"""Toy studies without training: arms whose learning curves are formulas, and a driver that plays a queue through them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from balance_tune.studies.arms import Arm
+from balance_tune.studies.config import StudyConfig, load_config
+from balance_tune.studies.judge import Judge
+from balance_tune.studies.ledger import Ledger
+from balance_tune.studies.queue import StudyQueue, TrialKey
+from balance_tune.studies.space import Fixed, Parameter, Space
+from balance_tune.studies.storage import open_storage
+
+EPOCHS = 9
+Curve = Callable[[Mapping[str, Any], int], float]  # (params, epoch) -> objective
+
+
+@dataclass(frozen=True)
+class ToyArm(Arm):
+    """An arm with one parameter, "modulation.x" in [0, 1]."""
+
+    settled: int = 0
+
+    def settled_after(self, params: Mapping[str, Any]) -> int:
+        return self.settled
+
+
+def toy_arm(name: str, settled: int = 0, epochs: int = EPOCHS) -> ToyArm:
+    dataset, _, method = name.partition("/")
+    x = Parameter("modulation.x", "float", 0.0, 1.0, False, None, 0.5, "a paper")
+    space = Space((x,), {"training.epochs": Fixed(epochs, "study file")})
+    return ToyArm(dataset, method, None, space, settled)
+
+
+def toy_config(**changes: Any) -> StudyConfig:
+    values: dict[str, Any] = {
+        "name": "toy",
+        "datasets": ["d1", "d2"],
+        "methods": ["joint", "mlb"],
+        "search": {"trials": 5, "sampler": "random", "early_stopping": {"reduction": 3, "grace": 1}},
+        "select": {"points": 1, "seeds": 1},
+        "confirm": {"seeds": 2, "default_seeds": 1},
+    }
+    return load_config({**values, **changes}, check=False)
+
+
+def bowl(params: Mapping[str, Any], epoch: int) -> float:
+    """Best at x = 0.7, and better the longer it is trained."""
+    return float((1 - (params["modulation.x"] - 0.7) ** 2) * (1 - 0.5**epoch))
+
+
+@dataclass
+class ToyStudy:
+    """A study folder, the queue over it, and what was played: `started` in order, `epochs` trained by trial."""
+
+    folder: Path
+    config: StudyConfig = field(default_factory=toy_config)
+    arms: tuple[ToyArm, ...] = ()
+    curve: Curve = bowl
+    slots: int = 1
+    started: list[TrialKey] = field(default_factory=list)
+    trained: dict[TrialKey, list[int]] = field(default_factory=dict)
+    ended: dict[TrialKey, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.arms = self.arms or tuple(toy_arm(f"{d}/{m}") for d in self.config.datasets for m in self.config.methods)
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Begin another run of the study, with nothing but what is on disk."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.ledger = Ledger(self.folder / "ledger.jsonl")
+        epochs = {arm.name: arm.epochs(arm.space.defaults()) for arm in self.arms}
+        self.judge = Judge(self.config.search.early_stopping, epochs, self.ledger, lower=False)
+        self.queue = StudyQueue(
+            self.config,
+            self.arms,
+            open_storage(self.folder),
+            self.ledger,
+            self.folder,
+            configure=self.configure,
+            told=lambda key, state, attrs: self.ended.__setitem__(key, state),
+        )
+
+    def configure(self, arm: Arm, params: Mapping[str, Any], phase: str, number: int, seed: int) -> dict[str, Any]:
+        folder = self.folder / "trials" / arm.name / f"{phase}-{number:04d}"
+        return {"arm": arm.name, "phase": phase, "number": number, "seed": seed, "folder": str(folder), **params}
+
+    def play(self, steps: int | None = None) -> None:
+        """Train the trials of the queue, an epoch of each live one in turn, until nothing is due or for so many epochs."""
+        live: dict[TrialKey, tuple[dict[str, Any], int]] = {}
+        done = 0
+        while steps is None or done < steps:
+            while len(live) < self.slots and (given := self.queue.next()) is not None:
+                self.started.append(given.key)
+                live[given.key] = (given.config, 0)
+            if not live:
+                return
+            for key, (config, epoch) in list(live.items()):
+                done += 1
+                live[key] = (config, epoch + 1)
+                if self._epoch(key, config, epoch + 1):
+                    del live[key]
+
+    def _epoch(self, key: TrialKey, config: dict[str, Any], epoch: int) -> bool:
+        value = self.curve(config, epoch)
+        history = Path(config["folder"]) / "history.jsonl"
+        rows = [json.loads(line) for line in history.read_text().splitlines()] if epoch > 1 else []
+        best = max([*rows, {"epoch": epoch, "val/accuracy": value}], key=lambda r: (r["val/accuracy"], -r["epoch"]))
+        row = {"epoch": epoch, "val/accuracy": value, "best_epoch": best["epoch"], "device_seconds": float(epoch)}
+        history.parent.mkdir(parents=True, exist_ok=True)
+        history.write_text("".join(json.dumps(r) + "\n" for r in [*rows, row]))
+        self.trained.setdefault(key, []).append(epoch)
+        settled_after = self.queue.live[key].settled_after
+        stop = (
+            key.phase == "search"
+            and epoch < EPOCHS
+            and self.judge.stops(key.arm, key.number, epoch, value, settled_after)
+        )
+        self.queue.report(key, row)
+        if stop or epoch == EPOCHS:
+            self.queue.finish(key, "pruned" if stop else "complete")
+        return stop or epoch == EPOCHS
+
+    def winner(self, arm: str) -> float | None:
+        """Return x of the arm's best completed search trial."""
+        done = [r for r in self.queue.records(arm) if r.phase == "search" and r.state == "complete"]
+        best = max(done, key=lambda r: r.value or 0.0, default=None)
+        return None if best is None else float(best.params["modulation.x"])

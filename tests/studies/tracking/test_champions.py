@@ -1,0 +1,222 @@
+"""The end of a study: the leaderboard in its run, a checkpoint an arm, and a registered model that others can load."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from balance_tune.datasets.store import open_store
+from balance_tune.studies.arms import Arm
+from balance_tune.studies.config import load_config
+from balance_tune.studies.space import Space
+from balance_tune.studies.tracking.artifacts import best_trial
+from balance_tune.studies.tracking.backend import connect, store_of
+from balance_tune.studies.tracking.tracker import Tracker
+from balance_tune.training.checkpoint import load_best
+from balance_tune.training.evaluation import evaluate, predict
+from tests.datasets.tiny import Tiny
+from tests.studies.tracking.trained import RATES, Trained, train_study
+
+MODEL = "ended-tiny"
+
+
+def tracker_of(study: Trained) -> Tracker:
+    arms = [Arm("tiny", method, None, Space((), {})) for method in RATES]
+    config = load_config(study.config, check=False)
+    return Tracker(config, study.folder, arms, {"tiny": study.manifest})
+
+
+@pytest.fixture(scope="module")
+def study(root: Path) -> Trained:
+    """A study that was trained, reconciled and finished: nothing but its folder and Optuna's records told MLflow."""
+    made = train_study(root, "ended")
+    (made.folder / "study.yaml").write_text("name: ended\n")
+    report = made.folder / "report"
+    report.mkdir()
+    (report / "index.html").write_text("<h1>report</h1>")
+    for name in ("leaderboard.json", "leaderboard.csv", "leaderboard.md"):
+        (report / name).write_text("# Leaderboard")
+    tracker = tracker_of(made)
+    tracker.reconcile(made.records)
+    tracker.finish(made.rows, report, made.records)
+    assert not tracker._failed
+    assert not (made.folder / "mlflow.queue.rejected").exists()
+    return made
+
+
+@pytest.fixture(scope="module")
+def runs(study: Trained, client: Any) -> dict[str, Any]:
+    experiment = client.get_experiment_by_name("ended")
+    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+
+
+@pytest.fixture(scope="module")
+def served(study: Trained, root: Path) -> Any:
+    """The champion, loaded as a user loads it."""
+    import mlflow
+
+    uri = store_of(root).uri
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    return mlflow.pyfunc.load_model(f"models:/{MODEL}@champion")
+
+
+def chosen(study: Trained) -> Path:
+    row = next(row for row in study.rows if row["chosen"])
+    best = best_trial(study.records, row)
+    assert best is not None
+    return study.folder / best.attrs["folder"]
+
+
+def raw(study: Trained, part: str) -> tuple[pd.DataFrame, Any]:
+    """Return a part's samples as the source has them, and the part as training saw it."""
+    opened = open_store(study.store, parts=(part,)).parts[part]
+    inputs = Tiny().read().inputs
+    rows = opened.rows.numpy()
+    return pd.DataFrame({m: [x[row].astype(float).tolist() for row in rows] for m, x in inputs.items()}), opened
+
+
+def test_the_study_run_holds_report_and_leaderboard(runs: dict[str, Any], client: Any) -> None:
+    run = runs["ended"]
+    names = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert names == {"study.yaml", "report.html", "leaderboard.json", "leaderboard.csv", "leaderboard.md"}
+    assert run.data.tags["mlflow.note.content"] == "# Leaderboard"
+    assert run.info.status == "FINISHED"
+
+
+def test_an_arms_run_holds_its_row_of_the_leaderboard(runs: dict[str, Any], study: Trained) -> None:
+    for row in study.rows:
+        run = runs[row["arm"].replace("/", " / ")]
+        assert run.data.metrics["leaderboard/val_confirm"] == row["val_confirm"]
+        assert run.data.metrics["leaderboard/test_mean"] == row["test_mean"]
+        assert run.info.status == "FINISHED"
+
+
+def test_the_checkpoint_of_an_arm_reloads_and_gives_the_recorded_validation_accuracy(
+    runs: dict[str, Any], study: Trained, client: Any, tmp_path: Path
+) -> None:
+    part = open_store(study.store, parts=("val",)).parts["val"]
+    for method in RATES:
+        run = runs[f"tiny / {method}"]
+        (tmp_path / method).mkdir()
+        folder = Path(client.download_artifacts(run.info.run_id, "checkpoint", str(tmp_path / method)))
+        recorded = json.loads((folder / "best.json").read_text())["metrics"]
+        again = evaluate(load_best(folder), part)
+        assert again["val/accuracy"] == recorded["val/accuracy"]
+        trial = runs[run.data.tags["balance_tune.best"]]
+        assert trial.data.metrics["best/val/accuracy"] == recorded["val/accuracy"]
+
+
+def test_sealed_results_that_only_the_folder_knows_are_in(runs: dict[str, Any]) -> None:
+    assert runs["tiny / joint / confirm 002"].data.metrics["test/accuracy"] == pytest.approx(0.7)
+    assert not [name for name in runs["tiny / joint / select 000"].data.metrics if name.startswith("test/")]
+
+
+def test_champion_and_challenger_are_ordered_by_confirmation_validation(study: Trained, client: Any) -> None:
+    values = {
+        alias: float(client.get_model_version_by_alias(MODEL, alias).tags["balance_tune.val"])
+        for alias in ("champion", "challenger")
+    }
+    by_row = sorted((row["val_confirm"] for row in study.rows), reverse=True)
+    assert list(values.values()) == by_row
+    version = client.get_model_version_by_alias(MODEL, "champion")
+    assert version.tags["balance_tune.split_hash"] == study.manifest.split_hash
+    assert "means nothing" in version.description
+
+
+def test_the_served_champion_gives_the_probabilities_of_the_trial(served: Any, study: Trained) -> None:
+    table, part = raw(study, "val")
+    answer = served.predict(table)
+    logits, _ = predict(load_best(chosen(study)), part)
+    np.testing.assert_allclose(np.stack(answer["probabilities"]), logits.softmax(1).numpy(), atol=1e-6)
+    assert list(answer["label"]) == [study.manifest.classes[i] for i in logits.argmax(1)]
+
+
+@pytest.mark.parametrize("modality", ["a", "b"])
+def test_with_one_modality_alone_it_answers_as_that_modality_does(served: Any, study: Trained, modality: str) -> None:
+    table, part = raw(study, "val")
+    model = load_best(chosen(study))
+    _, alone = predict(model, part)
+    expected = alone[model.modalities.index(modality)].softmax(1).numpy()
+    np.testing.assert_allclose(np.stack(served.predict(table[[modality]])["probabilities"]), expected, atol=1e-6)
+
+
+def test_a_cell_may_be_missing_where_others_of_its_column_are_not(served: Any, study: Trained) -> None:
+    table, _ = raw(study, "val")
+    whole, alone = served.predict(table), served.predict(table[["b"]])
+    table.at[1, "a"] = None
+    mixed = served.predict(table)
+    assert mixed["probabilities"][0] == pytest.approx(whole["probabilities"][0], abs=1e-6)
+    assert mixed["probabilities"][1] == pytest.approx(alone["probabilities"][1], abs=1e-6)
+
+
+def test_the_model_says_what_it_takes_and_pins_what_it_needs(served: Any) -> None:
+    signature = served.metadata.signature
+    assert {c.name: (str(c.type), c.required) for c in signature.inputs} == {
+        "a": ("Array(double)", False),
+        "b": ("Array(Array(double))", False),
+    }
+    assert [c.name for c in signature.outputs] == ["label", "probabilities"]
+
+
+def test_it_loads_and_answers_where_there_is_no_ray_and_no_optuna(study: Trained, client: Any, root: Path) -> None:
+    version = client.get_model_version_by_alias(MODEL, "champion")
+    folder = Path(client.get_model_version_download_uri(MODEL, version.version).removeprefix("file://"))
+    requirements = (folder / "requirements.txt").read_text().split()
+    assert f"torch=={torch.__version__.split('+')[0]}" in requirements
+    assert all("==" in line for line in requirements)
+    assert not list(folder.rglob("*.parquet"))
+    program = f"""
+import sys
+for name in ("ray", "optuna"):
+    sys.modules[name] = None
+import mlflow, pandas
+model = mlflow.pyfunc.load_model({str(folder)!r})
+answer = model.predict(pandas.DataFrame({{"a": [[1.0, 2.0, 3.0]]}}))
+assert answer["label"][0] in ("no", "yes")
+import balance_tune
+print(balance_tune.__file__)
+"""
+    environment = {"PATH": "/usr/bin:/bin", "MLFLOW_DISABLE_TELEMETRY": "true", "HOME": str(root)}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program], env=environment, cwd="/", capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().startswith(str(folder))  # the code that came with the model
+
+
+def test_finishing_again_changes_nothing_and_needs_no_mlflow(study: Trained) -> None:
+    tracker = tracker_of(study)
+    tracker.reconcile(study.records)
+    tracker.finish(study.rows, study.folder / "report", study.records)
+    assert tracker._writer is None
+    assert not tracker._told
+
+
+def test_another_store_is_filled_from_what_the_study_folder_holds(study: Trained, tmp_path: Path) -> None:
+    tracker = tracker_of(study)
+    tracker._store = store_of(tmp_path)
+    tracker.reconcile(study.records)
+    tracker.interrupt()
+    client = connect(store_of(tmp_path))
+    found = client.search_runs([client.get_experiment_by_name("ended").experiment_id])
+    assert len(found) == 1 + len(RATES) + len(study.records)
+
+
+def test_crowning_twice_makes_no_second_version(study: Trained, client: Any) -> None:
+    before = len(client.search_model_versions(f"name='{MODEL}'"))
+    (study.folder / "mlflow.json").write_text(
+        json.dumps({"study_id": json.loads((study.folder / "mlflow.json").read_text())["study_id"]})
+    )
+    tracker = tracker_of(study)
+    tracker.reconcile(study.records)
+    tracker.finish(study.rows, study.folder / "report", study.records)
+    assert len(client.search_model_versions(f"name='{MODEL}'")) == before
