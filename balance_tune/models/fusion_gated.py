@@ -1,4 +1,4 @@
-"""Gated fusion: the modalities before the last open and close the last one's channels."""
+"""Gated fusion: the first modality opens and closes the channels of the others."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from balance_tune.models.fusion import Features, Fusion, check_modalities, check
 
 
 class Gated(Fusion):
-    """Gates in (0, 1) on a projection: f = W (sigmoid(A_1 h_1) * ... * sigmoid(A_{M-1} h_{M-1}) * A_M h_M) + b.
+    """Gates in (0, 1) on what the others say: f = W (sigmoid(A_1 h_1) * (A_2 h_2 + ... + A_M h_M)) + b.
 
-    Every A_m has a bias. The last modality is gated by all before it (for audio and visual: audio gates visual, as in
-    OGM's official code). Unimodal logits: the other features silenced.
+    Every A_m has a bias. For audio and visual: audio gates visual, as in OGM's official code. Unimodal logits: the
+    other features silenced; a silenced gate is constant, silenced others leave their biases to be gated.
 
     Args:
         hidden: width of the projections; the widest modality's features unless given (512 in OGM's official code).
@@ -33,8 +33,8 @@ class Gated(Fusion):
         self.head = nn.Linear(hidden, classes)
 
     def forward(self, features: Features) -> Tensor:
-        *gates, gated = [self.projections[m](features[m]) for m in self.widths]
-        out: Tensor = self.head(torch.stack(gates).sigmoid().prod(0) * gated)
+        gate, *gated = [self.projections[m](features[m]) for m in self.widths]
+        out: Tensor = self.head(gate.sigmoid() * torch.stack(gated).sum(0))
         return out
 
     def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:

@@ -6,18 +6,22 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features, Fusion, check_modalities, check_positive
 
+FLOOR = 0.1  # of a feature vector's variance: the small features of a fresh encoder must not make its gradients explode
+
 
 class Transformer(Fusion):
-    """Attention bottlenecks: one token P_m h_m per modality and a few learnt ones; the latter give the answer.
+    """Attention bottlenecks: one token P_m norm(h_m) per modality and a few learnt ones; the latter give the answer.
 
     A modality's token attends to itself and to the bottleneck tokens, these attend to all: modalities meet nowhere
-    else. f = W norm(mean of the bottleneck tokens after the last layer) + b. Layers normalise first, without dropout.
-    Unimodal logits: the other features silenced.
+    else. f = W norm(mean of the bottleneck tokens after the last layer) + b. norm is layer normalisation (without
+    parameters on h_m, so that silence stays zero); layers normalise first, without dropout. Unimodal logits: the other
+    features silenced.
 
     Args:
         width: of a token; a multiple of `heads`.
@@ -59,7 +63,8 @@ class Transformer(Fusion):
         self.register_buffer("blocked", blocked, persistent=False)
 
     def forward(self, features: Features) -> Tensor:
-        own = torch.stack([self.tokens[m](features[m]) for m in self.widths], dim=1)
+        scaled = {m: F.layer_norm(features[m], (d,), eps=FLOOR) for m, d in self.widths.items()}
+        own = torch.stack([self.tokens[m](h) for m, h in scaled.items()], dim=1)
         x = torch.cat([self.bottlenecks.to(own.dtype).expand(len(own), -1, -1), own], dim=1)
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels cannot be differentiated twice, as LFM needs
             for layer in self.layers:

@@ -28,6 +28,9 @@ class MultimodalModel(nn.Module):
 
     def __init__(self, encoders: Mapping[str, Encoder], fusion: Fusion) -> None:
         super().__init__()
+        for m in encoders:
+            if not m or "." in m or hasattr(nn.ModuleDict, m):
+                raise UserError(f"a modality needs a plain name, but `{m}` cannot be one; rename it in the dataset.")
         self.encoders = nn.ModuleDict(encoders)
         self.fusion = fusion
         self.bridge: Callable[[nn.ModuleDict, Inputs], Features] | None = None

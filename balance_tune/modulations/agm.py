@@ -17,14 +17,14 @@ from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.gradients import scale
-from balance_tune.modulations.scores import true_class_probability
+from balance_tune.modulations.scores import by_name, true_class_probability
 from balance_tune.tunable import tunable
 
 if TYPE_CHECKING:
     from balance_tune.training.batch import Batch, Output
     from balance_tune.training.context import Context
 
-AUTHOR = "the author's answer on CREMA-D in the official repository"
+AUTHOR = "lihongcs/AGM, the author's answer on CREMA-D in its issues"
 
 
 def agm_coefficients(
@@ -55,7 +55,7 @@ def agm_coefficients(
     if include_current and steps is not None:
         mean = _folded(mean, current, steps)
     k = torch.exp(alpha * (_lead(mean) - _lead(current)).clamp_max(cap))
-    return dict(zip(losses, k.unbind(), strict=True))
+    return by_name(k, losses)
 
 
 def _lead(losses: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def mono_modal_logits(answers: Mapping[frozenset[str], Tensor], modalities: Sequ
     """
     stacked = torch.stack(list(answers.values()))
     weights = _shapley_weights(tuple(modalities), tuple(answers), stacked.dtype, stacked.device)
-    return dict(zip(modalities, torch.tensordot(weights, stacked, dims=1).unbind(), strict=True))
+    return by_name(torch.tensordot(weights, stacked, dims=1), dict.fromkeys(modalities))
 
 
 @cache
@@ -159,7 +159,7 @@ class Agm(Modulation):
     def _coefficients(self, f: Mapping[str, Tensor], batch: Batch, ctx: Context) -> dict[str, Tensor]:
         p = true_class_probability(torch.stack(list(f.values())), batch.labels)
         (sums,) = ctx.replicas.sum(-p.clamp_min(1e-8).log().sum(-1))
-        losses = dict(zip(f, (sums / batch.total).unbind(), strict=True))
+        losses = by_name(sums / batch.total, f)
         running = self._running or {m: torch.zeros_like(loss) for m, loss in losses.items()}
         two = len(f) == 2
         k = agm_coefficients(

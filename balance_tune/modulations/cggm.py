@@ -16,6 +16,7 @@ from balance_tune.models.fusion_late import Late
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.modulations.base import Losses, Modulation, Neutral
 from balance_tune.modulations.gradients import scale
+from balance_tune.modulations.scores import by_name
 from balance_tune.tunable import tunable
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def cggm_coefficients(
     d = torch.stack([acc - torch.as_tensor(previous[m]).to(acc) for m, acc in accuracies.items()])
     total = d.sum() + 1e-8
     c = ((total - d) / total).nan_to_num(1.0).clamp(0, bound)
-    return dict(zip(accuracies, (rho * c).unbind(), strict=True))
+    return by_name(rho * c, accuracies)
 
 
 @dataclass
@@ -117,7 +118,7 @@ class Cggm(Modulation):
         """Return c_m of this step and remember its accuracies."""
         correct = torch.stack([(g.argmax(1) == batch.labels).sum() for g in answers.values()])
         (correct,) = ctx.replicas.sum(correct)
-        accuracies = dict(zip(answers, (correct.double() / batch.total).unbind(), strict=True))
+        accuracies = by_name(correct.double() / batch.total, answers)
         c = cggm_coefficients(
             accuracies, self._previous or dict.fromkeys(answers, correct.new_zeros(())), 1.0, self.bound
         )

@@ -33,7 +33,7 @@ def coefficients(s: Tensor, alpha: float, beta_max: float) -> Tensor:
     """Return k (M,) from scores s (M,), see `mlb_coefficients`."""
     s = s.clamp_min(1e-8)
     r = (s.sum() - s) / (len(s) - 1) / s
-    reach = torch.where(r > 1, beta_max - 1.0, 1.0)
+    reach = 1 + (beta_max - 2) * (r > 1).to(r.dtype)
     return 1 + reach * torch.tanh(alpha * (r - 1))
 
 

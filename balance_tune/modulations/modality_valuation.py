@@ -64,7 +64,7 @@ class ModalityValuation(Modulation):
         ratios = resampling_ratios(contribution, self.alpha)
         ctx.log("contribution", contribution)
         ctx.log("added", ratios)
-        counts = [int(p * total) for p in ratios.tolist()]  # one synchronisation an epoch: they set its length
+        counts = [int(p * total + 1e-9) for p in ratios.tolist()]  # one synchronisation an epoch: they set its length
         extra = [torch.randint(total, (n,), generator=draw).to(ctx.device) for n in counts]
         return resampled(plan, extra, ctx, self.name)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from balance_tune.errors import UserError
 from balance_tune.modulations.base import Losses, Modulation, Neutral
-from balance_tune.modulations.scores import Scores, score_sums
+from balance_tune.modulations.scores import Scores, by_name, score_sums, stacked
 from balance_tune.tunable import tunable
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def pmr_weights(scores: Scores, alpha: float) -> dict[str, Tensor]:
     alpha for every modality whose score is below the largest, else 0: for two modalities alpha for the one behind, and
     0 for both at a tie.
     """
-    s = torch.stack(list(scores.values()))
-    return dict(zip(scores, torch.where(s < s.amax(), alpha, 0.0).unbind(), strict=True))
+    s = stacked(scores)
+    return by_name(alpha * (s < s.amax()).to(s.dtype), scores)
 
 
 def similarities(features: Tensor, prototypes: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class Pmr(Modulation):
     def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
         sim = {m: similarities(h, self._prototypes[m]) for m, h in output.full_features.items()}
         (sums,) = ctx.replicas.sum(score_sums(sim, batch.labels))
-        weights = pmr_weights(dict(zip(sim, sums.unbind(), strict=True)), self.alpha)
+        weights = pmr_weights(by_name(sums, sim), self.alpha)
         ctx.log("weight", weights)
         return {**losses, **{f"prototype/{m}": w * ctx.loss(sim[m], batch) for m, w in weights.items()}}
 

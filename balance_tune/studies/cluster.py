@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Any
 
 from balance_tune.errors import UserError
@@ -41,6 +44,27 @@ class Shape:
     @property
     def device(self) -> str:
         return "cuda" if self.gpus > 0 else "cpu"
+
+
+@contextlib.contextmanager
+def ray_log(path: Path) -> Iterator[None]:
+    """Send what Ray Tune and Ray Train log on the driver to a file: a study tells what matters itself."""
+    handler = RotatingFileHandler(path, maxBytes=2**20, backupCount=2, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train", "ray.air")]
+    before = [(logger.propagate, logger.level) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, (propagate, level) in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate = propagate
+            logger.setLevel(level)
+        handler.close()
 
 
 @contextlib.contextmanager

@@ -252,7 +252,7 @@ class StudyQueue:
         attrs: dict[str, Any] = {"epochs": run.epochs, "device_seconds": round(run.device_seconds, 6)}
         if outcome == "lost":
             run.lost += 1
-            self._set(run, {"lost": run.lost, "reason": reason})
+            self._set(run, {"lost": run.lost, "lost_reason": reason})
             if run.lost <= MAX_LOST:
                 self._again.append(key)
                 return
@@ -261,7 +261,7 @@ class StudyQueue:
             outcome, reason = "failed", f"`{self.config.objective}` was never a finite number"
         if run.best_epoch in run.metrics:
             attrs |= {"best_epoch": run.best_epoch, "metrics": run.metrics[run.best_epoch]}
-        if outcome == "failed" or run.lost:
+        if outcome == "failed":
             attrs["reason"] = reason
         self._set(run, attrs)
         study = self._studies[key.study_name]

@@ -9,7 +9,7 @@ from typing import Any
 
 from ray import tune
 
-from balance_tune.studies.cluster import Shape
+from balance_tune.studies.cluster import Shape, ray_log
 from balance_tune.studies.judge import Judge
 from balance_tune.studies.queue import StudyQueue
 from balance_tune.studies.scheduler import ArmScheduler
@@ -60,7 +60,8 @@ def run_trials(
             verbose=0,
         ),
     )
-    tuner.fit()
+    with ray_log(scratch.parent / "ray.log"):
+        tuner.fit()
     tick(last=True)
     return watch.reason
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 SILENCE = float(os.environ.get("BALANCE_TUNE_SILENCE_S", "1800"))
 """Seconds without a report after which a trial counts as hung; or 20 times its longest epoch, if that is longer."""
+
+ERROR = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b")
 
 
 class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
@@ -108,7 +112,11 @@ def key_of(config: Mapping[str, Any]) -> TrialKey:
 
 
 def _last_words(trial: Trial) -> str:
-    """Return the last line of a broken trial's traceback."""
-    error = trial.get_error()
-    lines = [line.strip() for line in str(error or "its process died").splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "its process died"
+    """Return what ended a broken trial, in one line: its exception, else what Ray says."""
+    try:
+        said = Path(trial.error_file).read_text().splitlines()[1:]  # the first line is a count and a time
+    except (OSError, TypeError):
+        return "its process died"
+    lines = [line.strip() for line in said if line.strip()]
+    errors = [line for line in said if ERROR.match(line)]
+    return (errors[-1:] or lines[:1] or ["its process died"])[0][:500]

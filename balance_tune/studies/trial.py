@@ -33,7 +33,8 @@ from balance_tune.training.loop import train
 from balance_tune.training.setup import prepare
 
 Report = Callable[[dict[str, Any]], None]
-SAVE_EVERY = 10.0  # seconds between two states that an interrupted trial can go on from
+SAVE_EVERY = 10.0
+"""Seconds between two states that an interrupted trial can go on from; BALANCE_TUNE_SAVE_EVERY_S overrides it."""
 SILENCE = float(os.environ.get("BALANCE_TUNE_SILENCE_S", "1800"))
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no other trial could write either
 
@@ -140,6 +141,7 @@ def _epochs(
     run, modulation = prepare(config, replicas=replicas, stop=stop)
     done = load_state(run, modulation, folder)
     first = replicas.rank == 0
+    every = float(os.environ.get("BALANCE_TUNE_SAVE_EVERY_S", SAVE_EVERY))
     with History(folder, done) if first else contextlib.nullcontext() as history:
         saved = time.monotonic()
         for metrics in train(run, modulation):
@@ -152,7 +154,7 @@ def _epochs(
                 if last:
                     history.sync()
                     save_best(run, folder)
-                elif time.monotonic() - saved >= SAVE_EVERY:
+                elif time.monotonic() - saved >= every:
                     history.sync()
                     save_state(run, modulation, folder)
                     saved = time.monotonic()

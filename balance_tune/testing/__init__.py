@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,5 +20,9 @@ __all__ = ["DatasetContract", "ModulationContract"]
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:  # each contract loads only what it tests
+        if _HOME[name] not in sys.modules:
+            import pytest  # what lies beside the contracts does without it
+
+            pytest.register_assert_rewrite(_HOME[name])  # a failure then shows the values it compared
         return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

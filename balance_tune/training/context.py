@@ -119,16 +119,16 @@ class Context:
         return (values * batch.weight).sum() * (self.replicas.world / weight.clamp_min(1e-12))
 
     def default_step(self, modulation: Modulation, batch: Batch) -> Tensor:
-        """Take one step the common way, through the hooks of `modulation`; return the loss (0-d, detached)."""
+        """Take one step the common way, through the hooks of `modulation`; return CE(f, y) (0-d, detached)."""
         output = modulation.forward(batch, self)
         batch = output.batch
-        losses = modulation.on_losses({"fused": self.loss(output.logits, batch)}, output, batch, self)
-        modulation.backward(losses, self)
+        fused = self.loss(output.logits, batch)
+        modulation.backward(modulation.on_losses({"fused": fused}, output, batch, self), self)
         self.optimization.average()
         modulation.on_gradients(output, batch, self)
         self.modulation.observe(output, batch, self)
         self.optimizer_step()
-        return losses["fused"].detach() if "fused" in losses else _total(losses).detach()
+        return fused.detach()
 
     def backward(self, loss: Tensor | int) -> None:
         """Add d loss / d parameter to every gradient."""
@@ -259,7 +259,3 @@ class Context:
 
 def _precise(x: Tensor) -> Tensor:
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
-
-
-def _total(losses: Losses) -> Tensor:
-    return torch.stack(list(losses.values())).sum()

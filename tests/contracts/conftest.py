@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from balance_tune.testing.modulations import RECORD
+import pytest
+
+pytest.register_assert_rewrite("balance_tune.testing.modulations")
+
+from balance_tune.testing.modulations import RECORD  # noqa: E402  (only after pytest knows that it holds assertions)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -153,14 +153,14 @@ def test_film_scales_and_shifts_the_last_modality() -> None:
         torch.testing.assert_close(fusion(features)[i], fusion.head.weight @ moved + fusion.head.bias)
 
 
-def test_gated_multiplies_the_last_modality_by_the_gates_of_the_others() -> None:
+def test_gated_opens_and_closes_what_the_others_say_by_the_first_modality() -> None:
     fusion = made("gated", 3)
     assert isinstance(fusion, Gated)
     features = features_of(fusion)
     for i in range(BATCH):
         projected = {m: p.weight @ features[m][i] + p.bias for m, p in fusion.projections.items()}
-        gates = 1 / (1 + (-projected["audio"]).exp()) / (1 + (-projected["image"]).exp())
-        expected = fusion.head.weight @ (gates * projected["motion"]) + fusion.head.bias
+        gate = 1 / (1 + (-projected["audio"]).exp())
+        expected = fusion.head.weight @ (gate * (projected["image"] + projected["motion"])) + fusion.head.bias
         torch.testing.assert_close(fusion(features)[i], expected)
 
 
@@ -189,6 +189,13 @@ def test_modalities_meet_in_the_bottleneck_alone() -> None:
     before, after = (fusion.layers[0](x, src_mask=fusion.blocked) for x in (tokens, louder))
     changed = (before != after).any(dim=2).squeeze(0).tolist()
     assert changed == [True, True, True, False, False]
+
+
+def test_a_token_is_about_features_of_size_one_whatever_their_own() -> None:
+    fusion = made("transformer", 2)
+    features = features_of(fusion)
+    loud = {m: 100 * h for m, h in features.items()}
+    torch.testing.assert_close(fusion(loud), fusion({m: 1000 * h for m, h in features.items()}), rtol=1e-4, atol=1e-4)
 
 
 def test_the_mask_of_the_transformer_is_no_part_of_a_checkpoint() -> None:

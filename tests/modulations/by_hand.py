@@ -71,12 +71,13 @@ def descent(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
 
 def length(tensors: list[Tensor]) -> float:
     """Return the Euclidean length of all elements together."""
-    return math.sqrt(sum(float(x) ** 2 for t in tensors for x in t.reshape(-1)))
+    return math.sqrt(inner(tensors, tensors))
 
 
 def inner(a: list[Tensor], b: list[Tensor]) -> float:
     """Return the inner product of all elements together."""
-    return sum(float(x) * float(y) for s, t in zip(a, b, strict=True) for x, y in zip(s.reshape(-1), t.reshape(-1)))  # noqa: B905
+    pairs = [zip(s.flatten().tolist(), t.flatten().tolist(), strict=True) for s, t in zip(a, b, strict=True)]
+    return sum(x * y for pair in pairs for x, y in pair)
 
 
 def assert_changes(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-10) -> None:

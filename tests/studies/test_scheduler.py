@@ -87,7 +87,7 @@ def test_a_silent_trial_is_ended_and_the_reason_is_kept(bench: Bench, monkeypatc
     bench.clock.now = 101.0
     bench.step()
     assert killed == ["actor"]
-    trial.get_error = lambda: None
+    trial.error_file = None
     bench.scheduler.on_trial_error(None, trial)  # type: ignore[arg-type]
     assert "no report for 101 s" in bench.scheduler.errors["t0"]
 

@@ -86,7 +86,7 @@ def test_a_dead_process_is_a_loss_with_its_last_words_and_the_trial_runs_again(b
     again = bench.searcher.suggest("b")
     assert isinstance(again, dict)
     assert again["number"] == 0
-    assert bench.record().attrs["reason"] == "RayActorError: the actor died"
+    assert bench.record().attrs["lost_reason"] == "RayActorError: the actor died"
 
 
 def test_a_trial_that_ended_without_a_result_runs_again(bench: Bench) -> None:

@@ -45,9 +45,9 @@ def made_data(n: int = 200) -> Data:
 
     def part() -> Part:
         labels = torch.randint(2, (n,), generator=generator)
-        clear = torch.randn(n, 2, generator=generator)
-        clear[:, 0] = (2.0 * labels - 1) * (0.5 + clear[:, 0].abs())
-        inputs = {"signal": clear, "noise": torch.randn(n, 3, generator=generator)}
+        signal = torch.randn(n, 2, generator=generator)
+        signal[:, 0] = (2.0 * labels - 1) * (0.5 + signal[:, 0].abs())
+        inputs = {"signal": signal, "noise": torch.randn(n, 3, generator=generator)}
         return Part(inputs, labels, torch.arange(n), None)
 
     manifest: Any = SimpleNamespace()

@@ -117,7 +117,7 @@ class Champions:
             artifact_path=logged.artifact_location, model_uuid=logged.model_id, run_id=run_id, model_id=logged.model_id
         )
         with packed(model, self._folder / contender["folder"], manifest) as folder:
-            (folder / "README.md").write_text(card(name, contender, manifest))
+            (folder / "README.md").write_text(f"# {name}\n\n{card(contender, manifest)}")
             self._client.log_model_artifacts(logged.model_id, str(folder))
         self._client.finalize_logged_model(logged.model_id, "READY")
         self._client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
@@ -126,7 +126,7 @@ class Champions:
         source = f"models:/{logged.model_id}" if served else logged.artifact_location
         return self._client.create_model_version(
             name, source, run_id, tags=tags, model_id=logged.model_id,
-            description=card(name, contender, manifest),
+            description=card(contender, manifest),
         )  # fmt: skip
 
     def _foreign_champion(self, name: str, contenders: Sequence[Mapping[str, Any]]) -> ModelVersion | None:
@@ -147,13 +147,12 @@ class Champions:
         return held if sign * float(held.tags[TAG + "val"]) >= sign * best["val"] else None
 
 
-def card(name: str, contender: Mapping[str, Any], manifest: Manifest) -> str:
+def card(contender: Mapping[str, Any], manifest: Manifest) -> str:
     """Return the model card in Markdown: what it takes, how good it is, what it rests on, and its limits."""
     inputs = ", ".join(f"`{m}` {tuple(modality.shape)}" for m, modality in manifest.modalities.items())
     value = f"Mean `{contender['objective']}` over {contender['seeds']} confirmation seeds: {contender['val']:.4f}"
     test = "not evaluated" if contender["test_mean"] is None else f"{contender['test_mean']:.4f}"
     lines = [
-        f"# {name}",
         f"Method `{contender['arm'].partition('/')[2]}` on dataset `{manifest.dataset}` (version {manifest.version}).",
         f"Inputs, each of which may be missing: {inputs}. Classes: {', '.join(manifest.classes)}.",
         f"{value}, by which it was chosen. Mean sealed test accuracy, only shown: {test}.",

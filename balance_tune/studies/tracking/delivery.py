@@ -32,9 +32,15 @@ class Run:
     id: str
     status: str
     state: str = ""
-    metrics: frozenset[str] = field(default_factory=frozenset)
+    metrics: set[str] = field(default_factory=set)
     params: set[str] = field(default_factory=set)
     last_epoch: int | None = 0
+
+    def holds(self, update: Update) -> bool:
+        """Whether this run ended as `update` says, with all its results."""
+        results = {name for row in update.summary for name in row.metrics}
+        same = self.state == update.tags.get(TAG + "state", self.state)
+        return self.status in ENDED and same and results <= self.metrics
 
 
 class Delivery:
@@ -66,7 +72,7 @@ class Delivery:
     def send(self, update: Update) -> None:
         """Write one update whole."""
         run = self.runs.get(update.key)
-        if update.backfill and run and run.status in ENDED and run.state == update.tags.get(TAG + "state", run.state):
+        if update.backfill and run is not None and run.holds(update):
             return
         made = run is None and self._create(update.key, update)
         run = self.runs[update.key]
@@ -130,7 +136,7 @@ class Delivery:
                     found.info.run_id,
                     found.info.status,
                     state=tags.get(TAG + "state", ""),
-                    metrics=frozenset(metrics),
+                    metrics=set(metrics),
                     params=set(found.data.params),
                     last_epoch=None if metrics else 0,
                 )
@@ -189,6 +195,7 @@ class Delivery:
         if rows:
             run.last_epoch = rows[-1].step
         run.params |= params.keys()
+        run.metrics |= {name for row in [*rows, *summary] for name in row.metrics}
         run.state = tags.get(TAG + "state", run.state)
 
     def _set_status(self, run: Run, update: Update) -> None:

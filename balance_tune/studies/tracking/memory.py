@@ -6,7 +6,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ class Memory:
         """Return what `folder` remembers; a new study is given its id, on disk, before anything is sent under it."""
         path = folder / FILE
         if path.exists():
-            return cls(path, **json.loads(path.read_text()))
+            known = {field.name for field in fields(cls)}  # a later version may have remembered more
+            return cls(path, **{name: v for name, v in json.loads(path.read_text()).items() if name in known})
         memory = cls(path, uuid.uuid4().hex)
         memory.save()
         return memory

@@ -36,8 +36,7 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
         for name in (WEIGHTS, CARD):
             shutil.copy(trial_folder / name, data / name)
         (data / PREPROCESSING).write_text(json.dumps(preprocessing(manifest)))
-        ignored = shutil.ignore_patterns("__pycache__", "*.parquet")  # the embedded data is no part of a model
-        shutil.copytree(Path(balance_tune.__file__).parent, code, ignore=ignored)
+        shutil.copytree(Path(balance_tune.__file__).parent, code, ignore=_not_served)
         target = Path(here) / "model"
         mlflow.pyfunc.save_model(
             path=str(target),
@@ -51,6 +50,13 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
         )
         Served(data)  # a model that cannot be loaded must not be registered
         yield target
+
+
+def _not_served(folder: str, names: list[str]) -> list[str]:
+    """Return what of our package a model does not need: the data it came with, and all that runs studies."""
+    kept = {"studies": ("__init__.py", "tracking"), "tracking": ("__init__.py", "served.py")}.get(Path(folder).name)
+    unused = ("__pycache__", "embedded", "commands", "cli.py")
+    return [name for name in names if name in unused or (kept is not None and name not in kept)]
 
 
 def preprocessing(manifest: Manifest) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from balance_tune.studies.tracking.backend import Store, connect, store_of
 
 HOST = "127.0.0.1"
 PORT = 5000
+TRAINING = "workflowType=machine_learning"  # else MLflow's pages show what concerns language models
 READY_WITHIN = 120.0  # seconds
 
 
@@ -90,11 +91,11 @@ def _configured(root: Path, study: str | None) -> str | None:
 
 def _page(store: Store, study: str | None) -> str:
     if study is None:
-        return "#/experiments"
+        return f"#/experiments?{TRAINING}"
     found = connect(store).get_experiment_by_name(study)
     if found is None:
         raise UserError(f"MLflow at {store.shown} must know the study to show it, but has no experiment `{study}`.")
-    return f"#/experiments/{found.experiment_id}"
+    return f"#/experiments/{found.experiment_id}/runs?{TRAINING}"
 
 
 def _free(host: str, port: int) -> int:

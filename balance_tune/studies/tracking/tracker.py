@@ -232,8 +232,8 @@ class Tracker:
             if value is not None and value is not False:
                 tags[TAG + name] = cut(value if isinstance(value, str) else json.dumps(value))
         best, objective = attrs.get("metrics") or {}, self._config.objective
-        found = {f"best/{objective}": best.get(objective), "best/epoch": attrs.get("best_epoch")}
-        found["device_seconds"] = attrs.get("device_seconds")
+        found = {f"trial/best/{objective}": best.get(objective), "trial/best_epoch": attrs.get("best_epoch")}
+        found["trial/device_seconds"] = attrs.get("device_seconds")
         numbers = {name: float(value) for name, value in found.items() if value is not None}
         summary = [Row(int(attrs.get("best_epoch") or 0), now, numbers)] if numbers else []
         return Update(key, now, tags=tags, summary=summary, status=STATUS[state])

@@ -112,7 +112,7 @@ def test_the_checkpoint_of_an_arm_reloads_and_gives_the_recorded_validation_accu
         again = evaluate(load_best(folder), part)
         assert again["val/accuracy"] == recorded["val/accuracy"]
         trial = runs[run.data.tags["balance_tune.best"]]
-        assert trial.data.metrics["best/val/accuracy"] == recorded["val/accuracy"]
+        assert trial.data.metrics["trial/best/val/accuracy"] == recorded["val/accuracy"]
 
 
 def test_sealed_results_that_only_the_folder_knows_are_in(runs: dict[str, Any]) -> None:

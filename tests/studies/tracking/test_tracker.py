@@ -104,7 +104,7 @@ def test_every_epoch_is_there_once_with_the_modalities_and_coefficients(tracker:
         assert steps(client, run, metric) == list(range(1, 21))
     assert set(run.data.metrics) == {
         "val/accuracy", "val/accuracy/audio", "val/accuracy/image", "val/gap", "train/loss", "modulation/k/audio",
-        "time/epoch_s", "best/val/accuracy", "best/epoch", "device_seconds",
+        "time/epoch_s", "trial/best/val/accuracy", "trial/best_epoch", "trial/device_seconds",
     }  # fmt: skip
 
 
@@ -153,6 +153,21 @@ def test_what_only_optuna_knows_is_written_on_resume(tracker: Make, client: Any)
     assert lost.data.metrics["test/accuracy/audio"] == 0.5
     assert tag(lost, "state") == "complete"
     assert steps(client, runs["av_digits / mlb / 000"]) == [1, 2, 3]
+
+
+def test_a_sealed_result_that_a_crash_kept_from_mlflow_is_added_to_its_run(tracker: Make, client: Any) -> None:
+    t = tracker()
+    train(t, 0, phase="confirm")
+    t.interrupt()
+    folder = t._folder / "trials" / "sealed"
+    folder.mkdir(parents=True)
+    (folder / "test.json").write_text('{"accuracy": 0.9}')
+    t = tracker()
+    t.reconcile([record(0, phase="confirm", folder="trials/sealed")])
+    t.interrupt()
+    run = runs_of(client, study_name(t))["av_digits / mlb / confirm 000"]
+    assert run.data.metrics["test/accuracy"] == 0.9
+    assert steps(client, run) == [1, 2, 3]
 
 
 def test_a_run_left_running_by_a_killed_driver_is_ended_by_what_optuna_says(tracker: Make, client: Any) -> None:

@@ -1,0 +1,243 @@
+"""How many epochs a search needs, replayed on recorded learning curves: our searcher with ASHA against random search.
+
+    python -m benchmarks.search_efficiency
+
+Everything that decides is the study's own code: its queue, its samplers, its judge with ASHA, one trial at a time, the
+default first, each search with the same budget in epochs. Only training is replaced: a point that is proposed gets the
+recorded curve of the nearest recorded point (Euclidean distance; every range scaled to [0, 1], on a log scale where it is
+searched on one; another choice counts 1). Random search with full trials goes through the same code and the same
+lookup. So values and noise are those of real trainings, but a point tried twice gives the same curve twice.
+
+The goal of a seed is the best value that random search with full trials has found when its budget is spent. A search has
+reached it when a trial that ran to its end has that value; all epochs until then count, those of stopped trials too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+
+from balance_tune.studies.arms import Arm
+from balance_tune.studies.config import StudyConfig, load_config
+from balance_tune.studies.judge import Judge
+from balance_tune.studies.ledger import Ledger, Verdict
+from balance_tune.studies.queue import Outcome, StudyQueue, TrialKey
+from balance_tune.studies.space import Fixed, Parameter, Space
+
+CURVES = Path(__file__).parent / "curves"
+Told = Literal["pruned", "complete"]
+Floats = NDArray[np.float64]
+
+
+class Curves:
+    """The recorded curves of one arm; `values` (points, epochs) are validation accuracies, NaN where training broke."""
+
+    def __init__(self, path: Path) -> None:
+        with np.load(path) as stored:
+            about = json.loads(str(stored["about"]))
+            correct, points = stored["correct"].astype(np.float64), stored["points"]
+        parameters = [
+            Parameter(**{**p, "choices": None if p["choices"] is None else tuple(p["choices"])}) for p in about["space"]
+        ]
+        self.values: Floats = np.where(correct < 0, np.nan, correct / about["validation_rows"])
+        self.epochs = self.values.shape[1]
+        dataset, _, method = str(about["arm"]).partition("/")
+        fixed = {"training.epochs": Fixed(self.epochs, "as recorded")}
+        self.arm = Arm(dataset, method, None, Space(tuple(parameters), fixed))
+        self._scaled = np.stack([_scaled(p, points[:, i]) for i, p in enumerate(parameters)], axis=1)
+
+    def at(self, params: dict[str, Any]) -> Floats:
+        """Return the curve (epochs,) of the recorded point nearest to `params`."""
+        space = self.arm.space.parameters
+        raw = [params[p.name] if p.choices is None else p.choices.index(params[p.name]) for p in space]
+        here = np.array([_scaled(p, np.array([x]))[0] for p, x in zip(space, raw, strict=True)])
+        apart = self._scaled - here
+        chosen = [i for i, p in enumerate(space) if p.choices is not None]
+        apart[:, chosen] = apart[:, chosen] != 0
+        curve: Floats = self.values[int((apart**2).sum(1).argmin())]
+        return curve
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a budget is spent: which sampler, which early stopping, and what Optuna is told of a stopped trial."""
+
+    sampler: str = "tpe"
+    early_stopping: str = "asha"
+    told: Told = "pruned"
+
+
+RANDOM = Search("random", "none")
+OURS = Search()
+AS_COMPLETE = Search(told="complete")
+
+
+def replay(curves: Curves, search: Search, *, trials: int, seed: int, goal: float = math.inf) -> list[tuple[int, float]]:
+    """Return (epochs spent so far, value) of each trial that ran to its end.
+
+    The search ends when it has spent as many epochs as so many full trials have, or when the goal is reached.
+    """
+    config = config_of(curves, search, trials, seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ledger = _Ledger(folder / "ledger.jsonl")
+        judge = Judge(config.search.early_stopping, {curves.arm.name: curves.epochs}, ledger, lower=False)
+        queue = _QUEUES[search.told](
+            config,
+            [curves.arm],
+            optuna.storages.InMemoryStorage(),
+            ledger,
+            folder,
+            configure=lambda arm, params, phase, number, seed: {"folder": str(folder / str(number)), "params": params},
+        )
+        done: list[tuple[int, float]] = []
+        spent = 0
+        while queue.searching(curves.arm.name) and (not done or done[-1][1] < goal):
+            given = queue.next()
+            assert given is not None
+            epochs, value = _train(queue, judge, given.key, curves.at(given.config["params"]))
+            spent += epochs
+            if value is not None:
+                done.append((spent, value))
+        return done
+
+
+def config_of(curves: Curves, search: Search, trials: int, seed: int) -> StudyConfig:
+    """Return a study whose search may spend the epochs of so many full trials; an epoch takes one device-second."""
+    settings = {"device_seconds": float(trials * curves.epochs), "sampler": search.sampler}
+    return load_config(
+        {
+            "name": "replay",
+            "datasets": [curves.arm.dataset],
+            "methods": [curves.arm.method],
+            "search": {**settings, "early_stopping": search.early_stopping},
+            "seed": seed,
+        },
+        check=False,
+    )
+
+
+def _train(queue: StudyQueue, judge: Judge, key: TrialKey, curve: Floats) -> tuple[int, float | None]:
+    """Play one trial; return its epochs, and its value if it ran to its end."""
+    settled_after = queue.live[key].settled_after
+    best = 0
+    for epoch, value in enumerate(curve.tolist(), start=1):
+        if math.isnan(value):
+            queue.finish(key, "failed", "its loss was not finite")
+            return epoch, None
+        best = epoch if epoch == 1 or value > curve[best - 1] else best
+        stop = epoch < len(curve) and judge.stops(key.arm, key.number, epoch, value, settled_after)
+        row = {"epoch": epoch, "val/accuracy": value, "best_epoch": best, "device_seconds": float(epoch)}
+        queue.report(key, row)
+        if stop:
+            queue.finish(key, "pruned")
+            return epoch, None
+    queue.finish(key, "complete")
+    return len(curve), float(curve[best - 1])
+
+
+class _Ledger(Ledger):
+    """A ledger in memory."""
+
+    def append(self, arm: str, verdict: Verdict) -> None:
+        self._remember(arm, verdict)
+
+
+class _ToldComplete(StudyQueue):
+    """Tells a stopped trial as complete, with the value of its last epoch, as Ray's own OptunaSearch does."""
+
+    def finish(self, key: TrialKey, outcome: Outcome, reason: str = "") -> None:
+        if outcome == "pruned":
+            run = self.live[key]
+            run.best_epoch, outcome = run.epochs, "complete"
+        super().finish(key, outcome, reason)
+
+
+_QUEUES: dict[Told, type[StudyQueue]] = {"pruned": StudyQueue, "complete": _ToldComplete}
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """Of each seed, the epochs of a search until its goal, and of random search with full trials until its end.
+
+    `inf` where the goal was not reached within the same budget. `random` is when random search itself got there.
+    """
+
+    ours: tuple[float, ...]
+    as_complete: tuple[float, ...]
+    random: tuple[float, ...]
+    budget: int
+
+    @property
+    def share(self) -> float:
+        """Epochs of searcher and ASHA over the budget of random search, median over seeds."""
+        return statistics.median(self.ours) / self.budget
+
+    @property
+    def against_complete(self) -> float:
+        """Epochs when stopped trials are told as PRUNED over those when told as COMPLETE: ratio of the medians."""
+        return statistics.median(self.ours) / statistics.median(self.as_complete)
+
+    @property
+    def reached(self) -> int:
+        return sum(math.isfinite(epochs) for epochs in self.ours)
+
+
+def measure(curves: Curves, *, trials: int, seeds: Sequence[int], ours: Search = OURS) -> Efficiency:
+    """Compare the searches on the curves of one arm, seed by seed."""
+    mine, complete, random = [], [], []
+    for seed in seeds:
+        full = replay(curves, RANDOM, trials=trials, seed=seed)
+        goal = max(value for _, value in full)
+        random.append(float(next(spent for spent, value in full if value >= goal)))
+        mine.append(_epochs_to(goal, replay(curves, ours, trials=trials, seed=seed, goal=goal)))
+        complete.append(_epochs_to(goal, replay(curves, AS_COMPLETE, trials=trials, seed=seed, goal=goal)))
+    return Efficiency(tuple(mine), tuple(complete), tuple(random), trials * curves.epochs)
+
+
+def _epochs_to(goal: float, done: Sequence[tuple[int, float]]) -> float:
+    return next((float(spent) for spent, value in done if value >= goal), math.inf)
+
+
+def _scaled(p: Parameter, x: Floats) -> Floats:
+    if p.choices is not None:
+        return x
+    low, high = float(p.low or 0), float(p.high or 0)
+    if p.log:
+        return np.log(x / low) / math.log(high / low)
+    return (x - low) / (high - low)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, nargs="+", default=[20, 40], help="full trials of random search")
+    parser.add_argument("--seeds", type=int, default=20)
+    args = parser.parse_args()
+    print("epochs until the final best of random search with full trials is reached; medians over seeds")
+    for path in sorted(CURVES.glob("*.npz")):
+        curves = Curves(path)
+        for trials in args.trials:
+            found = measure(curves, trials=trials, seeds=range(args.seeds))
+            print(
+                f"{curves.arm.name}, {len(curves.values)} recorded points, {trials} full trials = {found.budget} epochs: "
+                f"searcher + ASHA {statistics.median(found.ours):.0f} ({found.share:.2f} of the budget; "
+                f"{found.reached} of {args.seeds} seeds reached it), stopped trials told as COMPLETE "
+                f"{statistics.median(found.as_complete):.0f} (PRUNED / COMPLETE {found.against_complete:.2f}), "
+                f"random itself {statistics.median(found.random):.0f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

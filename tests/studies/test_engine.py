@@ -1,0 +1,219 @@
+"""Whole studies on embedded data: run, run again, interrupted and resumed, refused, extended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray")
+from ray import tune  # noqa: E402
+
+from balance_tune.errors import UserError  # noqa: E402
+from balance_tune.studies import engine, provenance  # noqa: E402
+from balance_tune.studies.engine import StudyResult, run_study  # noqa: E402
+from balance_tune.studies.lock import StudyLock  # noqa: E402
+from balance_tune.studies.records import read_records  # noqa: E402
+
+STUDY: dict[str, Any] = {
+    "name": "small",
+    "datasets": ["multiple_features"],
+    "methods": ["joint", "ogm"],
+    "training": {"epochs": 4, "batch_size": 256},
+    "search": {"trials": 3, "early_stopping": {"grace": 1, "reduction": 3}},
+    "select": {"points": 1, "seeds": 1},
+    "confirm": {"seeds": 2, "default_seeds": 1},
+    "resources": {"max_concurrent": 1},
+}
+
+
+class NoTracker:
+    """Stands in for MLflow; remembers what it was told."""
+
+    told: list[tuple[Any, ...]]
+
+    def __init__(self, *args: Any) -> None:
+        NoTracker.told = []
+
+    @property
+    def callback(self) -> tune.Callback:
+        return tune.Callback()
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args: NoTracker.told.append((name, *args))
+
+
+@pytest.fixture(autouse=True)
+def no_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("balance_tune.studies.tracking.tracker.Tracker", NoTracker)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root whose data is prepared already."""
+    root = tmp_path_factory.mktemp("root")
+    engine._stores(engine.load_config(STUDY), root / "data", engine.progress_of("none"))
+    return root
+
+
+def root_of(tmp_path: Path, stores: Path) -> Path:
+    (tmp_path / "data").symlink_to(stores / "data")
+    return tmp_path
+
+
+def run(root: Path, callbacks: list[tune.Callback] | None = None, **changes: Any) -> StudyResult:
+    return run_study({**STUDY, **changes}, root=root, progress="none", callbacks=callbacks or [])
+
+
+def told(folder: Path) -> list[tuple[Any, ...]]:
+    """Return what the storage knows of every trial, without times."""
+    return [
+        (r.arm, r.phase, r.number, r.state, dict(r.params), r.value, dict(r.curve), r.seed, r.attrs["best_epoch"])
+        for r in read_records(folder)
+    ]
+
+
+def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
+
+
+class Signal(tune.Callback):
+    """Sends the driver a signal when the study's `at`-th epoch is reported."""
+
+    def __init__(self, number: int, at: int) -> None:
+        self.number, self.left = number, at
+
+    def on_trial_result(self, *args: Any, **info: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.ray
+def test_a_study_runs_to_its_leaderboard_and_a_second_run_trains_nothing(
+    tmp_path: Path, stores: Path, cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = root_of(tmp_path, stores)
+    result = run(root)
+    assert result.state == "done"
+    assert [row["method"] for row in result.rows] == ["joint", "ogm"] or len(result.rows) == 2
+    records = read_records(result.folder)
+    assert Counter(r.arm for r in records if r.phase == "search") == dict.fromkeys({r.arm for r in records}, 3)
+    assert all(r.finished for r in records)
+    confirmed = [r for r in records if r.phase == "confirm"]
+    assert confirmed
+    for r in confirmed:
+        test = json.loads((result.folder / r.attrs["folder"] / "test.json").read_text())
+        assert 0 <= test["accuracy"] <= 1
+    assert all(row["test_mean"] is not None for row in result.rows)
+    assert sum(name == "sealed" for name, *_ in NoTracker.told) == len(confirmed)
+    assert Counter(name for name, *_ in NoTracker.told)["trial_finished"] == len(records)
+
+    def no_ray(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("Ray must not be needed")
+
+    monkeypatch.setattr(engine, "ray_for", no_ray)
+    again = run(root)
+    assert again.rows == result.rows
+    assert read_records(result.folder) == records
+    leftover = [p.name for p in result.folder.iterdir() if p.name.startswith(".")]
+    assert leftover == []
+
+
+@pytest.mark.ray
+def test_a_study_stopped_by_signals_and_resumed_is_the_one_that_was_never_stopped(
+    tmp_path: Path, stores: Path, cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BALANCE_TUNE_SAVE_EVERY_S", "0")
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "cut").mkdir()
+    whole = run(root_of(tmp_path / "whole", stores))
+    cut = root_of(tmp_path / "cut", stores)
+    for number, at in ((signal.SIGTERM, 3), (signal.SIGINT, 12), (signal.SIGTERM, 9)):
+        stopped = run(cut, [Signal(number, at)])
+        assert stopped.state == "interrupted"
+        assert NoTracker.told[-1] == ("interrupt",)
+        assert any(r.state == "running" for r in read_records(stopped.folder))
+    resumed = run(cut)
+    assert resumed.state == "done"
+    assert told(resumed.folder) == told(whole.folder)
+    assert timeless(resumed.rows) == timeless(whole.rows)
+    assert (resumed.folder / "ledger.jsonl").read_text() == (whole.folder / "ledger.jsonl").read_text()
+
+
+@pytest.mark.ray
+def test_a_finished_study_is_extended_and_says_so(tmp_path: Path, stores: Path, cluster: None) -> None:
+    root = root_of(tmp_path, stores)
+    small = {"methods": ["joint"], "search": {**STUDY["search"], "trials": 1}}
+    before = run(root, **small)
+    trials = told(before.folder)
+    after = run(root, **{**small, "search": {**STUDY["search"], "trials": 2}})
+    assert sum(r.phase == "search" for r in read_records(after.folder)) == 2
+    assert all(trial in told(after.folder) for trial in trials)
+    record = json.loads((after.folder / provenance.RECORD).read_text())
+    (extension,) = record["extensions"]
+    assert "search.trials" in extension["changes"][0]
+    assert provenance.stored_config(after.folder).search.trials == 2
+
+
+def begin(root: Path, stores: Path) -> Path:
+    """Return the folder of a study that was begun, without running anything."""
+    config = engine.load_config(STUDY)
+    folder = root / "small"
+    folder.mkdir()
+    _, manifests = engine._stores(config, root_of(root, stores) / "data", engine.progress_of("none"))
+    assert provenance.settle(folder, config, manifests) == ()
+    return folder
+
+
+def test_a_study_whose_file_has_changed_is_refused(tmp_path: Path, stores: Path) -> None:
+    begin(tmp_path, stores)
+    with pytest.raises(UserError, match="training"):
+        run(tmp_path, training={"epochs": 5, "batch_size": 256})
+
+
+@pytest.mark.parametrize(("part", "name"), [("code", "balance_tune"), ("packages", "torch")])
+def test_a_study_whose_code_or_packages_have_changed_is_refused(
+    tmp_path: Path, stores: Path, part: str, name: str
+) -> None:
+    folder = begin(tmp_path, stores)
+    record = json.loads((folder / provenance.RECORD).read_text())
+    record[part][name] = "other"
+    (folder / provenance.RECORD).write_text(json.dumps(record))
+    with pytest.raises(UserError, match=f"`{name}` has changed") as caught:
+        run(tmp_path)
+    assert "another `name`" in str(caught.value)
+
+
+def test_a_study_whose_data_have_changed_is_refused(tmp_path: Path, stores: Path) -> None:
+    folder = begin(tmp_path, stores)
+    record = json.loads((folder / provenance.RECORD).read_text())
+    record["data"]["multiple_features"]["split"] = "other"
+    (folder / provenance.RECORD).write_text(json.dumps(record))
+    with pytest.raises(UserError, match="data or split of `multiple_features` has changed"):
+        run(tmp_path)
+
+
+def test_a_damaged_record_of_the_study_is_one_line(tmp_path: Path, stores: Path) -> None:
+    folder = begin(tmp_path, stores)
+    (folder / provenance.RECORD).write_text("{")
+    with pytest.raises(UserError, match=r"study\.json"):
+        run(tmp_path)
+
+
+def test_a_second_driver_is_refused(tmp_path: Path, stores: Path) -> None:
+    folder = begin(tmp_path, stores)
+    with StudyLock(folder), pytest.raises(UserError, match="one driver"):
+        run(tmp_path)
+
+
+def test_a_root_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="must be a folder that can be written"):
+        run(tmp_path / "file")

@@ -1,0 +1,79 @@
+"""Where runs go by default and on request, and that nobody else hears of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from balance_tune.errors import UserError
+from balance_tune.studies.tracking.backend import store_of
+
+
+def test_runs_go_to_a_file_below_the_root_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_of(tmp_path)
+    assert store.uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert store.artifacts == (tmp_path / "mlartifacts").as_uri()
+    assert store.file == tmp_path / "mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://from-the-environment:5000")
+    assert store_of(tmp_path).uri == "http://from-the-environment:5000"
+    assert store_of(tmp_path, "https://from-the-study").uri == "https://from-the-study"
+
+
+def test_a_server_keeps_the_artifacts_itself_and_a_database_does_not(tmp_path: Path) -> None:
+    assert store_of(tmp_path, "http://server").artifacts is None
+    assert store_of(tmp_path, "postgresql+psycopg2://db/mlflow").artifacts == (tmp_path / "mlartifacts").as_uri()
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "ftp://me:secret@host", "databricks"])
+def test_what_mlflow_cannot_write_to_is_refused_in_one_line(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(UserError, match=r"must begin with http://") as error:
+        store_of(tmp_path, uri)
+    assert "secret" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://me:secret@db:5432/mlflow?sslpassword=secret", "postgresql://db:5432/mlflow"),
+        ("https://me:secret@server/path", "https://server/path"),
+        ("sqlite:////data/mlflow.db?key=secret", "sqlite:////data/mlflow.db"),
+    ],
+)
+def test_what_is_shown_of_an_address_holds_no_secret(tmp_path: Path, uri: str, shown: str) -> None:
+    assert store_of(tmp_path, uri).shown == shown
+
+
+def test_tracking_says_nothing_and_calls_nobody(tmp_path: Path) -> None:
+    """A study is tracked in a fresh process whose sockets all fail and tell."""
+    program = f"""
+import socket, sys
+def call(*args, **kwargs):
+    print("CALLED", args)
+    raise OSError("no network")
+socket.getaddrinfo = socket.create_connection = socket.socket.connect = call
+from pathlib import Path
+from balance_tune.studies.config import load_config
+from balance_tune.studies.tracking.tracker import Tracker
+from tests.studies.tracking.told import ATTRS, result, trial
+root = Path({str(tmp_path)!r})
+config = load_config({{"name": "quiet", "datasets": ["av_digits"], "methods": ["joint"]}}, check=False)
+(root / "quiet").mkdir()
+tracker = Tracker(config, root / "quiet", [], {{}})
+tracker.trial_started(trial(0))
+tracker.trial_reported(trial(0), result(1))
+tracker.trial_finished("av_digits/mlb", "search", 0, "complete", ATTRS)
+tracker.finish([], root / "quiet" / "report", [])
+assert "ray" not in sys.modules and "torch" not in sys.modules
+assert tracker._memory.store
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "mlflow.db").exists()

@@ -1,0 +1,68 @@
+"""The address of a study's page, and a server behind it where there is none."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from balance_tune.errors import UserError
+from balance_tune.studies.tracking import page
+from balance_tune.studies.tracking.page import ui
+from balance_tune.studies.tracking.tracker import Tracker
+from tests.studies.tracking.told import ATTRS, trial
+
+
+def test_without_a_store_there_is_nothing_to_show(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="`balance-tune run` makes one"):
+        ui(tmp_path)
+
+
+def test_a_study_that_does_not_exist_is_told(root: Path) -> None:
+    with pytest.raises(UserError, match="must exist to be shown"):
+        ui(root, "no-such-study")
+
+
+def test_of_a_server_only_the_address_is_told(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@server:5000/")
+    assert ui(tmp_path) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("http://server:5000/#/experiments")
+    assert "secret" not in told
+
+
+def test_a_port_that_is_taken_is_passed_over() -> None:
+    with socket.socket() as taken:
+        taken.bind((page.HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert page._free(page.HOST, port) > port
+
+
+@pytest.mark.full
+def test_the_server_shows_the_study_and_ends_with_ctrl_c(root: Path, tracker: Any) -> None:
+    t: Tracker = tracker()
+    t.trial_started(trial(0))
+    t.trial_finished("av_digits/mlb", "search", 0, "complete", ATTRS)
+    t.interrupt()
+    study = t._config.name
+    program = f"from balance_tune.studies.tracking import ui; raise SystemExit(ui({str(root)!r}, {study!r}))"
+    served = subprocess.Popen(
+        [sys.executable, "-u", "-c", program], cwd=Path(__file__).parents[3], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "NO_PROXY": "*"},
+    )  # fmt: skip
+    assert served.stdout is not None
+    line = next(line for line in served.stdout if line.startswith("MLflow shows"))
+    assert f"MLflow shows {study} at http://127.0.0.1:" in line
+    address = line.split(" at ")[1].split("/#")[0]
+    with urllib.request.urlopen(address, timeout=60) as answer:
+        assert b"<html" in answer.read()
+    served.send_signal(signal.SIGINT)
+    assert served.wait(60) == 0
