@@ -19,14 +19,17 @@ import json
 import math
 import statistics
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
 
 from balance_tune.studies.arms import Arm
 from balance_tune.studies.config import StudyConfig, load_config
@@ -55,18 +58,59 @@ class Curves:
         dataset, _, method = str(about["arm"]).partition("/")
         fixed = {"training.epochs": Fixed(self.epochs, "as recorded")}
         self.arm = Arm(dataset, method, None, Space(tuple(parameters), fixed))
+        self._points = points
         self._scaled = np.stack([_scaled(p, points[:, i]) for i, p in enumerate(parameters)], axis=1)
 
-    def at(self, params: dict[str, Any]) -> Floats:
-        """Return the curve (epochs,) of the recorded point nearest to `params`."""
+    def nearest(self, params: Mapping[str, Any], used: set[int]) -> int:
+        """Return the index of the recorded point nearest to `params` of those not `used`."""
         space = self.arm.space.parameters
         raw = [params[p.name] if p.choices is None else p.choices.index(params[p.name]) for p in space]
-        here = np.array([_scaled(p, np.array([x]))[0] for p, x in zip(space, raw, strict=True)])
-        apart = self._scaled - here
+        apart = self._scaled - [_scaled(p, np.array([x]))[0] for p, x in zip(space, raw, strict=True)]
         chosen = [i for i, p in enumerate(space) if p.choices is not None]
         apart[:, chosen] = apart[:, chosen] != 0
-        curve: Floats = self.values[int((apart**2).sum(1).argmin())]
-        return curve
+        distance = (apart**2).sum(1)
+        distance[list(used)] = math.inf
+        return int(distance.argmin())
+
+    def params(self, index: int) -> dict[str, Any]:
+        """Return a recorded point as a trial has it."""
+        named = zip(self.arm.space.parameters, self._points[index].tolist(), strict=True)
+        return {p.name: x if p.choices is None else p.choices[int(x)] for p, x in named}
+
+
+class OnRecord(BaseSampler):
+    """Proposes the unused recorded point nearest to what another sampler proposes; `used` grows by it."""
+
+    def __init__(self, inner: BaseSampler, curves: Curves, used: set[int]) -> None:
+        self._inner, self._curves, self._used = inner, curves, used
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._curves.arm.space.distributions()
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        together = self._inner.infer_relative_search_space(study, trial)
+        params = self._inner.sample_relative(study, trial, together)
+        for name, distribution in search_space.items():
+            if name not in params:
+                params[name] = self._inner.sample_independent(study, trial, name, distribution)
+        index = self._curves.nearest(params, self._used)
+        self._used.add(index)
+        return self._curves.params(index)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        raise AssertionError("all parameters are proposed together")
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._inner.before_trial(study, trial)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        self._inner.after_trial(study, trial, state, values)
 
 
 @dataclass(frozen=True)
@@ -74,11 +118,11 @@ class Search:
     """How a budget is spent: which sampler, which early stopping, and what Optuna is told of a stopped trial."""
 
     sampler: str = "tpe"
-    early_stopping: str = "asha"
+    early_stopping: Mapping[str, Any] = field(default_factory=dict)
     told: Told = "pruned"
 
 
-RANDOM = Search("random", "none")
+RANDOM = Search("random", {"kind": "none"})
 OURS = Search()
 AS_COMPLETE = Search(told="complete")
 
@@ -93,20 +137,14 @@ def replay(curves: Curves, search: Search, *, trials: int, seed: int, goal: floa
         folder = Path(name)
         ledger = _Ledger(folder / "ledger.jsonl")
         judge = Judge(config.search.early_stopping, {curves.arm.name: curves.epochs}, ledger, lower=False)
-        queue = _QUEUES[search.told](
-            config,
-            [curves.arm],
-            optuna.storages.InMemoryStorage(),
-            ledger,
-            folder,
-            configure=lambda arm, params, phase, number, seed: {"folder": str(folder / str(number)), "params": params},
-        )
+        made = _Queue if search.told == "pruned" else _ToldComplete
+        queue = made(config, curves, ledger, folder)
         done: list[tuple[int, float]] = []
         spent = 0
         while queue.searching(curves.arm.name) and (not done or done[-1][1] < goal):
             given = queue.next()
             assert given is not None
-            epochs, value = _train(queue, judge, given.key, curves.at(given.config["params"]))
+            epochs, value = _train(queue, judge, given.key, given.config["curve"])
             spent += epochs
             if value is not None:
                 done.append((spent, value))
@@ -121,7 +159,7 @@ def config_of(curves: Curves, search: Search, trials: int, seed: int) -> StudyCo
             "name": "replay",
             "datasets": [curves.arm.dataset],
             "methods": [curves.arm.method],
-            "search": {**settings, "early_stopping": search.early_stopping},
+            "search": {**settings, "early_stopping": dict(search.early_stopping)},
             "seed": seed,
         },
         check=False,
@@ -154,7 +192,28 @@ class _Ledger(Ledger):
         self._remember(arm, verdict)
 
 
-class _ToldComplete(StudyQueue):
+class _Queue(StudyQueue):
+    """A study's queue in memory that proposes recorded points only."""
+
+    def __init__(self, config: StudyConfig, curves: Curves, ledger: Ledger, folder: Path) -> None:
+        self._curves, self._used = curves, {0}  # the default is the first recorded point
+        super().__init__(
+            config,
+            [curves.arm],
+            optuna.storages.InMemoryStorage(),
+            ledger,
+            folder,
+            configure=lambda arm, params, phase, number, seed: {
+                "folder": str(folder / str(number)),
+                "curve": curves.values[curves.nearest(params, set())],
+            },
+        )
+
+    def _sampler(self, arm: str, number: int) -> BaseSampler:
+        return OnRecord(super()._sampler(arm, number), self._curves, self._used)
+
+
+class _ToldComplete(_Queue):
     """Tells a stopped trial as complete, with the value of its last epoch, as Ray's own OptunaSearch does."""
 
     def finish(self, key: TrialKey, outcome: Outcome, reason: str = "") -> None:
@@ -162,9 +221,6 @@ class _ToldComplete(StudyQueue):
             run = self.live[key]
             run.best_epoch, outcome = run.epochs, "complete"
         super().finish(key, outcome, reason)
-
-
-_QUEUES: dict[Told, type[StudyQueue]] = {"pruned": StudyQueue, "complete": _ToldComplete}
 
 
 @dataclass(frozen=True)

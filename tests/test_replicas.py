@@ -1,13 +1,18 @@
 """What several workers add, average and gather is what one worker would have had; shown with two real processes."""
 
+import math
 from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from balance_tune.datasets.base import Modality
+from balance_tune.models.encoders import Encoder
 from balance_tune.replicas import Replicas, SharedBatchNorm
+from balance_tune.testing.tiny import tiny_data, tiny_run
 from balance_tune.testing.workers import Workers, WorkersFailed
+from balance_tune.training.loop import train
 
 ROWS = 7  # an odd number: one worker has more rows than the other
 
@@ -36,6 +41,15 @@ def network(channels: int, convolution: bool) -> nn.Sequential:
 
 def images(convolution: bool) -> Tensor:
     return values((ROWS, 2, 4, 4)) if convolution else values((ROWS, 2))
+
+
+class Normalised(Encoder):
+    """An encoder with BatchNorm in it, as a user may name it by import path."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.features = 5
+        self.stages.append(nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 5), nn.BatchNorm1d(5), nn.ReLU()))
 
 
 # jobs: run in every worker -------------------------------------------------------------------------------------------
@@ -100,6 +114,17 @@ def train_normalised(convolution: bool, momentum: float | None) -> tuple[dict[st
         optimizer.step()
     model.eval()
     return dict(model.state_dict()), gradients, model(x).detach()
+
+
+def train_normalised_encoders(method: str) -> tuple[dict[str, Tensor], list[float]]:
+    """A tiny run of three epochs whose last batches are partial; weights with BatchNorm's buffers, accuracies."""
+    data = tiny_data(2, train=21)
+    data.manifest.modalities = {
+        m: Modality(spec.shape, f"{__name__}:Normalised") for m, spec in data.manifest.modalities.items()
+    }
+    run, modulation = tiny_run(method, data=data)
+    accuracies = [metrics["val/accuracy"] for metrics in train(run, modulation)]
+    return dict(run.context.model.state_dict()), accuracies
 
 
 def fail_in_the_second_worker() -> None:
@@ -170,6 +195,17 @@ def test_shared_batchnorm_equals_batchnorm_on_the_whole_batch(
                     got[name], expected[name], rtol=0, atol=1e-12, msg=lambda m, n=name: f"{n} {m}"
                 )
         torch.testing.assert_close(shared[2], whole[2], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["joint", "ogm_ge", "opm", "mlb"])
+def test_encoders_with_batchnorm_train_alike_on_one_worker_and_on_two(pair: Workers, method: str) -> None:
+    whole, accuracies = train_normalised_encoders(method)
+    assert any("running_mean" in name for name in whole)
+    for weights, own_accuracies in pair.run(train_normalised_encoders, method):
+        assert own_accuracies == pytest.approx(accuracies)
+        assert weights.keys() == whole.keys()
+        for name, expected in whole.items():
+            assert (weights[name].double() - expected.double()).abs().max() <= 1e-9, name
 
 
 def test_shared_batchnorm_is_found_however_deep_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -81,39 +81,38 @@ class Amco(Modulation):
         super().__post_init__()
         if not 0 < self.eps <= 1:
             raise UserError(f"`0 < eps <= 1` must hold for amco, but got {self.eps!r}.")
+        self.answers: dict[str, Tensor] = {}
 
     def build(self, model: MultimodalModel) -> None:
         model.fusion = Mixed(model.fusion)
 
-    def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
-        batch = output.batch
-        answers = unimodal_answers(output.features, ctx)
-        (total,) = ctx.replicas.sum(shares(answers).sum(0))
+    def forward(self, batch: Batch, ctx: Context) -> Output:
+        output = ctx.forward(batch)
+        self.answers = unimodal_answers(output.features, ctx)
+        (total,) = ctx.replicas.sum(shares(self.answers).sum(0))
         share = total / batch.total
         dependent = (share > self.sigma).to(share.dtype)
         ctx.log("share", share)
         ctx.log("dependent", dependent)
-        fused = self.masked(output, answers, dependent, ctx)
-        return {
-            **losses,
-            "fused": ctx.loss(fused, batch),
-            **{f"unimodal/{m}": ctx.loss(f, batch) for m, f in answers.items()},
-        }
+        return self.masked(output, dependent, ctx)
 
-    def masked(self, output: Output, answers: Mapping[str, Tensor], dependent: Tensor, ctx: Context) -> Tensor:
-        """Return A z + c, the fused logits (B, C) with dependent modalities' class logits masked."""
+    def masked(self, output: Output, dependent: Tensor, ctx: Context) -> Output:
+        """Return the output with logits A z + c in which the class logits of dependent modalities (M,) are masked."""
         classes = ctx.model.classes
         zeros = int(mask_ratio(ctx.epoch / ctx.epochs, self.eps) * classes)
         if not zeros:
-            return output.logits
+            return output
         order = torch.randperm(classes, generator=ctx.shared_generator("amco"), device=dependent.device)
         lost = (order < zeros).to(dependent.dtype)
         fusion = ctx.model.fusion
         assert isinstance(fusion, Mixed)
         with ctx.autocast():
             z = fusion.inner(output.features)
-            taken = [d * lost * f for d, f in zip(dependent.unbind(), answers.values(), strict=True)]
-            return precise(fusion.mix(z - torch.stack(taken).sum(0)))
+            taken = [d * lost * f for d, f in zip(dependent.unbind(), self.answers.values(), strict=True)]
+            return replace(output, logits=precise(fusion.mix(z - torch.stack(taken).sum(0))))
+
+    def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
+        return {**losses, **{f"unimodal/{m}": ctx.loss(f, batch) for m, f in self.answers.items()}}
 
     @classmethod
     def neutral(cls) -> Neutral | str:

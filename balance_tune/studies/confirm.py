@@ -1,9 +1,9 @@
 """Decides from an arm's records alone which selection and confirmation trials are still due; pure, so it resumes.
 
-Select: the best `points` distinct completed points of the search and the default, each on `select_seeds` fresh seeds;
-the winner has the best mean validation objective. Confirm: the winner on `confirm_seeds` seeds common to all arms, the
-default on the first `default_seeds` of them; where the default wins, one set of trials serves both. No test metric is
-read.
+Select: the best `points` distinct points of the search beside the default, and the default, each on `select_seeds` fresh
+seeds; the winner has the best mean validation objective. Confirm: the winner on `confirm_seeds` seeds common to all arms,
+the default on the first `default_seeds` of them; where the default wins, one set of trials serves both. No test metric
+is read.
 """
 
 from __future__ import annotations
@@ -96,27 +96,38 @@ class Due:
 
 
 def candidates(records: Iterable[TrialRecord], rule: Rule) -> list[Point]:
-    """Return the points to select among: the best `rule.points` distinct completed ones, and the default.
+    """Return the points to select among, best first: `rule.points` of the search beside the default, and the default.
 
-    Ties go to the earlier trial. The default is there even if its search trial was stopped or failed.
+    Completed points rank by value; behind them, since a search may have stopped nearly all, those that early stopping
+    ended: by epochs trained, then by their last value. Ties go to the earlier trial. The default is there even if its
+    search trial was stopped or failed.
     """
-    points: dict[str, Point] = {}
-    default: Point | None = None
+    tried: dict[str, list[TrialRecord]] = {}
     for r in sorted((r for r in records if r.phase == "search"), key=lambda r: r.number):
-        key = point_key(r.params)
-        value = r.value if r.state == "complete" else None
-        known = points.get(key)
-        if r.attrs.get("default") and default is None:
-            default = Point(key, r.params, True, value, r.number)
-        if value is not None and (
-            known is None or known.value is None or rule.better(value) > rule.better(known.value)
-        ):
-            points[key] = Point(key, r.params, False, value, known.number if known else r.number)
-    ranked = sorted(points.values(), key=lambda p: (-rule.better(p.value or 0.0), p.number))[: rule.points]
-    if default is None:
-        return ranked
-    chosen = [Point(p.key, p.params, p.key == default.key, p.value, p.number) for p in ranked]
-    return chosen if any(p.default for p in chosen) else [*chosen, default]
+        tried.setdefault(point_key(r.params), []).append(r)
+    ranked: list[tuple[_Standing, Point]] = []
+    default = next((key for key, own in tried.items() if any(r.attrs.get("default") for r in own)), None)
+    for key, own in tried.items():
+        best = min(own, key=lambda r: _standing(r, rule))
+        value = best.value if best.state == "complete" else None
+        if value is not None or best.state == "pruned" or key == default:
+            point = Point(key, own[0].params, key == default, value, own[0].number)
+            ranked.append((_standing(best, rule), point))
+    points = [point for _, point in sorted(ranked, key=lambda r: (r[0], r[1].number))]
+    others = [point.key for point in points if not point.default][: rule.points]
+    return [point for point in points if point.default or point.key in others]
+
+
+_Standing = tuple[int, float, float]
+
+
+def _standing(record: TrialRecord, rule: Rule) -> _Standing:
+    """Return what ranks a search trial among others, the best first: how it ended, how far it got, its value."""
+    if record.value is None or record.state not in ("complete", "pruned"):
+        return 2, 0.0, 0.0
+    if record.state == "complete":
+        return 0, 0.0, -rule.better(record.value)
+    return 1, -float(record.epochs), -rule.better(record.value)
 
 
 def winner(records: Sequence[TrialRecord], rule: Rule) -> Point | None:

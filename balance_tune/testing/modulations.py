@@ -207,10 +207,12 @@ class ModulationContract:
         _assert_same({name: own[name] for name in reference}, reference, neutral.tolerance)
 
     def test_outside_its_window_it_equals_joint(self, case: Case) -> None:
-        if not self._class().windowed:
-            RECORD.without_window[self.method] = "it changes the architecture"
-            pytest.skip(f"{self.method} changes the architecture and has no window")
         setting = self._admitted(case)
+        if not setting.cls.windowed:
+            RECORD.without_window[self.method] = "it changes the architecture"
+            with pytest.raises(UserError, match="has no window"):
+                replace(setting, settings=_frozen({**self.settings, "start": 1.0})).start()
+            pytest.skip(f"{self.method} changes the architecture and has no window")
         never = _frozen({**self.settings, "start": 1.0, "end": 1.0})
         own = _finished(replace(setting, settings=never))
         _assert_same(own.weights, _finished(Setting(Modulation, case, (), setting.alike)).weights)

@@ -61,10 +61,9 @@ def test_for_linear_heads_the_masked_answer_is_the_sum_of_masked_answers() -> No
     run = whole_batch_run("amco", {"sigma": 0.35, "eps": 0.1})
     ctx, modulation = run.context, run.context.modulation
     ctx.epoch = 1
-    output = ctx.forward(next(ctx.planned(ctx.plan())))
-    answers = ctx.model.fusion.unimodal_logits(output.features)
-    masked = modulation.masked(output, answers, torch.tensor([1.0, 0.0]).double(), ctx)
-    assert torch.allclose(masked, ctx.model.fusion.mix(answers["image"]))
+    modulation.forward(next(ctx.planned(ctx.plan())), ctx)  # keeps the answers of this step
+    output = modulation.masked(ctx.forward(next(ctx.planned(ctx.plan()))), torch.tensor([1.0, 0.0]).double(), ctx)
+    assert torch.allclose(output.logits, ctx.model.fusion.mix(modulation.answers["image"]))
 
 
 def test_nothing_is_masked_at_first_and_a_dependent_modality_is_gone_from_eps_on() -> None:

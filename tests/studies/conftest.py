@@ -17,5 +17,6 @@ def cluster() -> Iterator[None]:
     assert not ray.is_initialized()
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("BALANCE_TUNE_SAVE_EVERY_S", "0")  # trials in the cluster save their state after every epoch
         with ray_for(Resources(), cpus=2):
             yield

@@ -1,0 +1,41 @@
+"""How many trials a cluster takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from balance_tune.errors import UserError
+from balance_tune.studies.cluster import shape_of
+from balance_tune.studies.config import Resources
+
+
+@pytest.mark.parametrize(
+    ("resources", "cluster", "slots", "gpus"),
+    [
+        ({}, {"CPU": 2.0}, 2, 0.0),
+        ({"cpus_per_trial": 3}, {"CPU": 8.0}, 2, 0.0),
+        ({"workers": 2}, {"CPU": 8.0}, 4, 0.0),
+        ({}, {"CPU": 16.0, "GPU": 1.0}, 4, 0.25),
+        ({}, {"CPU": 3.0, "GPU": 1.0}, 3, 0.25),
+        ({"gpus_per_trial": 0.4}, {"CPU": 16.0, "GPU": 2.0}, 4, 0.4),
+        ({"gpus_per_trial": 2}, {"CPU": 16.0, "GPU": 5.0}, 2, 2.0),
+        ({"gpus_per_trial": 0}, {"CPU": 4.0, "GPU": 1.0}, 4, 0.0),
+        ({"workers": 2}, {"CPU": 8.0, "GPU": 4.0}, 2, 1.0),
+        ({"max_concurrent": 1}, {"CPU": 8.0}, 1, 0.0),
+        ({"max_concurrent": 64}, {"CPU": 0.0}, 64, 0.0),
+    ],
+)
+def test_slots_follow_from_what_a_trial_takes(
+    resources: dict[str, Any], cluster: dict[str, float], slots: int, gpus: float
+) -> None:
+    shape = shape_of(Resources.model_validate(resources), cluster)
+    assert (shape.slots, shape.gpus) == (slots, gpus)
+    assert shape.device == ("cuda" if gpus else "cpu")
+
+
+def test_a_trial_that_does_not_fit_is_one_line() -> None:
+    with pytest.raises(UserError, match="must fit on the cluster") as caught:
+        shape_of(Resources(cpus_per_trial=4), {"CPU": 2.0})
+    assert "cpus=4" in str(caught.value)
