@@ -127,7 +127,9 @@ OURS = Search()
 AS_COMPLETE = Search(told="complete")
 
 
-def replay(curves: Curves, search: Search, *, trials: int, seed: int, goal: float = math.inf) -> list[tuple[int, float]]:
+def replay(
+    curves: Curves, search: Search, *, trials: int, seed: int, goal: float = math.inf
+) -> list[tuple[int, float]]:
     """Return (epochs spent so far, value) of each trial that ran to its end.
 
     The search ends when it has spent as many epochs as so many full trials have, or when the goal is reached.

@@ -18,10 +18,27 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BY_CI = {"make study", "make test", "make check"}  # .ci/run runs these itself
 SERVES = "make ui"
 MINUTES = 60.0
-FIELDS = (
-    "dataset method trials complete pruned failed epochs device_seconds val params seeds test_mean test_sd test_ci "
-    "default_test_mean delta delta_ci p_value test_by_modality"
-).split()
+FIELDS = [
+    "dataset",
+    "method",
+    "trials",
+    "complete",
+    "pruned",
+    "failed",
+    "epochs",
+    "device_seconds",
+    "val",
+    "params",
+    "seeds",
+    "test_mean",
+    "test_sd",
+    "test_ci",
+    "default_test_mean",
+    "delta",
+    "delta_ci",
+    "p_value",
+    "test_by_modality",
+]
 
 
 def blocks(language: str) -> list[str]:

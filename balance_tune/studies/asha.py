@@ -40,7 +40,8 @@ class Asha:
     """Asynchronous successive halving of the stopping kind.
 
     A trial's value enters a rung only at exactly the rung's epoch. With n values in the rung, the new one included, the
-    trial goes on if it is among the best max(1, floor(n / reduction)) of them; a tie with the last of these goes on.
+    trial goes on if it is among the best ceil(n / reduction) of them; a tie with the last of these goes on. (Rounded
+    up: a rung sees its values one by one, and the best of a few early ones are a poor guess at the best of all.)
     A rung below the trial's `settled_after` does not exist for it: the value is neither judged nor entered.
     """
 
@@ -56,7 +57,7 @@ class Asha:
         if values is None or epoch < settled_after:
             return None
         bisect.insort(values, value)
-        threshold = values[-max(1, math.floor(len(values) / self.reduction))]
+        threshold = values[-math.ceil(len(values) / self.reduction)]
         rank = len(values) - bisect.bisect_right(values, value) + 1
         known = threshold if len(values) > 1 else None
         verdict = Verdict(number, epoch, value, known, rank, len(values), stop=value < threshold)

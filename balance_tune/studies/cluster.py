@@ -51,6 +51,7 @@ def ray_log(path: Path) -> Iterator[None]:
     """Send what Ray Tune and Ray Train log on the driver to a file: a study tells what matters itself."""
     handler = RotatingFileHandler(path, maxBytes=2**20, backupCount=2, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)  # a line a trial: Tune's own result files are off
     loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train", "ray.air")]
     before = [(logger.propagate, logger.level) for logger in loggers]
     for logger in loggers:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from balance_tune.studies.tracking.tracker import Tracker
 
 ROOT = "BALANCE_TUNE_ROOT"
+SCRATCH = ".tune"
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,8 @@ class _Study:
             study_folder=self.folder,
             store=self.stores[arm.dataset],
         )
-        return {**config, "cpus": self.shape.cpus, "gpus": self.shape.gpus}
+        resources = {"cpus": self.shape.cpus, "gpus": self.shape.gpus}
+        return {**config, **resources, "scratch": str(self.folder / SCRATCH)}
 
     def _told(self, key: TrialKey, state: State, attrs: Mapping[str, Any]) -> None:
         self.display.ended(key, state, attrs)
@@ -284,7 +286,7 @@ def _longest(arm: Arm) -> int:
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
     """Yield a folder that all nodes reach, for what Tune writes and a study never reads; it is removed afterwards."""
-    path = folder / ".tune"
+    path = folder / SCRATCH
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir()
     try:

@@ -79,7 +79,7 @@ def _run_workers(config: dict[str, Any]) -> None:
         ),
         run_config=ray_train.RunConfig(
             name=f"{folder.name}-{tune.get_context().get_trial_id()}",
-            storage_path=str(folder / "ray"),
+            storage_path=config["scratch"],
             callbacks=[TuneReportCallback()],
             failure_config=ray_train.FailureConfig(max_failures=2),
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -10,13 +11,15 @@ import pytest
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """A local cluster with two CPUs; studies join it, because Ray is up already."""
-    ray = pytest.importorskip("ray")
+    import ray
+
     from balance_tune.studies.cluster import ray_for
     from balance_tune.studies.config import Resources
 
     assert not ray.is_initialized()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setenv("BALANCE_TUNE_SAVE_EVERY_S", "0")  # trials in the cluster save their state after every epoch
-        with ray_for(Resources(), cpus=2):
-            yield
+    with ExitStack() as running:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("RAY_ADDRESS", raising=False)
+            patch.setenv("BALANCE_TUNE_SAVE_EVERY_S", "0")  # trials in the cluster save their state every epoch
+            running.enter_context(ray_for(Resources(), cpus=2))
+        yield

@@ -40,7 +40,7 @@ def test_the_first_trial_of_a_rung_has_nothing_to_be_compared_with_and_goes_on()
 def test_only_the_best_third_goes_on() -> None:
     rule = asha()
     verdicts = [rule.report(i, 3, v) for i, v in enumerate([0.5, 0.6, 0.4, 0.55, 0.7, 0.58])]
-    assert [v and v.stop for v in verdicts] == [False, False, True, True, False, True]
+    assert [v and v.stop for v in verdicts] == [False, False, True, False, False, True]
     last = verdicts[-1]
     assert last is not None
     assert (last.threshold, last.rank, last.of) == (0.6, 3, 6)

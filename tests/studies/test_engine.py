@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import tune
 
-pytest.importorskip("ray")
-from ray import tune  # noqa: E402
-
-from balance_tune.errors import UserError  # noqa: E402
-from balance_tune.studies import engine, provenance  # noqa: E402
-from balance_tune.studies.engine import StudyResult, run_study  # noqa: E402
-from balance_tune.studies.lock import StudyLock  # noqa: E402
-from balance_tune.studies.records import read_records  # noqa: E402
+from balance_tune.errors import UserError
+from balance_tune.studies import engine, provenance
+from balance_tune.studies.config import load_config, stored_config
+from balance_tune.studies.engine import StudyResult, run_study
+from balance_tune.studies.lock import StudyLock
+from balance_tune.studies.progress import progress_of
+from balance_tune.studies.records import read_records
 
 STUDY: dict[str, Any] = {
     "name": "small",
@@ -60,7 +60,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root whose data is prepared already."""
     root = tmp_path_factory.mktemp("root")
-    engine._stores(engine.load_config(STUDY), root / "data", engine.progress_of("none"))
+    engine._stores(load_config(STUDY), root / "data", progress_of("none"))
     return root
 
 
@@ -85,7 +85,7 @@ def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
 
 
-class Signal(tune.Callback):
+class Signal(tune.Callback):  # type: ignore[misc]  # ray is not typed
     """Sends the driver a signal when the study's `at`-th epoch is reported."""
 
     def __init__(self, number: int, at: int) -> None:
@@ -151,7 +151,7 @@ def test_a_study_stopped_by_signals_and_resumed_is_the_one_that_was_never_stoppe
 @pytest.mark.ray
 def test_a_finished_study_is_extended_and_says_so(tmp_path: Path, stores: Path, cluster: None) -> None:
     root = root_of(tmp_path, stores)
-    small = {"methods": ["joint"], "search": {**STUDY["search"], "trials": 1}}
+    small: dict[str, Any] = {"methods": ["joint"], "search": {**STUDY["search"], "trials": 1}}
     before = run(root, **small)
     trials = told(before.folder)
     after = run(root, **{**small, "search": {**STUDY["search"], "trials": 2}})
@@ -160,15 +160,15 @@ def test_a_finished_study_is_extended_and_says_so(tmp_path: Path, stores: Path, 
     record = json.loads((after.folder / provenance.RECORD).read_text())
     (extension,) = record["extensions"]
     assert "search.trials" in extension["changes"][0]
-    assert provenance.stored_config(after.folder).search.trials == 2
+    assert stored_config(after.folder).search.trials == 2
 
 
 def begin(root: Path, stores: Path) -> Path:
     """Return the folder of a study that was begun, without running anything."""
-    config = engine.load_config(STUDY)
+    config = load_config(STUDY)
     folder = root / "small"
     folder.mkdir()
-    _, manifests = engine._stores(config, root_of(root, stores) / "data", engine.progress_of("none"))
+    _, manifests = engine._stores(config, root_of(root, stores) / "data", progress_of("none"))
     assert provenance.settle(folder, config, manifests) == ()
     return folder
 

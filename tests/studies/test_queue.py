@@ -54,7 +54,7 @@ def test_arms_take_turns(tmp_path: Path) -> None:
 def test_select_and_confirm_follow_with_common_seeds(tmp_path: Path) -> None:
     study = ToyStudy(tmp_path)
     study.play()
-    confirmed = {}
+    confirmed: dict[str, set[int | None]] = {}
     for r in read_records(tmp_path):
         if r.phase == "confirm" and not r.attrs["default"]:
             confirmed.setdefault(r.arm, set()).add(r.seed)

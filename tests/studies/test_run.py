@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import tune
 
-pytest.importorskip("ray")
-from balance_tune.studies import scheduler  # noqa: E402
-from balance_tune.studies.cluster import Shape  # noqa: E402
-from balance_tune.studies.records import TrialRecord, read_records  # noqa: E402
-from balance_tune.studies.run import run_trials  # noqa: E402
-from tests.studies.toy import EPOCHS, ToyStudy, bowl, toy_config  # noqa: E402
+from balance_tune.studies import scheduler
+from balance_tune.studies.cluster import Shape
+from balance_tune.studies.records import TrialRecord, read_records
+from balance_tune.studies.run import run_trials
+from tests.studies.toy import EPOCHS, ToyStudy, bowl, toy_config
 
 pytestmark = pytest.mark.ray
 
@@ -25,8 +25,6 @@ BREAKS = {1: "killed", 2: "exits", 3: "leaves its thread", 4: "raises", 5: "hang
 
 def train(config: dict[str, Any]) -> None:
     """Report the toy curve; a trial that breaks does so after its second epoch, once or always."""
-    from ray import tune
-
     folder = Path(config["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     broken = folder / "broken"
@@ -51,6 +49,16 @@ def break_down(how: str) -> None:
             time.sleep(3600)
         case _:
             raise ValueError("the hook is broken\nand more")
+
+
+class Pids(tune.Callback):  # type: ignore[misc]  # ray is not typed
+    """Collects the processes that reported."""
+
+    def __init__(self, found: set[int]) -> None:
+        self.found = found
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        self.found.add(result["pid"])
 
 
 class Breaking(ToyStudy):
@@ -100,9 +108,7 @@ def test_whatever_breaks_a_trial_it_runs_again_uncounted_until_it_has_failed_for
 def test_actors_are_used_again_from_trial_to_trial_also_after_a_stop(tmp_path: Path, cluster: None) -> None:
     study = study_of(tmp_path, trials=12, early_stopping=ASHA)
     pids: set[int] = set()
-    report = study.queue.report
-    study.queue.report = lambda key, row: (pids.add(row["pid"]), report(key, row))[1]  # type: ignore[method-assign]
-    run(study, slots=1)
+    run(study, slots=1, callbacks=[Pids(pids)])
     assert len(pids) == 1
     assert {r.state for r in searched(study)} == {"complete", "pruned"}
 

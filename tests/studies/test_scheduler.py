@@ -7,13 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
 
-ray = pytest.importorskip("ray")
-from ray.tune.experiment import Trial  # noqa: E402
-from ray.tune.schedulers import TrialScheduler  # noqa: E402
-
-from balance_tune.studies.scheduler import ArmScheduler  # noqa: E402
-from tests.studies.toy import ToyStudy, toy_config  # noqa: E402
+from balance_tune.studies.scheduler import ArmScheduler
+from tests.studies.toy import ToyStudy, toy_config
 
 
 class Clock:
@@ -38,15 +37,15 @@ class Bench:
         trial = SimpleNamespace(
             trial_id=f"t{given.key.number}", config=given.config, status=Trial.RUNNING, temporary_state=state
         )
-        self.scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
+        self.scheduler.on_trial_add(None, trial)
         return trial
 
     def report(self, trial: Any, epoch: int, value: float, state: str = "running") -> str:
         result = {"epoch": epoch, "val/accuracy": value, "state": state}
-        return self.scheduler.on_trial_result(None, trial, result)  # type: ignore[arg-type]
+        return self.scheduler.on_trial_result(None, trial, result)
 
     def step(self) -> Any:
-        return self.scheduler.choose_trial_to_run(None)  # type: ignore[arg-type]
+        return self.scheduler.choose_trial_to_run(None)
 
 
 @pytest.fixture
@@ -88,7 +87,7 @@ def test_a_silent_trial_is_ended_and_the_reason_is_kept(bench: Bench, monkeypatc
     bench.step()
     assert killed == ["actor"]
     trial.error_file = None
-    bench.scheduler.on_trial_error(None, trial)  # type: ignore[arg-type]
+    bench.scheduler.on_trial_error(None, trial)
     assert "no report for 101 s" in bench.scheduler.errors["t0"]
 
 

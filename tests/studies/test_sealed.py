@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-from balance_tune.datasets.store import build_store, open_store  # noqa: E402
-from balance_tune.studies.sealed import evaluate_sealed  # noqa: E402
-from balance_tune.studies.trial import work  # noqa: E402
-from balance_tune.training.checkpoint import load_best  # noqa: E402
-from tests.datasets.tiny import Tiny  # noqa: E402
-from tests.studies.test_trial import Reports, config_of  # noqa: E402
+from balance_tune.datasets.store import build_store, open_store
+from balance_tune.studies.sealed import evaluate_sealed
+from balance_tune.studies.trial import work
+from balance_tune.training.checkpoint import load_best
+from tests.datasets.tiny import Tiny
+from tests.studies.test_trial import Reports, config_of
 
 
 @pytest.fixture
@@ -32,6 +32,7 @@ def test_the_best_checkpoint_is_evaluated_on_test_rows_row_by_row(trained: tuple
     assert result == json.loads((folder / "test.json").read_text())
     part = open_store(store, parts=("test",), unseal=True).parts["test"]
     assert result["n"] == len(part)
+    assert part.groups is not None
     assert result["groups"] == part.groups.tolist()
     packed = np.frombuffer(base64.b64decode(result["correct"]), dtype=np.uint8)
     correct = np.unpackbits(packed, count=result["n"])

@@ -8,15 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune.search import Searcher
 
-pytest.importorskip("ray")
-from ray.tune.search import Searcher  # noqa: E402
-
-from balance_tune.studies.queue import TrialKey  # noqa: E402
-from balance_tune.studies.records import TrialRecord, read_records  # noqa: E402
-from balance_tune.studies.scheduler import ArmScheduler  # noqa: E402
-from balance_tune.studies.searcher import StudySearcher  # noqa: E402
-from tests.studies.toy import EPOCHS, ToyStudy, toy_config  # noqa: E402
+from balance_tune.studies.queue import TrialKey
+from balance_tune.studies.records import TrialRecord, read_records
+from balance_tune.studies.scheduler import ArmScheduler
+from balance_tune.studies.searcher import StudySearcher
+from tests.studies.toy import EPOCHS, ToyStudy, toy_config
 
 
 class Bench:

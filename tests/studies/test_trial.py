@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
-from balance_tune.datasets.store import build_store  # noqa: E402
-from balance_tune.studies import trial  # noqa: E402
-from balance_tune.studies.trial import History, work  # noqa: E402
-from balance_tune.training.checkpoint import load_best  # noqa: E402
-from balance_tune.training.errors import Diverged  # noqa: E402
-from tests.datasets.tiny import Tiny  # noqa: E402
+from balance_tune.datasets.store import build_store
+from balance_tune.studies import trial
+from balance_tune.studies.trial import History, work
+from balance_tune.training.checkpoint import load_best
+from balance_tune.training.errors import Diverged
+from tests.datasets.tiny import Tiny
 
 EPOCHS = 4
 TIMES = ("time/epoch_s", "device_seconds")

@@ -1,4 +1,4 @@
-"""Toy studies without training: arms whose learning curves are formulas, and a driver that plays a queue through them."""
+"""Toy studies without training: arms whose learning curves are formulas, and a driver that plays a queue."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class ToyStudy:
         return {"arm": arm.name, "phase": phase, "number": number, "seed": seed, "folder": str(folder), **params}
 
     def play(self, steps: int | None = None) -> None:
-        """Train the trials of the queue, an epoch of each live one in turn, until nothing is due or for so many epochs."""
+        """Train what the queue hands out, an epoch of each live trial in turn, to the end or for so many epochs."""
         live: dict[TrialKey, tuple[dict[str, Any], int]] = {}
         done = 0
         while steps is None or done < steps:

@@ -1,0 +1,67 @@
+"""A real study in this process: the queue's trials trained, judged and evaluated on test rows, without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from balance_tune.datasets.store import build_store
+from balance_tune.registry import datasets
+from balance_tune.studies import leaderboard
+from balance_tune.studies.arms import Arm, arms_of, trial_config
+from balance_tune.studies.config import StudyConfig
+from balance_tune.studies.judge import Judge
+from balance_tune.studies.ledger import Ledger
+from balance_tune.studies.queue import Assignment, StudyQueue
+from balance_tune.studies.sealed import evaluate_sealed
+from balance_tune.studies.storage import open_storage
+from balance_tune.studies.trial import work
+
+
+def run(config: StudyConfig, folder: Path) -> list[dict[str, Any]]:
+    """Run a study with one trial at a time and return its leaderboard."""
+    folder.mkdir(parents=True)
+    (folder / "study.yaml").write_text(config.as_yaml())
+    arms, stores = arms_of(config), {name: folder / "data" / name for name in config.datasets}
+    for name, store in stores.items():
+        build_store(datasets().get(name)(), store)
+
+    def configure(arm: Arm, params: Mapping[str, Any], phase: Any, number: int, seed: int) -> dict[str, Any]:
+        store = stores[arm.dataset]
+        return trial_config(
+            config, arm, params, phase=phase, number=number, seed=seed, study_folder=folder, store=store
+        )
+
+    ledger = Ledger(folder / "ledger.jsonl")
+    epochs = {arm.name: arm.epochs(arm.space.defaults()) for arm in arms}
+    judge = Judge(config.search.early_stopping, epochs, ledger, lower=False)
+    queue = StudyQueue(config, arms, open_storage(folder), ledger, folder, configure=configure)
+    while (given := queue.next()) is not None:
+        _train(given, queue, judge)
+    for key, record in queue.confirmed():
+        evaluate_sealed(folder / record.attrs["folder"], stores[queue.arms[key.arm].dataset])
+    ledger.close()
+    return leaderboard.build(folder)
+
+
+def _train(given: Assignment, queue: StudyQueue, judge: Judge) -> None:
+    key, last = given.key, {}
+    settled_after = queue.live[key].settled_after
+
+    def report(row: dict[str, Any]) -> None:
+        last.update(row)
+        if row["state"] == "failed":
+            return
+        going = key.phase == "search" and row["state"] == "running"
+        stop = going and judge.stops(key.arm, key.number, row["epoch"], row["val/accuracy"], settled_after)
+        queue.report(key, row)
+        if stop:
+            raise SystemExit
+
+    try:
+        work(given.config, report)
+    except SystemExit:
+        queue.finish(key, "pruned")
+    else:
+        queue.finish(key, last["state"], last.get("reason", ""))
