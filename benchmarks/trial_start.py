@@ -85,7 +85,7 @@ def measure(trials: int = 40, recipes: int = 8) -> Table:
     ours, theirs = (many - few) / trials, (long - short) / recipes
     return Table(
         "A further trial",
-        f"Wall seconds per further two-epoch trial of Multiple Features, two at a time ({trials} and {recipes} trials).",
+        f"Wall seconds per further two-epoch trial of Multiple Features, two at a time ({trials} and {recipes}).",
         ("way", "s per trial", "ratio"),
         [
             ["reused actor, local mode (balance_tune)", f"{ours:.3f}", "1"],

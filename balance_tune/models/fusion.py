@@ -32,6 +32,11 @@ class Fusion(nn.Module):
         """Return fused logits (B, C)."""
         raise NotImplementedError
 
+    @property
+    def share(self) -> float:
+        """How much of a modality's own answer f_m is in the fused logits, where these add up from such answers."""
+        return 1.0
+
     def unimodal_logits(self, features: Features) -> dict[str, Tensor]:
         """Return {modality: (B, C)}, what each modality answers by itself; here with the other features silenced."""
         silent = {m: torch.zeros_like(h) for m, h in features.items()}

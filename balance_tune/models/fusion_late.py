@@ -26,6 +26,10 @@ class Late(Fusion):
     def forward(self, features: Features) -> Tensor:
         return torch.stack(list(self.unimodal_logits(features).values())).mean(0)
 
+    @property
+    def share(self) -> float:
+        return 1 / len(self.widths)
+
     def unimodal_logits(self, features: Features) -> dict[str, Tensor]:
         return {m: self.heads[m](features[m]) for m in self.widths}
 

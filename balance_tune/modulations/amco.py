@@ -108,7 +108,8 @@ class Amco(Modulation):
         assert isinstance(fusion, Mixed)
         with ctx.autocast():
             z = fusion.inner(output.features)
-            taken = [d * lost * f for d, f in zip(dependent.unbind(), self.answers.values(), strict=True)]
+            share = fusion.inner.share
+            taken = [d * lost * share * f for d, f in zip(dependent.unbind(), self.answers.values(), strict=True)]
             return replace(output, logits=precise(fusion.mix(z - torch.stack(taken).sum(0))))
 
     def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:

@@ -200,6 +200,9 @@ class _Study:
 
     def _report(self, tracker: Tracker, state: str) -> list[dict[str, Any]]:
         rows = leaderboard.build(self.folder)
+        if state == "halted":  # nothing more can be written
+            tracker.interrupt()
+            return rows
         leaderboard.write_files(self.folder, rows)
         if self.worked or not (self.folder / "report" / "index.html").is_file():
             report.write(self.folder)

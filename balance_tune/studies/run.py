@@ -40,7 +40,7 @@ def run_trials(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(shape.slots)  # Tune asks for so many nodes
     scheduler = ArmScheduler(queue, judge)
     searcher = StudySearcher(queue, scheduler, shape.slots, interrupted)
-    watch = _Watch(searcher, interrupted, exhausted)
+    watch = _Watch(scheduler, interrupted, exhausted)
     one = HEAD if shape.workers > 1 else {"CPU": shape.cpus, **({"GPU": shape.gpus} if shape.gpus else {})}
     tuner = tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory([one])),
@@ -67,11 +67,11 @@ def run_trials(
 
 
 class _Watch(tune.Stopper):  # type: ignore[misc]  # ray is not typed
-    """Ends the run when the user, a limit or the searcher says so; running trials stay open, to be resumed."""
+    """Ends the run when the user, a limit or a full disk says so; running trials stay open, to be resumed."""
 
-    def __init__(self, searcher: StudySearcher, interrupted: Callable[[], bool], exhausted: Callable[[], str]) -> None:
+    def __init__(self, scheduler: ArmScheduler, interrupted: Callable[[], bool], exhausted: Callable[[], str]) -> None:
         self.reason = ""
-        self._searcher, self._interrupted, self._exhausted = searcher, interrupted, exhausted
+        self._scheduler, self._interrupted, self._exhausted = scheduler, interrupted, exhausted
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -84,7 +84,7 @@ class _Watch(tune.Stopper):  # type: ignore[misc]  # ray is not typed
         return bool(self.reason)
 
     def _why(self) -> str:
-        return "a signal" if self._interrupted() else self._searcher.halted or self._exhausted()
+        return "a signal" if self._interrupted() else self._scheduler.halted or self._exhausted()
 
 
 class _Ticker(tune.Callback):  # type: ignore[misc]

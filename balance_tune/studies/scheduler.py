@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
     """Judges search trials against their own arm; a hung trial's process is ended, so that it counts as lost.
 
     `stopped` holds the ids of the trials that early stopping ended, `errors` the last words of those that broke.
+    `halted` is why no trial can go on (the disk is full, say); empty while they can.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
         super().__init__()
         self.stopped: set[str] = set()
         self.errors: dict[str, str] = {}
+        self.halted = ""
         self._queue, self._judge, self._clock = queue, judge, clock
         self._silence = SILENCE if silence is None else silence
         self._trials: dict[str, Trial] = {}
@@ -67,10 +70,11 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
         if run is None or key.phase != "search" or result.get("state") != "running":
             return str(TrialScheduler.CONTINUE)
         value = float(result[self._queue.config.objective])
-        if not self._judge.stops(key.arm, key.number, int(result["epoch"]), value, run.settled_after):
-            return str(TrialScheduler.CONTINUE)
-        self.stopped.add(trial.trial_id)
-        return str(TrialScheduler.STOP)
+        with self.halting():
+            if self._judge.stops(key.arm, key.number, int(result["epoch"]), value, run.settled_after):
+                self.stopped.add(trial.trial_id)
+                return str(TrialScheduler.STOP)
+        return str(TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
         self.errors[trial.trial_id] = _last_words(trial) + self.errors.get(trial.trial_id, "")
@@ -89,6 +93,14 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
                     self._heard[trial_id] = (now, longest)
                     ray.kill(actor)
         return None
+
+    @contextmanager
+    def halting(self) -> Iterator[None]:
+        """Halt the study where it cannot write down what happens; what is on disk is whole and running trials stay."""
+        try:
+            yield
+        except OSError as error:
+            self.halted = self.halted or f"the study's folder cannot be written: {error}"
 
     def broken(self, trial_id: str) -> bool:
         """Return whether Tune gave a trial up without telling the searcher (an actor that could not be used again)."""

@@ -19,7 +19,6 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
     """Hands out the queue's trials, at most `slots` at a time, and tells it what became of each.
 
     `interrupted()` says that the study is being stopped: what breaks from then on was not the trial's fault.
-    `halted` is why no trial can go on (the disk is full, say); empty while they can.
     """
 
     def __init__(
@@ -30,7 +29,6 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
         interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__()
-        self.halted = ""
         self._queue, self._scheduler, self._slots, self._interrupted = queue, scheduler, slots, interrupted
         self._keys: dict[str, TrialKey] = {}
 
@@ -44,30 +42,36 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
         """Return a trial's configuration; None: wait for the live ones; FINISHED: nothing will ever come."""
         for known in [known for known in self._keys if self._scheduler.broken(known)]:
             self.on_trial_complete(known, error=True)
-        if len(self._queue.live) >= self._slots:
-            return None
-        assignment = None if self.halted else self._queue.next()
+        assignment = None
+        if not self._scheduler.halted:
+            if len(self._queue.live) >= self._slots:
+                return None
+            with self._scheduler.halting():
+                assignment = self._queue.next()
         if assignment is None:
-            return None if self._queue.live else str(Searcher.FINISHED)
+            return None if self._queue.live and not self._scheduler.halted else str(Searcher.FINISHED)
         self._keys[trial_id] = assignment.key
         return assignment.config
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         key = self._keys.get(trial_id)
         if key is not None and result.get("state") in ("running", "complete"):
-            self._queue.report(key, result)
+            with self._scheduler.halting():
+                self._queue.report(key, result)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         key = self._keys.pop(trial_id, None)
         if key is None:
             return
-        if error:
-            if self._interrupted():
+        with self._scheduler.halting():
+            if not error:
+                self._end(key, trial_id, result or {})
+            elif self._interrupted():
                 self._queue.release(key)
             else:
                 self._queue.finish(key, "lost", self._scheduler.errors.pop(trial_id, "its process died"))
-            return
-        result = result or {}
+
+    def _end(self, key: TrialKey, trial_id: str, result: Mapping[str, Any]) -> None:
         state, reason = result.get("state"), str(result.get("reason", ""))
         if state in ("running", "complete"):
             self._queue.report(key, result)  # the report that stopped a trial comes here only
@@ -77,7 +81,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
         elif state in ENDS:
             self._queue.finish(key, state, reason)
         elif state == "halt":
-            self.halted = reason
+            self._scheduler.halted = reason
             self._queue.release(key)
         else:
             self._queue.finish(key, "lost", "it ended without a result")

@@ -87,9 +87,8 @@ def _run_workers(config: dict[str, Any]) -> None:
     try:
         trainer.fit()
     except ray_train.TrainingFailedError as error:
-        failures = getattr(error, "worker_failures", None) or {}
-        own = next((e for e in failures.values() if not _lost_process(e)), None)
-        tune.report(_ending(config, 0, "failed" if own is not None else "lost", own or error))
+        state, cause = _blame(error)
+        tune.report(_ending(config, 0, state, cause))
 
 
 def _together(config: dict[str, Any]) -> None:
@@ -199,10 +198,14 @@ def _outcome(error: Exception) -> str:
     return "lost" if isinstance(error, MemoryError | OSError) else "failed"
 
 
-def _lost_process(error: BaseException) -> bool:
+def _blame(error: Exception) -> tuple[str, BaseException]:
+    """Return what the end of a worker group means for its trial, and the exception that says why."""
     from ray.exceptions import RayError
 
-    return isinstance(error, RayError | MemoryError) and not hasattr(error, "cause")
+    failures: Mapping[int, Exception] = getattr(error, "worker_failures", None) or {}
+    causes = [getattr(failure, "_base_exc", failure) for _, failure in sorted(failures.items())]
+    own = [cause for cause in causes if not isinstance(cause, RayError | MemoryError | OSError)]
+    return ("failed", own[0]) if own else ("lost", (causes or [error])[0])
 
 
 def _ending(config: Mapping[str, Any], epoch: int, state: str, error: BaseException) -> dict[str, Any]:

@@ -103,7 +103,8 @@ def load_best(folder: Path) -> MultimodalModel:
         spec["fusion"],
         spec["fusion_settings"],
     ).build(seed=0)
-    modulations().get(card["method"]).of(card["modulation"]).build(model)
+    with torch.random.fork_rng(devices=[]):  # what a method builds is overwritten by the weights
+        modulations().get(card["method"]).of(card["modulation"]).build(model)
     model.load_state_dict(weights)
     model.eval()
     return model

@@ -115,9 +115,27 @@ def test_what_breaks_while_the_study_is_stopped_is_not_the_trials_fault(bench: B
 def test_a_full_disk_halts_the_study_and_leaves_the_trial_open(bench: Bench) -> None:
     bench.searcher.suggest("a")
     bench.searcher.on_trial_complete("a", bench.row(1, "halt", reason="OSError: No space left on device"))
-    assert "No space left" in bench.searcher.halted
+    assert "No space left" in bench.scheduler.halted
     assert bench.searcher.suggest("b") == Searcher.FINISHED
     assert bench.record().state == "running"
+
+
+def test_a_disk_that_is_full_for_the_driver_halts_the_study_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.searcher.suggest("a")
+
+    def full(*args: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("balance_tune.studies.durable.append", full)
+        bench.searcher.on_trial_result("a", bench.row(1))
+        bench.searcher.on_trial_complete("a", bench.row(EPOCHS, "complete"))
+        assert bench.searcher.suggest("b") == Searcher.FINISHED
+    assert "No space left" in bench.scheduler.halted
+    bench.study.reopen()
+    again = bench.study.queue.next()
+    assert again is not None
+    assert again.key.number == 0
 
 
 def test_news_of_an_unknown_trial_is_ignored(bench: Bench) -> None:

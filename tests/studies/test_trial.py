@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorDiedError
+from ray.train import ControllerError, WorkerGroupError
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 
 from balance_tune.datasets.store import build_store
 from balance_tune.studies import trial
@@ -179,6 +182,16 @@ def test_the_trial_never_opens_test_rows(tmp_path: Path, store: Path) -> None:
     (blind / "test.arrow").write_bytes(b"")
     work(config_of(tmp_path / "t", blind), reports := Reports())
     assert reports[-1]["state"] == "complete"
+
+
+def test_a_worker_groups_own_exception_is_a_failure_and_a_dead_worker_is_a_loss() -> None:
+    own = ValueError("bad hook")
+    dead = ActorDiedError("gone")
+    group = WorkerGroupError("two workers failed", {0: dead, 1: UserExceptionWithTraceback(own, "Traceback: ...")})
+    assert trial._blame(group) == ("failed", own)
+    assert trial._blame(WorkerGroupError("one worker failed", {1: dead})) == ("lost", dead)
+    controller = ControllerError(RuntimeError("no resources"))
+    assert trial._blame(controller) == ("lost", controller)
 
 
 def test_a_torn_line_in_the_history_is_no_trouble(tmp_path: Path) -> None:
