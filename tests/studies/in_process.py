@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,12 @@ def run(config: StudyConfig, folder: Path) -> list[dict[str, Any]]:
     epochs = {arm.name: arm.epochs(arm.space.defaults()) for arm in arms}
     judge = Judge(config.search.early_stopping, epochs, ledger, lower=False)
     queue = StudyQueue(config, arms, open_storage(folder), ledger, folder, configure=configure)
-    while (given := queue.next()) is not None:
-        _train(given, queue, judge)
+    gc.freeze()  # as a trial's own process does: it collects after every trial
+    try:
+        while (given := queue.next()) is not None:
+            _train(given, queue, judge)
+    finally:
+        gc.unfreeze()
     for key, record in queue.confirmed():
         evaluate_sealed(folder / record.attrs["folder"], stores[queue.arms[key.arm].dataset])
     ledger.close()

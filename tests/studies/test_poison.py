@@ -36,9 +36,7 @@ class Leaking(Dataset):
     def read(self) -> Samples:
         generator = np.random.default_rng(0)
         labels, parts = np.arange(240) % 2, np.repeat([0, 1, 2, 3], [80, 20, 70, 70])
-        inputs = {
-            name: generator.normal(size=(240, 6)) + 0.4 * (2 * labels[:, None] - 1) for name in self.modalities
-        }
+        inputs = {name: generator.normal(size=(240, 6)) + 0.4 * (2 * labels[:, None] - 1) for name in self.modalities}
         shown = np.where((parts == 3) & self.poisoned, 1 - labels, labels)
         return Samples(inputs, shown, None, parts)
 
@@ -111,7 +109,9 @@ def test_a_leaked_test_metric_changes_nothing_that_is_chosen(tmp_path: Path, mon
     # and the poison was there: the leak saw the test set, on which the worst is now best
     for before, after in zip(clean, poisoned, strict=True):
         assert after["test_mean"] == pytest.approx(1 - before["test_mean"])
-    assert max(poisoned, key=lambda row: row["test_mean"])["method"] != next(r["method"] for r in poisoned if r["chosen"])
+    assert max(poisoned, key=lambda row: row["test_mean"])["method"] != next(
+        r["method"] for r in poisoned if r["chosen"]
+    )
     leaked = [r.attrs["metrics"] for r in read_records(tmp_path / "poisoned") if r.method == "leaky"]
     assert all("modulation/test/accuracy" in metrics for metrics in leaked)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError
+from ray.exceptions import WorkerCrashedError
 from ray.train import ControllerError, WorkerGroupError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 
@@ -186,7 +186,7 @@ def test_the_trial_never_opens_test_rows(tmp_path: Path, store: Path) -> None:
 
 def test_a_worker_groups_own_exception_is_a_failure_and_a_dead_worker_is_a_loss() -> None:
     own = ValueError("bad hook")
-    dead = ActorDiedError("gone")
+    dead = WorkerCrashedError()
     group = WorkerGroupError("two workers failed", {0: dead, 1: UserExceptionWithTraceback(own, "Traceback: ...")})
     assert trial._blame(group) == ("failed", own)
     assert trial._blame(WorkerGroupError("one worker failed", {1: dead})) == ("lost", dead)
