@@ -52,6 +52,7 @@ def record(config: StudyConfig, arm: Arm, points: int, path: Path) -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     began = time.perf_counter()
     rows: list[tuple[list[float], int, list[int]]] = []
+    of = 0
     with tempfile.TemporaryDirectory() as folder:
         for params, seed, correct, of in trained(config, arm, points, Path(folder)):
             rows.append((encoded(arm, params), seed, correct))

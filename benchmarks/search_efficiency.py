@@ -3,13 +3,15 @@
     python -m benchmarks.search_efficiency
 
 Everything that decides is the study's own code: its queue, its samplers, its judge with ASHA, one trial at a time, the
-default first, each search with the same budget in epochs. Only training is replaced: a point that is proposed gets the
-recorded curve of the nearest recorded point (Euclidean distance; every range scaled to [0, 1], on a log scale where it is
-searched on one; another choice counts 1). Random search with full trials goes through the same code and the same
-lookup. So values and noise are those of real trainings, but a point tried twice gives the same curve twice.
+default first, each search with the same budget in epochs. Only training is replaced: what a sampler proposes is moved to
+the nearest recorded point that this search has not used yet (Euclidean distance; every range scaled to [0, 1], on a log
+scale where it is searched on one; another choice counts 1), and that point's recorded curve is what its training gives.
+So points, values and noise are those of real trainings, none of which a search sees twice. Random search with full
+trials goes through the same code.
 
 The goal of a seed is the best value that random search with full trials has found when its budget is spent. A search has
-reached it when a trial that ran to its end has that value; all epochs until then count, those of stopped trials too.
+reached it when a trial that ran to its end has that value; all epochs until then count, those of stopped trials too. A
+search that does not get there within the same budget counts as infinitely long.
 """
 
 from __future__ import annotations
@@ -227,24 +229,26 @@ class _ToldComplete(_Queue):
 
 @dataclass(frozen=True)
 class Efficiency:
-    """Of each seed, the epochs of a search until its goal, and of random search with full trials until its end.
+    """Epochs until the goal, seed by seed; infinite where it was not reached within `budget` epochs.
 
-    `inf` where the goal was not reached within the same budget. `random` is when random search itself got there.
+    `ours`: searcher and ASHA; `as_complete`: the same, stopped trials told as COMPLETE; `random_stopped`: random search
+    with ASHA; `random`: random search with full trials, which set the goal.
     """
 
     ours: tuple[float, ...]
     as_complete: tuple[float, ...]
+    random_stopped: tuple[float, ...]
     random: tuple[float, ...]
     budget: int
 
     @property
     def share(self) -> float:
-        """Epochs of searcher and ASHA over the budget of random search, median over seeds."""
+        """Median epochs of searcher and ASHA over the budget of random search."""
         return statistics.median(self.ours) / self.budget
 
     @property
     def against_complete(self) -> float:
-        """Epochs when stopped trials are told as PRUNED over those when told as COMPLETE: ratio of the medians."""
+        """Median epochs when stopped trials are told as PRUNED over those when they are told as COMPLETE."""
         return statistics.median(self.ours) / statistics.median(self.as_complete)
 
     @property
@@ -252,16 +256,17 @@ class Efficiency:
         return sum(math.isfinite(epochs) for epochs in self.ours)
 
 
-def measure(curves: Curves, *, trials: int, seeds: Sequence[int], ours: Search = OURS) -> Efficiency:
+def measure(curves: Curves, *, trials: int, seeds: Sequence[int]) -> Efficiency:
     """Compare the searches on the curves of one arm, seed by seed."""
-    mine, complete, random = [], [], []
+    found: dict[str, list[float]] = {"ours": [], "as_complete": [], "random_stopped": [], "random": []}
+    searches = {"ours": OURS, "as_complete": AS_COMPLETE, "random_stopped": Search("random")}
     for seed in seeds:
         full = replay(curves, RANDOM, trials=trials, seed=seed)
         goal = max(value for _, value in full)
-        random.append(float(next(spent for spent, value in full if value >= goal)))
-        mine.append(_epochs_to(goal, replay(curves, ours, trials=trials, seed=seed, goal=goal)))
-        complete.append(_epochs_to(goal, replay(curves, AS_COMPLETE, trials=trials, seed=seed, goal=goal)))
-    return Efficiency(tuple(mine), tuple(complete), tuple(random), trials * curves.epochs)
+        found["random"].append(_epochs_to(goal, full))
+        for name, search in searches.items():
+            found[name].append(_epochs_to(goal, replay(curves, search, trials=trials, seed=seed, goal=goal)))
+    return Efficiency(**{name: tuple(epochs) for name, epochs in found.items()}, budget=trials * curves.epochs)
 
 
 def _epochs_to(goal: float, done: Sequence[tuple[int, float]]) -> float:
@@ -277,24 +282,30 @@ def _scaled(p: Parameter, x: Floats) -> Floats:
     return (x - low) / (high - low)
 
 
+def summary(curves: Curves, trials: int, found: Efficiency) -> str:
+    """Return the figures of one comparison in a few lines."""
+    seeds = len(found.ours)
+    return (
+        f"{curves.arm.name}: {len(curves.values)} recorded points; random search with {trials} full trials spends "
+        f"{found.budget} epochs\n"
+        f"  searcher + ASHA reaches its best after {statistics.median(found.ours):.0f} epochs, {found.share:.2f} of them "
+        f"(median of {seeds} seeds; {found.reached} of them reach it)\n"
+        f"  stopped trials told as COMPLETE instead of PRUNED: {statistics.median(found.as_complete):.0f} epochs "
+        f"(PRUNED / COMPLETE {found.against_complete:.2f})\n"
+        f"  random search with ASHA: {statistics.median(found.random_stopped):.0f} epochs; random search itself had it "
+        f"after {statistics.median(found.random):.0f}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, nargs="+", default=[20, 40], help="full trials of random search")
     parser.add_argument("--seeds", type=int, default=20)
     args = parser.parse_args()
-    print("epochs until the final best of random search with full trials is reached; medians over seeds")
     for path in sorted(CURVES.glob("*.npz")):
         curves = Curves(path)
         for trials in args.trials:
-            found = measure(curves, trials=trials, seeds=range(args.seeds))
-            print(
-                f"{curves.arm.name}, {len(curves.values)} recorded points, {trials} full trials = {found.budget} epochs: "
-                f"searcher + ASHA {statistics.median(found.ours):.0f} ({found.share:.2f} of the budget; "
-                f"{found.reached} of {args.seeds} seeds reached it), stopped trials told as COMPLETE "
-                f"{statistics.median(found.as_complete):.0f} (PRUNED / COMPLETE {found.against_complete:.2f}), "
-                f"random itself {statistics.median(found.random):.0f}",
-                flush=True,
-            )
+            print(summary(curves, trials, measure(curves, trials=trials, seeds=range(args.seeds))), flush=True)
 
 
 if __name__ == "__main__":
