@@ -28,6 +28,7 @@ class Unimodal(Modulation):
 
     name: ClassVar[str] = "unimodal"
     paper: ClassVar[str] = "the common baseline with one modality"
+    cost: ClassVar[str] = "less than joint training: one encoder"
     windowed: ClassVar[bool] = False
 
     modality: str = ""
