@@ -54,7 +54,8 @@ def record(config: StudyConfig, arm: Arm, points: int, path: Path) -> None:
     rows: list[tuple[list[float], int, list[int]]] = []
     of = 0
     with tempfile.TemporaryDirectory() as folder:
-        for params, seed, correct, of in trained(config, arm, points, Path(folder)):
+        for params, seed, correct, total in trained(config, arm, points, Path(folder)):
+            of = total
             rows.append((encoded(arm, params), seed, correct))
             if len(rows) % 20 == 0:
                 print(f"{arm.name}: {len(rows)} of {points}, {time.perf_counter() - began:.0f} s", flush=True)

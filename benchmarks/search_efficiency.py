@@ -2,16 +2,16 @@
 
     python -m benchmarks.search_efficiency
 
-Everything that decides is the study's own code: its queue, its samplers, its judge with ASHA, one trial at a time, the
-default first, each search with the same budget in epochs. Only training is replaced: what a sampler proposes is moved to
-the nearest recorded point that this search has not used yet (Euclidean distance; every range scaled to [0, 1], on a log
-scale where it is searched on one; another choice counts 1), and that point's recorded curve is what its training gives.
-So points, values and noise are those of real trainings, none of which a search sees twice. Random search with full
-trials goes through the same code.
+Everything that decides is the study's own code: its queue, its samplers, its judge with ASHA, one trial at a time,
+the default first, each search with the same budget in epochs. Only training is replaced: what a sampler proposes is
+moved to the nearest recorded point that this search has not used yet (Euclidean distance; every range scaled to [0,
+1], on a log scale where it is searched on one; another choice counts 1), and that point's recorded curve is what its
+training gives. So points, values and noise are those of real trainings, none of which a search sees twice. Random
+search with full trials goes through the same code.
 
-The goal of a seed is the best value that random search with full trials has found when its budget is spent. A search has
-reached it when a trial that ran to its end has that value; all epochs until then count, those of stopped trials too. A
-search that does not get there within the same budget counts as infinitely long.
+The goal of a seed is the best value that random search with full trials has found when its budget is spent. A search
+has reached it when a trial that ran to its end has that value; all epochs until then count, those of stopped trials
+too. A search that does not get there within the same budget counts as infinitely long.
 """
 
 from __future__ import annotations
@@ -288,8 +288,8 @@ def summary(curves: Curves, trials: int, found: Efficiency) -> str:
     return (
         f"{curves.arm.name}: {len(curves.values)} recorded points; random search with {trials} full trials spends "
         f"{found.budget} epochs\n"
-        f"  searcher + ASHA reaches its best after {statistics.median(found.ours):.0f} epochs, {found.share:.2f} of them "
-        f"(median of {seeds} seeds; {found.reached} of them reach it)\n"
+        f"  searcher + ASHA reaches its best after {statistics.median(found.ours):.0f} epochs, {found.share:.2f} of "
+        f"them (median of {seeds} seeds; {found.reached} of them reach it)\n"
         f"  stopped trials told as COMPLETE instead of PRUNED: {statistics.median(found.as_complete):.0f} epochs "
         f"(PRUNED / COMPLETE {found.against_complete:.2f})\n"
         f"  random search with ASHA: {statistics.median(found.random_stopped):.0f} epochs; random search itself had it "

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
-STARTUP = 10  # with fewer, on recorded curves, TPE settles where the first trials were lucky (benchmarks/search_efficiency.py)
+# With fewer, TPE settles where the first trials were lucky (on recorded curves, benchmarks/search_efficiency.py).
+STARTUP = 10
 
 
 def sampler_for(kind: str, *, study_seed: int, arm: str, number: int, trials: int) -> BaseSampler:
     """Return the sampler of one trial; its randomness follows from (study seed, arm, trial number) alone.
 
-    `kind` is tpe, random, gp, cmaes or qmc; `trials` is the arm's budget. A sampler that learns draws a quarter of it, at
-    least `STARTUP` trials, at random first.
+    `kind` is tpe, random, gp, cmaes or qmc; `trials` is the arm's budget. A sampler that learns draws a quarter of it,
+    at least `STARTUP` trials, at random first.
     """
     from optuna import samplers
     from optuna.exceptions import ExperimentalWarning
