@@ -1,9 +1,9 @@
 """Decides from an arm's records alone which selection and confirmation trials are still due; pure, so it resumes.
 
 Select: the best `points` distinct points of the search beside the default, and the default, each on `select_seeds`
-fresh seeds; the winner has the best mean validation objective. Confirm: the winner on `confirm_seeds` seeds common to all
-arms, the default on the first `default_seeds` of them; where the default wins, one set of trials serves both. No test
-metric is read.
+fresh seeds; the winner has the best mean validation objective. Confirm: the winner on `confirm_seeds` seeds common to
+all arms, the default on the first `default_seeds` of them; where the default wins, one set of trials serves both. No
+test metric is read.
 """
 
 from __future__ import annotations
