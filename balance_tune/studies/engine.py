@@ -128,10 +128,13 @@ class _Study:
             state, reason = self._work()
         except KeyboardInterrupt:
             state, reason = "interrupted", "a second signal, or one while nothing was running"
-        except BaseException:
-            tracker.interrupt()
-            raise
+        except BaseException as error:
+            if not self.interruption.requested or not isinstance(error, Exception):
+                tracker.interrupt()
+                raise
+            state, reason = "interrupted", f"a signal, and Ray broke down over it: {error}"  # it got the signal too
         finally:
+            self.interruption.settled()
             self.ledger.close()
         rows = self._report(tracker, state)
         return StudyResult(rows, self.folder, state, reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -11,16 +12,24 @@ from typing import Any
 
 Handler = Callable[[int, FrameType | None], Any] | int | None
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTED = 130  # exit status
+PATIENCE = 25.0  # seconds that a clean stop may take; Ray's own is done in ten
 
 
 class Interruption:
-    """A context manager that turns the two signals into `requested`; outside `patient` they raise KeyboardInterrupt."""
+    """A context manager that turns the two signals into `requested`; outside `patient` they raise KeyboardInterrupt.
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    A signal to the whole process group (systemd, a batch system) ends Ray's own processes too, and Ray then waits for
+    them for a minute and aborts. So a stop that takes longer than `PATIENCE` is ended by `leave`: all that counts is on
+    disk already.
+    """
+
+    def __init__(self, say: Callable[[str], None], leave: Callable[[int], Any] = os._exit) -> None:
         self.requested = False
         self._patient = False
-        self._say = say
+        self._say, self._leave = say, leave
         self._before: dict[int, Handler] = {}
+        self._timer: threading.Timer | None = None
 
     def __enter__(self) -> Interruption:
         self.install()
@@ -35,6 +44,7 @@ class Interruption:
             self._before.setdefault(number, before)
 
     def __exit__(self, *exc: object) -> None:
+        self.settled()
         if threading.current_thread() is threading.main_thread():
             for number, handler in self._before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
@@ -48,8 +58,20 @@ class Interruption:
         finally:
             self._patient = False
 
+    def settled(self) -> None:
+        """Say that Ray has stopped, so that what is left may take its time."""
+        if self._timer is not None:
+            self._timer.cancel()
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again, self.requested = self.requested, True
         if again or not self._patient:
             raise KeyboardInterrupt
+        self._timer = threading.Timer(PATIENCE, self._give_up)
+        self._timer.daemon = True
+        self._timer.start()
         self._say("stopping: what is running will go on from here when the study is run again (once more: at once)")
+
+    def _give_up(self) -> None:
+        self._say("Ray does not stop; all that has ended is on disk, and the study goes on when it is run again")
+        self._leave(INTERRUPTED)

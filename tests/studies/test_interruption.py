@@ -4,33 +4,60 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 import pytest
 
+from balance_tune.studies import interruption
 from balance_tune.studies.interruption import Interruption
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_asks_and_the_second_insists(number: int) -> None:
     said: list[str] = []
-    with Interruption(said.append) as interruption, interruption.patient():
+    with Interruption(said.append) as stop, stop.patient():
         os.kill(os.getpid(), number)
-        assert interruption.requested
+        assert stop.requested
         assert len(said) == 1
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
 
 
 def test_where_nobody_looks_the_first_signal_insists() -> None:
-    with Interruption(print) as interruption:
+    with Interruption(print) as stop:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
-        assert interruption.requested
+        assert stop.requested
+
+
+def test_a_stop_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interruption, "PATIENCE", 0.0)
+    left: list[int] = []
+    gone = threading.Event()
+    stop = Interruption(lambda text: None, lambda status: (left.append(status), gone.set()))
+    with stop, stop.patient():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert gone.wait(timeout=60)
+    assert left == [130]
+
+
+def test_a_stop_that_has_settled_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interruption, "PATIENCE", 3600.0)
+    left: list[int] = []
+    stop = Interruption(lambda text: None, left.append)
+    with stop, stop.patient():
+        os.kill(os.getpid(), signal.SIGTERM)
+        timer = stop._timer
+        assert timer is not None
+        assert timer.is_alive()
+        stop.settled()
+        timer.join()
+    assert left == []
 
 
 def test_the_handlers_are_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    with Interruption(print) as interruption:
+    with Interruption(print) as stop:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as a library would
-        interruption.install()
+        stop.install()
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
