@@ -197,13 +197,13 @@ def _halving(rule: EarlyStopping, trials: int, epochs: int, settled: int) -> tup
 def survivors(judged: float, reduction: float) -> float:
     """Return how many of `judged` trials asynchronous halving is expected to let pass.
 
-    The n-th to arrive passes if it is among the best max(1, floor(n / reduction)) of n; that the order of arrival says
-    nothing about the value is the assumption.
+    The n-th to arrive passes if it is among the best ceil(n / reduction) of n; that the order of arrival says nothing
+    about the value is the assumption.
     """
     whole = math.floor(judged)
-    passed = sum(max(1, math.floor(n / reduction)) / n for n in range(1, whole + 1))
+    passed = sum(math.ceil(n / reduction) / n for n in range(1, whole + 1))
     following = whole + 1
-    return passed + (judged - whole) * max(1, math.floor(following / reduction)) / following
+    return passed + (judged - whole) * math.ceil(following / reduction) / following
 
 
 def _seconds(arms: Sequence[ArmPlan], pace: Mapping[str, float | None], epochs: Sequence[float | None]) -> float | None:

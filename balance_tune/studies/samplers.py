@@ -9,21 +9,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
-# With fewer, TPE settles where the first trials were lucky (on recorded curves, benchmarks/search_efficiency.py).
-STARTUP = 10
-
 
 def sampler_for(kind: str, *, study_seed: int, arm: str, number: int, trials: int) -> BaseSampler:
     """Return the sampler of one trial; its randomness follows from (study seed, arm, trial number) alone.
 
-    `kind` is tpe, random, gp, cmaes or qmc; `trials` is the arm's budget. A sampler that learns draws a quarter of it,
-    at least `STARTUP` trials, at random first.
+    `kind` is tpe, random, gp, cmaes or qmc; `trials` is the arm's budget, a quarter of which (at least 4) is drawn at
+    random first, where the sampler learns from trials.
     """
     from optuna import samplers
     from optuna.exceptions import ExperimentalWarning
 
     seed = _seed(study_seed, arm, number)
-    startup = max(STARTUP, trials // 4)
+    startup = max(4, trials // 4)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         match kind:

@@ -23,8 +23,8 @@ def planned(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 
 def test_the_quickstarts_trials_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(planned(capsys, "--root", str(tmp_path), "-f", "json"))
-    assert found["trials"] == {"search": 120, "select": 60, "confirm": 110, "total": 290}
-    assert found["epochs"]["most"] == 290 * 20
+    assert found["trials"] == {"search": 120, "select": 60, "confirm": 90, "total": 270}
+    assert found["epochs"]["most"] == 270 * 20
     assert len(found["arms"]) == 10
     assert found["slots"] == 2
 

@@ -67,8 +67,8 @@ def test_the_best_completed_points_and_the_default_are_candidates() -> None:
 
 def test_a_default_among_the_best_is_not_tried_twice() -> None:
     records = [trial("search", 0, 0.5, 0.99, default=True), *search()[1:]]
-    assert values_of(candidates(records, RULE)) == [0.5, 0.3]
-    assert [p.default for p in candidates(records, RULE)] == [True, False]
+    assert values_of(candidates(records, RULE)) == [0.5, 0.3, 0.4]
+    assert [p.default for p in candidates(records, RULE)] == [True, False, False]
 
 
 def test_the_same_point_twice_is_one_candidate_with_its_better_value() -> None:

@@ -48,7 +48,7 @@ def test_a_fixed_setting_comes_from_the_study_then_the_recipe_then_the_default()
     found = space("training.momentum=0.5")
     assert (found.fixed["training.momentum"].value, found.fixed["training.momentum"].source) == (0.5, STUDY_FILE)
     assert found.fixed["training.epochs"].value == AvDigits.recipe["epochs"][0]
-    assert found.fixed["training.clip_norm"].value == TrainingSettings().clip_norm
+    assert found.fixed["training.precision"].value == TrainingSettings().precision
 
 
 def test_a_range_narrows_or_widens_and_keeps_what_it_does_not_say() -> None:
