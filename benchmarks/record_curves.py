@@ -4,7 +4,7 @@
 
 Every point is trained to its end with a seed of its own, as a search trial of a study is. What is kept, in
 benchmarks/curves/<dataset>-<method>.npz: the points, the right answers on the validation rows after every epoch, and
-the space they were drawn from.
+the space they were drawn from. With another --seed, points are added to those that are there.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from balance_tune.registry import datasets
 from balance_tune.studies.arms import Arm, arms_of, trial_config
@@ -30,11 +31,21 @@ FAILED = -1  # right answers of an epoch that was not reached
 EPOCHS = 20
 
 
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """One training: its point as numbers, its seed, and the right answers on `of` validation rows after each epoch."""
+
+    point: list[float]
+    seed: int
+    correct: list[int]
+    of: int
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("arm", help="as multiple_features/mlb")
     parser.add_argument("--points", type=int, default=400)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the study whose search trials these are")
     parser.add_argument("--out", type=Path, default=CURVES)
     args = parser.parse_args()
     dataset, _, method = args.arm.partition("/")
@@ -46,39 +57,34 @@ def main() -> None:
 
 
 def record(config: StudyConfig, arm: Arm, points: int, path: Path) -> None:
-    """Train so many random points of `arm` and write what became of them to `path`."""
+    """Train so many random points of `arm` and write, or add, what became of them to `path`."""
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    found: list[Recorded] = []
     began = time.perf_counter()
-    rows: list[tuple[list[float], int, list[int]]] = []
-    of = 0
     with tempfile.TemporaryDirectory() as folder:
-        for params, seed, correct, total in trained(config, arm, points, Path(folder)):
-            of = total
-            rows.append((encoded(arm, params), seed, correct))
-            if len(rows) % 20 == 0:
-                print(f"{arm.name}: {len(rows)} of {points}, {time.perf_counter() - began:.0f} s", flush=True)
-    about = {
-        "arm": arm.name,
-        "validation_rows": of,
-        "study_seed": config.seed,
-        "space": [dataclasses.asdict(p) for p in arm.space.parameters],
+        for one in trained(config, arm, points, Path(folder), default=not path.exists()):
+            found.append(one)
+            if len(found) % 20 == 0:
+                print(f"{arm.name}: {len(found)} of {points}, {time.perf_counter() - began:.0f} s", flush=True)
+    made: dict[str, NDArray[Any]] = {
+        "points": np.array([one.point for one in found]),
+        "seeds": np.array([one.seed for one in found]),
+        "correct": np.array([one.correct for one in found], dtype=np.int16),
     }
-    np.savez_compressed(
-        path,
-        about=np.array(json.dumps(about)),
-        points=np.array([row[0] for row in rows]),
-        seeds=np.array([row[1] for row in rows]),
-        correct=np.array([row[2] for row in rows], dtype=np.int16),
-    )
-    print(f"{path}: {len(rows)} points, {path.stat().st_size} bytes")
+    if path.exists():
+        with np.load(path) as stored:
+            made = {name: np.concatenate([stored[name], new]) for name, new in made.items()}
+    space = [dataclasses.asdict(p) for p in arm.space.parameters]
+    about = json.dumps({"arm": arm.name, "validation_rows": found[0].of, "space": space})
+    points_made, seeds, correct = (made[name] for name in ("points", "seeds", "correct"))
+    np.savez_compressed(path, about=np.array(about), points=points_made, seeds=seeds, correct=correct)
+    print(f"{path}: {len(made['points'])} points, {path.stat().st_size} bytes")
 
 
-def trained(
-    config: StudyConfig, arm: Arm, points: int, folder: Path
-) -> Iterator[tuple[dict[str, Any], int, list[int], int]]:
-    """Yield (params, seed, right answers after each epoch, validation rows) of each point, the default first."""
+def trained(config: StudyConfig, arm: Arm, points: int, folder: Path, *, default: bool) -> Iterator[Recorded]:
+    """Yield so many trainings at random points, the first of them at the `default` if that is wanted."""
     import optuna
 
     from balance_tune.datasets.store import build_store, store_name
@@ -93,7 +99,7 @@ def trained(
     store = folder / store_name(dataset)
     build_store(dataset, store)
     study = optuna.create_study(direction="maximize")
-    for number in range(points):
+    for number in range(points) if default else range(1, points + 1):
         study.sampler = sampler_for("random", study_seed=config.seed, arm=arm.name, number=number, trials=points)
         params = study.ask(arm.space.distributions()).params if number else arm.space.defaults()
         seed = seed_of(config.seed, "search", number)
@@ -101,16 +107,16 @@ def trained(
             config, arm, params, phase="search", number=number, seed=seed, study_folder=folder, store=store
         )
         run, modulation = prepare({**trial, "device": "cpu"})
-        of, correct = len(run.validation), [FAILED] * EPOCHS
+        rows, correct = len(run.validation), [FAILED] * EPOCHS
         try:
             for epoch, metrics in enumerate(train(run, modulation)):
-                correct[epoch] = round(metrics["val/accuracy"] * of)
+                correct[epoch] = round(metrics["val/accuracy"] * rows)
         except Diverged as failure:
             print(f"{arm.name} {params}: {failure}")
-        yield params, seed, correct, of
+        yield Recorded(encoded(arm, params), seed, correct, rows)
 
 
-def encoded(arm: Arm, params: dict[str, Any]) -> list[float]:
+def encoded(arm: Arm, params: Mapping[str, Any]) -> list[float]:
     """Return a point as numbers: the value, or the index of the choice."""
     return [
         float(p.choices.index(params[p.name])) if p.choices is not None else float(params[p.name])

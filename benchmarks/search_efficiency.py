@@ -2,12 +2,12 @@
 
     python -m benchmarks.search_efficiency
 
-Everything that decides is the study's own code: its queue, its samplers, its judge with ASHA, one trial at a time,
-the default first, each search with the same budget in epochs. Only training is replaced: what a sampler proposes is
-moved to the nearest recorded point that this search has not used yet (Euclidean distance; every range scaled to [0,
-1], on a log scale where it is searched on one; another choice counts 1), and that point's recorded curve is what its
-training gives. So points, values and noise are those of real trainings, none of which a search sees twice. Random
-search with full trials goes through the same code.
+Everything that decides is the study's own code: its queue, its samplers, its judge with ASHA, one trial at a time, the
+default first, each search with the same budget in epochs. Only training is replaced: what a sampler proposes is moved
+to the nearest recorded point that this search has not used yet (Euclidean distance; every range scaled to [0, 1], on a
+log scale where it is searched on one; another choice counts 1), and that point's recorded curve is what its training
+gives. So points, values and noise are those of real trainings, none of which a search sees twice. Random search with
+full trials goes through the same code.
 
 The goal of a seed is the best value that random search with full trials has found when its budget is spent. A search
 has reached it when a trial that ran to its end has that value; all epochs until then count, those of stopped trials
@@ -22,7 +22,7 @@ import math
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,8 +125,6 @@ class Search:
 
 
 RANDOM = Search("random", {"kind": "none"})
-OURS = Search()
-AS_COMPLETE = Search(told="complete")
 
 
 def replay(
@@ -256,10 +254,17 @@ class Efficiency:
         return sum(math.isfinite(epochs) for epochs in self.ours)
 
 
-def measure(curves: Curves, *, trials: int, seeds: Sequence[int]) -> Efficiency:
-    """Compare the searches on the curves of one arm, seed by seed."""
+def measure(
+    curves: Curves, *, trials: int, seeds: Sequence[int], early_stopping: Mapping[str, Any] | None = None
+) -> Efficiency:
+    """Compare the searches on the curves of one arm, seed by seed; `early_stopping` as in a study file."""
     found: dict[str, list[float]] = {"ours": [], "as_complete": [], "random_stopped": [], "random": []}
-    searches = {"ours": OURS, "as_complete": AS_COMPLETE, "random_stopped": Search("random")}
+    asha = early_stopping or {}
+    searches = {
+        "ours": Search("tpe", asha),
+        "as_complete": Search("tpe", asha, "complete"),
+        "random_stopped": Search("random", asha),
+    }
     for seed in seeds:
         full = replay(curves, RANDOM, trials=trials, seed=seed)
         goal = max(value for _, value in full)
@@ -284,16 +289,16 @@ def _scaled(p: Parameter, x: Floats) -> Floats:
 
 def summary(curves: Curves, trials: int, found: Efficiency) -> str:
     """Return the figures of one comparison in a few lines."""
-    seeds = len(found.ours)
+    median = {f.name: statistics.median(getattr(found, f.name)) for f in fields(found) if f.name != "budget"}
     return (
-        f"{curves.arm.name}: {len(curves.values)} recorded points; random search with {trials} full trials spends "
+        f"{curves.arm.name}, {len(curves.values)} recorded points; random search with {trials} full trials: "
         f"{found.budget} epochs\n"
-        f"  searcher + ASHA reaches its best after {statistics.median(found.ours):.0f} epochs, {found.share:.2f} of "
-        f"them (median of {seeds} seeds; {found.reached} of them reach it)\n"
-        f"  stopped trials told as COMPLETE instead of PRUNED: {statistics.median(found.as_complete):.0f} epochs "
+        f"  searcher + ASHA reaches its best after {median['ours']:.0f} epochs = {found.share:.2f} of them "
+        f"(median; {found.reached} of {len(found.ours)} seeds reach it)\n"
+        f"  stopped trials told as COMPLETE, not PRUNED: {median['as_complete']:.0f} epochs "
         f"(PRUNED / COMPLETE {found.against_complete:.2f})\n"
-        f"  random search with ASHA: {statistics.median(found.random_stopped):.0f} epochs; random search itself had it "
-        f"after {statistics.median(found.random):.0f}"
+        f"  random search + ASHA: {median['random_stopped']:.0f} epochs; random search itself had it after "
+        f"{median['random']:.0f}"
     )
 
 
@@ -301,11 +306,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, nargs="+", default=[20, 40], help="full trials of random search")
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--grace", type=int, help="ASHA's first rung (default: a study's own default)")
+    parser.add_argument("--reduction", type=int, help="ASHA's reduction (default: a study's own default)")
     args = parser.parse_args()
+    asha = {name: getattr(args, name) for name in ("grace", "reduction") if getattr(args, name) is not None}
     for path in sorted(CURVES.glob("*.npz")):
         curves = Curves(path)
         for trials in args.trials:
-            print(summary(curves, trials, measure(curves, trials=trials, seeds=range(args.seeds))), flush=True)
+            found = measure(curves, trials=trials, seeds=range(args.seeds), early_stopping=asha)
+            print(summary(curves, trials, found), flush=True)
 
 
 if __name__ == "__main__":

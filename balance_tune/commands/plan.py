@@ -27,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the plan; a few epochs per dataset are trained to learn how long one takes, once per machine."""
+    """Print the plan; a few epochs per arm are trained to learn how long one takes, once per machine."""
     from balance_tune.studies.arms import arms_of
     from balance_tune.studies.config import load_config
     from balance_tune.studies.pace import epoch_seconds
@@ -84,11 +84,17 @@ def as_text(plan: Plan, config: StudyConfig) -> str:
 
 
 def _trials(plan: Plan, config: StudyConfig) -> str:
-    later = f"select at most {plan.trials['select']}, confirm at most {plan.trials['confirm']}"
+    confirm = _span(plan.trials["confirm_least"], plan.trials["confirm"])
+    later = f"select {plan.trials['select']}, confirm {confirm}"
     if plan.trials["search"] is None:
         seconds = duration(config.search.device_seconds or 0)
         return f"search as many as fit into {seconds} of device time an arm, {later}"
-    return f"search {plan.trials['search']} ({config.search.trials} an arm), {later}: {plan.trials['total']} in all"
+    total = _span(plan.trials["total_least"], plan.trials["total"])
+    return f"search {plan.trials['search']} ({config.search.trials} an arm), {later}: {total} in all"
+
+
+def _span(least: int | None, most: int | None) -> str:
+    return f"{most}" if least == most else f"{least} to {most}"
 
 
 def _rungs(arm: ArmPlan) -> str:
@@ -96,8 +102,15 @@ def _rungs(arm: ArmPlan) -> str:
 
 
 def _paces(plan: Plan) -> str:
-    told = {d: "not measured" if s is None else f"{s:.3g} s" for d, s in plan.epoch_seconds.items()}
-    return ", ".join(f"{text} ({dataset})" for dataset, text in told.items())
+    """Return how long an epoch takes on each dataset, from the fastest method to the slowest."""
+    told = []
+    for dataset in dict.fromkeys(arm.dataset for arm in plan.arms):
+        known = [plan.epoch_seconds.get(arm.arm) for arm in plan.arms if arm.dataset == dataset]
+        seconds = sorted(s for s in known if s is not None)
+        low, high = (f"{seconds[0]:.2g}", f"{seconds[-1]:.2g}") if seconds else ("", "")
+        text = f"{low} s" if low == high else f"{low} to {high} s"
+        told.append(f"{text if seconds else 'not measured'} ({dataset})")
+    return ", ".join(told)
 
 
 def _estimate(estimate: Estimate, shown: Callable[[float], str]) -> str:

@@ -1,4 +1,4 @@
-"""Measures how long an epoch of joint training takes here, once per dataset, model and machine."""
+"""Measures how long an epoch of each arm takes here, once per dataset, method, model and machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,28 +16,37 @@ from balance_tune.studies.arms import Arm, trial_config
 from balance_tune.studies.config import BASELINE, StudyConfig
 
 CACHE = "epoch_seconds.json"  # below <root>/data
-ENOUGH = 2.0  # seconds of training, after which no further epoch is timed
-MOST = 6  # epochs
+ENOUGH = 0.75  # seconds of training, after which no further epoch of an arm is timed
+SHORT = 2.0  # seconds: where joint training's epoch takes longer, all methods are taken to cost what it does
 
 
 def epoch_seconds(
     config: StudyConfig, arms: Sequence[Arm], root: Path, *, measure: bool = True
 ) -> dict[str, float | None]:
-    """Return dataset -> seconds one epoch takes, evaluation included; None where it was never measured and may not be.
+    """Return arm -> seconds one epoch takes, evaluation included; None where it was never measured and may not be.
 
     Measuring builds the dataset's store below `root`, where the study will find it.
     """
     path = root / "data" / CACHE
     known = _known(path)
     found: dict[str, float | None] = {}
-    for arm in (a for a in arms if a.method == BASELINE):
+    joint: dict[str, float | None] = {}  # by dataset
+
+    def seconds(arm: Arm) -> float | None:
         what = _what(config, arm)
         key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
         if key not in known and measure:
             known[key] = {**what, "seconds": _measured(config, arm, root)}
             durable.write_json(path, known)
-        found[arm.dataset] = known[key]["seconds"] if key in known else None
-    return found
+        return known[key]["seconds"] if key in known else None
+
+    for arm in sorted(arms, key=lambda arm: arm.method != BASELINE):
+        base = joint.get(arm.dataset)
+        own = base if base is not None and base > SHORT else seconds(arm)
+        found[arm.name] = base if own is None else own
+        if arm.method == BASELINE:
+            joint[arm.dataset] = own
+    return {arm.name: found[arm.name] for arm in arms}
 
 
 def _known(path: Path) -> dict[str, Any]:
@@ -56,17 +64,19 @@ def _what(config: StudyConfig, arm: Arm) -> dict[str, Any]:
     from balance_tune.datasets.store import store_name
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    training = arm.settings(arm.space.defaults(), "training")
+    default = arm.space.defaults()
+    training = arm.settings(default, "training")
     return {
         "store": store_name(datasets().get(arm.dataset)()),
+        "method": [arm.method, arm.variant, arm.settings(default, "modulation")],
         "model": config.model.model_dump(mode="json"),
-        "training": {name: training[name] for name in ("batch_size", "optimizer", "precision", "dtype")},
+        "training": {name: training[name] for name in ("epochs", "batch_size", "optimizer", "precision", "dtype")},
         "machine": [platform.node(), os.cpu_count(), device, torch.__version__, config.resources.cpus_per_trial],
     }
 
 
 def _measured(config: StudyConfig, arm: Arm, root: Path) -> float:
-    """Train a few epochs and return the median of all but the first, which also warms up."""
+    """Train the default for a few epochs and return the mean of all but the first, which also warms up."""
     import torch
 
     from balance_tune.datasets.store import build_store, store_name
@@ -79,15 +89,15 @@ def _measured(config: StudyConfig, arm: Arm, root: Path) -> float:
     trial = trial_config(
         config, arm, arm.space.defaults(), phase="search", number=0, seed=0, study_folder=root / "data", store=store
     )
-    trial["training"]["epochs"] = MOST
     threads = torch.get_num_threads()
     torch.set_num_threads(config.resources.cpus_per_trial)
     try:
         taken: list[float] = []
         for metrics in train(*prepare(trial)):
             taken.append(metrics["time/epoch_s"])
-            if sum(taken) > ENOUGH:
+            if len(taken) > 1 and sum(taken[1:]) > ENOUGH:
                 break
     finally:
         torch.set_num_threads(threads)
-    return round(statistics.median(taken[1:] or taken), 6)
+    timed = taken[1:] or taken
+    return round(sum(timed) / len(timed), 6)

@@ -40,7 +40,8 @@ class ArmPlan:
         epochs: length of a full trial.
         first_judged: finished epochs before which a trial of the default settings is never stopped; None: never.
         search: search trials; None where the budget is in device-seconds.
-        select, confirm: trials of these phases, at most (fewer where the default is among the best points).
+        select: selection trials; fewer only where a search fails so often, or is so small, that it has not the points.
+        confirm, confirm_least: confirmation trials, the fewer where the default wins: the same trials then serve both.
         epochs_most, epochs_expected: of all trials of the arm.
     """
 
@@ -53,6 +54,7 @@ class ArmPlan:
     search: int | None
     select: int
     confirm: int
+    confirm_least: int
     epochs_most: int | None
     epochs_expected: float | None
 
@@ -67,7 +69,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study would run and take. `device_hours` count each worker of each trial."""
+    """What a study would run and take.
+
+    `trials` by phase, and "total"; of "confirm" and "total" also the "..._least". `epoch_seconds` by arm.
+    `device_hours` count each worker of each trial.
+    """
 
     study: str
     protocol: str
@@ -91,20 +97,24 @@ def plan_of(
     pace: Mapping[str, float | None],
     machine: tuple[int, int] | None = None,
 ) -> Plan:
-    """Return the plan of a study; `pace` is dataset -> seconds of an epoch, `machine` the CPUs and GPUs there are."""
+    """Return the plan of a study; `pace` is arm -> seconds of an epoch, `machine` the CPUs and GPUs there are."""
     cpus, gpus = machine or this_machine()
     try:
         slots, unfit = shape_of(config.resources, {"CPU": cpus, "GPU": gpus}).slots, []
     except UserError as error:  # a plan may be made on another machine than the study will run on
         slots, unfit = 0, [f"On this machine: {error}"]
-    planned = tuple(_plan(config, arm, pace.get(arm.dataset)) for arm in arms)
+    planned = tuple(_plan(config, arm, pace.get(arm.name)) for arm in arms)
     search = None if config.search.trials is None else sum(a.search or 0 for a in planned)
+    select = sum(a.select for a in planned)
+    confirm, least = sum(a.confirm for a in planned), sum(a.confirm_least for a in planned)
     trials = {
         "search": search,
-        "select": sum(a.select for a in planned),
-        "confirm": sum(a.confirm for a in planned),
+        "select": select,
+        "confirm_least": least,
+        "confirm": confirm,
+        "total_least": None if search is None else search + select + least,
+        "total": None if search is None else search + select + confirm,
     }
-    trials["total"] = None if search is None else search + (trials["select"] or 0) + (trials["confirm"] or 0)
     most = _seconds(planned, pace, [a.epochs_most for a in planned])
     expected = _seconds(planned, pace, [a.epochs_expected for a in planned])
     workers = config.resources.workers
@@ -143,7 +153,7 @@ def _plan(config: StudyConfig, arm: Arm, pace: float | None) -> ArmPlan:
     epochs = arm.epochs(default)
     settled = arm.settled_after(default)
     search = config.search
-    select = (config.select.points + 1) * config.select.seeds
+    points = config.select.points if search.trials is None else min(config.select.points, search.trials - 1)
     confirm = config.confirm.seeds + config.confirm.default_seeds
     if search.trials is not None:
         steps, total = _halving(search.early_stopping, search.trials, epochs, settled)
@@ -155,7 +165,10 @@ def _plan(config: StudyConfig, arm: Arm, pace: float | None) -> ArmPlan:
         steps, expected = (), spent
         most = None if spent is None else math.ceil(spent) + epochs
     if not arm.space.parameters:  # the default is the only point there is
-        select, confirm = config.select.seeds, config.confirm.seeds
+        points = 0
+    if points == 0:
+        confirm = config.confirm.seeds
+    select = (points + 1) * config.select.seeds
     first = steps[0].epoch if steps else max(search.early_stopping.grace, settled)
     judged = search.early_stopping.kind != "none" and first < epochs
     later = (select + confirm) * epochs
@@ -169,6 +182,7 @@ def _plan(config: StudyConfig, arm: Arm, pace: float | None) -> ArmPlan:
         search=search.trials,
         select=select,
         confirm=confirm,
+        confirm_least=config.confirm.seeds,
         epochs_most=None if most is None else most + later,
         epochs_expected=None if expected is None else round(expected + later, 1),
     )
@@ -210,7 +224,7 @@ def _seconds(arms: Sequence[ArmPlan], pace: Mapping[str, float | None], epochs: 
     """Return the device-seconds of one worker for so many epochs of each arm."""
     total = 0.0
     for arm, count in zip(arms, epochs, strict=True):
-        seconds = pace.get(arm.dataset)
+        seconds = pace.get(arm.arm)
         if seconds is None or count is None:
             return None
         total += seconds * count
@@ -223,7 +237,7 @@ def _wall(
     """Return the wall time: all work over all slots, but never less than one trial of each phase after the other."""
     if seconds is None or slots < 1:
         return None
-    chain = max(3 * arm.epochs * (pace[arm.dataset] or 0.0) for arm in arms)
+    chain = max(3 * arm.epochs * (pace[arm.arm] or 0.0) for arm in arms)
     return round(START + max((seconds + TRIAL * (trials or 0)) / slots, chain), 1)
 
 

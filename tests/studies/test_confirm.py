@@ -71,6 +71,33 @@ def test_a_default_among_the_best_is_not_tried_twice() -> None:
     assert [p.default for p in candidates(records, RULE)] == [True, False, False]
 
 
+def test_where_too_few_completed_the_stopped_that_got_furthest_are_candidates() -> None:
+    records = [
+        trial("search", 0, 0.5, 0.80, default=True),
+        trial("search", 1, 0.1, 0.95, state="pruned", epochs=3),
+        trial("search", 2, 0.2, 0.70, state="pruned", epochs=9),
+        trial("search", 3, 0.3, 0.60),
+        trial("search", 4, 0.4, None, state="failed"),
+        trial("search", 5, 0.6, 0.96, state="pruned", epochs=3),
+    ]
+    assert values_of(candidates(records, RULE)) == [0.5, 0.3, 0.2]
+    three = Rule(points=3, select_seeds=2, confirm_seeds=4, default_seeds=3)
+    assert values_of(candidates(records, three)) == [0.5, 0.3, 0.2, 0.6]
+    assert values_of([p for p in candidates(records, three) if p.value is not None]) == [0.5, 0.3]
+
+
+def test_every_arm_selects_as_many_points_whatever_its_search_came_to() -> None:
+    stopped = [trial("search", n, n / 10, 0.5, state="pruned", epochs=3) for n in range(1, 6)]
+    default = trial("search", 0, 0.9, 0.8, default=True)
+    for records in (search(), [default, *stopped], [default, *search()[1:4]]):
+        assert len(due(records, RULE)) == (RULE.points + 1) * RULE.select_seeds
+
+
+def test_a_failed_point_is_no_candidate() -> None:
+    records = [trial("search", 0, 0.5, 0.8, default=True), trial("search", 1, 0.1, None, state="failed")]
+    assert values_of(candidates(records, RULE)) == [0.5]
+
+
 def test_the_same_point_twice_is_one_candidate_with_its_better_value() -> None:
     records = [*search(), trial("search", 6, 0.3, 0.99)]
     assert values_of(candidates(records, RULE)) == [0.3, 0.4, 0.5]

@@ -34,7 +34,12 @@ def test_a_stop_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(interruption, "PATIENCE", 0.0)
     left: list[int] = []
     gone = threading.Event()
-    stop = Interruption(lambda text: None, lambda status: (left.append(status), gone.set()))
+
+    def leave(status: int) -> None:
+        left.append(status)
+        gone.set()
+
+    stop = Interruption(lambda text: None, leave)
     with stop, stop.patient():
         os.kill(os.getpid(), signal.SIGTERM)
         assert gone.wait(timeout=60)

@@ -26,25 +26,43 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_every_dataset_is_measured_once_with_joint_training(tmp_path: Path, measured: list[str]) -> None:
+ARMS = {"av_digits/joint", "av_digits/mlb", "multiple_features/joint", "multiple_features/mlb"}
+
+
+def test_every_arm_is_measured_once(tmp_path: Path, measured: list[str]) -> None:
     config = study()
     for _ in range(2):
-        assert pace.epoch_seconds(config, arms_of(config), tmp_path) == {"av_digits": 0.5, "multiple_features": 0.5}
-    assert measured == ["av_digits/joint", "multiple_features/joint"]
+        assert pace.epoch_seconds(config, arms_of(config), tmp_path) == dict.fromkeys(ARMS, 0.5)
+    assert sorted(measured) == sorted(ARMS)
 
 
 def test_another_model_or_batch_size_is_measured_again(tmp_path: Path, measured: list[str]) -> None:
     for config in (study(), study("training.batch_size=8"), study("model.fusion=sum"), study("training.lr=0.1")):
         pace.epoch_seconds(config, arms_of(config), tmp_path)
-    assert len(measured) == 6
+    assert len(measured) == 3 * len(ARMS)
+
+
+def test_where_epochs_are_long_only_joint_training_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[str] = []
+    monkeypatch.setattr(pace, "_measured", lambda config, arm, root: timed.append(arm.name) or 60.0)
+    config = study()
+    assert set(pace.epoch_seconds(config, arms_of(config), tmp_path).values()) == {60.0}
+    assert timed == ["av_digits/joint", "multiple_features/joint"]
 
 
 def test_nothing_is_measured_or_written_where_that_is_not_wanted(tmp_path: Path, measured: list[str]) -> None:
     config = study()
     found = pace.epoch_seconds(config, arms_of(config), tmp_path, measure=False)
-    assert found == {"av_digits": None, "multiple_features": None}
+    assert found == dict.fromkeys(ARMS)
     assert not measured
     assert not list(tmp_path.iterdir())
+
+
+def test_an_unmeasured_method_is_taken_to_cost_what_joint_training_does(tmp_path: Path, measured: list[str]) -> None:
+    config = study()
+    joint = [arm for arm in arms_of(config) if arm.method == "joint"]
+    pace.epoch_seconds(config, joint, tmp_path)
+    assert pace.epoch_seconds(config, arms_of(config), tmp_path, measure=False) == dict.fromkeys(ARMS, 0.5)
 
 
 def test_a_damaged_cache_is_measured_again(tmp_path: Path, measured: list[str]) -> None:
@@ -52,7 +70,7 @@ def test_a_damaged_cache_is_measured_again(tmp_path: Path, measured: list[str]) 
     pace.epoch_seconds(config, arms_of(config), tmp_path)
     (tmp_path / "data" / pace.CACHE).write_text("{")
     pace.epoch_seconds(config, arms_of(config), tmp_path)
-    assert len(measured) == 4
+    assert len(measured) == 2 * len(ARMS)
 
 
 def test_a_measurement_trains_a_few_real_epochs(tmp_path: Path) -> None:

@@ -24,11 +24,32 @@ RAW: dict[str, Any] = {
 
 def plan(*overrides: str, seconds: float | None = 0.1, machine: tuple[int, int] = (2, 0)) -> Plan:
     config = load_config(RAW, overrides, check=False)
-    return plan_of(config, arms_of(config), {"av_digits": seconds}, machine)
+    arms = arms_of(config)
+    return plan_of(config, arms, {arm.name: seconds for arm in arms}, machine)
 
 
 def test_trials_are_those_of_search_selection_and_confirmation() -> None:
-    assert plan().trials == {"search": 24, "select": 12, "confirm": 22, "total": 58}
+    found = plan().trials
+    assert (found["search"], found["select"]) == (24, 12)
+    assert (found["confirm_least"], found["confirm"]) == (12, 22)
+    assert (found["total_least"], found["total"]) == (48, 58)
+
+
+def test_a_search_of_few_trials_has_few_points_to_select_among() -> None:
+    assert plan("search.trials=2").arms[0].select == 4
+    single = plan("search.trials=1").arms[0]
+    assert (single.select, single.confirm_least, single.confirm) == (2, 6, 6)
+
+
+def test_each_arm_costs_what_its_own_epoch_takes() -> None:
+    config = load_config(RAW, check=False)
+    arms = arms_of(config)
+    found = plan_of(config, arms, {"av_digits/joint": 1.0, "av_digits/relearning": 3.0}, (2, 0))
+    joint, relearning = found.arms
+    assert found.device_hours.most == pytest.approx(
+        ((joint.epochs_most or 0) + 3 * (relearning.epochs_most or 0)) / 3600
+    )
+    assert plan_of(config, arms, {"av_digits/joint": 1.0}, (2, 0)).device_hours.most is None
 
 
 def test_the_upper_bound_of_epochs_has_every_trial_run_to_its_end() -> None:

@@ -36,7 +36,9 @@ SPACE = Space(
 def far(params: Mapping[str, Any]) -> float:
     """Return how far a point is from the best one, lr = 0.03, x = 0.7, count = 4, mode = b."""
     lr, x, count = params["training.lr"], params["modulation.x"], params["modulation.count"]
-    return abs(lr**0.5 - 0.03**0.5) + abs(x - 0.7) + abs(count - 4) / 8 + 0.2 * (params["modulation.mode"] == "a")
+    return float(
+        abs(lr**0.5 - 0.03**0.5) + abs(x - 0.7) + abs(count - 4) / 8 + 0.2 * (params["modulation.mode"] == "a")
+    )
 
 
 def searched(folder: Path, sampler: str, *, trials: int = 10, seed: int = 0, arm: str = "d1/joint") -> list[Any]:
