@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from balance_tune.errors import UserError
 
@@ -65,6 +65,16 @@ def tunable(
 def tunables(owner: Any) -> dict[str, Tunable]:
     """Return field name -> `Tunable` of a dataclass (or an instance of one), in the order of declaration."""
     return {f.name: f.metadata["tunable"] for f in dataclasses.fields(owner) if "tunable" in f.metadata}
+
+
+def words(owner: type) -> dict[str, tuple[Value, ...]]:
+    """Return field name -> what it may be, for a dataclass's fields of a type `Literal[...]`."""
+    try:
+        hints = get_type_hints(owner)
+    except NameError:  # a third party may import its types for the type checker alone
+        return {}
+    fields = [f.name for f in dataclasses.fields(owner)]
+    return {name: get_args(hints[name]) for name in fields if get_origin(hints[name]) is Literal}
 
 
 def check_values(owner: str, known: Sequence[str], given: dict[str, Any]) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from balance_tune.errors import UserError
-from balance_tune.tunable import check_values, tunable, tunables
+from balance_tune.modulations.ogm import Ogm
+from balance_tune.tunable import check_values, tunable, tunables, words
 
 
 @dataclass
@@ -46,3 +47,8 @@ def test_a_bad_declaration_is_refused_with_its_rule(kwargs: dict[str, object], r
 def test_an_unknown_setting_names_the_nearest_one() -> None:
     with pytest.raises(UserError, match="did you mean `alpha`"):
         check_values("method ogm", ["alpha", "end"], {"alhpa": 1})
+
+
+def test_words_are_the_fields_of_a_literal_type() -> None:
+    assert words(Ogm)["apply_to"] == ("grad", "lr")
+    assert words(Example) == {}

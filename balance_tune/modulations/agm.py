@@ -111,6 +111,8 @@ class Agm(Modulation):
     first official code encodes those again in evaluation mode, the same for encoders without BatchNorm or dropout).
     Where an entry of the head's weight gradient exceeds 1 in size (5 for more than two modalities) all gradients are
     clipped to a global norm of 1 (`clip`).
+    The factor enters on the logits and reaches encoder and head mixed with the other modalities' shares, so there is no
+    learning rate that could carry it instead.
     Deviations: more than three modalities follow the three-modality code.
     """
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features
 from balance_tune.models.multimodal import MultimodalModel
-from balance_tune.tunable import check_values, tunables
+from balance_tune.tunable import check_values, tunables, words
 
 if TYPE_CHECKING:
     from balance_tune.training.batch import Batch, EpochPlan, Output
@@ -64,6 +64,10 @@ class Modulation:
             raise UserError(
                 f"{self.name} changes the architecture and has no window, but got ({self.start=}, {self.end=})."
             )
+        for field, choices in words(type(self)).items():
+            if getattr(self, field) not in choices:
+                listed = ", ".join(map(str, choices))
+                raise UserError(f"{self.name}.{field} must be one of {listed}, but got {getattr(self, field)!r}.")
         for field, spec in tunables(self).items():
             value = getattr(self, field)
             if spec.choices is not None and spec.kind == "categorical" and isinstance(spec.default, str | bool):

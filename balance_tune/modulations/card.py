@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.registry import modulations
-from balance_tune.tunable import tunables
+from balance_tune.tunable import tunables, words
 
 EPOCHS = 100  # of the run in whose terms a card says when a trial is judged
 TOUCHES: dict[str, str] = {
@@ -115,7 +114,7 @@ def _hyperparameters(cls: type[Modulation]) -> dict[str, dict[str, Any]]:
         if f.name in hidden or not f.init or not isinstance(f.default, bool | int | float | str):
             continue
         spec = specs.get(f.name)
-        choices = spec.choices if spec else _literals(cls, f.name)
+        choices = spec.choices if spec else words(cls).get(f.name)
         found[f.name] = {
             "default": f.default,
             "kind": spec.kind if spec else type(f.default).__name__,
@@ -127,15 +126,6 @@ def _hyperparameters(cls: type[Modulation]) -> dict[str, dict[str, Any]]:
             "source": spec.source if spec else "not searched",
         }
     return found
-
-
-def _literals(cls: type[Modulation], name: str) -> tuple[Any, ...] | None:
-    """Return what a field of type `Literal[...]` may be."""
-    try:
-        hint = typing.get_type_hints(cls)[name]
-    except NameError:  # a third party may import its types for the type checker alone
-        return None
-    return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else None
 
 
 def _window(cls: type[Modulation], defaults: Mapping[str, Any]) -> str:

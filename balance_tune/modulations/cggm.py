@@ -57,6 +57,8 @@ class Cggm(Modulation):
     never the classifiers.
     Features reach the classifiers detached, as in every official model; with `detach=False` their losses train the
     encoders too.
+    `apply_to="lr"` scales the encoders' update instead of their gradient: under Adam a slowly changing factor on the
+    gradient largely cancels.
     Deviations: linear classifiers (official: two transformer layers), in the run's own optimiser at half the learning
     rate (official: Adam at 5e-4 beside 1e-3); c is bounded, see `cggm_coefficients`. Needs a fusion with a linear head
     per modality (concat, sum, late), or lam = 0. The classifiers exist in training only.
@@ -71,6 +73,7 @@ class Cggm(Modulation):
     rho: float = tunable(1.3, low=0.5, high=3.0, log=True, source=MOSI)
     lam: float = tunable(0.2, low=0.01, high=1.0, log=True, source=MOSI)
     direction: Literal["weight", "gradient"] = "weight"
+    apply_to: Literal["grad", "lr"] = "grad"
     bound: float = 4.0
     clip: float = 0.8
     classifier_lr: float = 0.5
@@ -81,8 +84,6 @@ class Cggm(Modulation):
         for field in ("rho", "lam", "bound", "clip", "classifier_lr"):
             if getattr(self, field) < 0:
                 raise UserError(f"`{field} >= 0` must hold for cggm, but got {getattr(self, field)!r}.")
-        if self.direction not in ("weight", "gradient"):
-            raise UserError(f"cggm.direction must be weight or gradient, but got {self.direction!r}.")
         self.classifiers = nn.ModuleDict()
         self._previous: dict[str, Tensor] = {}
         self._pull: dict[str, Tensor] = {}  # d L_gm / d W_m of the previous step
@@ -133,7 +134,10 @@ class Cggm(Modulation):
             self._pull = self._pull_of_weights(ctx)
         k = {m: self.rho * c for m, c in self._coefficients.items()}
         for m, k_m in k.items():
-            scale(ctx.model.gradients(m, "encoder"), k_m)
+            if self.apply_to == "lr":
+                ctx.scale_lr(m, k_m)
+            else:
+                scale(ctx.model.gradients(m, "encoder"), k_m)
         if self.clip:
             torch.nn.utils.clip_grad_norm_(ctx.model.parameters(), self.clip)
         ctx.log("k", k)

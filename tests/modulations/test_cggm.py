@@ -156,3 +156,15 @@ def test_the_direction_needs_a_linear_head_and_says_so_in_one_line() -> None:
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(UserError):
         Cggm(**settings)
+
+
+def test_apply_to_lr_scales_the_update_of_adam_where_scaling_the_gradient_would_cancel() -> None:
+    settings = {"lam": 0.0, "clip": 0.0, "rho": 1.0}
+    adam = {"optimizer": "adam", "weight_decay": 0.0, "batch_size": 22}
+    joint = update(tiny_run("joint", epochs=1, **adam)[0])
+    run = tiny_run("cggm", {**settings, "apply_to": "lr"}, epochs=1, **adam)[0]
+    changed, k = update(run), run.context.logged()
+    assert k["modulation/k/audio"] != k["modulation/k/image"]
+    for name, delta in changed.items():
+        factor = k[f"modulation/k/{name.split('.')[1]}"] if name.startswith("encoders") else 1.0
+        assert torch.allclose(delta, factor * joint[name], rtol=1e-5, atol=1e-12), name

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from balance_tune.modulations.ogm import ogm_coefficients
+from balance_tune.errors import UserError
+from balance_tune.modulations.ogm import Ogm, ogm_coefficients
 from balance_tune.testing.tiny import tiny_run
 from tests.golden import golden
 from tests.modulations.one_step import run_on, update
@@ -133,3 +134,9 @@ def test_apply_to_lr_scales_the_update_of_adam_where_scaling_the_gradient_would_
         for name, delta in plain.items():
             if name.startswith(f"encoders.{m}"):
                 assert torch.allclose(changed[name], k[f"modulation/k/{m}"] * delta, rtol=1e-5, atol=1e-12)
+
+
+@pytest.mark.parametrize("settings", [{"apply_to": "Lr"}, {"policy": "heads"}, {"form": "tanh"}])
+def test_a_word_that_means_nothing_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="must be one of"):
+        Ogm(**settings)
