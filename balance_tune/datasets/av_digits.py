@@ -6,6 +6,7 @@ import io
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from balance_tune.datasets.base import Modality, Samples
 from balance_tune.datasets.parquet import EMBEDDED, ParquetDataset
@@ -62,24 +63,42 @@ class AvDigits(ParquetDataset):
         labels = columns["label"].to_numpy().astype(np.int64)
         return Samples({"audio": audio.numpy(), "image": image.numpy()}, labels)
 
+    def decode(self, modality: str, raw: Any) -> NDArray[np.float32]:
+        """Take an audio file's bytes (8 kHz, mono) or its waveform, an image file's bytes, or what `read` gives."""
+        import torch
 
-def waveform(flac: bytes, row: int) -> Tensor:
+        if isinstance(raw, bytes | bytearray):
+            raw = picture(bytes(raw)) if modality == "image" else log_mel(waveform(bytes(raw))[None])[0]
+        elif modality == "audio" and np.ndim(raw) == 1:
+            raw = log_mel(centred(torch.as_tensor(raw, dtype=torch.float32))[None])[0]
+        return self.shaped(modality, raw)
+
+
+def waveform(file: bytes, row: int | None = None) -> Tensor:
     """Return a recording's middle 0.8 s (6400,) in -1 .. 1, with silence on both sides where it is shorter."""
     import soundfile
     import torch
 
+    which = "the audio" if row is None else f"the audio of row {row}"
     try:
-        values, rate = soundfile.read(io.BytesIO(flac), dtype="float32", always_2d=True)
+        values, rate = soundfile.read(io.BytesIO(file), dtype="float32", always_2d=True)
     except soundfile.SoundFileError as error:
-        raise UserError(f"the audio of row {row} must be readable, but: {error}") from error
+        raise UserError(f"{which} must be readable, but: {error}") from error
     if rate != RATE or values.shape[1] != 1 or not len(values):
         raise UserError(
-            f"the audio of row {row} must be mono at {RATE} Hz, but got {values.shape[1]} channels of {len(values)} "
-            f"samples at {rate} Hz."
+            f"{which} must be mono at {RATE} Hz, but got {values.shape[1]} channels of {len(values)} samples at "
+            f"{rate} Hz."
         )
+    return centred(torch.from_numpy(values[:, 0]))
+
+
+def centred(values: Tensor) -> Tensor:
+    """Return the middle (6400,) of a waveform (samples,), with silence on both sides where it is shorter."""
+    import torch
+
     missing = LENGTH - len(values)
     left = missing // 2  # negative padding crops
-    return torch.nn.functional.pad(torch.from_numpy(values[:, 0]), (left, missing - left))
+    return torch.nn.functional.pad(values, (left, missing - left))
 
 
 def log_mel(waveforms: Tensor) -> Tensor:
@@ -90,15 +109,16 @@ def log_mel(waveforms: Tensor) -> Tensor:
     return (power + 1e-6).log().unsqueeze(1)
 
 
-def picture(png: bytes, row: int) -> Tensor:
+def picture(png: bytes, row: int | None = None) -> Tensor:
     """Return a grey image (1, 28, 28) in 0 .. 1."""
     import torch
     from torchvision.io import ImageReadMode, decode_png
 
+    which = "the image" if row is None else f"the image of row {row}"
     encoded = torch.frombuffer(bytearray(png), dtype=torch.uint8)
     try:
         pixels: Tensor = decode_png(encoded, mode=ImageReadMode.GRAY)
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"the image of row {row} must be a readable PNG, but: {reason}") from error
+        raise UserError(f"{which} must be a readable PNG, but: {reason}") from error
     return pixels.float() / 255

@@ -130,6 +130,35 @@ class Dataset(ABC):
     def read(self) -> Samples:
         """Return every sample, unstandardised, in an order that never changes."""
 
+    def decode(self, modality: str, raw: Any) -> NDArray[np.float32]:
+        """Return one sample of `modality` as `read` gives it (declared shape, unstandardised), from what a user has.
+
+        Served models and `evaluate` send their inputs through here. Numbers of the declared shape are taken by every
+        dataset; one whose source holds files overrides this to take their bytes too, and prepares them as `read` does.
+
+        Raises:
+            UserError: `raw` cannot become such a sample.
+        """
+        if isinstance(raw, bytes | bytearray | str):
+            raise UserError(
+                f"`{modality}` must be numbers, because dataset `{self.name}` decodes no files, but got a "
+                f"{type(raw).__name__} of length {len(raw)}."
+            )
+        return self.shaped(modality, raw)
+
+    def shaped(self, modality: str, raw: Any) -> NDArray[np.float32]:
+        """Return numbers (an array, or nested lists) as float32 if they are finite and have the modality's shape."""
+        shape = self.modalities[modality].shape
+        try:
+            array = np.asarray(raw, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"`{modality}` must be numbers of shape {shape}, but: {error}.") from error
+        if array.shape != shape:
+            raise UserError(f"a sample of `{modality}` must have shape {shape}, but got {array.shape}.")
+        if not np.isfinite(array).all():
+            raise UserError(f"a sample of `{modality}` must be finite, but has values that are not.")
+        return array
+
     def files(self) -> tuple[Path, ...]:
         """Return the source files that `read` reads, in order; a change in one of them makes another store."""
         return ()

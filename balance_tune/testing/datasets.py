@@ -62,6 +62,16 @@ class DatasetContract:
         dataset.check_samples(samples)
         assert set(np.unique(samples.labels)) == set(range(len(dataset.classes)))
 
+    def test_a_sample_it_has_read_is_one_that_it_decodes(self, dataset: Dataset, samples: Samples) -> None:
+        for name, values in samples.inputs.items():
+            np.testing.assert_array_equal(dataset.decode(name, values[0]), values[0])
+            np.testing.assert_array_equal(dataset.decode(name, values[0].tolist()), values[0])
+
+    def test_it_decodes_nothing_of_another_shape(self, dataset: Dataset) -> None:
+        for name, modality in dataset.modalities.items():
+            with pytest.raises(UserError):
+                dataset.decode(name, np.zeros((*modality.shape, 1), dtype=np.float32))
+
     def test_its_default_encoders_take_its_shapes(self, dataset: Dataset) -> None:
         for modality in dataset.modalities.values():
             encoder = encoders().get(modality.encoder)(modality.shape, **modality.settings)

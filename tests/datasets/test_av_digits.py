@@ -87,3 +87,28 @@ def test_the_split_is_1000_200_500_1300_and_stays_as_it_is(samples: Samples) -> 
     assignment = AvDigits.split.assign(samples.labels)
     assert np.bincount(assignment).tolist() == [1000, 200, 500, 1300]
     assert split_hash(AvDigits.split, assignment) == "fb1e49b3bbed"
+
+
+def test_files_and_waveforms_are_prepared_as_training_prepared_them(samples: Samples) -> None:
+    digits = AvDigits()
+    columns = digits.columns(["audio", "image"])
+    for row in (0, 1234, 2999):
+        audio, image = columns["audio"][row].as_py(), columns["image"][row].as_py()
+        np.testing.assert_allclose(digits.decode("audio", audio), samples.inputs["audio"][row], atol=1e-5)
+        np.testing.assert_array_equal(digits.decode("image", image), samples.inputs["image"][row])
+        heard, _ = soundfile.read(io.BytesIO(audio))
+        np.testing.assert_allclose(digits.decode("audio", heard.tolist()), samples.inputs["audio"][row], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("modality", "raw", "said"),
+    [
+        ("audio", b"not a recording", "the audio must be readable"),
+        ("image", b"not an image", "the image must be a readable PNG"),
+        ("image", np.zeros((28, 28)), r"must have shape \(1, 28, 28\), but got \(28, 28\)"),
+        ("image", np.full((1, 28, 28), np.nan), "must be finite"),
+    ],
+)
+def test_what_cannot_be_a_sample_is_told(modality: str, raw: object, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        AvDigits().decode(modality, raw)

@@ -82,3 +82,21 @@ def test_a_declaration_that_cannot_be_is_one_line(changes: dict[str, Any], messa
 def test_a_modality_that_cannot_be_is_one_line(modality: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Modality(**modality)
+
+
+def test_a_sample_may_come_as_nested_lists() -> None:
+    assert Tiny().decode("b", [[1, 2, 3, 4], [5, 6, 7, 8]]).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"12", "decodes no files, but got a bytes of length 2"),
+        ([1.0, 2.0], r"must have shape \(3,\), but got \(2,\)"),
+        ([1.0, "two", 3.0], r"must be numbers of shape \(3,\)"),
+        ([1.0, None, 3.0], "must be"),
+    ],
+)
+def test_a_sample_that_cannot_be_one_is_told(raw: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        Tiny().decode("a", raw)
