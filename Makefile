@@ -9,7 +9,7 @@ ROOT   ?= studies
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all check format ui bench clean
+.PHONY: help study test test-all faults check format ui bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -24,10 +24,13 @@ study: $(READY)  ## install, then run the quickstart study on the embedded data 
 	$(BIN)/balance-tune run search_spaces/quickstart.yaml --root $(ROOT)
 
 test: $(READY)  ## the test suite (minutes)
-	$(BIN)/python -m pytest -m 'not full' $(PYTEST)
+	$(BIN)/python -m pytest -m 'not full and not faults' $(PYTEST)
 
 test-all: $(READY)  ## everything: the whole contract table too
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -m 'not faults' $(PYTEST)
+
+faults: $(READY)  ## break real studies in every way we know, and see that nothing is lost (half an hour)
+	$(BIN)/python -m pytest -m faults tests/faults $(PYTEST)
 
 check: $(READY)  ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from balance_tune.errors import UserError
 from balance_tune.models.encoders import Encoder
 from balance_tune.models.fusion import Features, Fusion
+from balance_tune.models.pieces import batch_normalisations, encode_in_pieces
 from balance_tune.registry import encoders as encoder_registry
 from balance_tune.registry import fusions, import_path
 
@@ -23,7 +24,8 @@ POLICIES: tuple[Policy, ...] = ("auto", "conv4d", "ndim>=2", "encoder", "encoder
 class MultimodalModel(nn.Module):
     """Encoders (one per modality, in fusion order) and the fusion of their features.
 
-    `bridge`, when a method sets it, encodes all modalities together instead (blocks between encoders).
+    `bridge`, when a method sets it, encodes all modalities together instead (blocks between encoders). `piece`, when
+    set, is how many rows are encoded at a time in training, so that less memory is needed (see `encode_in_pieces`).
     """
 
     def __init__(self, encoders: Mapping[str, Encoder], fusion: Fusion) -> None:
@@ -34,6 +36,7 @@ class MultimodalModel(nn.Module):
         self.encoders = nn.ModuleDict(encoders)
         self.fusion = fusion
         self.bridge: Callable[[nn.ModuleDict, Inputs], Features] | None = None
+        self.piece: int | None = None
         self._groups: dict[tuple[str, Policy], list[nn.Parameter]] = {}
 
     @property
@@ -51,6 +54,11 @@ class MultimodalModel(nn.Module):
 
     def encode(self, inputs: Inputs) -> Features:
         """Return {modality: (B, d_m)}."""
+        if self.piece is not None and self.training and torch.is_grad_enabled():
+            return encode_in_pieces(self._encode, inputs, self.piece, batch_normalisations(self))
+        return self._encode(inputs)
+
+    def _encode(self, inputs: Inputs) -> Features:
         if self.bridge is not None:
             return self.bridge(self.encoders, inputs)
         return {m: encoder(inputs[m]) for m, encoder in self.encoders.items()}

@@ -10,11 +10,13 @@ from typing import IO, Any
 
 from balance_tune.errors import UserError
 
+TEMPORARY = ".tmp"
+
 
 def write(path: Path, content: str | bytes) -> None:
     """Put `content` under `path` at once: a temporary file in the same folder, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         with temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -25,6 +27,12 @@ def write(path: Path, content: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed have left half-written below `folder`; no other may be at work there."""
+    for path in folder.rglob(f".*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from balance_tune.errors import UserError
 from balance_tune.registry import datasets
-from balance_tune.studies import confirm, leaderboard, provenance, report
+from balance_tune.studies import confirm, durable, leaderboard, provenance, report
 from balance_tune.studies.arms import Arm, arms_of, check_models, trial_config
 from balance_tune.studies.cluster import Shape, ray_for, shape_of
 from balance_tune.studies.config import StudyConfig, load_config
@@ -96,6 +96,7 @@ class _Study:
     ) -> None:
         self.config, self.folder, self.display, self.interruption = config, folder, display, interruption
         self.callbacks = list(callbacks)
+        durable.sweep(folder)
         self.arms = arms_of(config)
         check_models(config, self.arms)
         self.stores, self.manifests = _stores(config, folder.parent / "data", display)

@@ -68,6 +68,7 @@ class Running:
     epochs: int = 0
     device_seconds: float = 0.0
     best_epoch: int | None = None
+    micro_batch: int | None = None  # rows encoded at a time since the device's memory was too small
     curve: dict[int, float] = field(default_factory=dict)
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
 
@@ -76,6 +77,7 @@ class Running:
         self.epochs = int(row["epoch"])
         self.device_seconds = float(row.get("device_seconds", 0.0))
         self.best_epoch = int(row["best_epoch"])
+        self.micro_batch = row.get("micro_batch", self.micro_batch)
         self.curve[self.epochs] = float(row[objective])
         self.metrics[self.epochs] = {
             name: float(value)
@@ -261,6 +263,8 @@ class StudyQueue:
             outcome, reason = "failed", f"`{self.config.objective}` was never a finite number"
         if run.best_epoch in run.metrics:
             attrs |= {"best_epoch": run.best_epoch, "metrics": run.metrics[run.best_epoch]}
+        if run.micro_batch is not None:
+            attrs["micro_batch"] = run.micro_batch
         if outcome == "failed":
             attrs["reason"] = reason
         self._set(run, attrs)

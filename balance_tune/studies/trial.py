@@ -116,7 +116,7 @@ def work(
     epoch = 0
     try:
         with _watched():
-            for row in _epochs(config, folder, replicas, stop):
+            for row in _attempts(config, folder, replicas, stop):
                 epoch = int(row["epoch"])
                 report(row)
     except Stopped:
@@ -131,6 +131,28 @@ def work(
         report(ending)
     finally:
         _tidy()
+
+
+def _attempts(
+    config: Mapping[str, Any], folder: Path, replicas: Replicas, stop: Callable[[], bool]
+) -> Iterator[dict[str, Any]]:
+    """Yield the epochs; where the device's memory is too small, once more from the last state, a quarter at a time.
+
+    The batch stays what it is (see `encode_in_pieces`); the rows say "micro_batch" from then on.
+    """
+    try:
+        yield from _epochs(config, folder, replicas, stop)
+        return
+    except torch.OutOfMemoryError as error:
+        if replicas.world > 1 or "micro_batch" in config:
+            raise
+        traceback.clear_frames(error.__traceback__)
+    _tidy()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    piece = max(1, config["training"]["batch_size"] // 4)
+    for row in _epochs({**config, "micro_batch": piece}, folder, replicas, stop):
+        yield {**row, "micro_batch": piece}
 
 
 def _epochs(

@@ -113,7 +113,7 @@ def load_best(folder: Path) -> MultimodalModel:
 def _write(path: Path, write: Callable[[str], object]) -> None:
     """Write beside, flush to disk, then rename: `path` is never half-written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
     try:
         write(temporary)

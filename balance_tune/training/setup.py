@@ -59,6 +59,7 @@ def assemble(
     model.to(device, dtype)
     if channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.piece = config.get("micro_batch")
     replicas.broadcast(model)
     replicas.share_batchnorm(model)
     parts = {name: _cast(part, dtype) for name, part in data.parts.items()}

@@ -64,3 +64,12 @@ def test_json_lines_leave_out_a_torn_last_line_and_refuse_damage_further_up(tmp_
     with pytest.raises(UserError, match="line 2 is damaged"):
         list(durable.json_lines(path))
     assert list(durable.json_lines(tmp_path / "absent")) == []
+
+
+def test_what_a_killed_writer_left_is_swept_away(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in (".state.pt.x1.tmp", "a/.history.jsonl.12.tmp", "a/b/.best.json.q.tmp"):
+        (tmp_path / name).write_text("half")
+    (tmp_path / "a" / "kept.tmp").write_text("not ours")
+    durable.sweep(tmp_path)
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["kept.tmp"]

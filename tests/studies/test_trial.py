@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ray.exceptions import WorkerCrashedError
 from ray.train import ControllerError, WorkerGroupError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
@@ -153,6 +154,44 @@ def test_whose_fault_an_exception_is(
     work(config_of(tmp_path / "t", store), reports)
     assert [(row["state"], row["reason"], row["epoch"]) for row in reports] == [(state, reason, 0)]
     assert type(error).__name__ in (tmp_path / "t" / "failure.txt").read_text()
+
+
+def test_a_device_out_of_memory_is_met_once_with_a_quarter_of_the_batch_at_a_time(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, real, held = Reports(), trial.train, []
+
+    def crowded(run: Any, modulation: Any) -> Iterator[dict[str, float]]:
+        held.append(run.context.model.piece)
+        for metrics in real(run, modulation):
+            yield metrics
+            if run.context.model.piece is None and metrics["epoch"] == 2:
+                raise torch.OutOfMemoryError("the device is full")
+
+    work(config_of(tmp_path / "plain", store), plain)
+    monkeypatch.setattr(trial, "train", crowded)
+    reports = Reports()
+    config = config_of(tmp_path / "t", store)
+    work(config, reports)
+    piece = config["training"]["batch_size"] // 4
+    assert held == [None, piece]
+    assert [(row["epoch"], row.get("micro_batch")) for row in reports[2:]] == [(e, piece) for e in (1, 2, 3, 4)]
+    assert [row["epoch"] for row in history(tmp_path / "t")] == [1, 2, 3, 4]
+    for found, expected in zip(reports[2:], plain, strict=True):
+        assert found["train/loss"] == pytest.approx(expected["train/loss"], rel=1e-3)
+
+
+def test_a_device_out_of_memory_again_fails_the_trial(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crowded(run: Any, modulation: Any) -> Iterator[dict[str, float]]:
+        raise torch.OutOfMemoryError("the device is full")
+        yield {}
+
+    monkeypatch.setattr(trial, "train", crowded)
+    reports = Reports()
+    work(config_of(tmp_path / "t", store), reports)
+    assert [(row["state"], row["reason"]) for row in reports] == [("failed", "OutOfMemoryError: the device is full")]
 
 
 def test_an_objective_that_is_no_number_fails_the_trial(

@@ -1,0 +1,1 @@
+"""Scripted faults against real studies; the leaderboard at the end is what it would have been."""

@@ -1,0 +1,59 @@
+"""What may happen to a trial: bad luck is repeated, its own fault is recorded and spends its place in the budget."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from tests.faults.conftest import Trial
+from tests.faults.fragile import lay
+
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("dies", "process of a trial killed (-9)"),
+        ("host memory", "no memory on the host"),
+        ("hangs", "a trial hangs"),
+    ],
+)
+def test_bad_luck_is_repeated_and_changes_nothing(trial: Trial, fault: str, told: str) -> None:
+    driver = dataclasses.replace(trial.driver, environment={"BALANCE_TUNE_SILENCE_S": "4"})
+    lay(driver.traps, fault)
+    assert driver.run() == 0, driver.said()
+    assert not (driver.traps / fault).exists(), "the fault never struck"
+    found = trial.passed(told)
+    assert sum(int(r.attrs.get("lost", 0)) for r in found.records) == 1
+
+
+def test_a_full_device_is_met_with_smaller_pieces_of_the_same_batch(trial: Trial) -> None:
+    driver = trial.driver
+    lay(driver.traps, "device memory")
+    assert driver.run() == 0, driver.said()
+    found = trial.passed("no memory on the device", same=False)
+    assert [r.attrs["micro_batch"] for r in found.records if "micro_batch" in r.attrs] == [32]
+    assert all(r.state != "failed" for r in found.records)
+
+
+@pytest.mark.parametrize("fault", ["nan loss", "inf loss", "exception"])
+def test_a_trials_own_fault_is_recorded_and_spends_its_place(trial: Trial, fault: str) -> None:
+    driver = trial.driver
+    lay(driver.traps, fault)
+    assert driver.run() == 0, driver.said()
+    assert not (driver.traps / fault).exists(), "the fault never struck"
+    found = trial.passed(f"{fault} in a trial", same=False)
+    (failed,) = [r for r in found.records if r.state == "failed"]
+    words = {"nan loss": "nan", "inf loss": "", "exception": "RuntimeError: a hook of the method broke"}[fault]
+    assert words in failed.attrs["reason"]
+
+
+def test_a_disk_that_is_full_for_a_trial_stops_the_study_which_then_goes_on(trial: Trial) -> None:
+    driver = trial.driver
+    lay(driver.traps, "disk full")
+    assert driver.run() == 1, driver.said()
+    assert "No space left on device" in driver.said()
+    assert driver.run() == 0, driver.said()
+    trial.passed("a trial finds the disk full")
