@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import balance_tune
+from balance_tune.datasets.base import Dataset
 from balance_tune.datasets.manifest import Manifest
-from balance_tune.studies.tracking.served import PREPROCESSING, Served, decoder
+from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
+from balance_tune.studies.tracking.served import PREPROCESSING, Served
 from balance_tune.training.checkpoint import CARD, WEIGHTS
 
 if TYPE_CHECKING:
@@ -29,38 +32,61 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
     """Write `model` (MLflow's, which carries its id) with a trial's weights into a folder that lives for the block."""
     import mlflow.pyfunc
 
-    decodes = decoder(manifest.dataset) is not None
+    cls = datasets().classes().get(manifest.dataset)
+    decodes = cls is not None and cls.decode is not Dataset.decode
+    foreign = foreign_code([*([cls] if cls is not None and decodes else []), *_classes(trial_folder)])
     with tempfile.TemporaryDirectory() as here:
         data, code = Path(here) / "data", Path(here) / "code" / "balance_tune"
         data.mkdir()
         for name in (WEIGHTS, CARD):
             shutil.copy(trial_folder / name, data / name)
-        (data / PREPROCESSING).write_text(json.dumps(preprocessing(manifest)))
+        known = {**preprocessing(manifest, cls), "imports": sorted(foreign)}
+        (data / PREPROCESSING).write_text(json.dumps(known))
         shutil.copytree(Path(balance_tune.__file__).parent, code, ignore=_not_served)
         target = Path(here) / "model"
         mlflow.pyfunc.save_model(
             path=str(target),
             loader_module=LOADER,
             data_path=str(data),
-            code_paths=[str(code)],
+            code_paths=[str(code), *sorted({str(home) for home in foreign.values()})],
             mlflow_model=model,
             signature=signature(manifest, decodes),
-            input_example=None if decodes else example(manifest),
+            input_example=example(manifest),
             pip_requirements=requirements(decodes),
         )
         Served(data)  # a model that cannot be loaded must not be registered
         yield target
 
 
+def _classes(trial_folder: Path) -> Iterator[type[Any]]:
+    """Yield the classes that a trial's model was built with: its method, its fusion, its encoders."""
+    card = json.loads((trial_folder / CARD).read_text())
+    yield modulations().get(card["method"])
+    yield fusions().get(card["model"]["fusion"])
+    for _, name, _ in card["model"]["encoders"].values():
+        yield import_path("an encoder", name) if ":" in name else encoders().get(name)
+
+
+def foreign_code(classes: Iterable[type[Any]]) -> dict[str, Path]:
+    """Return module -> its top-level file or folder, of classes of other packages; those typed in by hand have none."""
+    found = {}
+    for cls in classes:
+        top = cls.__module__.partition(".")[0]
+        file = getattr(sys.modules.get(top), "__file__", None)
+        if file is not None and top not in ("balance_tune", "__main__"):
+            found[cls.__module__] = Path(file).parent if Path(file).name == "__init__.py" else Path(file)
+    return found
+
+
 def _not_served(folder: str, names: list[str]) -> list[str]:
     """Return what of our package a model does not need: the data it came with, and all that runs studies."""
     kept = {"studies": ("__init__.py", "tracking"), "tracking": ("__init__.py", "served.py")}.get(Path(folder).name)
-    unused = ("__pycache__", "embedded", "commands", "cli.py")
+    unused = ("__pycache__", "embedded", "commands", "testing", "cli.py")
     return [name for name in names if name in unused or (kept is not None and name not in kept)]
 
 
-def preprocessing(manifest: Manifest) -> dict[str, Any]:
-    """Return what turns raw inputs into what the model was trained on."""
+def preprocessing(manifest: Manifest, cls: type[Dataset] | None) -> dict[str, Any]:
+    """Return what turns raw inputs into what the model was trained on, and the data it was trained on."""
     modalities = {
         m: {
             "shape": list(modality.shape),
@@ -70,20 +96,27 @@ def preprocessing(manifest: Manifest) -> dict[str, Any]:
         }
         for m, modality in manifest.modalities.items()
     }
-    return {"dataset": manifest.dataset, "classes": list(manifest.classes), "modalities": modalities}
+    return {
+        "dataset": manifest.dataset,
+        "dataset_class": f"{cls.__module__}:{cls.__qualname__}" if cls is not None else f"{manifest.dataset}:absent",
+        "data_hash": manifest.data_hash,
+        "split_hash": manifest.split_hash,
+        "classes": list(manifest.classes),
+        "modalities": modalities,
+    }
 
 
 def signature(manifest: Manifest, decodes: bool) -> ModelSignature:
     """Return the table a model takes (every modality may be missing) and the table it answers with."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import Array
+    from mlflow.types.schema import AnyType, Array
 
     def nested(depth: int) -> Any:
         return Array(nested(depth - 1)) if depth else DataType.double
 
     inputs = [
-        ColSpec(DataType.binary if decodes else nested(len(modality.shape)), m, required=False)
+        ColSpec(AnyType() if decodes else nested(len(modality.shape)), m, required=False)  # bytes, base64 or numbers
         for m, modality in manifest.modalities.items()
     ]
     outputs = [ColSpec(DataType.string, "label"), ColSpec(Array(DataType.double), "probabilities")]

@@ -1,10 +1,13 @@
-"""A trained model as MLflow serves it: inputs in, class and probabilities out; needs neither Ray nor a store."""
+"""A trained model as MLflow serves it: raw inputs in, class and probabilities out; needs neither Ray nor a store."""
 
 from __future__ import annotations
 
 import base64
+import binascii
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,45 +17,61 @@ from numpy.typing import NDArray
 from balance_tune.errors import UserError
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
 PREPROCESSING = "preprocessing.json"
+
+Decode = Callable[[str, Any], NDArray[np.float32]]
+Columns = Mapping[str, Sequence[Any]]  # modality -> one value a row, None where it is missing
 
 
 class Served:
     """The checkpoint in `folder`, with the preprocessing it was trained with.
 
-    `predict` takes a table with a column per modality: encoded bytes (also as base64 text) where the dataset can decode
-    them, else numbers of one sample's shape, not standardised. Modalities may be missing, as columns or cell by cell:
-    the answer then adds up what each of the others would have answered alone.
+    `predict` takes a table with a column per modality. A cell holds what the dataset's `decode` takes: numbers of one
+    sample's shape, not standardised, and where the dataset knows files also a file's bytes, as they are or as base64
+    text. Modalities may be missing, as columns or cell by cell: the answer then adds up what each of the others would
+    have answered alone.
     """
 
     def __init__(self, folder: Path) -> None:
         from balance_tune.training.checkpoint import load_best
 
-        known = json.loads((folder / PREPROCESSING).read_text())
-        self.classes: list[str] = known["classes"]
-        self._shapes = {m: tuple(entry["shape"]) for m, entry in known["modalities"].items()}
-        self._scales = {m: _scale(entry) for m, entry in known["modalities"].items()}
-        self._decode = decoder(known["dataset"])
-        self._model = load_best(folder)
+        self.known: dict[str, Any] = json.loads((folder / PREPROCESSING).read_text())
+        for module in self.known["imports"]:  # other people's methods and encoders register themselves
+            import_module(module)
+        self.classes: list[str] = self.known["classes"]
+        self.modalities: list[str] = list(self.known["modalities"])
+        self.model = load_best(folder)
+        self._shapes = {m: tuple(entry["shape"]) for m, entry in self.known["modalities"].items()}
+        self._scales = {m: _scale(entry) for m, entry in self.known["modalities"].items()}
+        self._decode = decoder(self.known)
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
         """Return a table with a row per sample: its `label` and the `probabilities` of all classes, in their order."""
         import pandas as pd  # type: ignore[import-untyped]
 
-        unknown = [str(column) for column in model_input.columns if column not in self._shapes]
-        if unknown:
-            raise UserError(f"an input must be one of {', '.join(self._shapes)}, but got `{unknown[0]}`.")
         probabilities = self.probabilities({str(m): list(model_input[m]) for m in model_input.columns})
         labels = [self.classes[i] for i in probabilities.argmax(1)]
         return pd.DataFrame({"label": labels, "probabilities": probabilities.tolist()}, index=model_input.index)
 
-    def probabilities(self, columns: Mapping[str, list[Any]]) -> NDArray[np.float64]:
-        """Return probabilities (N, C) of samples given as modality -> values, None where one is missing."""
+    def probabilities(self, columns: Columns) -> NDArray[np.float64]:
+        """Return probabilities (N, C) of raw samples; columns that are None altogether count as absent."""
+        found: NDArray[np.float64] = self.answer(*self.prepared(columns)).softmax(1).numpy()
+        return found
+
+    def prepared(self, columns: Columns) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return what the model was trained on, modality -> (N, *shape), and modality -> (N,) whether it is there.
+
+        Raises:
+            UserError: an unknown modality, a value that cannot be a sample, or a row without any.
+        """
         import torch
 
-        rows = len(next(iter(columns.values()), []))
+        unknown = [m for m in columns if m not in self._shapes]
+        if unknown:
+            raise UserError(f"an input must be one of {', '.join(self._shapes)}, but got `{unknown[0]}`.")
+        rows = len(next(iter(columns.values()), ()))
         inputs = {m: torch.zeros(rows, *shape) for m, shape in self._shapes.items()}
         present = {m: torch.zeros(rows, dtype=torch.bool) for m in self._shapes}
         for m, values in columns.items():
@@ -60,47 +79,55 @@ class Served:
                 if not _missing(value):
                     inputs[m][row] = torch.from_numpy(self._prepared(m, value, row))
                     present[m][row] = True
-        return self._answer(inputs, present).softmax(1).numpy()
+        absent = torch.nonzero(~torch.stack(list(present.values())).any(0)).flatten().tolist()
+        if absent:
+            raise UserError(
+                f"a sample must have at least one of {', '.join(self._shapes)}, but row {absent[0]} has none."
+            )
+        return inputs, present
 
-    def _answer(self, inputs: dict[str, torch.Tensor], present: dict[str, torch.Tensor]) -> torch.Tensor:
+    def answer(self, inputs: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
+        """Return logits (N, C) in float64 of what `prepared` gives."""
         import torch
 
-        everything = torch.stack(list(present.values()))
-        if rows := torch.nonzero(~everything.any(0)).flatten().tolist():
-            raise UserError(
-                f"a sample must have at least one of {', '.join(self._shapes)}, but row {rows[0]} has none."
-            )
+        everything = torch.stack(list(present.values())).all(0)
         with torch.inference_mode():
-            features = self._model.encode(inputs)
-            fused = self._model.fusion(features).double()
-            alone = self._model.fusion.unimodal_logits(features)
-            partial = torch.stack([alone[m].double() * present[m][:, None] for m in self._shapes]).sum(0)
-            return torch.where(everything.all(0)[:, None], fused, partial)
+            features = self.model.encode(inputs)
+            fused = self.model.fusion(features).double()
+            alone = self.model.fusion.unimodal_logits(features)
+            some = torch.stack([alone[m].double() * present[m][:, None] for m in self._shapes]).sum(0)
+            return torch.where(everything[:, None], fused, some)
 
     def _prepared(self, modality: str, value: Any, row: int) -> NDArray[np.float32]:
-        if isinstance(value, str):
-            value = base64.b64decode(value)
-        if isinstance(value, bytes | bytearray):
-            if self._decode is None:
-                raise UserError(
-                    f"`{modality}` must be numbers, because its dataset decodes nothing, but row {row} is bytes."
-                )
-            value = self._decode(modality, bytes(value))
-        array = np.asarray(_plain(value), dtype=np.float32)
-        shape = self._shapes[modality]
-        if array.shape != shape:
-            raise UserError(f"a sample of `{modality}` must have shape {shape}, but row {row} has {array.shape}.")
+        try:
+            array = self._decode(modality, _unpacked(value))
+        except UserError as error:
+            raise UserError(f"row {row}: {error}") from error
         mean, std = self._scales[modality]
         scaled: NDArray[np.float32] = ((array - mean) / std).astype(np.float32)
         return scaled
 
 
-def decoder(dataset: str) -> Callable[[str, bytes], Any] | None:
-    """Return what turns encoded bytes of a modality into numbers of its shape, where the dataset has such a thing."""
-    from balance_tune.registry import datasets
+def decoder(known: Mapping[str, Any]) -> Decode:
+    """Return what turns a raw value into numbers of its modality's shape: the dataset's own, where its code is here."""
+    from balance_tune.registry import import_path
 
-    cls = datasets().classes().get(dataset)  # a third party's may not be installed where the model is served
-    return getattr(cls(), "decode", None) if cls is not None else None
+    try:
+        dataset = import_path("a dataset", known["dataset_class"])()
+    except UserError:  # a third party's, not installed where the model is served: then only numbers are taken
+        return partial(_numbers, known)
+    decode: Decode = dataset.decode
+    return decode
+
+
+def _numbers(known: Mapping[str, Any], modality: str, raw: Any) -> NDArray[np.float32]:
+    if isinstance(raw, bytes | bytearray):
+        raise UserError(f"`{modality}` must be numbers, because {known['dataset_class']} is not installed here.")
+    array = np.asarray(raw, dtype=np.float32)
+    shape = tuple(known["modalities"][modality]["shape"])
+    if array.shape != shape:
+        raise UserError(f"a sample of `{modality}` must have shape {shape}, but got {array.shape}.")
+    return array
 
 
 def _load_pyfunc(path: str) -> Served:
@@ -119,6 +146,13 @@ def _missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and np.isnan(value))
 
 
-def _plain(value: Any) -> Any:
-    """Return nested lists of an array of arrays, which is how a table holds a sample of more than one dimension."""
-    return [_plain(inner) for inner in value] if isinstance(value, np.ndarray) and value.dtype == object else value
+def _unpacked(value: Any) -> Any:
+    """Return bytes of base64 text, and nested lists of an array of arrays, which is how a table holds a sample."""
+    if isinstance(value, str):
+        try:
+            return base64.b64decode(value, validate=True)
+        except binascii.Error as error:
+            raise UserError(f"text must be the base64 of a file's bytes, but: {error}.") from error
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return [_unpacked(inner) for inner in value]
+    return value

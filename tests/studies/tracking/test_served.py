@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +15,7 @@ import pytest
 
 from balance_tune.datasets.store import build_store
 from balance_tune.errors import UserError
-from balance_tune.studies.tracking import served
-from balance_tune.studies.tracking.models import preprocessing, requirements
+from balance_tune.studies.tracking.models import foreign_code, preprocessing, requirements
 from balance_tune.studies.tracking.served import PREPROCESSING, Served
 from balance_tune.training.checkpoint import save_best
 from balance_tune.training.loop import train
@@ -31,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     list(train(run, modulation))
     save_best(run, here)
-    (here / PREPROCESSING).write_text(json.dumps(preprocessing(manifest)))
+    (here / PREPROCESSING).write_text(json.dumps({**preprocessing(manifest, Tiny), "imports": []}))
     return here
 
 
@@ -40,7 +42,10 @@ def decode(modality: str, raw: bytes) -> np.ndarray:
 
 
 def test_bytes_and_base64_go_through_the_datasets_own_decoder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(served, "decoder", lambda dataset: decode)
+    def with_files(self: Tiny, modality: str, raw: Any) -> Any:
+        return decode(modality, raw) if isinstance(raw, bytes) else self.shaped(modality, raw)
+
+    monkeypatch.setattr(Tiny, "decode", with_files)
     inputs = Tiny().read().inputs
     numbers = pd.DataFrame({m: [x[0].tolist(), x[1].tolist()] for m, x in inputs.items()})
     raw = pd.DataFrame({m: [x[0].tobytes(), base64.b64encode(x[1].tobytes()).decode()] for m, x in inputs.items()})
@@ -50,13 +55,37 @@ def test_bytes_and_base64_go_through_the_datasets_own_decoder(folder: Path, monk
     )
 
 
+def test_where_the_datasets_code_is_not_installed_numbers_are_still_taken(folder: Path, tmp_path: Path) -> None:
+    elsewhere = shutil.copytree(folder, tmp_path / "elsewhere")
+    known = json.loads((elsewhere / PREPROCESSING).read_text())
+    (elsewhere / PREPROCESSING).write_text(json.dumps({**known, "dataset_class": "of_somebody:Else"}))
+    row = pd.DataFrame({"a": [[1.0, 2.0, 3.0]]})
+    pd.testing.assert_frame_equal(Served(elsewhere).predict(row), Served(folder).predict(row))
+    with pytest.raises(UserError, match="row 0: `a` must be numbers, because of_somebody:Else is not installed"):
+        Served(elsewhere).predict(pd.DataFrame({"a": [b"12"]}))
+
+
+def test_the_code_of_other_packages_comes_with_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "their_method.py").write_text("class Theirs: ...")
+    (tmp_path / "their_package").mkdir()
+    for name in ("__init__", "encoder"):
+        (tmp_path / "their_package" / f"{name}.py").write_text("class Theirs: ...")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    theirs = [import_module(name) for name in ("their_method", "their_package.encoder")]
+    assert foreign_code([Served, *(module.Theirs for module in theirs)]) == {
+        "their_method": tmp_path / "their_method.py",
+        "their_package.encoder": tmp_path / "their_package",
+    }
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
         ({"a": None, "b": None}, "at least one of a, b, but row 0 has none"),
-        ({"a": [1.0, 2.0]}, r"must have shape \(3,\), but row 0 has \(2,\)"),
+        ({"a": [1.0, 2.0]}, r"row 0: a sample of `a` must have shape \(3,\), but got \(2,\)"),
         ({"c": [1.0]}, "must be one of a, b, but got `c`"),
-        ({"a": b"1234"}, "its dataset decodes nothing, but row 0 is bytes"),
+        ({"a": b"1234"}, "row 0: `a` must be numbers, because dataset `tiny` decodes no files"),
+        ({"a": "no base64!"}, "row 0: text must be the base64 of a file's bytes"),
     ],
 )
 def test_an_input_that_cannot_be_one_is_told_in_one_line(folder: Path, row: dict[str, object], said: str) -> None:
