@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from balance_tune.datasets.modality import Modality as Modality
 from balance_tune.datasets.splits import SplitRecipe
 from balance_tune.errors import UserError
 
-
-@dataclass(frozen=True)
-class Modality:
-    """One modality: `shape` of one sample, and the encoder it gets by default (registered name, keyword arguments).
-
-    `standardise` lists the axes of a sample whose every position has its own mean and standard deviation; they are
-    pooled over the other axes. (0,) is one per feature of a vector and one per channel of an image or a series; (0, 1)
-    is one per frequency of a spectrogram (channels, frequencies, frames).
-    """
-
-    shape: tuple[int, ...]
-    encoder: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    standardise: tuple[int, ...] = (0,)
-
-    def __post_init__(self) -> None:
-        if not self.shape or any(not isinstance(n, int) or n < 1 for n in self.shape):
-            raise UserError(f"a modality's shape must be positive whole numbers, but got (shape={self.shape}).")
-        if not self.encoder:
-            raise UserError(f"a modality must name its encoder, but got (encoder={self.encoder!r}).")
-        try:
-            json.dumps(dict(self.settings))
-        except TypeError as error:
-            raise UserError(f"an encoder's settings must be plain JSON, but: {error}.") from error
-        if any(axis not in range(len(self.shape)) for axis in self.standardise):
-            raise UserError(
-                f"`standardise` must name axes of the shape, but got (standardise={self.standardise}, "
-                f"shape={self.shape})."
-            )
+Task = Literal["classes", "multilabel", "regression"]
 
 
 @dataclass(frozen=True)
@@ -52,8 +23,9 @@ class Samples:
     """A whole dataset in memory, in the order of its source.
 
     Attributes:
-        inputs: modality -> (N, *shape), made float32; finite.
-        labels: (N,), made int64; the class of each sample.
+        inputs: modality -> (N, *stored); finite. Whole numbers of at most 32 bits and float16 stay as they are, all
+            else is made float32.
+        labels: (N,), made int64: the class of each sample; or (N, labels) of 0 and 1, or (N, targets), made float32.
         groups: (N,), made int64; who or what a sample is of (speaker, subject, video), or None.
         parts: (N,), made int8; the official part of each sample as an index into `PARTS`, or None.
 
@@ -61,8 +33,8 @@ class Samples:
         UserError: arrays of unequal length, of the wrong kind, empty, or with values that are not finite.
     """
 
-    inputs: dict[str, NDArray[np.float32]]
-    labels: NDArray[np.int64]
+    inputs: dict[str, NDArray[Any]]
+    labels: NDArray[Any]
     groups: NDArray[np.int64] | None = None
     parts: NDArray[np.int8] | None = None
 
@@ -70,7 +42,10 @@ class Samples:
         rows = len(self.labels)
         if rows == 0 or not self.inputs:
             raise UserError(f"a dataset needs samples and modalities, but got {rows} and {len(self.inputs)}.")
-        object.__setattr__(self, "labels", _whole("labels", self.labels, rows, np.int64))
+        if np.ndim(self.labels) == 2:
+            object.__setattr__(self, "labels", _finite("labels", self.labels, rows))
+        else:
+            object.__setattr__(self, "labels", _whole("labels", self.labels, rows, np.int64))
         for name in ("groups", "parts"):
             if getattr(self, name) is not None:
                 kind = np.int64 if name == "groups" else np.int8
@@ -90,7 +65,11 @@ def _whole(name: str, values: Any, rows: int, kind: type[np.signedinteger[Any]])
     return array.astype(kind, copy=False)
 
 
-def _finite(name: str, values: Any, rows: int) -> NDArray[np.float32]:
+KEPT = ("uint8", "int16", "int32", "float16")
+"""Types that samples may have beside float32."""
+
+
+def _finite(name: str, values: Any, rows: int) -> NDArray[Any]:
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise UserError(f"modality `{name}` must be an array of numbers, but got {array.dtype} of shape {array.shape}.")
@@ -99,7 +78,7 @@ def _finite(name: str, values: Any, rows: int) -> NDArray[np.float32]:
             f"modality `{name}` must have shape (samples, *shape) with {rows} samples, but got {array.shape}."
         )
     with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, and is told below
-        array = np.ascontiguousarray(array, dtype=np.float32)
+        array = np.ascontiguousarray(array, dtype=array.dtype if array.dtype.name in KEPT else np.float32)
     bad = np.flatnonzero(~np.isfinite(array).reshape(rows, -1).all(axis=1))
     if len(bad):
         raise UserError(
@@ -116,7 +95,9 @@ class Dataset(ABC):
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
+    task: ClassVar[Task] = "classes"
     classes: ClassVar[tuple[str, ...]]
+    """Names of the classes, of the labels of a `multilabel` task, or of the targets of a `regression`."""
     modalities: ClassVar[dict[str, Modality]]
     recipe: ClassVar[dict[str, tuple[Any, str]]] = {}
     """How it is trained by default: a setting of `TrainingSettings` -> (value, where the value is from)."""
@@ -170,7 +151,8 @@ class Dataset(ABC):
                 raise UserError(f"dataset class {type(self).__qualname__} must declare `{attribute}`, but does not.")
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             raise UserError(f"a dataset's name must be lower-case letters, digits and _, but got `{self.name}`.")
-        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
+        least = 1 if self.task == "regression" else 2
+        if len(self.classes) < least or len(set(self.classes)) < len(self.classes):
             raise UserError(
                 f"dataset `{self.name}` must have two or more classes, all different, but got {self.classes}."
             )
@@ -197,12 +179,32 @@ class Dataset(ABC):
                 f"{', '.join(self.modalities)}; but got {', '.join(samples.inputs)}."
             )
         for name, modality in self.modalities.items():
-            if samples.inputs[name].shape[1:] != modality.shape:
+            if samples.inputs[name].shape[1:] != modality.stored:
                 raise UserError(
-                    f"modality `{name}` of dataset `{self.name}` must have shape {modality.shape}, but got "
+                    f"modality `{name}` of dataset `{self.name}` must have shape {modality.stored}, but got "
                     f"{samples.inputs[name].shape[1:]}."
                 )
-        low, high = int(samples.labels.min()), int(samples.labels.max())
+            if modality.dtype != "float32" and samples.inputs[name].dtype != modality.dtype:
+                raise UserError(
+                    f"modality `{name}` of dataset `{self.name}` must be {modality.dtype}, but got "
+                    f"{samples.inputs[name].dtype}."
+                )
+        self.check_labels(samples.labels)
+
+    def check_labels(self, labels: NDArray[Any]) -> None:
+        """Raise a `UserError` when labels are not those of the task and its classes."""
+        if self.task != "classes":
+            if labels.ndim != 2 or labels.shape[1] != len(self.classes):
+                raise UserError(
+                    f"labels of dataset `{self.name}` must have shape (samples, {len(self.classes)}), but got "
+                    f"{labels.shape}."
+                )
+            if self.task == "multilabel" and not np.isin(labels, (0, 1)).all():
+                raise UserError(f"labels of the multilabel dataset `{self.name}` must be 0 or 1, but some are not.")
+            return
+        if labels.ndim != 1:
+            raise UserError(f"labels of dataset `{self.name}` must be one class a sample, but got {labels.shape}.")
+        low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= len(self.classes):
             raise UserError(
                 f"labels of dataset `{self.name}` must lie from 0 to {len(self.classes) - 1} (its classes), but got "

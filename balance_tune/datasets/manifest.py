@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from balance_tune.datasets.base import Dataset, Modality
+from balance_tune.datasets.base import Dataset, Task
+from balance_tune.datasets.modality import Modality, Statistics
 from balance_tune.datasets.splits import PARTS, SplitRecipe
 from balance_tune.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 """Raised when stores of an older layout can no longer be opened."""
 
 
@@ -36,23 +38,30 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """Mean and standard deviation of a modality's training rows, over its `standardise` axes, in their order."""
+class Skipped:
+    """One sample that could not be read: its name, the file, and why."""
 
-    mean: list[Any]
-    std: list[Any]
+    sample: str
+    file: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes two stores the same: all that a dataset declares about its samples, and its source files."""
+    """What makes two stores the same: all that a dataset declares about its samples, and its source files.
+
+    `listing` is the SHA-256 of the list of samples with the sizes of their files, where they are too many to be hashed
+    one by one; `sources` are then the annotations alone.
+    """
 
     dataset: str
     version: int
+    task: Task
     classes: tuple[str, ...]
     modalities: dict[str, Modality]
     split: SplitRecipe
     sources: tuple[Source, ...]
+    listing: str = ""
     format: int = FORMAT
 
     @property
@@ -66,22 +75,30 @@ class Manifest:
     """All that is known of a store without opening its shards.
 
     Attributes:
-        counts: part -> class -> rows.
+        counts: part -> class -> rows (of a multilabel task: rows with that label; of a regression: all rows).
         groups: part -> groups that have rows in it; empty where the data names no groups.
+        statistics: of the training rows, in real values; none of token ids.
+        ranges: part -> modality -> lowest and highest stored value.
+        shards: part -> its files, in order.
         split_hash: of the split recipe and every row's part.
         data_hash: SHA-256 over the shards' own; two stores with the same one hold the same bytes.
+        recipe: how it is trained by default: setting -> (value, source).
+        skipped: the samples that could not be read; they have no row.
     """
 
     identity: Identity
     counts: dict[str, dict[str, int]]
     groups: dict[str, list[int]]
     statistics: dict[str, Statistics]
-    shards: dict[str, Shard]
+    ranges: dict[str, dict[str, tuple[float, float]]]
+    shards: dict[str, tuple[Shard, ...]]
     split_hash: str
     data_hash: str
     licence: str
     source: str
     limits: tuple[str, ...]
+    recipe: dict[str, tuple[Any, str]]
+    skipped: tuple[Skipped, ...] = ()
 
     @property
     def dataset(self) -> str:
@@ -90,6 +107,10 @@ class Manifest:
     @property
     def version(self) -> int:
         return self.identity.version
+
+    @property
+    def task(self) -> Task:
+        return self.identity.task
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -102,6 +123,9 @@ class Manifest:
     @property
     def split(self) -> SplitRecipe:
         return self.identity.split
+
+    def rows(self, part: str) -> int:
+        return sum(shard.rows for shard in self.shards[part])
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
@@ -123,16 +147,13 @@ class Manifest:
                 raise
             raise UserError(f"its manifest cannot be read ({type(error).__name__}: {error})") from error
         if set(manifest.shards) != set(PARTS) or manifest.data_hash != data_hash(manifest.shards):
-            raise UserError("its manifest contradicts itself (its data hash is not that of four shards)")
+            raise UserError("its manifest contradicts itself (its data hash is not that of its shards)")
         return manifest
 
 
 def _typed(raw: dict[str, Any]) -> dict[str, Any]:
     identity = raw["identity"]
-    modalities = {
-        name: Modality(**{**entry, "shape": tuple(entry["shape"]), "standardise": tuple(entry["standardise"])})
-        for name, entry in identity["modalities"].items()
-    }
+    modalities = {name: Modality.of(entry) for name, entry in identity["modalities"].items()}
     return {
         "identity": Identity(
             **{
@@ -144,17 +165,22 @@ def _typed(raw: dict[str, Any]) -> dict[str, Any]:
             }
         ),
         "statistics": {name: Statistics(**entry) for name, entry in raw["statistics"].items()},
-        "shards": {part: Shard(**entry) for part, entry in raw["shards"].items()},
+        "ranges": {
+            part: {name: (low, high) for name, (low, high) in entry.items()} for part, entry in raw["ranges"].items()
+        },
+        "shards": {part: tuple(Shard(**entry) for entry in shards) for part, shards in raw["shards"].items()},
         "limits": tuple(raw["limits"]),
+        "recipe": {name: (value, source) for name, (value, source) in raw["recipe"].items()},
+        "skipped": tuple(Skipped(**entry) for entry in raw["skipped"]),
     }
 
 
-def data_hash(shards: dict[str, Shard]) -> str:
+def data_hash(shards: Mapping[str, tuple[Shard, ...]]) -> str:
     """Return the SHA-256 over the shards' SHA-256, in the order of the parts."""
-    return hashlib.sha256("".join(shard.sha256 for shard in shards.values()).encode()).hexdigest()
+    return hashlib.sha256("".join(shard.sha256 for part in shards.values() for shard in part).encode()).hexdigest()
 
 
-def identity_of(dataset: Dataset) -> Identity:
+def identity_of(dataset: Dataset, listing: str = "") -> Identity:
     """Return what a store of `dataset` would be; reads its source files once, for their hashes.
 
     Raises:
@@ -172,8 +198,10 @@ def identity_of(dataset: Dataset) -> Identity:
     return Identity(
         dataset=dataset.name,
         version=dataset.version,
+        task=dataset.task,
         classes=tuple(dataset.classes),
         modalities=dict(dataset.modalities),
         split=dataset.split,
         sources=tuple(sources),
+        listing=listing,
     )

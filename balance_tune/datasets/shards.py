@@ -1,11 +1,11 @@
-"""One part of a dataset as an Arrow IPC file: written once, then memory-mapped into tensors without a copy."""
+"""Arrow IPC files of a part of a dataset: written once, then memory-mapped into tensors without a copy."""
 
 from __future__ import annotations
 
 import hashlib
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from balance_tune.datasets.base import Modality
 from balance_tune.datasets.manifest import Shard
+from balance_tune.datasets.modality import Modality
+from balance_tune.datasets.sharded import Sharded
 from balance_tune.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,15 +23,19 @@ if TYPE_CHECKING:
 
 # torch and pyarrow are imported where they are used: listing datasets needs neither
 
+ARROW = {"float32": "float", "float16": "halffloat"}
+"""Arrow's own names of types, where they are others."""
+
 
 @dataclass(frozen=True)
 class Part:
     """One part of a dataset as tensors, in the order of the source.
 
     Attributes:
-        inputs: modality -> (N, *shape) float32, standardised. On the CPU they lie in a private memory map: processes
-            share the pages, and a write changes nobody else's and not the file.
-        labels: (N,) int64.
+        inputs: modality -> (N, *stored), in the type of the store. On the CPU they lie in private memory maps:
+            processes share the pages, and a write changes nobody else's and not the file. A part in several files has
+            `Sharded` inputs, which are read by row as tensors are.
+        labels: (N,) int64; (N, classes) float32 of a multilabel task or a regression.
         rows: (N,) int64, the position of each sample in the source.
         groups: (N,) int64, or None.
     """
@@ -43,23 +48,30 @@ class Part:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all inputs."""
+        return sum(x.nbytes for x in self.inputs.values())
+
+    def take(self, modality: str, rows: Tensor) -> Tensor:
+        """Return a copy of the samples at `rows` (B,) as (B, *stored), in the type of the store."""
+        return self.inputs[modality][rows]
+
 
 def write_shard(
     path: Path,
-    inputs: Mapping[str, NDArray[np.float32]],
-    labels: NDArray[np.int64],
+    inputs: Mapping[str, NDArray[Any]],
+    labels: NDArray[Any],
     rows: NDArray[np.int64],
     groups: NDArray[np.int64] | None,
 ) -> Shard:
     """Write one record batch (uncompressed, fixed-shape tensors) to `path`, durably, and describe it."""
     import pyarrow as pa
 
-    columns: dict[str, Any] = {
-        name: pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(x)) for name, x in inputs.items()
-    }
-    columns |= {"label": pa.array(labels), "row": pa.array(rows)}
+    columns: dict[str, Any] = {name: _column(x) for name, x in inputs.items()}
+    columns |= {"label": _column(labels), "row": _column(rows)}
     if groups is not None:
-        columns["group"] = pa.array(groups)
+        columns["group"] = _column(groups)
     batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
     with path.open("wb") as file:
         with pa.ipc.new_file(file, batch.schema) as writer:
@@ -69,8 +81,41 @@ def write_shard(
     return Shard(path.name, len(labels), path.stat().st_size, sha256(path))
 
 
-def open_shard(path: Path, shard: Shard, modalities: Mapping[str, Modality]) -> Part:
-    """Map `path` into memory and return it as tensors that share it.
+def _column(values: NDArray[Any]) -> Any:
+    import pyarrow as pa
+
+    if values.ndim == 1:
+        return pa.array(values)
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))
+
+
+def open_shards(
+    folder: Path, shards: Sequence[Shard], modalities: Mapping[str, Modality], label: tuple[int, ...] = ()
+) -> Part:
+    """Map a part's files into memory and return it as tensors that share it; `label` is the shape of one label.
+
+    Raises:
+        UserError: a file is missing or is not what the manifest describes; a clause that says in what.
+    """
+    import torch
+
+    parts = [open_shard(folder / shard.file, shard, modalities, label) for shard in shards]
+    if not parts:
+        raise UserError("a part has no rows")
+    if len(parts) == 1:
+        return parts[0]
+    groups = [part.groups for part in parts if part.groups is not None]
+    inputs: dict[str, Any] = {name: Sharded([part.inputs[name] for part in parts]) for name in modalities}
+    return Part(
+        inputs=inputs,
+        labels=torch.cat([part.labels for part in parts]),
+        rows=torch.cat([part.rows for part in parts]),
+        groups=torch.cat(groups) if len(groups) == len(parts) else None,
+    )
+
+
+def open_shard(path: Path, shard: Shard, modalities: Mapping[str, Modality], label: tuple[int, ...] = ()) -> Part:
+    """Map one file into memory and return it as tensors that share it.
 
     Raises:
         UserError: the file is missing or is not what the manifest describes; a clause that says in what.
@@ -91,14 +136,14 @@ def open_shard(path: Path, shard: Shard, modalities: Mapping[str, Modality]) -> 
             raise UserError(f"{shard.file} has other rows than its manifest says ({shard.rows})")
         names = batch.schema.names
 
-        def column(name: str, shape: tuple[int, ...] = ()) -> Tensor:
-            return _tensor(batch.column(name), memory, buffer.address, (shard.rows, *shape))
+        def column(name: str, dtype: str, shape: tuple[int, ...] = ()) -> Tensor:
+            return _tensor(batch.column(name), memory, buffer.address, dtype, (shard.rows, *shape))
 
         return Part(
-            inputs={name: column(name, modality.shape) for name, modality in modalities.items()},
-            labels=column("label"),
-            rows=column("row"),
-            groups=column("group") if "group" in names else None,
+            inputs={name: column(name, modality.dtype, modality.stored) for name, modality in modalities.items()},
+            labels=column("label", "float32" if label else "int64", label),
+            rows=column("row", "int64"),
+            groups=column("group", "int64") if "group" in names else None,
         )
     except (OSError, pa.ArrowException, KeyError, RuntimeError, ValueError) as error:
         if isinstance(error, UserError):
@@ -107,15 +152,17 @@ def open_shard(path: Path, shard: Shard, modalities: Mapping[str, Modality]) -> 
         raise UserError(f"{shard.file} cannot be read ({reason})") from error
 
 
-def _tensor(array: Any, memory: mmap.mmap, start: int, shape: tuple[int, ...]) -> Tensor:
+def _tensor(array: Any, memory: mmap.mmap, start: int, dtype: str, shape: tuple[int, ...]) -> Tensor:
     """Return a column as a view of `memory`, which begins at address `start`."""
     import pyarrow as pa
     import torch
 
     values = array.storage.values if isinstance(array, pa.ExtensionArray) else array
-    dtype = {pa.float32(): torch.float32, pa.int64(): torch.int64}[values.type]
+    if str(values.type) != ARROW.get(dtype, dtype):
+        raise ValueError(f"a column is {values.type} where {dtype} was expected")
     data = values.buffers()[1]
-    return torch.frombuffer(memory, dtype=dtype, count=len(values), offset=data.address - start).view(shape)
+    typed = getattr(torch, dtype)
+    return torch.frombuffer(memory, dtype=typed, count=len(values), offset=data.address - start).view(shape)
 
 
 def sha256(path: Path) -> str:

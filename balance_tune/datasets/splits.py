@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,8 @@ class SplitRecipe:
     """How rows fall into `PARTS`: fractions and a seed, by class, by group, or as the data's authors decided.
 
     `stratified` gives every class its fractions, by largest remainder. `group` gives whole groups to a part, and
-    counts groups, not rows. `official` takes `Samples.parts` and no fractions.
+    counts groups, not rows. `official` takes `Samples.parts`; its `monitor` and `val` are the shares of the official
+    training rows that go to these parts (none: they are official too), carved by class, or by whole groups.
     """
 
     kind: Literal["stratified", "group", "official"]
@@ -31,11 +32,17 @@ class SplitRecipe:
     val: float = 0.0
     test: float = 0.0
     seed: int = 0
+    carve: Literal["class", "group"] = "class"
 
     def __post_init__(self) -> None:
         if self.kind not in ("stratified", "group", "official"):
             raise UserError(f"a split must be stratified, group or official, but got (kind={self.kind!r}).")
         if self.kind == "official":
+            if self.train or self.test or min(self.monitor, self.val) < 0 or self.monitor + self.val >= 1:
+                raise UserError(
+                    "an official split may carve `monitor` and `val` out of its training rows, nothing else, but got "
+                    f"(train={self.train}, monitor={self.monitor}, val={self.val}, test={self.test})."
+                )
             return
         shown = ", ".join(f"{part}={getattr(self, part)}" for part in PARTS)
         if any(not 0 < share < 1 for share in self.fractions) or abs(sum(self.fractions) - 1) > 1e-9:
@@ -46,13 +53,18 @@ class SplitRecipe:
         return (self.train, self.monitor, self.val, self.test)
 
     @property
+    def by_group(self) -> bool:
+        """Whether a group lies in one part only."""
+        return self.kind == "group" or (self.kind == "official" and self.carve == "group")
+
+    @property
     def hash(self) -> str:
         """12 hexadecimal digits of the recipe alone; `split_hash` adds what came of it."""
         return _digest(self)
 
     def assign(
         self,
-        labels: NDArray[np.int64],
+        labels: NDArray[Any],
         groups: NDArray[np.int64] | None = None,
         official: NDArray[np.int8] | None = None,
     ) -> NDArray[np.int8]:
@@ -63,11 +75,11 @@ class SplitRecipe:
                 training row.
         """
         if self.kind == "stratified":
-            assignment = self._by_class(labels)
+            assignment = self._by_class(labels, self.fractions)
         elif self.kind == "group":
             if groups is None:
                 raise UserError("a split by group needs `groups` (speaker, subject, video), but the data has none.")
-            assignment = self._by_group(groups)
+            assignment = self._by_group(groups, self.fractions)
         else:
             if official is None:
                 raise UserError("an official split needs `parts`, one a sample, but the data has none.")
@@ -75,29 +87,50 @@ class SplitRecipe:
                 raise UserError(
                     f"official parts must be 0 to {len(PARTS) - 1}, but got {official.min()} to {official.max()}."
                 )
-            assignment = official.astype(np.int8, copy=True)
+            assignment = self._carved(labels, groups, official.astype(np.int8, copy=True))
         _check_filled(labels, assignment)
-        if self.kind == "group":
+        if self.by_group:
             check_leaks(assignment, groups)
         return assignment
 
-    def _by_class(self, labels: NDArray[np.int64]) -> NDArray[np.int8]:
+    def _carved(
+        self, labels: NDArray[Any], groups: NDArray[np.int64] | None, assignment: NDArray[np.int8]
+    ) -> NDArray[np.int8]:
+        shares = {name: share for name in ("monitor", "val") if (share := getattr(self, name))}
+        for name in shares:
+            if (assignment == PARTS.index(name)).any():
+                raise UserError(f"a part must be official or carved, but `{name}` is both.")
+        if not shares:
+            return assignment
+        if self.carve == "group" and groups is None:
+            raise UserError("a split carved by group needs `groups` (speaker, subject, video), but the data has none.")
+        rows = np.flatnonzero(assignment == 0)
+        fractions = (1 - self.monitor - self.val, self.monitor, self.val, 0.0)
+        if self.carve == "group" and groups is not None:
+            assignment[rows] = self._by_group(groups[rows], fractions)
+        else:
+            assignment[rows] = self._by_class(labels[rows], fractions)
+        return assignment
+
+    def _by_class(self, labels: NDArray[Any], fractions: tuple[float, ...]) -> NDArray[np.int8]:
+        if labels.ndim > 1:  # several labels, or quantities: rows are alike
+            labels = np.zeros(len(labels), dtype=np.int64)
         generator = np.random.Generator(np.random.PCG64(self.seed))
         assignment = np.empty(len(labels), dtype=np.int8)
         owed = np.zeros(len(PARTS))
         for label in np.unique(labels):
             rows = np.flatnonzero(labels == label)
-            counts = apportion(len(rows), self.fractions, owed)
+            counts = apportion(len(rows), fractions, owed)
             # without this a small part would get nothing from any of many small classes
-            owed += np.array(self.fractions) * len(rows) - counts
+            owed += np.array(fractions) * len(rows) - counts
             assignment[generator.permutation(rows)] = np.repeat(np.arange(len(PARTS)), counts)
         return assignment
 
-    def _by_group(self, groups: NDArray[np.int64]) -> NDArray[np.int8]:
+    def _by_group(self, groups: NDArray[np.int64], fractions: tuple[float, ...]) -> NDArray[np.int8]:
         generator = np.random.Generator(np.random.PCG64(self.seed))
         names, index = np.unique(groups, return_inverse=True)
         part_of = np.empty(len(names), dtype=np.int8)
-        counts = apportion(len(names), self.fractions, np.zeros(len(PARTS)))
+        counts = apportion(len(names), fractions, np.zeros(len(PARTS)))
         part_of[generator.permutation(len(names))] = np.repeat(np.arange(len(PARTS)), counts)
         return part_of[index]
 
@@ -133,15 +166,20 @@ def split_hash(recipe: SplitRecipe, assignment: NDArray[np.int8]) -> str:
 
 
 def _digest(recipe: SplitRecipe, more: bytes = b"") -> str:
-    text = json.dumps(dataclasses.asdict(recipe), sort_keys=True)
+    told = dataclasses.asdict(recipe)
+    if recipe.carve == "class":  # what there was before there was a choice keeps its hash
+        del told["carve"]
+    text = json.dumps(told, sort_keys=True)
     return hashlib.sha256(text.encode() + more).hexdigest()[:12]
 
 
-def _check_filled(labels: NDArray[np.int64], assignment: NDArray[np.int8]) -> None:
+def _check_filled(labels: NDArray[Any], assignment: NDArray[np.int8]) -> None:
     counts = np.bincount(assignment, minlength=len(PARTS))
     if (counts == 0).any():
         shown = ", ".join(f"{part}={n}" for part, n in zip(PARTS, counts, strict=True))
         raise UserError(f"every part of a split needs a row, but got ({shown}); give more data or other fractions.")
+    if labels.ndim > 1:
+        return
     untrained = np.setdiff1d(labels, labels[assignment == 0])
     if len(untrained):
         raise UserError(f"every class needs a training row, but class {untrained[0]} has none.")

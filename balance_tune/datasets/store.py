@@ -18,14 +18,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from balance_tune.datasets.base import Dataset, Modality, Samples
-from balance_tune.datasets.manifest import Identity, Manifest, Shard, Statistics, data_hash, identity_of
-from balance_tune.datasets.shards import Part, open_shard, sha256, write_shard
+from balance_tune.datasets.base import Dataset, Samples
+from balance_tune.datasets.manifest import Identity, Manifest, Shard, data_hash, identity_of
+from balance_tune.datasets.modality import Modality, Statistics
+from balance_tune.datasets.moments import Moments
+from balance_tune.datasets.sharded import Sharded
+from balance_tune.datasets.shards import Part, open_shards, sha256, write_shard
 from balance_tune.datasets.splits import PARTS, check_leaks, split_hash
 from balance_tune.errors import UserError
 
@@ -112,30 +115,48 @@ def verify_store(folder: Path | str) -> Manifest:
     """
     folder = Path(folder).absolute()
     manifest = _load_manifest(folder)
-    for shard in manifest.shards.values():
+    for shard in files(manifest):
         if (folder / shard.file).is_file() and sha256(folder / shard.file) != shard.sha256:
             raise _damaged(folder, f"the SHA-256 of {shard.file} is not the one its manifest says")
     parts = _load(folder, PARTS, "cpu").parts
-    rows = np.concatenate([part.rows.numpy() for part in parts.values()])
-    if not np.array_equal(np.sort(rows), np.arange(len(rows))):
+    order = np.concatenate([part.rows.numpy() for part in parts.values()])
+    gaps = len(manifest.skipped)
+    if len(np.unique(order)) < len(order) or (not gaps and not np.array_equal(np.sort(order), np.arange(len(order)))):
         raise _damaged(folder, "a row is in two parts, or in none")
-    assignment = np.empty(len(rows), dtype=np.int8)
-    assignment[rows] = np.repeat(np.arange(len(PARTS)), [len(part) for part in parts.values()])
-    if split_hash(manifest.split, assignment) != manifest.split_hash:
+    assignment = np.repeat(np.arange(len(PARTS), dtype=np.int8), [len(part) for part in parts.values()])
+    if split_hash(manifest.split, assignment[np.argsort(order)]) != manifest.split_hash:
         raise _damaged(folder, "its rows are not split as its manifest says")
     labels = np.concatenate([part.labels.numpy() for part in parts.values()])
-    if _counts(labels, assignment[rows], manifest.classes) != manifest.counts:
+    if counts_of(labels, assignment, manifest.classes) != manifest.counts:
         raise _damaged(folder, "its classes are not counted as its manifest says")
-    if manifest.split.kind == "group":
+    if manifest.split.by_group:
         groups = [part.groups.numpy() for part in parts.values() if part.groups is not None]
         try:
-            check_leaks(assignment[rows], np.concatenate(groups))
+            check_leaks(assignment, np.concatenate(groups))
         except ValueError as error:  # a leak, or parts without groups
             raise _damaged(folder, str(error).rstrip(".")) from error
     for name in manifest.modalities:
-        if not all(part.inputs[name].isfinite().all() for part in parts.values()):
-            raise _damaged(folder, f"modality `{name}` has values that are not finite")
+        for part, opened in parts.items():
+            found = range_of([x.numpy() for x in _tensors(opened.inputs[name])])
+            if not np.isfinite(found).all():
+                raise _damaged(folder, f"modality `{name}` has values that are not finite")
+            if found != manifest.ranges[part][name]:
+                raise _damaged(folder, f"modality `{name}` of {part} has another range than its manifest says")
     return manifest
+
+
+def _tensors(x: Any) -> Sequence[Any]:
+    return x.tensors if isinstance(x, Sharded) else (x,)
+
+
+def range_of(arrays: Sequence[NDArray[Any]]) -> tuple[float, float]:
+    """Return the lowest and the highest value; NaN where there is one."""
+    return float(min(x.min() for x in arrays)), float(max(x.max() for x in arrays))
+
+
+def files(manifest: Manifest) -> Sequence[Shard]:
+    """Return the store's shards in order."""
+    return [shard for part in manifest.shards.values() for shard in part]
 
 
 def _load(folder: Path, parts: tuple[str, ...], device: str) -> Data:
@@ -143,7 +164,7 @@ def _load(folder: Path, parts: tuple[str, ...], device: str) -> Data:
     opened = {}
     for name in parts:
         try:
-            part = open_shard(folder / manifest.shards[name].file, manifest.shards[name], manifest.modalities)
+            part = open_shards(folder, manifest.shards[name], manifest.modalities, label_shape(manifest))
         except UserError as error:
             raise _damaged(folder, str(error)) from error
         opened[name] = _on(part, device)
@@ -151,6 +172,11 @@ def _load(folder: Path, parts: tuple[str, ...], device: str) -> Data:
 
 
 _open = lru_cache(maxsize=16)(_load)
+
+
+def label_shape(manifest: Manifest) -> tuple[int, ...]:
+    """Return the shape of one label."""
+    return () if manifest.task == "classes" else (len(manifest.classes),)
 
 
 def _on(part: Part, device: str) -> Part:
@@ -195,7 +221,7 @@ def _existing(folder: Path, identity: Identity) -> Manifest:
             f"the store {folder} must be of {identity.dataset}-{identity.hash}, but is of "
             f"{manifest.dataset}-{manifest.identity.hash}; delete that folder and run again."
         )
-    for shard in manifest.shards.values():
+    for shard in files(manifest):
         path = folder / shard.file
         if not path.is_file() or path.stat().st_size != shard.bytes:
             raise _damaged(folder, f"{shard.file} is missing or has another size than its manifest says")
@@ -220,35 +246,39 @@ def _read(dataset: Dataset) -> Samples:
 
 def _write(dataset: Dataset, identity: Identity, samples: Samples, folder: Path) -> None:
     assignment = dataset.split.assign(samples.labels, samples.groups, samples.parts)
-    statistics = {}
-    inputs = {}
+    statistics: dict[str, Statistics] = {}
+    inputs: dict[str, NDArray[Any]] = {}
     for name, modality in dataset.modalities.items():
-        statistics[name], inputs[name] = _standardise(samples.inputs[name], assignment == 0, modality)
-    shards: dict[str, Shard] = {}
+        x = samples.inputs[name].astype(modality.dtype, copy=False)
+        if modality.normalise == "baked":
+            statistics[name], x = _standardise(x, assignment == 0, modality)
+        elif not modality.ids:
+            statistics[name] = Moments.of(x[assignment == 0], modality).statistics(modality)
+        inputs[name] = x
+    shards: dict[str, tuple[Shard, ...]] = {}
     groups: dict[str, list[int]] = {}
+    ranges: dict[str, dict[str, tuple[float, float]]] = {}
     for index, part in enumerate(PARTS):
         rows = np.flatnonzero(assignment == index)
         group = None if samples.groups is None else samples.groups[rows]
         if group is not None:
             groups[part] = np.unique(group).tolist()
-        shards[part] = write_shard(
-            folder / f"{part}.arrow",
-            {name: x[rows] for name, x in inputs.items()},
-            samples.labels[rows],
-            rows,
-            group,
-        )
+        own = {name: x[rows] for name, x in inputs.items()}
+        ranges[part] = {name: range_of([x]) for name, x in own.items()}
+        shards[part] = (write_shard(folder / f"{part}.arrow", own, samples.labels[rows], rows, group),)
     manifest = Manifest(
         identity=identity,
-        counts=_counts(samples.labels, assignment, identity.classes),
+        counts=counts_of(samples.labels, assignment, identity.classes),
         groups=groups,
         statistics=statistics,
+        ranges=ranges,
         shards=shards,
         split_hash=split_hash(dataset.split, assignment),
         data_hash=data_hash(shards),
         licence=dataset.licence,
         source=dataset.source,
         limits=tuple(dataset.limits),
+        recipe=dict(dataset.recipe),
     )
     with (folder / "manifest.json").open("w", encoding="utf-8") as file:
         file.write(manifest.to_json())
@@ -256,12 +286,17 @@ def _write(dataset: Dataset, identity: Identity, samples: Samples, folder: Path)
         os.fsync(file.fileno())
 
 
-def _counts(
-    labels: NDArray[np.int64], assignment: NDArray[np.int8], classes: Sequence[str]
-) -> dict[str, dict[str, int]]:
+def counts_of(labels: NDArray[Any], assignment: NDArray[np.int8], classes: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return part -> class -> rows of it; of several labels the rows that have them, of quantities all rows."""
     counts = {}
     for index, part in enumerate(PARTS):
-        found = np.bincount(labels[assignment == index], minlength=len(classes)).tolist()
+        own = labels[assignment == index]
+        if own.ndim == 1:
+            found = np.bincount(own, minlength=len(classes)).tolist()
+        elif np.isin(labels, (0, 1)).all():
+            found = own.sum(0).astype(int).tolist()
+        else:
+            found = [len(own)] * len(classes)
         counts[part] = dict(zip(classes, found, strict=True))
     return counts
 

@@ -137,7 +137,7 @@ class DatasetContract:
             columns = [*part.inputs.values(), part.labels, part.rows]
             first = min(column.data_ptr() for column in columns)
             last = max(column.data_ptr() + column.nbytes for column in columns)
-            assert last - first <= data.manifest.shards[name].bytes
+            assert last - first <= data.manifest.shards[name][0].bytes
 
     def test_a_process_opens_a_store_once(self, folder: Path) -> None:
         assert open_store(folder) is open_store(str(folder))

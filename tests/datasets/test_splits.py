@@ -76,6 +76,31 @@ def test_official_parts_are_taken_as_they_are() -> None:
     assert assignment.tolist() == official.tolist()
 
 
+def test_validation_is_carved_out_of_official_training_rows_by_class() -> None:
+    official = np.repeat(np.array([0, 3], dtype=np.int8), [100, 20])
+    assignment = SplitRecipe("official", monitor=0.1, val=0.2).assign(np.arange(120) % 5, official=official)
+    assert counts(assignment) == [70, 10, 20, 20]
+    assert (assignment[100:] == 3).all()
+    assert np.bincount((np.arange(120) % 5)[assignment == 2]).tolist() == [4] * 5
+
+
+def test_validation_is_carved_out_by_whole_groups() -> None:
+    official = np.repeat(np.array([0, 3], dtype=np.int8), [100, 20])
+    groups = np.arange(120) // 10
+    recipe = SplitRecipe("official", monitor=0.1, val=0.2, carve="group")
+    assignment = recipe.assign(np.arange(120) % 2, groups, official)
+    check_leaks(assignment, groups)
+    assert counts(assignment) == [70, 10, 20, 20]
+
+
+def test_a_part_is_official_or_carved() -> None:
+    official = np.array([0, 0, 0, 2, 3], dtype=np.int8)
+    with pytest.raises(UserError, match="`val` is both"):
+        SplitRecipe("official", monitor=0.2, val=0.2).assign(np.zeros(5, dtype=int), official=official)
+    with pytest.raises(UserError, match="carve `monitor` and `val`"):
+        SplitRecipe("official", train=0.5)
+
+
 @pytest.mark.parametrize(
     ("recipe", "labels", "message"),
     [

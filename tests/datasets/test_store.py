@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from balance_tune.datasets import store
-from balance_tune.datasets.base import Samples
+from balance_tune.datasets.base import Modality, Samples
 from balance_tune.datasets.splits import PARTS, SplitRecipe
 from balance_tune.datasets.store import build_store, open_store, store_name, verify_store
 from balance_tune.errors import UserError
@@ -258,3 +259,45 @@ print(names, [name for name in ("torch", "pyarrow", "torchaudio") if name in sys
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "['av_digits', 'multiple_features', 'watch'] []", done.stderr
+
+
+def test_types_of_the_source_stay_as_they_are_until_training(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 3, 4, 4)).astype(np.uint8)
+    ids = np.arange(240).reshape(40, 6).astype(np.int32)
+    modalities = {
+        "image": Modality((3, 4, 4), "cnn", dtype="uint8", unit=1 / 255, normalise="train"),
+        "words": Modality((6,), "text", dtype="int32", normalise=None),
+    }
+    tiny = Tiny({"inputs": {"image": pixels, "words": ids}}, modalities=modalities)
+    build_store(tiny, tmp_path / "store")
+    data = open_store(tmp_path / "store", PARTS, unseal=True)
+    for part in data.parts.values():
+        assert np.array_equal(part.inputs["image"].numpy(), pixels[part.rows.numpy()])
+        assert np.array_equal(part.inputs["words"].numpy(), ids[part.rows.numpy()])
+    train = pixels[data.parts["train"].rows.numpy()] / 255
+    np.testing.assert_allclose(data.manifest.statistics["image"].mean, train.mean((0, 2, 3)))
+    assert "words" not in data.manifest.statistics
+    assert verify_store(tmp_path / "store") == data.manifest
+
+
+@pytest.mark.parametrize(
+    ("task", "labels"), [("multilabel", [[0, 1], [1, 1]] * 20), ("regression", [[-1.5, 3.0]] * 40)]
+)
+def test_labels_may_be_several_or_quantities(tmp_path: Path, task: str, labels: list[list[float]]) -> None:
+    build_store(Tiny({"labels": np.array(labels)}, task=task), tmp_path / "store")
+    data = open_store(tmp_path / "store")
+    part = data.parts["train"]
+    assert part.labels.dtype == torch.float32
+    assert part.labels.tolist() == np.array(labels)[part.rows.numpy()].tolist()
+    assert data.manifest.counts["train"] == ({"no": 10, "yes": 20} if task == "multilabel" else {"no": 20, "yes": 20})
+    assert verify_store(tmp_path / "store").task == task
+
+
+def test_labels_that_do_not_fit_the_task_are_told(tmp_path: Path) -> None:
+    for task, labels, message in (
+        ("multilabel", np.full((40, 2), 0.5), "must be 0 or 1"),
+        ("multilabel", np.zeros((40, 3)), r"shape \(samples, 2\)"),
+        ("classes", np.zeros((40, 2)), "one class a sample"),
+    ):
+        with pytest.raises(UserError, match=message):
+            build_store(Tiny({"labels": labels}, task=task), tmp_path / "store")
