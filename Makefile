@@ -9,7 +9,7 @@ ROOT   ?= studies
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all faults check format ui bench clean
+.PHONY: help study test test-all faults check audit format ui bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -32,10 +32,15 @@ test-all: $(READY)  ## everything: the whole contract table too
 faults: $(READY)  ## break real studies in every way we know, and see that nothing is lost (half an hour)
 	$(BIN)/python -m pytest -m faults tests/faults $(PYTEST)
 
-check: $(READY)  ## formatting, lint and types
+check: $(READY)  ## formatting, lint, types, and that the installed packages fit together
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m pip --disable-pip-version-check check
+
+audit: $(READY)  ## ask the public advisory database about every pinned package (needs the internet)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 format: $(READY)  ## mend what ruff can mend
 	$(BIN)/ruff format .
