@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from balance_tune.errors import UserError
 
@@ -80,8 +79,8 @@ class Concat(Fusion):
         return out
 
     def unimodal_logits(self, features: Features) -> dict[str, Tensor]:
-        share = self.head.bias / len(self.widths)
-        return {m: F.linear(h, self.head.weight[:, self.columns[m]], share) for m, h in features.items()}
+        weight, bias, share = self.head.weight, self.head.bias, 1 / len(self.widths)
+        return {m: torch.addmm(bias, h, weight[:, self.columns[m]].t(), beta=share) for m, h in features.items()}
 
     def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
         return {m: [(self.head.weight, columns)] for m, columns in self.columns.items()}

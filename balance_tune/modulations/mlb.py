@@ -32,9 +32,10 @@ def mlb_coefficients(scores: Scores, alpha: float, beta_max: float) -> dict[str,
 def coefficients(s: Tensor, alpha: float, beta_max: float) -> Tensor:
     """Return k (M,) from scores s (M,), see `mlb_coefficients`."""
     s = s.clamp_min(1e-8)
-    r = (s.sum() - s) / (len(s) - 1) / s
-    reach = 1 + (beta_max - 2) * (r > 1).to(r.dtype)
-    return 1 + reach * torch.tanh(alpha * (r - 1))
+    others = s.sum() - s
+    r = others / s if len(s) == 2 else others / (len(s) - 1) / s
+    faster = torch.tanh(alpha * (r - 1))
+    return 1 + (faster if beta_max == 2 else faster * torch.where(r > 1, beta_max - 1, 1.0))
 
 
 @dataclass

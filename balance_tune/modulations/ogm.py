@@ -37,20 +37,22 @@ def ogm_coefficients(scores: Scores, alpha: float, form: Form = "tanh_alpha_rho"
 def coefficients(s: Tensor, alpha: float, form: Form = "tanh_alpha_rho") -> Tensor:
     """Return k (M,) from scores s (M,), see `ogm_coefficients`."""
     rho = ratios(s)
+    even, ahead = _bounds(len(s), s.dtype, s.device)
     if form == "tanh_alpha_rho":
-        slowed = 1 - torch.tanh(alpha * rho)
+        slowed = even - torch.tanh(alpha * rho)
     else:
-        slowed = 1 - alpha * torch.tanh(rho - 1)
-    return torch.where(rho > _thresholds(len(s), s.dtype, s.device), slowed, 1.0)
+        slowed = even - alpha * torch.tanh(rho - 1)
+    return torch.where(rho > ahead, slowed, even)
 
 
 @cache
-def _thresholds(modalities: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """1 for each modality; for the first of two just below, so that a tie slows it."""
-    ones = torch.ones(modalities, dtype=dtype, device=device)
+def _bounds(modalities: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return 1 for each modality, and the same with the first of two just below 1, so that a tie slows it."""
+    even = torch.ones(modalities, dtype=dtype, device=device)
+    ahead = even.clone()
     if modalities == 2:
-        ones[0] = torch.nextafter(ones[0], torch.zeros_like(ones[0]))
-    return ones
+        ahead[0] = torch.nextafter(even[0], torch.zeros_like(even[0]))
+    return even, ahead
 
 
 @dataclass

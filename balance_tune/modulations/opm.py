@@ -33,8 +33,8 @@ def drop_probabilities(scores: Scores, q_base: float, lam: float) -> dict[str, T
 
 def probabilities(s: Tensor, q_base: float, lam: float) -> Tensor:
     """Return q (M,) from scores s (M,), see `drop_probabilities`."""
-    z = torch.tanh(ratios(s) - 1)
-    return torch.where(z > 0, (q_base + q_base * lam * z).clamp(0, 1), 0.0)
+    z = torch.tanh(ratios(s) - 1).relu_()
+    return torch.add(z.sign(), z, alpha=lam).mul_(q_base).clamp_(0, 1)
 
 
 def drop(features: Features, kept: Tensor, q: Tensor) -> Features:

@@ -59,6 +59,7 @@ def tiny_run(
     variant: str | None = None,
     seed: int = 0,
     replicas: Replicas | None = None,
+    device: str = "cpu",
     **training: Any,
 ) -> tuple[Run, Modulation]:
     """Return a run of three epochs, batch size 8, constant learning rate, in float64; `training` overrides it."""
@@ -78,4 +79,12 @@ def tiny_run(
         "objective": "val/accuracy",
         "seed": seed,
     }
-    return assemble(config, data or tiny_data(modalities), device=torch.device("cpu"), replicas=replicas)
+    return assemble(config, _on(device, data or tiny_data(modalities)), device=torch.device(device), replicas=replicas)
+
+
+def _on(device: str, data: Data) -> Data:
+    parts = {
+        name: Part({m: x.to(device) for m, x in part.inputs.items()}, part.labels.to(device), part.rows, part.groups)
+        for name, part in data.parts.items()
+    }
+    return Data(data.manifest, parts)

@@ -92,7 +92,7 @@ class Context:
             if self._seen is None:
                 raise RuntimeError("`ctx.scores` needs a forward pass of this step first.")
             features, labels = self._seen
-            with torch.no_grad():
+            with torch.no_grad(), self.autocast():  # the features may be bfloat16
                 (self._scores,) = self.replicas.sum(score_sums(self.model.fusion.unimodal_logits(features), labels))
         return self._scores
 

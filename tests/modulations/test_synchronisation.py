@@ -1,0 +1,124 @@
+"""A training step of the common methods never makes the host wait for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from balance_tune.modulations.base import Modulation
+from balance_tune.testing.tiny import tiny_run
+from balance_tune.training.batch import Batch, Output
+from balance_tune.training.context import Context
+from tests.modulations.synchronisation import Synchronised, no_synchronisation
+
+ALWAYS = {"start": 0.0, "p_exe": 1.0}
+METHODS: list[tuple[str, dict[str, Any]]] = [
+    ("joint", {}),
+    ("ogm", {"end": 1.0}),
+    ("ogm", {"end": 1.0, "apply_to": "lr", "form": "alpha_tanh_rho_minus_1", "policy": "encoder+head"}),
+    ("ogm_ge", {"end": 1.0}),
+    ("opm", ALWAYS),
+    ("opm_ogm", {**ALWAYS, "ogm_end": 1.0}),
+    ("multi_loss", {}),
+    ("mlb", {}),
+    ("mlb", {"beta_max": 5.0, "apply_to": "lr"}),
+]
+RECIPES: list[dict[str, Any]] = [
+    {},
+    {"clip_norm": 1.0, "optimizer": "adamw"},
+    {"precision": "bf16", "dtype": "float32"},
+]
+BREACHES: dict[str, Callable[[Tensor], object]] = {
+    "item": lambda k: k.sum().item(),
+    "float": lambda k: float(k[0]),
+    "int": lambda k: int(k[0]),
+    "bool": lambda k: bool(k[0] > 1),
+    "if": lambda k: 1 if (k > 1).any() else 0,
+    "tolist": lambda k: k.tolist(),
+    "numpy": lambda k: k.numpy(),
+    "cpu": lambda k: k.cpu(),
+    "to": lambda k: k.to("cpu"),
+    "format": lambda k: f"{k[0]:.3f}",
+    "in": lambda k: 1.0 in k,
+    "max of two": lambda k: max(k[0], k[1]),
+    "nonzero": lambda k: (k > 1).nonzero(),
+    "where": lambda k: torch.where(k > 1),
+    "mask": lambda k: k[k > 1],
+    "mask written": lambda k: k.clone().__setitem__(k > 1, 0.0),
+    "masked_select": lambda k: k.masked_select(k > 1),
+    "equal": lambda k: torch.equal(k, k + 1),
+    "unique": lambda k: k.unique(),
+    "allclose": lambda k: torch.allclose(k, k),
+}
+
+
+def steps(run: Any, modulation: Modulation) -> int:
+    """Take the steps of an epoch as the loop does, each of them guarded."""
+    ctx = run.context
+    ctx.model.train()
+    ctx.acting = modulation
+    ctx.optimization.set_rate(0.1)
+    plan = modulation.plan_epoch(ctx.plan(), ctx)
+    modulation.on_epoch_start(ctx)
+    count = 0
+    with no_synchronisation():
+        for batch in ctx.planned(plan):
+            modulation.train_step(batch, ctx)
+            ctx.step += 1
+            count += 1
+    return count
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=["sgd", "adamw clipped", "bf16"])
+@pytest.mark.parametrize(("method", "settings"), METHODS)
+def test_a_step_reads_no_value_on_the_host(method: str, settings: dict[str, Any], recipe: dict[str, Any]) -> None:
+    run, modulation = tiny_run(method, settings, **recipe)
+    assert steps(run, modulation) == 3
+    if method not in ("joint", "multi_loss"):
+        assert run.context.logged()  # it did act
+
+
+class Peeking(Modulation):
+    """Reads its scores on the host in some way."""
+
+    name = ""
+
+    def __init__(self, breach: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.breach = breach
+
+    def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
+        self.breach(ctx.score_vector)
+
+
+@pytest.mark.parametrize("breach", BREACHES.values(), ids=BREACHES.keys())
+def test_a_step_that_reads_one_is_caught(breach: Callable[[Tensor], object]) -> None:
+    run, _ = tiny_run("joint")
+    with pytest.raises(Synchronised):
+        steps(run, Peeking(breach))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: what a device really waits for cannot be profiled")
+@pytest.mark.parametrize(("method", "settings"), METHODS)
+def test_the_profiler_sees_no_wait_and_no_copy_to_the_host(method: str, settings: dict[str, Any]) -> None:
+    from torch.autograd import DeviceType
+    from torch.profiler import ProfilerActivity, profile
+
+    run, modulation = tiny_run(method, settings, device="cuda")
+    batches = list(run.context.planned(run.context.plan()))
+    run.context.model.train()
+    run.context.acting = modulation
+    modulation.train_step(batches[0], run.context)  # the first step loads kernels and allocates
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+        for batch in batches[1:]:
+            modulation.train_step(batch, run.context)
+    names = [event.name for event in seen.events()]
+    assert any(event.device_type == DeviceType.CUDA for event in seen.events())
+    waits = [n for n in names if "DtoH" in n or ("Synchronize" in n and "cudaDeviceSynchronize" not in n)]
+    assert waits == []
+    assert sum("cudaDeviceSynchronize" in n for n in names) <= 1  # the profiler's own, at its end
