@@ -55,4 +55,3 @@ class _Operators(TorchDispatchMode):
         if name in MASKED and any(isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in args[1]):
             raise Synchronised(f"aten::{name} with a mask")
         return func(*args, **kwargs)
-
