@@ -1,4 +1,4 @@
-"""Refuses, on any machine, what would make the host wait for a device: reading a value, or a shape that depends on one."""
+"""Refuses, on any machine, what makes the host wait for a device: reading a value, or a shape that depends on one."""
 
 from __future__ import annotations
 
