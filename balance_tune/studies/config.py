@@ -30,6 +30,7 @@ from balance_tune.studies.wording import one_line, shown
 BASELINE = "joint"  # every gain is measured against it, so every study has it
 RESERVED = ("data", "mlartifacts", "mlflow.db")  # what else lies in a root
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SECRET = re.compile(r"(?i)(password|passwd|pwd|secret|token|key)=[^&]")  # in the query of an address
 _NAME_RULE = "must be letters, digits, `.`, `_` and `-`, start with a letter or digit, and have at most 100 of them"
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -195,12 +196,14 @@ class Mlflow(_Section):
         if value is None:
             return None
         try:
-            secret = urlsplit(value).password
+            parts = urlsplit(value)
+            token = parts.username if parts.scheme.startswith("http") else None  # a database's user is no secret
+            secret = parts.password or token or _SECRET.search(parts.query)
         except ValueError as error:
             raise ValueError(f"`mlflow.tracking_uri` must be an address, but {error}.") from None
-        if secret is not None:  # the message must not repeat it
+        if secret:  # the message must not repeat it
             raise ValueError(
-                "`mlflow.tracking_uri` must not hold a password, because study files are copied into reports; "
+                "`mlflow.tracking_uri` must not hold a password or token, because study files are copied into reports; "
                 "put the address into the environment as MLFLOW_TRACKING_URI."
             )
         return value

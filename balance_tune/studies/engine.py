@@ -191,7 +191,7 @@ class _Study:
             if isinstance(found, Exception):
                 self.display.message(f"{one.key.arm} confirm {one.key.number}: not evaluated on test: {found}")
             elif self.tracker is not None:
-                self.tracker.sealed(one.key.arm, one.key.number, found)
+                self.tracker.sealed(one.key.arm, one.key.number, found, one.folder)
 
     def _unsealed(self) -> list[Sealed]:
         found = []

@@ -31,13 +31,15 @@ class Sealed:
 def evaluate_sealed(folder: Path, store: Path, device: str = "cpu") -> dict[str, Any]:
     """Evaluate `folder`/best.safetensors on the store's test rows, write `folder`/test.json at once, and return it.
 
-    Keys: accuracy, macro_f1, loss, accuracy/<modality>, gap; "correct": base64 of one packed bit a row; "n": rows;
-    "groups": the rows' groups, if the data has any. An evaluation that was made before is returned as it is.
+    Keys: accuracy, macro_f1, loss, accuracy/<modality>, gap, ece; "correct": base64 of one packed bit a row; "n": rows;
+    "groups": the rows' groups, if the data has any; "confusion": counts, a row a true class. An
+    evaluation that was made before is returned as it is.
     """
     import numpy as np
 
     from balance_tune.datasets.store import open_store
     from balance_tune.training.checkpoint import load_best
+    from balance_tune.training.details import calibration_error, confusion
     from balance_tune.training.evaluation import evaluate, predict
 
     if (folder / TEST).is_file():
@@ -47,12 +49,15 @@ def evaluate_sealed(folder: Path, store: Path, device: str = "cpu") -> dict[str,
     model = load_best(folder).to(device)
     metrics = {k.removeprefix("test/"): v for k, v in evaluate(model, part, prefix="test").items()}
     logits, _ = predict(model, part)
-    correct = (logits.argmax(1) == part.labels).cpu().numpy()
+    guesses = logits.argmax(1)
+    correct = (guesses == part.labels).cpu().numpy()
     result = {
         **metrics,
+        "ece": calibration_error(logits.softmax(1), part.labels),
         "correct": base64.b64encode(np.packbits(correct).tobytes()).decode(),
         "n": len(correct),
         "groups": None if part.groups is None else part.groups.cpu().tolist(),
+        "confusion": confusion(guesses, part.labels, model.classes),
     }
     durable.write_json(folder / TEST, result)
     return result

@@ -160,11 +160,24 @@ def test_what_an_override_leaves_unused_is_no_mistake() -> None:
     assert load_config(raw, ["methods=[joint]", "datasets=[multiple_features]"]).methods == ("joint",)
 
 
-def test_no_password_gets_into_a_study_or_a_message() -> None:
-    message = refusal("mlflow.tracking_uri=postgresql://user:hunter2@host/db")
-    assert "must not hold a password" in message
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql://user:hunter2@host/db",
+        "https://hunter2@host:5000",
+        "postgresql://user@host/db?sslpassword=hunter2",
+        "https://host/?access_token=hunter2",
+    ],
+)
+def test_a_secret_in_the_study_file_is_refused_and_not_repeated(uri: str) -> None:
+    message = refusal(f"mlflow.tracking_uri={uri}")
     assert "hunter2" not in message
-    assert load("mlflow.tracking_uri=https://host:5000").mlflow.tracking_uri == "https://host:5000"
+    assert "MLFLOW_TRACKING_URI" in message
+
+
+@pytest.mark.parametrize("uri", ["https://host:5000", "postgresql://user@host/db?sslmode=require"])
+def test_an_address_without_a_secret_may_stand_in_the_study_file(uri: str) -> None:
+    assert load(f"mlflow.tracking_uri={uri}").mlflow.tracking_uri == uri
 
 
 def test_a_program_gets_the_same_one_line(tmp_path: Path) -> None:

@@ -41,6 +41,9 @@ def test_the_best_checkpoint_is_evaluated_on_test_rows_row_by_row(trained: tuple
     with torch.inference_mode():
         guess = model.fusion(model.encode(part.inputs)).argmax(1)
     assert correct.tolist() == (guess == part.labels).int().tolist()
+    assert sum(map(sum, result["confusion"])) == result["n"]
+    assert sum(row[i] for i, row in enumerate(result["confusion"])) == correct.sum()
+    assert 0 <= result["ece"] <= 1
     assert {"accuracy/a", "accuracy/b", "macro_f1", "loss"} <= result.keys()
 
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balance_tune.errors import UserError
 from balance_tune.studies import durable
 from balance_tune.studies.tracking.backend import Store, connect
+from balance_tune.studies.tracking.inputs import dataset_input
 from balance_tune.studies.tracking.runs import ENDED, TAG, Row, RunKey, Update, metrics_of
+from balance_tune.studies.tracking.uploads import upload, write
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
+
+    from balance_tune.datasets.manifest import Manifest
 
 PER_BATCH = 800  # metrics; with 100 parameters and 100 tags a batch of MLflow holds 1000 entries
 PARAMS_PER_BATCH = 100
+NOTE = "mlflow.note.content"  # Markdown that MLflow shows above a run or an experiment
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +35,7 @@ class Run:
 
     id: str
     status: str
+    artifacts: str  # the URI they are kept at
     state: str = ""
     metrics: set[str] = field(default_factory=set)
     params: set[str] = field(default_factory=set)
@@ -50,8 +55,11 @@ class Delivery:
     left out, and MLflow itself drops a metric with the same time, step and value.
     """
 
-    def __init__(self, store: Store, study: str, study_id: str) -> None:
+    def __init__(
+        self, store: Store, study: str, study_id: str, manifests: Mapping[str, Manifest] | None = None
+    ) -> None:
         self.store, self.study, self.study_id = store, study, study_id
+        self._manifests = manifests or {}
         self.experiment_id = ""
         self.runs: dict[RunKey, Run] = {}
         self._client: MlflowClient | None = None
@@ -78,26 +86,27 @@ class Delivery:
         run = self.runs[update.key]
         rows = self._fresh(run, _history(update) if update.history else update.rows)
         params = {name: value for name, value in update.params.items() if name not in run.params}  # MLflow: write once
+        for source, name in update.files:  # before the metrics, by which a run counts as told
+            upload(self._artifacts(run), Path(source), name)
+        if update.documents:
+            write(self._artifacts(run), update.documents)
+        if update.inputs:
+            found = [dataset_input(self._manifests[name]) for name in update.inputs if name in self._manifests]
+            self.client.log_inputs(run.id, datasets=found)
         self._log(run, params, {} if made else update.tags, rows, update.summary)
-        for source, name in update.files:
-            self.upload(run.id, Path(source), name)
+        self._describe(update)
         self._set_status(run, update)
 
-    def upload(self, run_id: str, source: Path, name: str) -> None:
-        """Store a file, or a folder with all it holds, as `name` (a path below the run's artifacts)."""
-        if not source.exists():
-            logger.warning("MLflow gets no `%s`: %s is gone.", name, source)
-            return
-        target = PurePosixPath(name)
-        folder = "" if target.parent == PurePosixPath(".") else str(target.parent)
-        if source.is_dir():
-            self.client.log_artifacts(run_id, str(source), name)
-        elif source.name == target.name:
-            self.client.log_artifact(run_id, str(source), folder or None)
-        else:  # MLflow keeps the name of the local file
-            with tempfile.TemporaryDirectory() as here:
-                renamed = shutil.copy(source, Path(here) / target.name)
-                self.client.log_artifact(run_id, str(renamed), folder or None)
+    def _artifacts(self, run: Run) -> ArtifactRepository:
+        """Return the store of a run's artifacts; the client would ask for the run before every file."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        return get_artifact_repository(run.artifacts, tracking_uri=self.store.uri)
+
+    def _describe(self, update: Update) -> None:
+        """Put the study's note on the page of its experiment too, which is what opens first."""
+        if update.key == RunKey() and NOTE in update.tags:
+            self.client.set_experiment_tag(self.experiment_id, NOTE, update.tags[NOTE])
 
     def run_id(self, key: RunKey) -> str:
         """Return the id of a run, making it (and its parents) when there is none yet."""
@@ -135,6 +144,7 @@ class Delivery:
                 self.runs[RunKey.of_tags(tags)] = Run(
                     found.info.run_id,
                     found.info.status,
+                    found.info.artifact_uri,
                     state=tags.get(TAG + "state", ""),
                     metrics=set(metrics),
                     params=set(found.data.params),
@@ -159,7 +169,7 @@ class Delivery:
             self.experiment_id, start_time=update.at if update else None, tags=tags, run_name=key.name(self.study)
         )
         self._doubtful = False
-        self.runs[key] = Run(made.info.run_id, "RUNNING", state=tags.get(TAG + "state", ""))
+        self.runs[key] = Run(made.info.run_id, "RUNNING", made.info.artifact_uri, state=tags.get(TAG + "state", ""))
         return True
 
     def _fresh(self, run: Run, rows: Sequence[Row]) -> list[Row]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import balance_tune
 from balance_tune.studies.tracking.runs import TAG
 
+DIRTY = "-dirty"
 NAMED = ("torch", "ray", "optuna", "mlflow")
 
 
@@ -33,15 +34,33 @@ def code_version() -> str:
 
 
 def origin_tags() -> dict[str, str]:
-    """Return tags for the study's run: code, versions of what it rests on, host, and the Ray job if it is one."""
+    """Return tags for the study's run: code, versions of what it rests on, host, user, and the Ray job if it is one.
+
+    Those named `mlflow.` are MLflow's own, which its pages show in columns of their own.
+    """
+    version_, _, commit = code_version().partition("+")
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("metadata", {}).get("job_submission_id")
     tags = {
         TAG + "code_version": code_version(),
+        TAG + "dirty": str(commit.endswith(DIRTY)).lower(),
+        "mlflow.source.name": f"balance-tune {version_}",
+        "mlflow.source.type": "JOB" if job else "LOCAL",
+        **({"mlflow.source.git.commit": commit.removesuffix(DIRTY)} if commit else {}),
+        **_user(),
         TAG + "host": platform.node(),
         TAG + "python": platform.python_version(),
         **{TAG + name: _version(name) for name in NAMED},
     }
-    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("metadata", {}).get("job_submission_id")
     return tags | ({TAG + "ray_job": job} if job else {})
+
+
+def _user() -> dict[str, str]:
+    import getpass
+
+    try:
+        return {"mlflow.user": getpass.getuser()}
+    except (KeyError, OSError, ImportError):  # a number without a name, in a container say
+        return {}
 
 
 def _version(name: str) -> str:

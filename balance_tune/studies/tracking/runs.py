@@ -82,6 +82,8 @@ class Update:
     rows: list[Row] = field(default_factory=list)
     summary: list[Row] = field(default_factory=list)
     files: list[tuple[str, str]] = field(default_factory=list)  # (local file, name in the run's artifacts)
+    documents: dict[str, str] = field(default_factory=dict)  # name in the run's artifacts -> text
+    inputs: list[str] = field(default_factory=list)  # datasets that went into the run
     status: str = ""
     history: str = ""
     backfill: bool = False
@@ -93,6 +95,8 @@ class Update:
         self.rows += later.rows
         self.summary += later.summary
         self.files += later.files
+        self.documents |= later.documents
+        self.inputs = list(dict.fromkeys([*self.inputs, *later.inputs]))
         self.status = later.status or self.status
         self.history = later.history or self.history
         self.backfill = self.backfill and later.backfill
@@ -106,6 +110,8 @@ class Update:
             "rows": [row.to_json() for row in self.rows],
             "summary": [row.to_json() for row in self.summary],
             "files": self.files,
+            "documents": self.documents,
+            "inputs": self.inputs,
             "status": self.status,
             "history": self.history,
             "backfill": self.backfill,
@@ -124,6 +130,8 @@ class Update:
             rows=[Row(*row) for row in entry.get("rows", ())],
             summary=[Row(*row) for row in entry.get("summary", ())],
             files=[(source, name) for source, name in entry.get("files", ())],
+            documents=entry.get("documents", {}),
+            inputs=entry.get("inputs", []),
             status=entry.get("status", ""),
             history=entry.get("history", ""),
             backfill=entry.get("backfill", False),

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from balance_tune.studies.tracking.artifacts import best_trial, checkpoint_files, study_files
 from balance_tune.studies.tracking.backend import store_of
-from balance_tune.studies.tracking.delivery import Delivery
+from balance_tune.studies.tracking.delivery import NOTE, Delivery
 from balance_tune.studies.tracking.memory import Memory, digest, digest_of
-from balance_tune.studies.tracking.origin import code_version, origin_tags
+from balance_tune.studies.tracking.note import note
+from balance_tune.studies.tracking.origin import NAMED, code_version, origin_tags
+from balance_tune.studies.tracking.pictures import CURVES, curves_of_arm, trial_pictures
 from balance_tune.studies.tracking.runs import (
     STATUS,
     TAG,
@@ -44,6 +46,9 @@ ROW_METRICS = (
     "val", "val_confirm", "search_val", "gap", "test_mean", "test_sd", "default_test_mean", "delta", "p_value",
     "p_holm", "mde", "tuning_gain", "saved", "trials", "complete", "pruned", "failed", "epochs", "device_seconds",
 )  # fmt: skip
+
+TRIAL = "trial.json"  # among a trial's artifacts
+PLACES = ("folder", "store", "scratch")  # of a trial's configuration: where it ran, which nobody else can use
 
 EPOCH_STATES = ("running", "complete")  # of a report that tells an epoch
 
@@ -95,6 +100,7 @@ class Tracker:
         self._memory = Memory.of(self._folder)
         self._writer: Writer | None = None
         self._live: set[RunKey] = set()
+        self._placeless: set[RunKey] = set()  # of which no report has told the host yet
         self._told = False  # whether this process had anything to tell
         self._failed: set[str] = set()
         self._origin = origin_tags()
@@ -116,8 +122,20 @@ class Tracker:
         """Tell of a trial that starts, or starts again after a fault; `trial` is its configuration."""
         key = RunKey(trial["arm"], trial["phase"], trial["number"])
         self._live.add(key)
+        self._placeless.add(key)
         tags = self._arm_tags(key.arm) | {TAG + "state": "running", TAG + "seed": str(trial["seed"])}
-        self._put(Update(key, _now(), tags=tags, params=params_of(trial), status="RUNNING"))
+        tags[TAG + "device"] = "cuda" if trial.get("gpus") else "cpu"
+        self._put(
+            Update(
+                key,
+                _now(),
+                tags=tags,
+                params=params_of(trial),
+                documents={TRIAL: self._trial(trial)},
+                inputs=_inputs(key),
+                status="RUNNING",
+            )
+        )
 
     @harmless
     def trial_reported(self, trial: Mapping[str, Any], result: Mapping[str, Any]) -> None:
@@ -126,21 +144,24 @@ class Tracker:
         if metrics and "epoch" in result and result.get("state", "running") in EPOCH_STATES:
             now = _now()
             key = RunKey(trial["arm"], trial["phase"], trial["number"])
-            self._put(Update(key, now, rows=[Row(int(result["epoch"]), now, metrics)]))
+            host = {TAG + "host": str(result["hostname"])} if "hostname" in result and key in self._placeless else {}
+            self._placeless.discard(key)
+            self._put(Update(key, now, tags=host, rows=[Row(int(result["epoch"]), now, metrics)]))
 
     @harmless
     def trial_finished(self, arm: Arm | str, phase: str, number: int, state: str, attrs: Mapping[str, Any]) -> None:
         """Tell how a trial ended ("complete", "pruned", "failed"), as Optuna is told; `attrs` are its own there."""
         key = RunKey(_name(arm), phase, number)
         self._live.discard(key)
+        self._placeless.discard(key)
         self._put(self._ending(key, state, attrs))
 
     @harmless
-    def sealed(self, arm: Arm | str, number: int, metrics: Mapping[str, Any]) -> None:
-        """Tell the sealed test evaluation of a confirmation trial."""
+    def sealed(self, arm: Arm | str, number: int, metrics: Mapping[str, Any], folder: Path) -> None:
+        """Tell the sealed test evaluation of a confirmation trial, with pictures of what lies in its folder."""
         now = _now()
-        row = Row(0, now, _test_metrics(metrics))
-        self._put(Update(RunKey(_name(arm), "confirm", number), now, summary=[row]))
+        key, row = RunKey(_name(arm), "confirm", number), Row(0, now, _test_metrics(metrics))
+        self._put(Update(key, now, summary=[row], documents=self._pictures(key, folder)))
 
     @harmless
     def reconcile(self, records: Iterable[TrialRecord]) -> None:
@@ -153,11 +174,15 @@ class Tracker:
             update = self._ending(key, r.state, r.attrs)
             update.backfill = True
             update.params = self._params(r)
+            update.inputs = _inputs(key)
+            if (trial := self._config_of(r)) is not None:
+                update.documents[TRIAL] = self._trial(trial)
             if r.attrs.get("folder"):
                 update.history = str(self._folder / str(r.attrs["folder"]) / "history.jsonl")
             sealed = self._folder / str(r.attrs.get("folder", "")) / "test.json"
             if r.phase == "confirm" and sealed.is_file():
                 update.summary.append(Row(0, update.at, _test_metrics(json.loads(sealed.read_text()))))
+                update.documents |= self._pictures(key, sealed.parent)
             self._put(update)
 
     @harmless
@@ -208,12 +233,12 @@ class Tracker:
             if best is not None:
                 tags[TAG + "best"] = RunKey(best.arm, best.phase, best.number).name(self._config.name)
                 files = checkpoint_files(self._folder / str(best.attrs.get("folder", "")))
-            summary = [Row(0, now, numbers)]
-            self._put(Update(RunKey(row["arm"]), now, tags=tags, summary=summary, files=files, status="FINISHED"))
-        note = report_folder / "leaderboard.md"
-        tags = {TAG + "state": "complete"}
-        if note.is_file():
-            tags["mlflow.note.content"] = cut(note.read_text())
+            own = [r for r in records if r.arm == row["arm"]]
+            update = Update(RunKey(row["arm"]), now, tags=tags, files=files, status="FINISHED")
+            update.summary = [Row(0, now, numbers)]
+            update.documents = {CURVES: curves_of_arm(own, self._config.objective)}
+            self._put(update)
+        tags = {TAG + "state": "complete", NOTE: cut(note(self._config, self._manifests, report_folder))}
         files = study_files(self._folder, report_folder)
         self._put(Update(RunKey(), now, tags=tags, files=files, status="FINISHED"))
         for dataset, contenders in candidates(rows, records, self._manifests).items():
@@ -239,12 +264,31 @@ class Tracker:
         return Update(key, now, tags=tags, summary=summary, status=STATUS[state])
 
     def _params(self, record: TrialRecord) -> dict[str, str]:
+        trial = self._config_of(record)
+        return dict(flatten(record.params)) if trial is None else params_of(trial)
+
+    def _config_of(self, record: TrialRecord) -> dict[str, Any] | None:
+        from balance_tune.studies.arms import trial_config
+
         arm = self._arms.get(record.arm)
         if arm is None or record.params.keys() != arm.space.defaults().keys():  # told by an older study file
-            return dict(flatten(record.params))
-        sides = {side: arm.settings(record.params, side) for side in ("training", "modulation")}
-        whole = {**sides, "model": self._config.model.model_dump(mode="json"), "seed": record.seed}
-        return params_of({**whole, "workers": self._config.resources.workers})
+            return None
+        return trial_config(
+            self._config, arm, record.params, phase=record.phase, number=record.number, seed=record.seed or 0,
+            study_folder=self._folder, store=self._folder,
+        )  # fmt: skip
+
+    def _trial(self, trial: Mapping[str, Any]) -> str:
+        """Return a trial's configuration as it is stored: what it takes to train it again, on any machine."""
+        manifest = self._manifests.get(trial["dataset"])
+        data = {"data_hash": manifest.data_hash, "split_hash": manifest.split_hash} if manifest is not None else {}
+        versions = {name: tag for name in NAMED if (tag := self._origin.get(TAG + name)) is not None}
+        portable = {name: value for name, value in trial.items() if name not in PLACES}
+        return json.dumps({**portable, **data, "code_version": code_version(), "versions": versions}, indent=1) + "\n"
+
+    def _pictures(self, key: RunKey, folder: Path) -> dict[str, str]:
+        manifest = self._manifests.get(key.arm.partition("/")[0])
+        return trial_pictures(folder, manifest.classes) if manifest is not None else {}
 
     def _arm_tags(self, name: str) -> dict[str, str]:
         dataset, _, method = name.partition("/")
@@ -265,7 +309,7 @@ class Tracker:
         if self._writer is None:
             from balance_tune.studies.tracking.champions import Champions
 
-            delivery = Delivery(self._store, self._config.name, self._memory.study_id)
+            delivery = Delivery(self._store, self._config.name, self._memory.study_id, self._manifests)
             tasks = {"champion": Champions(delivery, self._folder).crown}
             self._writer = Writer(
                 Spool(self._folder / QUEUE), delivery, tasks, shown=self._store.shown, linger=self._linger
@@ -282,9 +326,12 @@ class Tracker:
         params = params_of_study(self._config.as_dict())
         files = [(str(self._folder / "study.yaml"), "study.yaml")]
         files = files if (self._folder / "study.yaml").is_file() else []
-        writer.put(Update(RunKey(), now, tags=tags, params=params, files=files, status="RUNNING").to_json())
-        for name in self._arms:
-            writer.put(Update(RunKey(name), now, tags=running | self._arm_tags(name), status="RUNNING").to_json())
+        inputs = list(self._manifests)
+        update = Update(RunKey(), now, tags=tags, params=params, files=files, inputs=inputs, status="RUNNING")
+        writer.put(update.to_json())
+        for name, arm in self._arms.items():
+            tags = running | self._arm_tags(name)
+            writer.put(Update(RunKey(name), now, tags=tags, inputs=[arm.dataset], status="RUNNING").to_json())
 
     def _close(self) -> bool:
         """Send what is left and stop; whether all of it arrived."""
@@ -306,6 +353,11 @@ class Tracker:
 def _now() -> int:
     """Milliseconds since 1970."""
     return int(time.time() * 1000)
+
+
+def _inputs(key: RunKey) -> list[str]:
+    """Return the datasets to be named as a run's inputs; search trials, of which there are many, have them as tags."""
+    return [key.arm.partition("/")[0]] if key.phase == "confirm" else []
 
 
 def _name(arm: Arm | str) -> str:

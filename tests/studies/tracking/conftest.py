@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from balance_tune.datasets.base import Modality
 from balance_tune.studies.arms import Arm
 from balance_tune.studies.config import load_config
 from balance_tune.studies.space import Fixed, Parameter, Space
@@ -19,7 +20,11 @@ SPACE = Space(
     (Parameter("training.lr", "float", 0.001, 1.0, True, None, 0.05, "recipe"),),
     {"training.epochs": Fixed(20, "study file"), "modulation.start": Fixed(0.0, "method")},
 )
-MANIFEST: Any = SimpleNamespace(split_hash="5p1it", data_hash="da7a" * 16, to_json=lambda: "{}")
+MANIFEST: Any = SimpleNamespace(
+    dataset="av_digits", split_hash="5p1it", data_hash="da7a" * 16, to_json=lambda: "{}", classes=("no", "yes"),
+    modalities={"audio": Modality((3,), "mlp")}, counts={"train": {"no": 2, "yes": 3}},
+    identity=SimpleNamespace(hash="1d"),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="session")

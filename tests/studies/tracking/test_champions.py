@@ -84,12 +84,23 @@ def raw(study: Trained, part: str) -> tuple[pd.DataFrame, Any]:
     return pd.DataFrame({m: [x[row].astype(float).tolist() for row in rows] for m, x in inputs.items()}), opened
 
 
-def test_the_study_run_holds_report_and_leaderboard(runs: dict[str, Any], client: Any) -> None:
+def test_the_study_run_holds_report_and_leaderboard(runs: dict[str, Any], study: Trained, client: Any) -> None:
     run = runs["ended"]
     names = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert names == {"study.yaml", "report.html", "leaderboard.json", "leaderboard.csv", "leaderboard.md"}
-    assert run.data.tags["mlflow.note.content"] == "# Leaderboard"
+    note = run.data.tags["mlflow.note.content"]
+    assert note.startswith("# Leaderboard")
+    assert f"`tiny`: split {study.manifest.split_hash}" in note
+    assert "balance-tune run study.yaml" in note
+    assert client.get_experiment_by_name("ended").tags["mlflow.note.content"] == note
     assert run.info.status == "FINISHED"
+
+
+def test_an_arms_run_shows_the_curves_of_all_its_trials(runs: dict[str, Any], client: Any, tmp_path: Path) -> None:
+    run = runs["tiny / joint"]
+    picture = Path(client.download_artifacts(run.info.run_id, "curves.svg", str(tmp_path))).read_text()
+    assert picture.count("<path") >= 4
+    assert "confirm 2: complete" in picture
 
 
 def test_an_arms_run_holds_its_row_of_the_leaderboard(runs: dict[str, Any], study: Trained) -> None:

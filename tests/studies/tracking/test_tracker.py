@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -185,11 +186,13 @@ def test_a_run_left_running_by_a_killed_driver_is_ended_by_what_optuna_says(trac
     assert steps(client, run) == [1]
 
 
-def test_test_metrics_come_from_the_sealed_evaluation_alone(tracker: Make, client: Any) -> None:
+def test_test_metrics_come_from_the_sealed_evaluation_alone(tracker: Make, client: Any, tmp_path: Path) -> None:
     t = tracker()
     train(t, 0, phase="confirm")
     t.trial_reported(trial(0, phase="confirm"), result(4, **{"test/accuracy": 0.1}))
-    t.sealed("av_digits/mlb", 0, {"accuracy": 0.97, "accuracy/audio": 0.8, "loss": 0.2, "correct": "abc", "n": 3})
+    t.sealed(
+        "av_digits/mlb", 0, {"accuracy": 0.97, "accuracy/audio": 0.8, "loss": 0.2, "correct": "abc", "n": 3}, tmp_path
+    )
     t.interrupt()
     run = runs_of(client, study_name(t))["av_digits / mlb / confirm 000"]
     test = {name: value for name, value in run.data.metrics.items() if name.startswith("test/")}
@@ -204,7 +207,89 @@ def test_the_study_run_holds_its_settings_and_where_it_ran(tracker: Make, client
     assert run.data.params["search.trials"] == "3"
     assert run.data.params["search.space.mlb.alpha.low"] == "0.1"
     assert {tag(run, name) is not None for name in ("host", "python", "torch", "mlflow", "objective")} == {True}
+    assert tag(run, "dirty") in ("true", "false")
+    assert run.data.tags["mlflow.source.name"].startswith("balance-tune ")
+    (data,) = run.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("av_digits", ("da7a" * 16)[:36])
+    assert json.loads(data.dataset.profile)["rows"] == {"train": 5}
     assert [f.path for f in client.list_artifacts(run.info.run_id)] == ["study.yaml"]
+
+
+def test_a_trials_run_holds_what_it_takes_to_train_it_again_and_no_place_of_this_machine(
+    tracker: Make, client: Any, tmp_path: Path
+) -> None:
+    t = tracker()
+    config = trial(
+        0, phase="confirm", gpus=0, cpus=1, folder="/here/trials/x", store="/here/data", scratch="/here/.tune"
+    )
+    t.trial_started(config)
+    t.trial_reported(config, result(1, hostname="node-3"))
+    t.interrupt()
+    run = runs_of(client, study_name(t))["av_digits / mlb / confirm 000"]
+    stored = json.loads(Path(client.download_artifacts(run.info.run_id, "trial.json", str(tmp_path))).read_text())
+    portable = {name: value for name, value in config.items() if name not in ("folder", "store", "scratch")}
+    assert {name: stored[name] for name in portable} == portable
+    assert (stored["data_hash"], stored["split_hash"]) == ("da7a" * 16, "5p1it")
+    assert "/here" not in json.dumps(stored)
+    assert (tag(run, "host"), tag(run, "device")) == ("node-3", "cpu")
+    assert [i.dataset.name for i in run.inputs.dataset_inputs] == ["av_digits"]
+
+
+def test_a_trial_that_only_optuna_knows_gets_its_configuration_too(tracker: Make, client: Any, tmp_path: Path) -> None:
+    t = tracker()
+    params = {"training.lr": 0.2}
+    t.reconcile([TrialRecord("av_digits/mlb", "av_digits", "mlb", "search", 4, "pruned", params, 7, attrs=ATTRS)])
+    t.interrupt()
+    run = runs_of(client, study_name(t))["av_digits / mlb / 004"]
+    stored = json.loads(Path(client.download_artifacts(run.info.run_id, "trial.json", str(tmp_path))).read_text())
+    assert stored["training"] == {"lr": 0.2, "epochs": 20}
+    assert (stored["arm"], stored["phase"], stored["number"], stored["seed"]) == ("av_digits/mlb", "search", 4, 7)
+
+
+def test_a_sealed_result_comes_with_pictures(tracker: Make, client: Any, tmp_path: Path) -> None:
+    t = tracker()
+    train(t, 0, phase="confirm")
+    rows = [{"epoch": e, "val/accuracy": 0.5 + e / 10, "val/accuracy/audio": 0.4} for e in (1, 2, 3)]
+    (tmp_path / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "test.json").write_text(json.dumps({"accuracy": 0.75, "confusion": [[2, 0], [1, 1]]}))
+    t.sealed("av_digits/mlb", 0, {"accuracy": 0.75}, tmp_path)
+    t.interrupt()
+    run = runs_of(client, study_name(t))["av_digits / mlb / confirm 000"]
+    names = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert names == {"trial.json", "curves.svg", "confusion.svg", "classes.csv"}
+    table = Path(client.download_artifacts(run.info.run_id, "classes.csv", str(tmp_path))).read_text()
+    assert table.splitlines()[2] == "yes,2,0.5,1.0,0.6666666666666666"
+
+
+def test_a_thousand_parameters_of_every_script_are_stored_whole(tracker: Make, client: Any) -> None:
+    t = tracker()
+    many = {f"größe {i}/次.數-{i}": "ж" * 6000 if i == 7 else i for i in range(1000)}
+    t.trial_started(trial(0, modulation=many))
+    t.trial_finished("av_digits/mlb", "search", 0, "complete", ATTRS)
+    t.interrupt()
+    assert not t._folder.joinpath("mlflow.queue.rejected").exists()
+    params = runs_of(client, study_name(t))["av_digits / mlb / 000"].data.params
+    assert {name: params.get(f"modulation.{name}") for name in many} == {
+        name: str(value) for name, value in many.items()
+    }
+
+
+def test_no_run_file_or_tag_holds_a_secret(
+    tracker: Make, client: Any, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real store whose address holds a password; what a server's token would be stands in the environment."""
+    database = shutil.copy(root / "mlflow.db", tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}?password=s3cret1")
+    for name in ("TOKEN", "USERNAME", "PASSWORD"):
+        monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", f"s3cret2{name}")
+    t = tracker()
+    train(t, 0)
+    t.finish([], tmp_path / "report", [])
+    assert t._memory.store == f"sqlite:///{database}"
+    written = [path for place in (t._folder, root / "mlartifacts") for path in place.rglob("*") if path.is_file()]
+    assert written
+    for path in [*written, Path(database)]:
+        assert b"s3cret" not in path.read_bytes(), path
 
 
 def test_an_extended_study_keeps_its_runs(tracker: Make, client: Any) -> None:
@@ -242,11 +327,11 @@ def test_a_method_may_log_under_any_name(tracker: Make, client: Any) -> None:
     assert "modulation/nan/audio" in metrics
 
 
-def test_what_the_tracker_is_told_wrongly_never_reaches_the_study(tracker: Make, caplog: Any) -> None:
+def test_what_the_tracker_is_told_wrongly_never_reaches_the_study(tracker: Make, caplog: Any, tmp_path: Path) -> None:
     t = tracker()
     t.trial_finished("av_digits/mlb", "search", 0, "no such state", {})
     t.trial_started({})
-    t.sealed("av_digits/mlb", 0, {"accuracy": object()})
+    t.sealed("av_digits/mlb", 0, {"accuracy": object()}, tmp_path)
     t.interrupt()
     assert caplog.text.count("the study goes on") == 2
 

@@ -1,0 +1,49 @@
+"""What an evaluation tells beyond an epoch's metrics: which classes are taken for which, and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BINS = 15
+
+
+def confusion(guesses: Tensor, labels: Tensor, classes: int) -> list[list[int]]:
+    """Return counts: row = true class, column = class that was given; `guesses` and `labels` are (N,)."""
+    flat = torch.bincount(labels * classes + guesses, minlength=classes * classes)
+    table: list[list[int]] = flat.view(classes, classes).tolist()
+    return table
+
+
+def by_class(table: Sequence[Sequence[int]], classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return rows, accuracy (recall), precision and F1 of every class; None where there is nothing to divide by."""
+    given = [sum(column) for column in zip(*table, strict=True)]
+    found = []
+    for i, (name, row) in enumerate(zip(classes, table, strict=True)):
+        hits, rows = row[i], sum(row)
+        found.append(
+            {
+                "class": name,
+                "rows": rows,
+                "accuracy": hits / rows if rows else None,
+                "precision": hits / given[i] if given[i] else None,
+                "f1": 2 * hits / (rows + given[i]) if rows else None,
+            }
+        )
+    return found
+
+
+def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
+    """Return the expected calibration error of probabilities (N, C).
+
+    ECE = sum_b n_b/N |accuracy_b - confidence_b| over `bins` equal bins of the highest probability (Guo et al., On
+    Calibration of Modern Neural Networks, ICML 2017, eq. 3).
+    """
+    confidence, guess = probabilities.double().max(1)
+    surplus = (guess == labels).double() - confidence
+    place = (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)  # bin b holds (b/B, (b+1)/B]
+    sums = torch.zeros(bins, dtype=torch.float64, device=surplus.device).index_add_(0, place, surplus)
+    return float(sums.abs().sum() / len(labels))
