@@ -115,10 +115,10 @@ def picture(png: bytes, row: int | None = None) -> Tensor:
     from torchvision.io import ImageReadMode, decode_png
 
     which = "the image" if row is None else f"the image of row {row}"
-    encoded = torch.frombuffer(bytearray(png), dtype=torch.uint8)
     try:
+        encoded = torch.frombuffer(bytearray(png), dtype=torch.uint8)
         pixels: Tensor = decode_png(encoded, mode=ImageReadMode.GRAY)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # the latter where there is no byte
         reason = str(error).partition("\n")[0]
         raise UserError(f"{which} must be a readable PNG, but: {reason}") from error
     return pixels.float() / 255
