@@ -28,7 +28,7 @@ from balance_tune.studies.overrides import overridden
 from balance_tune.studies.wording import one_line, shown
 
 BASELINE = "joint"  # every gain is measured against it, so every study has it
-RESERVED = ("data", "mlartifacts", "mlflow.db")  # what else lies in a root
+RESERVED = ("data", "mlartifacts", "mlflow.db", "unsealed.jsonl")  # what else lies in a root
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SECRET = re.compile(r"(?i)(password|passwd|pwd|secret|token|key)=[^&]")  # in the query of an address
 _NAME_RULE = "must be letters, digits, `.`, `_` and `-`, start with a letter or digit, and have at most 100 of them"

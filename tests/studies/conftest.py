@@ -1,4 +1,4 @@
-"""One small Ray cluster, and one registered model, for all tests that need one."""
+"""One small Ray cluster for all tests that need one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-
-from tests.studies.tracking.digits import Digits, train_digits
 
 
 @pytest.fixture(scope="session")
@@ -25,9 +23,3 @@ def cluster() -> Iterator[None]:
             patch.setenv("BALANCE_TUNE_SAVE_EVERY_S", "0")  # trials in the cluster save their state every epoch
             running.enter_context(ray_for(Resources(), cpus=2))
         yield
-
-
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
-    """A champion of AV-Digits; nobody changes it."""
-    return train_digits(tmp_path_factory.mktemp("digits"))

@@ -14,19 +14,20 @@ from balance_tune.studies.arms import Arm, arms_of, trial_config
 from balance_tune.studies.config import StudyConfig
 from balance_tune.studies.judge import Judge
 from balance_tune.studies.ledger import Ledger
-from balance_tune.studies.queue import Assignment, StudyQueue
+from balance_tune.studies.queue import Assignment, StudyQueue, TrialKey
 from balance_tune.studies.sealed import evaluate_sealed
 from balance_tune.studies.storage import open_storage
+from balance_tune.studies.tracking.tracker import Tracker
 from balance_tune.studies.trial import work
 
 
-def run(config: StudyConfig, folder: Path) -> list[dict[str, Any]]:
-    """Run a study with one trial at a time and return its leaderboard."""
+def run(config: StudyConfig, folder: Path, *, tracked: bool = False) -> list[dict[str, Any]]:
+    """Run a study with one trial at a time and return its leaderboard; with `tracked`, MLflow is told of it."""
     folder.mkdir(parents=True)
     (folder / "study.yaml").write_text(config.as_yaml())
     arms, stores = arms_of(config), {name: folder / "data" / name for name in config.datasets}
-    for name, store in stores.items():
-        build_store(datasets().get(name)(), store)
+    manifests = {name: build_store(datasets().get(name)(), store) for name, store in stores.items()}
+    tracker = Tracker(config, folder, arms, manifests) if tracked else None
 
     def configure(arm: Arm, params: Mapping[str, Any], phase: Any, number: int, seed: int) -> dict[str, Any]:
         store = stores[arm.dataset]
@@ -37,25 +38,42 @@ def run(config: StudyConfig, folder: Path) -> list[dict[str, Any]]:
     ledger = Ledger(folder / "ledger.jsonl")
     epochs = {arm.name: arm.epochs(arm.space.defaults()) for arm in arms}
     judge = Judge(config.search.early_stopping, epochs, ledger, lower=False)
-    queue = StudyQueue(config, arms, open_storage(folder), ledger, folder, configure=configure)
+
+    def told(key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
+        if tracker is not None:
+            tracker.trial_finished(key.arm, key.phase, key.number, state, attrs)
+
+    queue = StudyQueue(config, arms, open_storage(folder), ledger, folder, configure=configure, told=told)
     gc.freeze()  # as a trial's own process does: it collects after every trial
     try:
         while (given := queue.next()) is not None:
-            _train(given, queue, judge)
+            _train(given, queue, judge, tracker)
     finally:
         gc.unfreeze()
     for key, record in queue.confirmed():
-        evaluate_sealed(folder / record.attrs["folder"], stores[queue.arms[key.arm].dataset])
+        place = folder / record.attrs["folder"]
+        found = evaluate_sealed(place, stores[queue.arms[key.arm].dataset])
+        if tracker is not None:
+            tracker.sealed(key.arm, key.number, found, place)
     ledger.close()
-    return leaderboard.build(folder)
+    rows = leaderboard.build(folder)
+    if tracker is not None:
+        leaderboard.write_files(folder, rows)
+        tracker.finish(rows, folder / "report")
+    return rows
 
 
-def _train(given: Assignment, queue: StudyQueue, judge: Judge) -> None:
+def _train(given: Assignment, queue: StudyQueue, judge: Judge, tracker: Tracker | None) -> None:
     key, last = given.key, {}
     settled_after = queue.live[key].settled_after
 
+    if tracker is not None:
+        tracker.trial_started(given.config)
+
     def report(row: dict[str, Any]) -> None:
         last.update(row)
+        if tracker is not None:
+            tracker.trial_reported(given.config, row)
         if row["state"] == "failed":
             return
         going = key.phase == "search" and row["state"] == "running"

@@ -57,7 +57,8 @@ class Served:
 
     def probabilities(self, columns: Columns) -> NDArray[np.float64]:
         """Return probabilities (N, C) of raw samples; columns that are None altogether count as absent."""
-        found: NDArray[np.float64] = self.answer(*self.prepared(columns)).softmax(1).numpy()
+        inputs, present = self.prepared(columns)
+        found: NDArray[np.float64] = self.combined(*self.heads(inputs), present).softmax(1).numpy()
         return found
 
     def prepared(self, columns: Columns) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -86,17 +87,22 @@ class Served:
             )
         return inputs, present
 
-    def answer(self, inputs: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
-        """Return logits (N, C) in float64 of what `prepared` gives."""
+    def heads(self, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return logits (N, C) in float64 of all modalities together, and of each alone, for what `prepared` gives."""
+        import torch
+
+        with torch.inference_mode():
+            features = self.model.encode(inputs)
+            alone = self.model.fusion.unimodal_logits(features)
+            return self.model.fusion(features).double(), {m: alone[m].double() for m in self._shapes}
+
+    def combined(self, fused: Tensor, alone: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
+        """Return the logits (N, C) that are answered: fused, or where a modality is missing the others' sum."""
         import torch
 
         everything = torch.stack(list(present.values())).all(0)
-        with torch.inference_mode():
-            features = self.model.encode(inputs)
-            fused = self.model.fusion(features).double()
-            alone = self.model.fusion.unimodal_logits(features)
-            some = torch.stack([alone[m].double() * present[m][:, None] for m in self._shapes]).sum(0)
-            return torch.where(everything[:, None], fused, some)
+        some = torch.stack([alone[m] * present[m][:, None] for m in self._shapes]).sum(0)
+        return torch.where(everything[:, None], fused, some)
 
     def _prepared(self, modality: str, value: Any, row: int) -> NDArray[np.float32]:
         try:

@@ -1,0 +1,119 @@
+"""balance-tune evaluate: a stored model on a part of a dataset, or on a table of files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from balance_tune.commands.arguments import format_option, root_of, root_option
+from balance_tune.commands.output import columns, print_json
+from balance_tune.errors import UserError
+from balance_tune.studies.wording import shown
+
+if TYPE_CHECKING:
+    from balance_tune.studies.tracking.served import Served
+
+SPLITS = ("train", "monitor", "val", "test")
+MOST_CLASSES = 40  # told in the table; JSON has them all
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="models:/STUDY-DATASET@champion, runs:/ID/PATH, or a folder")
+    parser.add_argument(
+        "--data", metavar="D", required=True, help="a dataset, or a CSV or Parquet table of files with a column `label`"
+    )
+    parser.add_argument("--split", choices=SPLITS, help="part of the dataset (default: val)")
+    parser.add_argument("--unseal", action="store_true", help="open the sealed test part; this is recorded")
+    root_option(parser)
+    format_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from balance_tune.registry import datasets
+    from balance_tune.studies.stored import stored_model
+
+    root, table = root_of(args), Path(args.data)
+    if args.data not in datasets().names() and not table.is_file():
+        known = ", ".join(datasets().names())
+        raise UserError(f"--data must be a dataset ({known}) or a table's file, but got {shown(args.data)}.")
+    with stored_model(args.model, root) as served:
+        if args.data in datasets().names():
+            told = _on_dataset(args, served, root)
+        elif args.split or args.unseal:
+            raise UserError("a table of files has no parts; leave --split and --unseal out.")
+        else:
+            from balance_tune.studies.assessment import assess_table
+            from balance_tune.studies.file_table import FileTable
+
+            told = {"data": str(table)} | assess_table(served, FileTable(table, served.modalities, served.classes))
+    told = {"model": args.model, **told}
+    print_json(told) if args.format == "json" else print(_as_text(told))
+    return 0
+
+
+def _on_dataset(args: argparse.Namespace, served: Served, root: Path) -> dict[str, Any]:
+    from balance_tune.datasets.store import build_store, store_name
+    from balance_tune.registry import datasets
+    from balance_tune.studies import unsealed
+    from balance_tune.studies.assessment import assess_part
+
+    split = args.split or "val"
+    if split == "test" and not args.unseal:
+        raise UserError(
+            "the test part is sealed, so that nothing is chosen by it; say --unseal to open it, which is recorded in "
+            f"{root / unsealed.FILE}."
+        )
+    dataset = datasets().get(args.data)()
+    store = root / "data" / store_name(dataset)
+    manifest = build_store(dataset, store)
+    told = {"data": args.data, "split": split} | assess_part(served, store, split, unseal=args.unseal)
+    if manifest.split_hash != served.known["split_hash"]:
+        print(
+            f"balance-tune: the model was trained on another split ({served.known['split_hash']}) than this one "
+            f"({manifest.split_hash}): it may have been trained on rows that it is now asked for.",
+            file=sys.stderr,
+        )
+    if split == "test":
+        entry = {"model": args.model, "dataset": args.data, "split_hash": manifest.split_hash, "rows": told["rows"]}
+        unsealed.record(root, {**entry, "accuracy": told["accuracy"]})
+    return told
+
+
+def _as_text(told: dict[str, Any]) -> str:
+    place = f"{told['data']} {told['split']}" if "split" in told else told["data"]
+    inputs = [
+        ("all" if m is None else m, told if m is None else told["modalities"][m]) for m in (None, *told["modalities"])
+    ]
+    summary = columns(
+        ("input", "rows", "accuracy", "macro F1", "loss", "ECE"),
+        [
+            (
+                name,
+                str(s["rows"]),
+                _percent(s["accuracy"]),
+                _percent(s["macro_f1"]),
+                f"{s['loss']:.3f}",
+                _percent(s["ece"]),
+            )
+            for name, s in inputs
+        ],
+        right=range(1, 6),
+    )
+    shown_classes = told["classes"][:MOST_CLASSES]
+    classes = columns(
+        ("class", "rows", "accuracy", "precision", "F1"),
+        [
+            (c["class"], str(c["rows"]), *(_percent(c[name]) for name in ("accuracy", "precision", "f1")))
+            for c in shown_classes
+        ],
+        right=range(1, 5),
+    )
+    rest = len(told["classes"]) - len(shown_classes)
+    more = f"\n... and {rest} more; -f json tells all." if rest else ""
+    return f"{told['model']} on {place}; ECE is the calibration error, in points\n\n{summary}\n\n{classes}{more}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

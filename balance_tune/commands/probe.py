@@ -1,0 +1,106 @@
+"""balance-tune probe: fresh linear heads on the frozen features of a finished trial, scored on validation."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from balance_tune.commands.arguments import format_option, root_option, study_argument, study_folder
+from balance_tune.commands.output import columns, print_json
+from balance_tune.errors import UserError
+from balance_tune.studies.wording import did_you_mean, shown
+
+if TYPE_CHECKING:
+    from balance_tune.models.multimodal import MultimodalModel
+    from balance_tune.studies.records import TrialRecord
+
+PHASES = ("search", "select", "confirm")
+
+
+def _number(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"must be a trial's number, but got `{text[:20]}`")
+    return int(text)
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    study_argument(parser)
+    parser.add_argument("arm", metavar="ARM", help="dataset/method, as av_digits/mlb")
+    parser.add_argument("number", metavar="NUMBER", type=_number, help="the trial's number in its phase's numbering")
+    parser.add_argument("--phase", choices=PHASES, default="search", help="which trials are meant (default: search)")
+    root_option(parser)
+    format_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    folder = study_folder(args)
+    record = _record(folder, args)
+    from balance_tune.datasets.store import open_store
+    from balance_tune.studies.retrain import store_for
+    from balance_tune.training.probe import linear_probe
+
+    store = store_for(folder.parent, record.dataset)
+    model, trained = _model(folder, record, store)
+    found = linear_probe(model, open_store(store))
+    best = record.attrs.get("metrics") or {}
+    told = {"arm": record.arm, "phase": record.phase, "number": record.number, **found}
+    told |= {name: best[name] for name in best if name.startswith("val/accuracy")}
+    if args.format == "json":
+        print_json(told)
+        return 0
+    if trained:
+        print("balance-tune: its checkpoint is not kept; the trial was trained again.", file=sys.stderr)
+    print(
+        f"{record.arm} {record.phase} {record.number}: accuracy on validation in %, linear heads on frozen features\n"
+    )
+    print(_table(told, list(model.modalities)))
+    return 0
+
+
+def _record(folder: Path, args: argparse.Namespace) -> TrialRecord:
+    from balance_tune.studies.records import read_records
+
+    records = read_records(folder)
+    arms = sorted({r.arm for r in records})
+    if args.arm not in arms:
+        raise UserError(f"an arm must be one of the study, but got {shown(args.arm)}.{did_you_mean(args.arm, arms)}")
+    own = [r for r in records if r.arm == args.arm and r.phase == args.phase]
+    found = next((r for r in own if r.number == args.number), None)
+    if found is None:
+        numbers = ", ".join(str(r.number) for r in own[:20]) or "none"
+        raise UserError(f"{args.arm} has no {args.phase} trial {args.number}; there are: {numbers}.")
+    if not found.finished or found.epochs < 1:
+        raise UserError(f"a trial must have finished an epoch to be probed, but {args.arm} {args.number} has not.")
+    return found
+
+
+def _model(folder: Path, record: TrialRecord, store: Path) -> tuple[MultimodalModel, bool]:
+    """Return the model of the trial's best epoch, and whether it had to be trained again for that."""
+    from balance_tune.studies.arms import arms_of, trial_config
+    from balance_tune.studies.config import stored_config
+    from balance_tune.studies.retrain import retrain
+    from balance_tune.training.checkpoint import WEIGHTS, load_best
+
+    place = folder / str(record.attrs.get("folder", ""))
+    if (place / WEIGHTS).is_file():
+        return load_best(place), False
+    config = stored_config(folder)
+    arm = next(a for a in arms_of(config) if a.name == record.arm)
+    trial: dict[str, Any] = trial_config(
+        config, arm, record.params, phase=record.phase, number=record.number, seed=record.seed or 0,
+        study_folder=folder, store=store,
+    )  # fmt: skip
+    _, model = retrain(trial, store, record.epochs)
+    return model.eval(), True
+
+
+def _table(told: dict[str, Any], modalities: list[str]) -> str:
+    rows = [("all", told["probe/accuracy"], None, told.get("val/accuracy"))]
+    rows += [
+        (m, told[f"probe/accuracy/{m}"], told[f"probe/slice_accuracy/{m}"], told.get(f"val/accuracy/{m}"))
+        for m in modalities
+    ]
+    percents = [(name, *("-" if v is None else f"{100 * v:.1f}" for v in values)) for name, *values in rows]
+    return columns(("input", "own head", "share of joint head", "as trained"), percents, right=range(1, 4))

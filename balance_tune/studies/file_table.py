@@ -1,0 +1,82 @@
+"""A table of labelled samples, CSV or Parquet: a column `label`, and one a modality with files or values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from balance_tune.errors import UserError
+from balance_tune.studies.wording import did_you_mean, one_line, shown
+
+LABEL = "label"
+
+
+class FileTable:
+    """Rows of samples. A cell names a file, relative to the table (`.npy`: an array), or is empty: missing.
+
+    In Parquet a cell may also hold a file's bytes, or a list of numbers. A label is a class's name, or its index.
+
+    Raises:
+        UserError: the table cannot be read, has no column `label` or none of a modality, or a label is no class.
+    """
+
+    def __init__(self, path: Path, modalities: Sequence[str], classes: Sequence[str]) -> None:
+        self.path = path
+        columns = _columns(path)
+        if LABEL not in columns:
+            raise UserError(f"{path} must have a column `{LABEL}`, but has {', '.join(columns)}.")
+        self._values = {m: columns[m] for m in modalities if m in columns}
+        if not self._values:
+            raise UserError(
+                f"{path} must have a column of a modality ({', '.join(modalities)}), but has {', '.join(columns)}."
+            )
+        self.labels = [self._class(value, row, classes) for row, value in enumerate(columns[LABEL])]
+        if not self.labels:
+            raise UserError(f"{path} must have rows, but has none.")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def rows(self, start: int, stop: int) -> tuple[dict[str, list[Any]], list[int]]:
+        """Return the samples of some rows as modality -> values, None where one is missing, and their classes."""
+        values = {m: [self._value(v) for v in column[start:stop]] for m, column in self._values.items()}
+        return values, self.labels[start:stop]
+
+    def _value(self, cell: Any) -> Any:
+        if not isinstance(cell, str):
+            return cell
+        if not cell:
+            return None
+        path = self.path.parent / cell
+        try:
+            return np.load(path, allow_pickle=False) if path.suffix == ".npy" else path.read_bytes()
+        except (OSError, ValueError) as error:
+            raise UserError(one_line(f"a file that {self.path} names must be readable, but {path}: {error}")) from error
+
+    def _class(self, value: Any, row: int, classes: Sequence[str]) -> int:
+        text = str(value)
+        if text in classes:
+            return list(classes).index(text)
+        if text.isdigit() and int(text) < len(classes):
+            return int(text)
+        hint = did_you_mean(text, classes)
+        raise UserError(f"a label must be a class of the model, but row {row} of {self.path} has {shown(text)}.{hint}")
+
+
+def _columns(path: Path) -> dict[str, list[Any]]:
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    try:
+        if path.suffix.lower() == ".parquet":
+            table = parquet.read_table(path)
+        else:
+            first = path.open(encoding="utf-8").readline().strip()
+            kept = csv.ConvertOptions(column_types={name.strip('"'): pa.string() for name in first.split(",")})
+            table = csv.read_csv(path, convert_options=kept)
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise UserError(one_line(f"a table must be readable CSV or Parquet, but {path}: {error}")) from error
+    return {name: table[name].to_pylist() for name in table.column_names}

@@ -1,0 +1,63 @@
+"""A registered or exported model, found by its address and opened without being asked over HTTP."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from balance_tune.errors import UserError
+from balance_tune.studies.tracking.backend import connect, store_of
+from balance_tune.studies.tracking.served import Served
+from balance_tune.studies.wording import one_line, shown
+
+LOADER = "balance_tune.studies.tracking.served"
+
+
+@contextmanager
+def stored_model(address: str, root: Path) -> Iterator[Served]:
+    """Open the model at `address` for the block: `models:/NAME@champion`, `runs:/ID/PATH`, or a folder of a model.
+
+    Addresses are looked up where the studies of `root` are recorded.
+
+    Raises:
+        UserError: there is no model there, or it is none of ours.
+    """
+    with tempfile.TemporaryDirectory() as here:
+        folder = Path(address) if "://" not in address and ":/" not in address else _fetched(address, root, here)
+        yield _opened(folder, address)
+
+
+def _fetched(address: str, root: Path, here: str) -> Path:
+    store = store_of(root)
+    if store.file is not None and not store.file.is_file():
+        raise UserError(f"a model must be recorded to be found, but there is no {store.file}; is the --root right?")
+    connect(store)
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    mlflow.set_tracking_uri(store.uri)
+    mlflow.set_registry_uri(store.uri)
+    try:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=here))
+    except (MlflowException, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(one_line(f"a model must be at {shown(address)} in {store.shown}, but: {reason}")) from error
+
+
+def _opened(folder: Path, address: str) -> Served:
+    from mlflow.models import Model
+
+    if not (folder / "MLmodel").is_file():
+        raise UserError(f"a model must be a folder with an MLmodel, but {shown(address)} has none.")
+    flavor = Model.load(str(folder)).flavors.get("python_function", {})
+    if flavor.get("loader_module") != LOADER:
+        raise UserError(f"a model must have been stored by balance_tune, but {shown(address)} was not.")
+    code = folder / str(flavor.get("code", "code"))
+    sys.path.append(str(code))  # other people's methods that came with it; ours are imported already
+    try:
+        return Served(folder / flavor["data"])
+    finally:
+        sys.path.remove(str(code))

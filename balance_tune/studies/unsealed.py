@@ -1,0 +1,31 @@
+"""The record of every look at a sealed test part that was not a study's own, one line each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from balance_tune.errors import UserError
+from balance_tune.studies import durable
+from balance_tune.studies.tracking.origin import code_version
+
+FILE = "unsealed.jsonl"
+
+
+def record(root: Path, entry: Mapping[str, Any]) -> None:
+    """Append who opened what, and what came out, to `<root>/unsealed.jsonl`.
+
+    Raises:
+        UserError: the root cannot be written; a look that cannot be recorded must not be shown.
+    """
+    line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "code_version": code_version(), **entry}
+    try:
+        with (root / FILE).open("ab", buffering=0) as file:
+            durable.append(file, json.dumps(line) + "\n")
+    except OSError as error:
+        raise UserError(
+            f"opening a sealed part must be recorded, but {root / FILE} cannot be written: {error.strerror}."
+        ) from error
