@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "balance_tune"
-SHARED = {"errors", "registry", "tunable", "seeds"}
+SHARED = {"errors", "registry", "tunable", "seeds", "tasks"}
 ALLOWED = {
     "replicas": set(),
     "seeds": set(),
     "tunable": set(),
+    "tasks": set(),
     "models": {"models"},
     "datasets": {"datasets"},
     "modulations": {"modulations", "models", "replicas"},

@@ -15,6 +15,7 @@ from balance_tune.models.fusion import Features, Fusion
 from balance_tune.models.pieces import batch_normalisations, encode_in_pieces
 from balance_tune.registry import encoders as encoder_registry
 from balance_tune.registry import fusions, import_path
+from balance_tune.tasks import Task
 
 Inputs = dict[str, Tensor]
 Policy = Literal["auto", "conv4d", "ndim>=2", "encoder", "encoder+head"]
@@ -24,12 +25,14 @@ POLICIES: tuple[Policy, ...] = ("auto", "conv4d", "ndim>=2", "encoder", "encoder
 class MultimodalModel(nn.Module):
     """Encoders (one per modality, in fusion order) and the fusion of their features.
 
+    `task` says what its answers are: logits of classes, logits of labels, or numbers; C is how many there are.
     `bridge`, when a method sets it, encodes all modalities together instead (blocks between encoders). `piece`, when
     set, is how many rows are encoded at a time in training, so that less memory is needed (see `encode_in_pieces`).
     """
 
-    def __init__(self, encoders: Mapping[str, Encoder], fusion: Fusion) -> None:
+    def __init__(self, encoders: Mapping[str, Encoder], fusion: Fusion, task: Task = "classes") -> None:
         super().__init__()
+        self.task = task
         for m in encoders:
             if not m or "." in m or hasattr(nn.ModuleDict, m):
                 raise UserError(f"a modality needs a plain name, but `{m}` cannot be one; rename it in the dataset.")
@@ -105,6 +108,7 @@ class ModelSpec:
     classes: int
     fusion: str = "concat"
     fusion_settings: Mapping[str, Any] | None = None
+    task: Task = "classes"
 
     def build(self, seed: int) -> MultimodalModel:
         """Return the model, initialised from `seed` alone; the caller's random state is left as it was."""
@@ -112,7 +116,8 @@ class ModelSpec:
             torch.manual_seed(seed)
             encoders = {m: _encoder(m, *spec) for m, spec in self.encoders.items()}
             widths = {m: e.features for m, e in encoders.items()}
-            return MultimodalModel(encoders, _fusion(self.fusion, widths, self.classes, self.fusion_settings or {}))
+            fusion = _fusion(self.fusion, widths, self.classes, self.fusion_settings or {})
+            return MultimodalModel(encoders, fusion, self.task)
 
 
 def _encoder(modality: str, shape: Sequence[int], name: str, settings: Mapping[str, Any]) -> Encoder:

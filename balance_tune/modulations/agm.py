@@ -15,6 +15,7 @@ from torch import Tensor
 
 from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features
+from balance_tune.models.losses import sample_losses, squared_errors
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.gradients import scale
 from balance_tune.modulations.scores import by_name, true_class_probability
@@ -96,6 +97,15 @@ def _shapley_weights(
     return torch.tensor(rows, dtype=dtype, device=device)
 
 
+def _own_losses(f: Mapping[str, Tensor], labels: Tensor, task: str) -> Tensor:
+    """Return (M, B), the loss of each modality's share of the answer in every sample."""
+    if task == "regression":
+        return squared_errors(f, labels)
+    if task == "multilabel":
+        return torch.stack([sample_losses(task, own.detach(), labels) for own in f.values()])
+    return -true_class_probability(torch.stack(list(f.values())), labels).clamp_min(1e-8).log()
+
+
 @dataclass
 class Agm(Modulation):
     """Adaptive gradient modulation: each modality's share of the logits is isolated, and its gradient scaled.
@@ -113,7 +123,9 @@ class Agm(Modulation):
     clipped to a global norm of 1 (`clip`).
     The factor enters on the logits and reaches encoder and head mixed with the other modalities' shares, so there is no
     learning rate that could carry it instead.
-    Deviations: more than three modalities follow the three-modality code.
+    Several labels: L_m is the mean binary cross-entropy. Regression: L_m = mean_i (f_m,i - y_i)^2.
+    Deviations: more than three modalities follow the three-modality code; for regression that code takes 1 / L_m for
+    L_m, which turns the rule round: it speeds up the modality that is ahead.
     """
 
     name: ClassVar[str] = "agm"
@@ -159,8 +171,7 @@ class Agm(Modulation):
 
     @torch.no_grad()
     def _coefficients(self, f: Mapping[str, Tensor], batch: Batch, ctx: Context) -> dict[str, Tensor]:
-        p = true_class_probability(torch.stack(list(f.values())), batch.labels)
-        (sums,) = ctx.replicas.sum(-p.clamp_min(1e-8).log().sum(-1))
+        (sums,) = ctx.replicas.sum(_own_losses(f, batch.labels, ctx.model.task).sum(-1))
         losses = by_name(sums / batch.total, f)
         running = self._running or {m: torch.zeros_like(loss) for m, loss in losses.items()}
         two = len(f) == 2

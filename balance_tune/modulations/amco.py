@@ -15,6 +15,7 @@ from balance_tune.models.fusion import Features, Fusion
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.modulations.answers import precise, unimodal_answers
 from balance_tune.modulations.base import Losses, Modulation, Neutral
+from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class Amco(Modulation):
     """
 
     name: ClassVar[str] = "amco"
+    tasks: ClassVar[tuple[Task, ...]] = ("classes",)
+    needs: ClassVar[str] = "class probabilities to mask"
     paper: ClassVar[str] = "Zhou et al., Adaptive Mask Co-optimization for Modal Dependence, ICASSP 2023"
     cost: ClassVar[str] = "unimodal answers of the fusion head and a second pass through it"
     windowed: ClassVar[bool] = False

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features
 from balance_tune.models.multimodal import MultimodalModel
+from balance_tune.tasks import TASKS, Task
 from balance_tune.tunable import check_values, tunables, words
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Modulation:
     name: ClassVar[str] = "joint"
     paper: ClassVar[str] = "the common baseline"
     cost: ClassVar[str] = ""  # in words, what it adds to joint training's one forward and one backward pass per step
+    tasks: ClassVar[tuple[Task, ...]] = TASKS
+    needs: ClassVar[str] = "class probabilities"  # what the tasks lack that are not among `tasks`
     windowed: ClassVar[bool] = True  # False: the method changes the architecture and acts in the whole run or never
 
     start: float = 0.0
@@ -87,6 +90,14 @@ class Modulation:
     def variants(cls, modalities: Sequence[str]) -> tuple[str, ...]:
         """Return the names of the arms this method makes; most make one, which has no name."""
         return ()
+
+    def check_task(self, task: Task) -> None:
+        """Raise a `UserError` where the method can do nothing with labels of this kind."""
+        if task not in self.tasks:
+            raise UserError(
+                f"{self.name} needs {self.needs}, and works for {' and '.join(self.tasks)}, but got a task of {task}; "
+                "leave it out of `methods`."
+            )
 
     # parts -----------------------------------------------------------------------------------------------------------
     def build(self, model: MultimodalModel) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.registry import modulations
+from balance_tune.tasks import TASKS
 from balance_tune.tunable import tunables, words
 
 EPOCHS = 100  # of the run in whose terms a card says when a trial is judged
@@ -35,8 +36,8 @@ def card(cls: type[Modulation]) -> dict[str, Any]:
 
     Keys: name, paper, summary (the docstring's first line), description (the rest: formula, deviations),
     hyperparameters {name: default, kind, low, high, log, choices, searched, source}, window, touches (which parameters'
-    gradients, under the default policy; None where there is no policy to choose), cost, neutral, judged (when a trial
-    may be), variants (whether every modality makes an arm of its own).
+    gradients, under the default policy; None where there is no policy to choose), cost, neutral, tasks (None: all),
+    judged (when a trial may be), variants (whether every modality makes an arm of its own).
     """
     summary, _, description = (inspect.getdoc(cls) or "").partition("\n")
     defaults = {f.name: f.default for f in dataclasses.fields(cls) if f.init}
@@ -50,6 +51,7 @@ def card(cls: type[Modulation]) -> dict[str, Any]:
         "touches": TOUCHES[str(defaults["policy"])] if "policy" in defaults else None,
         "cost": cls.cost or "nothing",
         "neutral": _neutral(cls.neutral()),
+        "tasks": None if cls.tasks == TASKS else f"{' and '.join(cls.tasks)} only; it needs {cls.needs}",
         "judged": _judged(cls),
         "variants": bool(cls.variants(("first", "second"))),
     }
@@ -92,7 +94,11 @@ def _section(card: Mapping[str, Any]) -> str:
 
 def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = {"window": card["window"], "touches": card["touches"], "cost": card["cost"], "neutral": card["neutral"]}
-    facts |= {"judged": card["judged"], "arms": "one per modality" if card["variants"] else None}
+    facts |= {
+        "tasks": card["tasks"],
+        "judged": card["judged"],
+        "arms": "one per modality" if card["variants"] else None,
+    }
     return [(name, text) for name, text in facts.items() if text]
 
 

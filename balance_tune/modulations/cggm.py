@@ -17,6 +17,7 @@ from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.modulations.base import Losses, Modulation, Neutral
 from balance_tune.modulations.gradients import scale
 from balance_tune.modulations.scores import by_name
+from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class Cggm(Modulation):
     """
 
     name: ClassVar[str] = "cggm"
+    tasks: ClassVar[tuple[Task, ...]] = ("classes",)
+    needs: ClassVar[str] = "the accuracy of its classifiers"
     paper: ClassVar[str] = (
         "Guo et al., Classifier-guided Gradient Modulation for Enhanced Multimodal Learning, NeurIPS 2024"
     )

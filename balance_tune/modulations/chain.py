@@ -11,6 +11,7 @@ from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.modulations.base import Losses, Modulation
+from balance_tune.tasks import Task
 
 if TYPE_CHECKING:
     from balance_tune.training.batch import Batch, EpochPlan, Output
@@ -43,6 +44,10 @@ class Chain(Modulation):
     def _owner(self, hook: str, ctx: Context) -> Modulation | None:
         owner = self._replacing.get(hook)
         return owner if owner is not None and owner.acts(ctx.epoch, ctx.epochs) else None
+
+    def check_task(self, task: Task) -> None:
+        for m in self.links:
+            m.check_task(task)
 
     def build(self, model: MultimodalModel) -> None:
         for m in self.links:

@@ -12,6 +12,7 @@ from balance_tune.errors import UserError
 from balance_tune.modulations.answers import fused_answer
 from balance_tune.modulations.base import Losses, Modulation, Neutral
 from balance_tune.seeds import generator
+from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Cml(Modulation):
     """
 
     name: ClassVar[str] = "cml"
+    tasks: ClassVar[tuple[Task, ...]] = ("classes",)
     paper: ClassVar[str] = "Ma et al., Calibrating Multimodal Learning, ICML 2023"
     cost: ClassVar[str] = "one more pass through the fusion head per modality but one"
 

@@ -16,6 +16,7 @@ from balance_tune.models.fusion import Features
 from balance_tune.modulations.answers import unimodal_answers
 from balance_tune.modulations.base import Losses, Modulation, Neutral
 from balance_tune.seeds import generator
+from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Lfm(Modulation):
     """
 
     name: ClassVar[str] = "lfm"
+    tasks: ClassVar[tuple[Task, ...]] = ("classes",)
     paper: ClassVar[str] = (
         "Yang et al., Facilitating Multimodal Classification via Dynamically Learning Modality Gap, NeurIPS 2024"
     )

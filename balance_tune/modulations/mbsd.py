@@ -13,6 +13,7 @@ from balance_tune.errors import UserError
 from balance_tune.modulations.answers import unimodal_answers
 from balance_tune.modulations.base import Losses, Modulation, Neutral
 from balance_tune.modulations.scores import true_class_probability
+from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Mbsd(Modulation):
     """
 
     name: ClassVar[str] = "mbsd"
+    tasks: ClassVar[tuple[Task, ...]] = ("classes",)
     paper: ClassVar[str] = "MBSD, as in Xu et al., BalanceBenchmark: A Survey for Multimodal Imbalance Learning, 2025"
     cost: ClassVar[str] = "unimodal answers of the fusion head; nothing in the encoders"
 

@@ -14,6 +14,7 @@ from balance_tune.models.fusion import Features, Fusion
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.modulations.answers import precise
 from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ class Mla(Modulation):
     """
 
     name: ClassVar[str] = "mla"
+    tasks: ClassVar[tuple[Task, ...]] = ("classes",)
+    needs: ClassVar[str] = "class probabilities, whose entropy weighs the modalities"
     paper: ClassVar[str] = (
         "Zhang et al., Multimodal Representation Learning by Alternating Unimodal Adaptation, CVPR 2024"
     )

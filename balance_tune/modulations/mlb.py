@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from balance_tune.errors import UserError
+from balance_tune.models.losses import squared_errors
 from balance_tune.modulations.base import Neutral
 from balance_tune.modulations.gradients import scale
 from balance_tune.modulations.multi_loss import MLB_CODE, MultiLoss
@@ -31,9 +32,18 @@ def mlb_coefficients(scores: Scores, alpha: float, beta_max: float) -> dict[str,
 
 def coefficients(s: Tensor, alpha: float, beta_max: float) -> Tensor:
     """Return k (M,) from scores s (M,), see `mlb_coefficients`."""
+    return modulated(behind(s), alpha, beta_max)
+
+
+def behind(s: Tensor) -> Tensor:
+    """Return r (M,) = (1/(M-1) sum_{j != m} s_j) / s_m from scores s (M,)."""
     s = s.clamp_min(1e-8)
     others = s.sum() - s
-    r = others / s if len(s) == 2 else others / (len(s) - 1) / s
+    return others / s if len(s) == 2 else others / (len(s) - 1) / s
+
+
+def modulated(r: Tensor, alpha: float, beta_max: float) -> Tensor:
+    """Return k (M,) from r (M,), see `mlb_coefficients`."""
     faster = torch.tanh(alpha * (r - 1))
     return 1 + (faster if beta_max == 2 else faster * torch.where(r > 1, beta_max - 1, 1.0))
 
@@ -44,6 +54,7 @@ class Mlb(MultiLoss):
 
     s_m = mean_i softmax(g_m,i)[y_i] of the modality's own head;  r_m = mean_{j != m} s_j / s_m
     k_m = 1 + (beta_m - 1) tanh(alpha (r_m - 1)),  beta_m = beta_max if r_m > 1 else 2
+    Regression: e_m = mean_i (g_m,i - y_i)^2 and r_m = e_m / mean_{j != m} e_j, as in the official code for CMU-MOSEI.
     The total gradient of encoder m, of its own head and of its share of the fusion weight is multiplied by k_m.
 
     As all modalities become sure, r and k go to 1: the modulation phases itself out, there is no schedule. The shared
@@ -63,8 +74,7 @@ class Mlb(MultiLoss):
             raise UserError(f"`beta_max >= 1` must hold for mlb, but got {self.beta_max!r}.")
 
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
-        (s,) = ctx.replicas.sum(score_sums(self.answers, output.batch.labels))
-        k = coefficients(s, self.alpha, self.beta_max)
+        k = modulated(self._behind(output.batch, ctx), self.alpha, self.beta_max)
         for m, k_m in by_name(k, self.answers).items():
             own = list(self.heads[m].parameters())
             if self.apply_to == "lr":
@@ -73,6 +83,14 @@ class Mlb(MultiLoss):
             else:
                 scale([*ctx.model.gradients(m, "encoder+head"), *(p.grad for p in own if p.grad is not None)], k_m)
         ctx.log("k", k)
+
+    def _behind(self, batch: Batch, ctx: Context) -> Tensor:
+        """Return r (M,), above 1 for a modality that is behind the others in this step."""
+        if ctx.model.task == "regression":
+            (e,) = ctx.replicas.sum(squared_errors(self.answers, batch.labels).sum(-1))
+            return 1 / behind(e)
+        (s,) = ctx.replicas.sum(score_sums(self.answers, batch.labels))
+        return behind(s)
 
     @classmethod
     def neutral(cls) -> Neutral | str:

@@ -14,6 +14,7 @@ from balance_tune.errors import UserError
 from balance_tune.models.fusion import Concat, Features, Fusion, Sum
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
 
@@ -60,6 +61,8 @@ class MmCosine(Modulation):
     """
 
     name: ClassVar[str] = "mmcosine"
+    tasks: ClassVar[tuple[Task, ...]] = ("classes", "multilabel")
+    needs: ClassVar[str] = "logits, which may be cosines"
     paper: ClassVar[str] = (
         "Xu et al., MMCosine: Multi-Modal Cosine Loss Towards Balanced Audio-Visual Fine-Grained Learning, ICASSP 2023"
     )

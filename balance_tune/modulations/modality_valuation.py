@@ -13,6 +13,7 @@ from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.sample_valuation import OFFICIAL
 from balance_tune.modulations.valuation import correctness, resampled, shapley
 from balance_tune.seeds import generator
+from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class ModalityValuation(Modulation):
     """
 
     name: ClassVar[str] = "modality_valuation"
+    tasks: ClassVar[tuple[Task, ...]] = ("classes",)
+    needs: ClassVar[str] = "answers that are right or wrong"
     paper: ClassVar[str] = "Wei et al., Enhancing Multimodal Cooperation via Sample-level Modality Valuation, CVPR 2024"
     cost: ClassVar[str] = "once an epoch a forward pass over `part` of the training samples; steps for the added ones"
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Mslr(Modulation):
     """
 
     name: ClassVar[str] = "mslr"
+    tasks: ClassVar[tuple[Task, ...]] = ("classes",)
+    needs: ClassVar[str] = "the accuracy of each modality"
     paper: ClassVar[str] = (
         "Yao and Mihalcea, Modality-specific Learning Rates for Effective Multimodal Additive Late-fusion, ACL 2022"
     )

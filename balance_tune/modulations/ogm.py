@@ -13,6 +13,7 @@ from balance_tune.models.multimodal import Policy
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.gradients import add_noise, deviations, scale
 from balance_tune.modulations.scores import Scores, by_name, ratios, stacked
+from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Ogm(Modulation):
     """
 
     name: ClassVar[str] = "ogm"
+    tasks: ClassVar[tuple[Task, ...]] = ("classes", "multilabel")
     paper: ClassVar[str] = "Peng et al., Balanced Multimodal Learning via On-the-fly Gradient Modulation, CVPR 2022"
     cost: ClassVar[str] = "the unimodal answers of the fusion head, without gradient"
 

@@ -13,6 +13,7 @@ from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.scores import Scores, by_name, ratios, stacked
+from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Opm(Modulation):
     """
 
     name: ClassVar[str] = "opm"
+    tasks: ClassVar[tuple[Task, ...]] = ("classes", "multilabel")
     paper: ClassVar[str] = "Wei et al., On-the-fly Modulation for Balanced Multimodal Learning, TPAMI 2024"
     cost: ClassVar[str] = "the unimodal answers of the fusion head, without gradient"
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from balance_tune.errors import UserError
 from balance_tune.modulations.base import Losses, Modulation, Neutral
 from balance_tune.modulations.scores import Scores, by_name, score_sums, stacked
+from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Pmr(Modulation):
     """
 
     name: ClassVar[str] = "pmr"
+    tasks: ClassVar[tuple[Task, ...]] = ("classes",)
+    needs: ClassVar[str] = "classes, whose prototypes it makes"
     paper: ClassVar[str] = "Fan et al., PMR: Prototypical Modal Rebalance for Multimodal Learning, CVPR 2023"
     cost: ClassVar[str] = "a forward pass over a tenth of the training part per epoch, over all of it in the first"
 

@@ -15,6 +15,7 @@ from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.modulations.answers import unimodal_answers
 from balance_tune.modulations.base import Losses, Modulation, Neutral
 from balance_tune.modulations.scores import true_class_probability
+from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class ReconBoost(Modulation):
     """
 
     name: ClassVar[str] = "reconboost"
+    tasks: ClassVar[tuple[Task, ...]] = ("classes",)
     paper: ClassVar[str] = "Hua et al., ReconBoost: Boosting Can Achieve Modality Reconcilement, ICML 2024"
     cost: ClassVar[str] = "nothing: half of the epochs go backward through one encoder only"
     windowed: ClassVar[bool] = False

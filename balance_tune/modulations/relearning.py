@@ -13,6 +13,7 @@ from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.separability import kmeans, minmax, purity
 from balance_tune.seeds import derive
+from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Relearning(Modulation):
     """
 
     name: ClassVar[str] = "relearning"
+    tasks: ClassVar[tuple[Task, ...]] = ("classes",)
+    needs: ClassVar[str] = "classes, into which features are to fall"
     paper: ClassVar[str] = "Wei et al., Diagnosing and Re-learning for Balanced Multimodal Learning, ECCV 2024"
     cost: ClassVar[str] = (
         "at most `count` times in a run, a forward pass over train and monitor and k-means of their features"

@@ -11,6 +11,7 @@ from torch import Tensor
 from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.valuation import correctness, resampled, shapley
+from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class SampleValuation(Modulation):
     """
 
     name: ClassVar[str] = "sample_valuation"
+    tasks: ClassVar[tuple[Task, ...]] = ("classes",)
+    needs: ClassVar[str] = "answers that are right or wrong"
     paper: ClassVar[str] = "Wei et al., Enhancing Multimodal Cooperation via Sample-level Modality Valuation, CVPR 2024"
     cost: ClassVar[str] = (
         "once an epoch a forward pass over the training part; up to `most` more steps per modality and sample"

@@ -11,8 +11,13 @@ Scores = dict[str, Tensor]
 
 
 def true_class_probability(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return softmax(logits)[..., labels] in float32 or better, (..., B) from (..., B, C); no synchronisation."""
+    """Return softmax(logits)[..., labels] in float32 or better, (..., B) from (..., B, C); no synchronisation.
+
+    Several labels at once (B, C) of 0 and 1: the mean over labels of the probability of what is true, there or not.
+    """
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    if labels.dim() == 2:
+        return torch.where(labels > 0.5, logits, -logits).to(dtype).sigmoid().mean(-1)
     index = labels.view(-1, 1).expand(*logits.shape[:-1], 1)
     return logits.softmax(-1, dtype=dtype).gather(-1, index).squeeze(-1)
 

@@ -15,6 +15,7 @@ from balance_tune.errors import UserError
 from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
 from balance_tune.studies.space import Parameter, Space, declared_method, space_of
 from balance_tune.studies.wording import did_you_mean, one_line, shown
+from balance_tune.tasks import check_objective
 from balance_tune.tunable import Value
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def trial_config(
 def check_names(config: StudyConfig) -> None:
     """Raise a `UserError` with the nearest existing name where the study names what is not installed."""
     for name in config.datasets:
-        datasets().get(name)
+        check_objective(config.objective, getattr(datasets().get(name), "task", "classes"), name)
     for name in config.methods:
         modulations().get(name)
     fusions().get(config.model.fusion)
@@ -160,7 +161,9 @@ def _build(dataset: str, method: str, variant: str | None, settings: str, model:
     config = {"method": method, "variant": variant, "modulation": json.loads(settings), "model": json.loads(model)}
     cls: type[Dataset] = datasets().get(dataset)
     unopened: Any = SimpleNamespace(manifest=cls)  # the class knows its modalities and classes as a manifest does
-    modulations().get(method).of(method_settings(config)).build(model_spec(config, unopened).build(seed=0))
+    spec, modulation = model_spec(config, unopened), modulations().get(method).of(method_settings(config))
+    modulation.check_task(spec.task)  # before a model is made, which may take seconds
+    modulation.build(spec.build(seed=0))
 
 
 def _check(arm: Arm) -> None:

@@ -26,6 +26,7 @@ from balance_tune.studies.changes import Changes, changes_between
 from balance_tune.studies.mistakes import sentence
 from balance_tune.studies.overrides import overridden
 from balance_tune.studies.wording import one_line, shown
+from balance_tune.tasks import OBJECTIVES
 
 BASELINE = "joint"  # every gain is measured against it, so every study has it
 RESERVED = ("data", "mlartifacts", "mlflow.db", "unsealed.jsonl")  # what else lies in a root
@@ -222,7 +223,7 @@ class StudyConfig(_Section):
     confirm: Confirm = Confirm()
     resources: Resources = Resources()
     runner: Literal["auto", "warm", "isolated"] = "auto"
-    objective: Literal["val/accuracy", "val/macro_f1"] = "val/accuracy"
+    objective: str = "val/accuracy"
     protocol: Literal["sealed", "paper"] = "sealed"
     limit: Limit = Limit()
     price_per_device_hour: float | None = Field(default=None, ge=0, le=1e9)
@@ -233,6 +234,13 @@ class StudyConfig(_Section):
     @classmethod
     def _file_name(cls, value: str) -> str:
         return study_name(value, "name")
+
+    @field_validator("objective")
+    @classmethod
+    def _of_some_task(cls, value: str) -> str:
+        if value not in OBJECTIVES:
+            raise ValueError(f"`objective` must be one of {', '.join(OBJECTIVES)}, but got {shown(value)}.")
+        return value
 
     @field_validator("datasets", "methods")
     @classmethod

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from balance_tune.studies.statistics import MIN_DATASETS, MIN_METHODS, friedman
+from balance_tune.tasks import is_share, lower_is_better
 
 LEVEL = 0.05  # of Holm-corrected p-values
 FEW_GROUPS = 10  # a cluster bootstrap over fewer groups is known to be too sure (Cameron, Gelbach & Miller, 2008)
@@ -43,7 +44,7 @@ def answer(dataset: str, table: Sequence[dict[str, Any]], protocol: str = "seale
     aside = f" ({len(table) - len(provisional)} of {len(table)} arms are through so far)" if provisional else ""
     if all(row["n"] < 2 for row in known):
         return (
-            f"On {dataset}, {best['method']} was {_signed_words(best['delta'])} the tuned joint baseline on the one "
+            f"On {dataset}, {best['method']} was {_signed_words(best)} the tuned joint baseline on the one "
             f"confirmation seed{suffix}{aside}. One seed gives no interval and no test, so this may be chance: "
             "set `confirm.seeds` to 2 or more (10 is a good number)."
         )
@@ -51,21 +52,21 @@ def answer(dataset: str, table: Sequence[dict[str, Any]], protocol: str = "seale
         others = [row["method"] for row in wins if row is not best]
         also = f"; so did {_list(others)}" if others else ""
         return (
-            f"On {dataset}, {best['method']}, the best by validation, reached {percent(best['test_mean'])} % on the "
-            f"test set and beat the tuned joint baseline by {points(best['delta'])} points ({_evidence(best)}){also}"
+            f"On {dataset}, {best['method']}, the best by validation, reached {reached(best)} on the "
+            f"test set and beat the tuned joint baseline by {_size(best['delta'], best)} ({_evidence(best)}){also}"
             f"{suffix}{aside}. {_rest(known, wins, losses, rivals)}"
         )
     if wins:
         return (
             f"On {dataset}, {_list([row['method'] for row in wins])} beat the tuned joint baseline "
             f"({'; '.join(f'{_gain(row)}, {_evidence(row)}' for row in wins)}){suffix}{aside}. "
-            f"The best by validation, {best['method']}, was {_signed_words(best['delta'])} it ({_evidence(best)})."
+            f"The best by validation, {best['method']}, was {_signed_words(best)} it ({_evidence(best)})."
         )
     worse = f"; {_list([row['method'] for row in losses])} did worse" if losses else ""
     return (
         f"No method beat the tuned joint baseline on {dataset}; the study could have seen a difference of "
         f"{_visible(known)}{suffix}{aside}. The best method by validation, {best['method']}, was "
-        f"{_signed_words(best['delta'])} it ({_evidence(best)}){worse}."
+        f"{_signed_words(best)} it ({_evidence(best)}){worse}."
     )
 
 
@@ -118,7 +119,7 @@ def ranking(rows: Sequence[dict[str, Any]]) -> Ranking | None:
     scores: dict[str, dict[str, float]] = {}
     for row in rows:
         if row["protocol"] == "sealed" and not row["diagnostic"] and row["test_mean"] is not None:
-            scores.setdefault(row["dataset"], {})[row["method"]] = row["test_mean"]
+            scores.setdefault(row["dataset"], {})[row["method"]] = _sign(row) * row["test_mean"]
     methods = sorted(set.intersection(*(set(s) for s in scores.values()))) if scores else []
     if len(scores) < 2 or len(methods) < 2:
         return None
@@ -142,15 +143,31 @@ def percent(fraction: float | None, digits: int = 1) -> str:
     return "-" if fraction is None else f"{100 * fraction:.{digits}f}"
 
 
+def score(value: float | None, metric: str = "accuracy") -> str:
+    """Return a metric's value as tables show it: in % without the sign where it is a share, else as it is."""
+    if is_share(metric):
+        return percent(value)
+    return "-" if value is None else f"{value:.3f}"
+
+
+def reached(row: dict[str, Any]) -> str:
+    """Return a row's mean test score in words."""
+    value = score(row["test_mean"], row["metric"])
+    return f"{value} %" if is_share(row["metric"]) else f"{row['metric']} {value}"
+
+
 def points(difference: float) -> str:
     """Return the size of a difference of fractions in percentage points, one decimal, two where one would show zero."""
     size = abs(100 * difference)
     return f"{size:.2f}" if 0 < size < 0.1 else f"{size:.1f}"
 
 
-def signed(difference: float | None) -> str:
-    """Return a difference of fractions in percentage points with its sign, or a dash."""
-    return "-" if difference is None else f"{100 * difference:+.1f}".replace("-", "\N{MINUS SIGN}")
+def signed(difference: float | None, metric: str = "accuracy") -> str:
+    """Return a difference with its sign, or a dash: in percentage points where the metric is a share, else as it is."""
+    if difference is None:
+        return "-"
+    text = f"{100 * difference:+.1f}" if is_share(metric) else f"{difference:+.3f}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def p_text(p: float | None) -> str:
@@ -163,7 +180,17 @@ def _standing(row: dict[str, Any], table: Sequence[dict[str, Any]]) -> int:
 
 
 def _beats(row: dict[str, Any], sign: int = 1) -> bool:
-    return row["p_holm"] is not None and row["p_holm"] < LEVEL and sign * row["delta"] > 0
+    return row["p_holm"] is not None and row["p_holm"] < LEVEL and sign * _sign(row) * row["delta"] > 0
+
+
+def _sign(row: dict[str, Any]) -> int:
+    """Return 1 where a larger score is better, -1 where a smaller one is."""
+    return -1 if lower_is_better(row["metric"]) else 1
+
+
+def _size(difference: float, row: dict[str, Any]) -> str:
+    """Return the size of a difference in words."""
+    return f"{points(difference)} points" if is_share(row["metric"]) else f"{abs(difference):.3f}"
 
 
 def _evidence(row: dict[str, Any]) -> str:
@@ -171,17 +198,17 @@ def _evidence(row: dict[str, Any]) -> str:
         return f"{row['n']} seed, no interval"
     low, high = row["delta_ci"]
     p = p_text(row["p_holm"])
-    return f"95 % interval {signed(low)} to {signed(high)}, Holm p {p}, {row['n']} seeds"
+    return f"95 % interval {signed(low, row['metric'])} to {signed(high, row['metric'])}, Holm p {p}, {row['n']} seeds"
 
 
 def _gain(row: dict[str, Any]) -> str:
-    return f"+{points(row['delta'])} points"
+    return f"{'+' if row['delta'] > 0 else chr(0x2212)}{_size(row['delta'], row)}"
 
 
-def _signed_words(delta: float) -> str:
-    if abs(delta) < 5e-5:
+def _signed_words(row: dict[str, Any]) -> str:
+    if abs(row["delta"]) < 5e-5:
         return "level with"
-    return f"{points(delta)} points {'above' if delta > 0 else 'below'}"
+    return f"{_size(row['delta'], row)} {'above' if row['delta'] > 0 else 'below'}"
 
 
 def _visible(rows: Sequence[dict[str, Any]]) -> str:
@@ -190,9 +217,9 @@ def _visible(rows: Sequence[dict[str, Any]]) -> str:
     if not sizes:
         return "any size that is not the same on every seed"
     (low, first), (high, last) = sizes[0], sizes[-1]
-    if points(low) == points(high):
-        return f"{points(high)} points or more"
-    return f"{points(low)} points ({first}) to {points(high)} points ({last}) or more"
+    if _size(low, rows[0]) == _size(high, rows[0]):
+        return f"{_size(high, rows[0])} or more"
+    return f"{_size(low, rows[0])} ({first}) to {_size(high, rows[0])} ({last}) or more"
 
 
 def _rest(
@@ -225,7 +252,7 @@ def _unfinished(
     if baseline is None:
         best = next((row for row in table if row["chosen"]), None)
         lead = (
-            f"; the best by validation is {best['method']} with {percent(best['test_mean'])} % on the test set"
+            f"; the best by validation is {best['method']} with {reached(best)} on the test set"
             if best and best["test_mean"] is not None
             else ""
         )
@@ -236,7 +263,7 @@ def _unfinished(
     through = sum(row["confirmed"] for row in table)
     if not rivals and baseline["test_mean"] is not None:
         return (
-            f"On {dataset} the tuned joint baseline reached {percent(baseline['test_mean'])} % on the test set. The "
+            f"On {dataset} the tuned joint baseline reached {reached(baseline)} on the test set. The "
             "study holds no balancing method to compare with it."
         )
     leader = max((r for r in table if r["search_val"] is not None), key=lambda r: _standing(r, table), default=None)

@@ -26,6 +26,7 @@ from balance_tune.studies.statistics import (
     smallest_detectable,
 )
 from balance_tune.studies.tables import as_text, write_files
+from balance_tune.tasks import BY_MODALITY
 
 __all__ = ["BASELINE", "Row", "as_text", "build", "conclusion", "ranking", "remarks", "rows_of", "write_files"]
 
@@ -91,7 +92,7 @@ class _Arm:
     default: Point | None = None
     tests: dict[int, dict[str, Any]] = field(default_factory=dict)  # seed -> sealed metrics of the winner
     default_tests: dict[int, dict[str, Any]] = field(default_factory=dict)
-    correct: dict[int, Floats] = field(default_factory=dict)  # seed -> hits (rows,)
+    by_row: dict[int, Floats] = field(default_factory=dict)  # seed -> what the mean over rows is the metric (rows,)
     groups: list[int] | None = None
     metric: str = "accuracy"
 
@@ -113,14 +114,22 @@ def _summarise(records: list[TrialRecord], rule: Rule, protocol: str, folder: Pa
         for r in confirmed(records, rule, arm.point):
             if r.state == "complete" and (test := _sealed(r, folder)):
                 arm.tests[r.seed or 0] = test
-                if "correct" in test:
-                    packed = np.frombuffer(base64.b64decode(test["correct"]), dtype=np.uint8)
-                    arm.correct[r.seed or 0] = np.unpackbits(packed, count=int(test["n"])).astype(np.float64)
-                    arm.groups = test.get("groups")
+                arm.groups = test.get("groups")
     wanted = rule.objective.split("/", 1)[-1]
-    if not lower_is_better(rule.objective) and arm.tests and all(wanted in t for t in arm.tests.values()):
+    if wanted not in ("loss", "gap") and arm.tests and all(wanted in t for t in arm.tests.values()):
         arm.metric = wanted
+    arm.by_row = {seed: values for seed, t in arm.tests.items() if (values := _by_row(t, arm.metric)) is not None}
     return arm
+
+
+def _by_row(test: Mapping[str, Any], metric: str) -> Floats | None:
+    """Return a sealed evaluation's hits, or errors, row by row (rows,), where their mean is the metric."""
+    if metric == "accuracy" and "correct" in test:
+        packed = np.frombuffer(base64.b64decode(test["correct"]), dtype=np.uint8)
+        return np.unpackbits(packed, count=int(test["n"])).astype(np.float64)
+    if metric == "mae" and "errors" in test:
+        return np.frombuffer(base64.b64decode(test["errors"]), dtype="<f4").astype(np.float64)
+    return None
 
 
 def _sealed(record: TrialRecord, folder: Path) -> dict[str, Any]:
@@ -217,7 +226,7 @@ def _row(arm: _Arm, baseline: _Arm | None, rule: Rule) -> Row:
         "diagnostic": arm.method.split("-")[0] == DIAGNOSTIC,
         "confirmed": bool(search) and bool(scores) and settled(arm.records, rule),
         "chosen": False,
-        "test_rows": max((len(c) for c in arm.correct.values()), default=None),
+        "test_rows": max((int(t["n"]) for t in arm.tests.values() if "n" in t), default=None),
         "test_groups": len(set(arm.groups)) if arm.groups else 0,
     }
 
@@ -231,17 +240,17 @@ def _differences(ours: dict[int, float], theirs: dict[int, float]) -> list[float
 
 
 def _test_interval(arm: _Arm, baseline: _Arm | None) -> list[float] | None:
-    """Return the bootstrap interval over test rows of the arm's mean accuracy, or of its gain on the baseline."""
-    ours = arm.correct
-    if arm.metric != "accuracy" or not ours:
+    """Return the bootstrap interval over test rows of the arm's mean score, or of its difference to the baseline."""
+    ours = arm.by_row
+    if not ours:
         return None
     if baseline is None:
         hits = np.mean(list(ours.values()), axis=0)
     else:
-        common = sorted(ours.keys() & baseline.correct.keys())
+        common = sorted(ours.keys() & baseline.by_row.keys())
         if not common:
             return None
-        hits = np.mean([ours[s] - baseline.correct[s] for s in common], axis=0)
+        hits = np.mean([ours[s] - baseline.by_row[s] for s in common], axis=0)
     interval = bootstrap_mean(hits, arm.groups)
     return list(interval) if interval else None
 
@@ -250,8 +259,9 @@ def _by_modality(arm: _Arm) -> dict[str, float] | None:
     found: dict[str, list[float]] = {}
     for test in arm.tests.values():
         for name, value in test.items():
-            if name.startswith("accuracy/"):
-                found.setdefault(name.removeprefix("accuracy/"), []).append(float(value))
+            metric, _, modality = name.partition("/")
+            if modality and metric in BY_MODALITY.values():
+                found.setdefault(modality, []).append(float(value))
     return {name: float(np.mean(values)) for name, values in found.items()} or None
 
 

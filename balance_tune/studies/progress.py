@@ -14,8 +14,10 @@ from rich.table import Table
 
 from balance_tune.studies.outlook import ArmState
 from balance_tune.studies.queue import TrialKey
+from balance_tune.tasks import METRICS
 
 Kind = Literal["auto", "live", "plain", "json", "none"]
+MAIN = tuple(f"val/{names[0]}" for names in METRICS.values())  # of each task
 PERIOD = 0.5  # seconds between two pictures
 
 
@@ -174,7 +176,7 @@ def _count(number: int) -> str:
 
 def _detail(attrs: Mapping[str, Any]) -> str:
     metrics = attrs.get("metrics") or {}
-    best = next((f", best val {metrics[name]:.4f}" for name in ("val/accuracy",) if name in metrics), "")
+    best = next((f", best val {metrics[name]:.4f}" for name in MAIN if name in metrics), "")
     return f"{best} (epoch {attrs['best_epoch']})" if best else ""
 
 

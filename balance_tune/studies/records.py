@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from balance_tune.errors import UserError
+from balance_tune.tasks import lower_is_better as lower_is_better
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -79,11 +80,6 @@ class TrialRecord:
     def superseded(self) -> bool:
         """Whether the trial was lost with its machine and runs again under another number: no part of any budget."""
         return self.state == "failed" and bool(self.attrs.get("requeued_as"))
-
-
-def lower_is_better(objective: str) -> bool:
-    """Return whether an objective such as `val/loss` or `val/gap` is to be made small; accuracies and F1 are not."""
-    return objective.split("/")[1:2] in (["loss"], ["gap"])
 
 
 def read_records(source: Path | str | BaseStorage) -> list[TrialRecord]:

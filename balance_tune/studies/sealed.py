@@ -31,13 +31,15 @@ class Sealed:
 def evaluate_sealed(folder: Path, store: Path, device: str = "cpu") -> dict[str, Any]:
     """Evaluate `folder`/best.safetensors on the store's test rows, write `folder`/test.json at once, and return it.
 
-    Keys: accuracy, macro_f1, loss, accuracy/<modality>, gap, ece; "correct": base64 of one packed bit a row; "n": rows;
-    "groups": the rows' groups, if the data has any; "confusion": counts, a row a true class. An
-    evaluation that was made before is returned as it is.
+    Keys: the metrics of the task, loss, one metric of each modality, gap; "n": rows; "groups": the rows' groups, if the
+    data has any; "correct": base64 of one packed bit a row (all labels right), or of a regression "errors": base64 of a
+    row's mean absolute error, float32; of classes "ece", and "confusion": counts, a row a true class. An evaluation
+    that was made before is returned as it is.
     """
     import numpy as np
 
     from balance_tune.datasets.store import open_store
+    from balance_tune.models.losses import sample_losses
     from balance_tune.training.checkpoint import load_best
     from balance_tune.training.details import calibration_error, confusion
     from balance_tune.training.evaluation import evaluate, predict
@@ -48,16 +50,25 @@ def evaluate_sealed(folder: Path, store: Path, device: str = "cpu") -> dict[str,
     part = open_store(store, parts=("test",), device=device, unseal=True).parts["test"]
     model = load_best(folder).to(device)
     metrics = {k.removeprefix("test/"): v for k, v in evaluate(model, part, prefix="test").items()}
-    logits, _ = predict(model, part)
-    guesses = logits.argmax(1)
-    correct = (guesses == part.labels).cpu().numpy()
+    answers, _ = predict(model, part)
+    details: dict[str, Any] = {}
+    if model.task == "regression":
+        errors = sample_losses("regression", answers, part.labels).cpu().numpy().astype("<f4")
+        details["errors"] = base64.b64encode(errors.tobytes()).decode()
+    elif model.task == "multilabel":
+        right = ((answers > 0) == (part.labels > 0.5)).all(1)
+        details["correct"] = base64.b64encode(np.packbits(right.cpu().numpy()).tobytes()).decode()
+    else:
+        guesses = answers.argmax(1)
+        correct = (guesses == part.labels).cpu().numpy()
+        details["correct"] = base64.b64encode(np.packbits(correct).tobytes()).decode()
+        details["ece"] = calibration_error(answers.softmax(1), part.labels)
+        details["confusion"] = confusion(guesses, part.labels, model.classes)
     result = {
         **metrics,
-        "ece": calibration_error(logits.softmax(1), part.labels),
-        "correct": base64.b64encode(np.packbits(correct).tobytes()).decode(),
-        "n": len(correct),
+        **details,
+        "n": len(part),
         "groups": None if part.groups is None else part.groups.cpu().tolist(),
-        "confusion": confusion(guesses, part.labels, model.classes),
     }
     durable.write_json(folder / TEST, result)
     return result

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from balance_tune.studies import durable
-from balance_tune.studies.findings import by_table, conclusion, p_text, percent, ranking, remarks, signed
+from balance_tune.studies.findings import by_table, conclusion, p_text, percent, ranking, remarks, score, signed
+from balance_tune.tasks import is_share, lower_is_better
 
 WIDTH = 100
 NAME = 20  # longest method name shown whole
@@ -31,7 +32,7 @@ def as_text(rows: Sequence[dict[str, Any]]) -> str:
     if ranked := ranking(rows):
         order = ", ".join(f"{method} {rank:.2f}" for method, rank in ranked.ranks)
         parts.append(_wrap(f"Average rank over {len(ranked.datasets)} datasets: {order}. {ranked.words}"))
-    legend = "* best by validation. Accuracies in %, differences in points. c+p+f: complete, pruned, failed."
+    legend = f"* best by validation. {units(rows)} c+p+f: complete, pruned, failed."
     parts.append("\n".join(_wrap(text) for text in [legend, *remarks(rows)]))
     return "\n\n".join(parts) + "\n"
 
@@ -92,33 +93,35 @@ def heading(table: Sequence[dict[str, Any]]) -> str:
     return ", ".join(parts)
 
 
-def interval(ci: Sequence[float] | None) -> str:
-    """Return an interval of differences in points, or a dash."""
-    return "-" if ci is None else f"{signed(ci[0])} to {signed(ci[1])}"
+def interval(ci: Sequence[float] | None, metric: str = "accuracy") -> str:
+    """Return an interval of differences (in points, where the metric is a share), or a dash."""
+    return "-" if ci is None else f"{signed(ci[0], metric)} to {signed(ci[1], metric)}"
+
+
+def units(rows: Sequence[dict[str, Any]]) -> str:
+    """Return how to read the figures of a table, in words."""
+    others = list(dict.fromkeys(row["metric"] for row in rows if lower_is_better(row["metric"])))
+    shares = "Accuracies in %, differences in points." if any(is_share(row["metric"]) for row in rows) else ""
+    return " ".join(filter(None, [shares, *(f"{metric}: smaller is better." for metric in others)]))
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     name = row["method"] if len(row["method"]) <= NAME else row["method"][: NAME - 1] + "…"
     val = row["val_confirm"] if row["val_confirm"] is not None else row["val"]
     val = val if val is not None else row["search_val"]
-    spread = f" ±{percent(row['test_sd'])}" if row["test_sd"] is not None else ""
+    spread = f" ±{score(row['test_sd'], row['metric'])}" if row["test_sd"] is not None else ""
     return (
         name + (" *" if row["chosen"] else ""),
-        _value(val, row["objective"]),
-        percent(row["test_mean"]) + spread,
-        "baseline" if row["baseline"] else signed(row["delta"]),
-        interval(row["delta_ci"]),
+        score(val, row["objective"]),
+        score(row["test_mean"], row["metric"]) + spread,
+        "baseline" if row["baseline"] else signed(row["delta"], row["metric"]),
+        interval(row["delta_ci"], row["metric"]),
         p_text(row["p_holm"]),
-        percent(row["default_test_mean"]),
+        score(row["default_test_mean"], row["metric"]),
         f"{row['complete']}+{row['pruned']}+{row['failed']}",
         str(row["epochs"]),
         "-" if row["saved"] is None else f"{percent(row['saved'], 0)} %",
     )
-
-
-def _value(value: float | None, objective: str) -> str:
-    """Return an objective: in % where it is a share of something, as it is where it is a loss."""
-    return "-" if value is None else f"{value:.3f}" if objective.endswith("loss") else percent(value)
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:

@@ -8,10 +8,11 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from balance_tune.models.encoders import Encoder
 from balance_tune.models.fusion import Concat
+from balance_tune.models.losses import sample_losses
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.modulations.base import Modulation
 from balance_tune.seeds import derive
@@ -76,7 +77,7 @@ class Branch:
 
     @torch.no_grad()
     def loss(self, split: str, present: Collection[str] | None = None) -> float:
-        """Return the evaluation-mode mean cross-entropy over `train` or `monitor`."""
+        """Return the evaluation-mode mean loss over `train` or `monitor`."""
         if split not in ("train", "monitor"):
             raise ValueError(f"a method may read train and monitor, but asked for {split!r}.")
         ctx = self.context
@@ -85,7 +86,7 @@ class Branch:
         total = torch.zeros((), device=ctx.device, dtype=torch.float64)
         for batch in ctx.batches(split):  # type: ignore[arg-type]
             output = ctx.forward(batch, present=ctx.model.modalities if present is None else present)
-            total += nn.functional.cross_entropy(output.logits, batch.labels, reduction="sum").double()
+            total += sample_losses(ctx.model.task, output.logits, batch.labels).sum().double()
         ctx.model.train(was_training)
         (summed,) = ctx.replicas.sum(total)
         mean: float = float(summed) / len(ctx.parts[split])  # type: ignore[index]
@@ -102,7 +103,7 @@ def teacher(ctx: Context, modality: str, epochs: int) -> Encoder:
         torch.manual_seed(derive(ctx.seed, "teacher", modality))
         head = Concat({modality: encoder.features}, ctx.model.classes)
     like: Tensor = next(iter(encoder.parameters()))
-    model = MultimodalModel({modality: encoder}, head.to(like.device, like.dtype))
+    model = MultimodalModel({modality: encoder}, head.to(like.device, like.dtype), ctx.model.task)
     branch = Branch.of(ctx, f"teacher/{modality}", model)
     branch.context.epoch, branch.context.epochs = 0, epochs
     branch.context.settings = dataclasses.replace(ctx.settings, epochs=epochs)

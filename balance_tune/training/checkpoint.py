@@ -72,6 +72,7 @@ def save_best(run: Run, folder: Path) -> None:
             "classes": spec.classes,
             "fusion": spec.fusion,
             "fusion_settings": dict(spec.fusion_settings or {}),
+            "task": spec.task,
         },
         "method": run.method,
         "modulation": dict(run.modulation),
@@ -102,6 +103,7 @@ def load_best(folder: Path) -> MultimodalModel:
         spec["classes"],
         spec["fusion"],
         spec["fusion_settings"],
+        spec.get("task", "classes"),  # older checkpoints knew no other
     ).build(seed=0)
     with torch.random.fork_rng(devices=[]):  # what a method builds is overwritten by the weights
         modulations().get(card["method"]).of(card["modulation"]).build(model)

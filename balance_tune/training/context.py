@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from balance_tune.datasets.shards import Part
+from balance_tune.errors import UserError
 from balance_tune.models.encoders import Encoder
 from balance_tune.models.fusion import Features
+from balance_tune.models.losses import sample_losses
 from balance_tune.models.multimodal import Inputs, MultimodalModel, Policy, silence
 from balance_tune.modulations.base import Losses, Modulation
 from balance_tune.modulations.scores import Scores, by_name, score_sums
@@ -84,7 +86,7 @@ class Context:
 
     @property
     def score_vector(self) -> Tensor:
-        """Per modality the sum over the global batch of the true class's probability, (M,) on the device.
+        """Per modality the sum over the global batch of the probability of the truth, (M,) on the device.
 
         From the unimodal logits of the step's features before dropping, without gradient, computed once per step.
         """
@@ -92,6 +94,11 @@ class Context:
             if self._seen is None:
                 raise RuntimeError("`ctx.scores` needs a forward pass of this step first.")
             features, labels = self._seen
+            if self.model.task == "regression":
+                raise UserError(
+                    f"`ctx.scores` needs class probabilities, which regression has not; method {self.modulation.name} "
+                    "must say so in its `tasks`."
+                )
             with torch.no_grad(), self.autocast():  # the features may be bfloat16
                 (self._scores,) = self.replicas.sum(score_sums(self.model.fusion.unimodal_logits(features), labels))
         return self._scores
@@ -102,10 +109,10 @@ class Context:
         return by_name(self.score_vector, self.model.widths)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return the mean cross-entropy over the global batch (this worker's part of it, see `mean`)."""
-        if batch.weight is None and self.replicas.world == 1:
+        """Return the mean of the task's loss over the global batch (this worker's part of it, see `mean`)."""
+        if batch.weight is None and self.replicas.world == 1 and self.model.task == "classes":
             return F.cross_entropy(logits, batch.labels)
-        return self.mean(F.cross_entropy(logits, batch.labels, reduction="none"), batch)
+        return self.mean(sample_losses(self.model.task, logits, batch.labels), batch)
 
     def mean(self, values: Tensor, batch: Batch) -> Tensor:
         """Return the weighted mean of per-sample values (B,) over the global batch.

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from balance_tune.datasets.shards import Part
 from balance_tune.models.multimodal import ModelSpec, MultimodalModel
+from balance_tune.tasks import lower_is_better
 from balance_tune.training.context import Context
 
 
 @dataclass
 class Best:
-    """The epoch with the highest objective on validation, and the weights of that epoch (the earliest on a tie)."""
+    """The epoch with the best objective on validation, and the weights of that epoch (the earliest on a tie)."""
 
     objective: str
     metrics: dict[str, float] = field(default_factory=dict)
@@ -23,7 +24,8 @@ class Best:
 
     def offer(self, metrics: dict[str, float], model: MultimodalModel) -> None:
         """Keep this epoch if it beats the best so far."""
-        if not self.metrics or metrics[self.objective] > self.metrics[self.objective]:
+        sign = -1 if lower_is_better(self.objective) else 1
+        if not self.metrics or sign * metrics[self.objective] > sign * self.metrics[self.objective]:
             self.metrics = dict(metrics)
             self.weights = {name: t.detach().clone() for name, t in model.state_dict().items()}
 

@@ -53,6 +53,7 @@ def assemble(
     model = spec.build(derive(config["seed"], "model"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(config["seed"], "method"))
+        modulation.check_task(model.task)
         modulation.build(model)
         modulation.modules().to(device, dtype)
     channels_last = any(p.dim() == 4 for p in model.parameters())
@@ -93,7 +94,13 @@ def model_spec(config: Mapping[str, Any], data: Data) -> ModelSpec:
         own = {"name": own} if isinstance(own, str) else dict(own or {})
         name = own.pop("name", modality.encoder)
         encoders[m] = (modality.shape, name, {**(modality.settings if name == modality.encoder else {}), **own})
-    return ModelSpec(encoders, len(data.manifest.classes), model.get("fusion", "concat"), model.get("fusion_settings"))
+    return ModelSpec(
+        encoders,
+        len(data.manifest.classes),
+        model.get("fusion", "concat"),
+        model.get("fusion_settings"),
+        getattr(data.manifest, "task", "classes"),
+    )
 
 
 def resolve_device(name: str) -> torch.device:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from balance_tune.studies.findings import percent
+from balance_tune.studies.findings import percent, reached, score
 from balance_tune.studies.leaderboard import BASELINE, Row
 from balance_tune.studies.records import TrialRecord
 from balance_tune.studies.report.charts import (
@@ -24,6 +24,7 @@ from balance_tune.studies.report.charts import (
     text_width,
 )
 from balance_tune.studies.report.sources import Sources
+from balance_tune.tasks import is_share, lower_is_better, modality_metric
 
 NAMED = 6  # lines a chart names; more would not be told apart
 NAME = 14  # characters of a method's name inside a chart
@@ -62,20 +63,20 @@ def mean_curve(runs: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> tupl
 
 
 def learning_curves(sources: Sources, row: Row, modalities: Sequence[str], y: Axis) -> str:
-    """Return an arm's validation accuracy over epochs, fused and per modality, at its chosen point."""
+    """Return an arm's objective over epochs, fused and per modality where both are shares, at its chosen point."""
     runs = [sources.history(r) for r in sources.shown(row)]
     objective = str(row["objective"])
     plot = Plot(_epochs(runs), y, f"Learning curves of {row['arm']}", height=190)
     looks = modality_styles(modalities)
-    for name in modalities:
-        mean, _, _ = mean_curve(runs, f"val/accuracy/{name}")
+    for name in modalities if _same_unit(objective) else ():
+        mean, _, _ = mean_curve(runs, f"val/{modality_metric(objective)}/{name}")
         plot.line(mean, looks[name], name)
-        _hover(plot, mean, name, looks[name].colour)
+        _hover(plot, mean, name, looks[name].colour, row)
     mean, low, high = mean_curve(runs, objective)
     if len(runs) > 1 and mean:
         plot.band(low, high, INK)
     plot.line(mean, Style(INK, "", 2.2), "fused")
-    _hover(plot, mean, "fused", INK)
+    _hover(plot, mean, "fused", INK, row)
     return plot.svg()
 
 
@@ -86,7 +87,9 @@ def learning_axis(sources: Sources, rows: Sequence[Row], modalities: Sequence[st
         for record in sources.shown(row):
             history = sources.history(record)
             late = [h for h in history if h["epoch"] > 0.15 * len(history)]
-            names = [str(row["objective"]), *(f"val/accuracy/{m}" for m in modalities)]
+            objective = str(row["objective"])
+            own = [f"val/{modality_metric(objective)}/{m}" for m in modalities] if _same_unit(objective) else []
+            names = [objective, *own]
             values += [float(h[n]) for h in late for n in names if h.get(n) is not None]
     return spread(values, percent=_is_share(rows))
 
@@ -133,12 +136,14 @@ def trade_off(rows: Sequence[Row], looks: Mapping[str, Style], against: str) -> 
         height=230,
         right=24,
     )
-    front = pareto(list(places.values()))
+    front = pareto(list(places.values()), small=any(lower_is_better(str(row["objective"])) for row in rows))
     plot.line(front, Style(FAINT, "3 3"), "no arm is better in both", step=True)
     for row in shown:
         x, y = places[row["method"]]
-        test = f", test {percent(row['test_mean'])} %" if row["test_mean"] is not None else ""
-        text = f"{row['method']}: validation {percent(y)} %, {label} {number(100 * x if against == 'gap' else x)}{test}"
+        test = f", test {reached(row)}" if row["test_mean"] is not None else ""
+        text = (
+            f"{row['method']}: validation {_told(y, row)}, {label} {number(100 * x if against == 'gap' else x)}{test}"
+        )
         plot.dot((x, y), looks[row["method"]].colour, text, radius=4.2)
     for row in shown:
         plot.name(places[row["method"]], shorten(row["method"], NAME), looks[row["method"]].colour)
@@ -153,11 +158,12 @@ def cost_of(row: Row, against: str) -> float | None:
     return seconds / trials if trials else None
 
 
-def pareto(places: Sequence[Place]) -> list[Place]:
-    """Return the places that no other beats in both (small x, large y), by rising x."""
+def pareto(places: Sequence[Place], small: bool = False) -> list[Place]:
+    """Return the places that no other beats in both (small x, and large y or `small` y), by rising x."""
     front: list[Place] = []
-    for x, y in sorted(places, key=lambda p: (p[0], -p[1])):
-        if not front or y > front[-1][1]:
+    sign = -1 if small else 1
+    for x, y in sorted(places, key=lambda p: (p[0], -sign * p[1])):
+        if not front or sign * y > sign * front[-1][1]:
             front.append((x, y))
     return front
 
@@ -193,7 +199,9 @@ def anytime(sources: Sources, rows: Sequence[Row], looks: Mapping[str, Style]) -
         plot.line(curve, look, method, step=True)
         for i, (x, y) in enumerate(curve):
             if i == 0 or y != curve[i - 1][1]:
-                plot.dot((x, y), look.colour, f"{method}: {percent(y)} % after {number(x)} device-seconds", radius=2)
+                plot.dot(
+                    (x, y), look.colour, f"{method}: {_told(y, rows[0])} after {number(x)} device-seconds", radius=2
+                )
         plot.line([curve[-1], (end, curve[-1][1])], Style(look.colour, "1 3", 0.9))
         if method in named:
             plot.end(curve[-1][1], shorten(method, NAME), look.colour)
@@ -248,7 +256,7 @@ def slices(sources: Sources, row: Row, look: Style) -> dict[str, str]:
             place = (across, value if r.state == "complete" and value is not None else y.low)
             shape = {"complete": "disc", "pruned": "ring", "failed": "cross"}[r.state]
             text = f"trial {r.number}, {name} {_value(r.params[name])}: " + (
-                f"{percent(value)} % ({r.state})" if value is not None and r.state != "failed" else r.state
+                f"{_told(value, row)} ({r.state})" if value is not None and r.state != "failed" else r.state
             )
             plot.dot(place, look.colour if r.state == "complete" else SOFT, text, shape=shape, radius=2.8)
             if r.attrs.get("default"):
@@ -268,10 +276,15 @@ def _epochs(runs: Sequence[Sequence[Mapping[str, Any]]]) -> Axis:
     return Axis(1, max([2, *(int(h["epoch"]) for run in runs for h in run)]), "epoch")
 
 
-def _hover(plot: Plot, curve: Curve, name: str, colour: str) -> None:
+def _hover(plot: Plot, curve: Curve, name: str, colour: str, row: Row | None = None) -> None:
     """Let every point of a curve answer the pointer; long curves at every few epochs."""
     for epoch, value in curve[:: max(1, len(curve) // 40)]:
-        plot.dot((epoch, value), colour, f"{name}, epoch {epoch:.0f}: {percent(value)} %", shape="none")
+        plot.dot(
+            (epoch, value),
+            colour,
+            f"{name}, epoch {epoch:.0f}: {_told(value, row) if row else f'{percent(value)} %'}",
+            shape="none",
+        )
 
 
 def _room(names: Sequence[str]) -> int:
@@ -279,7 +292,19 @@ def _room(names: Sequence[str]) -> int:
 
 
 def _is_share(rows: Sequence[Row]) -> bool:
-    return not any(str(row["objective"]).endswith("loss") for row in rows)
+    return all(is_share(str(row["objective"])) for row in rows)
+
+
+def _same_unit(objective: str) -> bool:
+    """Return whether an objective and what is told of single modalities can share an axis."""
+    own = modality_metric(objective)
+    return (is_share(objective) and is_share(own)) or objective == f"val/{own}"
+
+
+def _told(value: float, row: Row) -> str:
+    """Return an objective's value with its unit."""
+    objective = str(row["objective"])
+    return f"{score(value, objective)} %" if is_share(objective) else score(value, objective)
 
 
 def _params(record: TrialRecord) -> str:

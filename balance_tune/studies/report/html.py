@@ -14,13 +14,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from balance_tune.studies import durable, strict_yaml
-from balance_tune.studies.findings import answer, by_table, p_text, percent, ranking, remarks, signed
+from balance_tune.studies.findings import answer, by_table, p_text, percent, ranking, remarks, score, signed
 from balance_tune.studies.leaderboard import Row
 from balance_tune.studies.report import figures
 from balance_tune.studies.report.charts import INK, SOFT, Axis, Style, interval_axis, interval_mark, key, number
 from balance_tune.studies.report.importance import FEWEST, importances
 from balance_tune.studies.report.sources import Sources, gather
-from balance_tune.studies.tables import PROTOCOLS, heading, interval, write_files
+from balance_tune.studies.tables import PROTOCOLS, heading, interval, units, write_files
+from balance_tune.tasks import BY_MODALITY, is_share, modality_metric
 
 PACKAGES = ("balance_tune", "torch", "ray", "optuna", "mlflow", "numpy")
 SLICES = 6  # parameters drawn per arm, the most important first
@@ -47,7 +48,15 @@ def render(sources: Sources) -> str:
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        pct=percent, signed=signed, p=p_text, interval=interval, num=_number, duration=duration, svg=Markup
+        pct=percent,
+        score=score,
+        own=modality_metric,
+        signed=signed,
+        p=p_text,
+        interval=interval,
+        num=_number,
+        duration=duration,
+        svg=Markup,
     )
     looks = figures.styles(sources.rows)
     tables = [_table(sources, rows, looks) for rows in by_table(sources.rows).values()]
@@ -70,6 +79,7 @@ def render(sources: Sources) -> str:
         fewest=FEWEST,
         rule=sources.rule,
         objective=sources.rule.objective,
+        units=units(sources.rows),
         protocol=sources.config.get("protocol") or "sealed",
         data=[_data(name, manifest) for name, manifest in sources.manifests.items()],
         versions=_versions(sources.begun),
@@ -135,7 +145,9 @@ def _difference_axis(rows: Sequence[Row]) -> Axis:
         if row["delta"] is not None:
             ends += [row["delta"], *(row["delta_ci"] or [])]
     size = max(max(ends) - min(ends), 0.01)
-    return Axis(max(min(ends) - 0.08 * size, -1.0), min(max(ends) + 0.08 * size, 1.0), percent=True)
+    low, high = min(ends) - 0.08 * size, max(ends) + 0.08 * size
+    share = all(is_share(row["metric"]) for row in rows)
+    return Axis(max(low, -1.0), min(high, 1.0), percent=True) if share else Axis(low, high)
 
 
 def _mark(row: Row, axis: Axis, look: Style) -> str:
@@ -143,8 +155,10 @@ def _mark(row: Row, axis: Axis, look: Style) -> str:
         return ""
     low, high = row["delta_ci"] or (None, None)
     blind = row["mde_holm"]
-    text = f"{row['method']}: {signed(row['delta'])} points, 95 % interval {interval(row['delta_ci'])}"
-    text += f"; differences below {percent(blind)} points were likely to be missed" if blind is not None else ""
+    metric = row["metric"]
+    unit = " points" if is_share(metric) else ""
+    text = f"{row['method']}: {signed(row['delta'], metric)}{unit}, 95 % interval {interval(row['delta_ci'], metric)}"
+    text += f"; differences below {score(blind, metric)}{unit} were likely to be missed" if blind is not None else ""
     return interval_mark(low, row["delta"], high, axis, look.colour, blind, text)
 
 
@@ -152,11 +166,11 @@ def _modalities(sources: Sources, rows: Sequence[Row]) -> list[str]:
     manifest = sources.manifests.get(rows[0]["dataset"], {})
     named = list((manifest.get("identity") or {}).get("modalities") or {})
     seen = {
-        metric.removeprefix("val/accuracy/")
+        metric.rpartition("/")[2]
         for r in sources.records
         if r.dataset == rows[0]["dataset"]
         for metric in (r.attrs.get("metrics") or {})
-        if metric.startswith("val/accuracy/")
+        if metric.startswith(tuple(f"val/{name}/" for name in BY_MODALITY.values()))
     }
     return [m for m in named if m in seen] + sorted(seen - set(named))
 

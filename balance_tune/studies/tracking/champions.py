@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from balance_tune.studies.tracking.artifacts import best_trial
 from balance_tune.studies.tracking.delivery import Delivery
 from balance_tune.studies.tracking.runs import TAG, RunKey, metric_name
+from balance_tune.tasks import lower_is_better
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -143,7 +144,7 @@ class Champions:
         if held.tags.get(TAG + "split_hash") != best["split_hash"]:
             logger.warning("`%s` keeps its champion, which was chosen on another split: no comparison is fair.", name)
             return held
-        sign = -1 if best["objective"].endswith(("/loss", "/gap")) else 1
+        sign = -1 if lower_is_better(best["objective"]) else 1
         return held if sign * float(held.tags[TAG + "val"]) >= sign * best["val"] else None
 
 
@@ -155,7 +156,7 @@ def card(contender: Mapping[str, Any], manifest: Manifest) -> str:
     lines = [
         f"Method `{contender['arm'].partition('/')[2]}` on dataset `{manifest.dataset}` (version {manifest.version}).",
         f"Inputs, each of which may be missing: {inputs}. Classes: {', '.join(manifest.classes)}.",
-        f"{value}, by which it was chosen. Mean sealed test accuracy, only shown: {test}.",
+        f"{value}, by which it was chosen. Mean sealed test score, only shown: {test}.",
         "Trained with one of these seeds, the best of them by validation.",
         f"Split {contender['split_hash']}, data {contender['data_hash'][:12]}.",
         "Limits of the data:",
