@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from balance_tune.datasets.modality import Modality as Modality
 from balance_tune.datasets.splits import SplitRecipe
 from balance_tune.errors import UserError
-
-Task = Literal["classes", "multilabel", "regression"]
+from balance_tune.tasks import Task as Task
 
 
 @dataclass(frozen=True)

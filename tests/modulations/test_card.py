@@ -92,6 +92,7 @@ def test_a_card_holds_what_the_class_declares() -> None:
         "touches": None,
         "cost": "a thought",
         "neutral": "at strength = 0 it is joint, to 1e-06",
+        "tasks": None,
         "judged": "from epoch 25 of 100",
         "variants": False,
     }

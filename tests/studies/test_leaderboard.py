@@ -276,6 +276,23 @@ def test_a_gain_of_another_method_than_the_best_by_validation_is_told() -> None:
     assert "The best by validation, opm, was level with it" in words
 
 
+def test_where_smaller_is_better_a_gain_is_a_fall_and_nothing_is_told_in_percent() -> None:
+    table = table_of({"mlb": [-0.02, -0.025, -0.03, -0.022, -0.028], "ogm": [0.05, 0.052, 0.049, 0.051, 0.05]})
+    table = [{**row, "metric": "mae", "objective": "val/mae"} for row in table]
+    (words,) = leaderboard.conclusion(table)
+    assert (
+        "mlb, the best by validation, reached mae 0.925 on the test set and beat the tuned joint baseline by 0.025"
+        in words
+    )
+    assert "95 % interval -0.030 to -0.020" in words.replace("\N{MINUS SIGN}", "-")
+    assert "ogm" in words
+    assert "did worse" in words
+    text = leaderboard.as_text(table)
+    assert "mae: smaller is better." in text
+    assert "+0.050" in text
+    assert "points" not in words
+
+
 def test_one_seed_gives_no_interval_and_the_words_say_so() -> None:
     table = table_of({"mlb": [0.02]})
     (words,) = leaderboard.conclusion(table)

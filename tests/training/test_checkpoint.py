@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from balance_tune.errors import UserError
-from balance_tune.testing.tiny import tiny_run
+from balance_tune.tasks import Task
+from balance_tune.testing.tiny import tiny_data, tiny_run
 from balance_tune.training.checkpoint import STATE, load_best, load_state, save_best, save_state
 from balance_tune.training.evaluation import evaluate
 from balance_tune.training.loop import train
@@ -61,6 +62,15 @@ def test_a_state_that_would_execute_code_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["joint", "mlb", "opm_ogm"])
 def test_the_best_checkpoint_reloads_to_the_recorded_validation_metrics(tmp_path: Path, method: str) -> None:
     run, modulation = tiny_run(method, epochs=4)
+    list(train(run, modulation))
+    save_best(run, tmp_path)
+    found = evaluate(load_best(tmp_path).double(), run.validation)
+    assert found == {k: pytest.approx(v, abs=1e-6) for k, v in run.best.metrics.items() if k.startswith("val/")}
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_a_best_checkpoint_knows_its_task(tmp_path: Path, task: Task) -> None:
+    run, modulation = tiny_run("mlb", data=tiny_data(task=task), epochs=3)
     list(train(run, modulation))
     save_best(run, tmp_path)
     found = evaluate(load_best(tmp_path).double(), run.validation)

@@ -14,6 +14,7 @@ from balance_tune.errors import UserError
 from balance_tune.studies import durable
 from balance_tune.studies.records import TrialRecord
 from balance_tune.studies.report.charts import FAINT, INK, SOFT, Axis, Plot, Style, spread, style_of
+from balance_tune.tasks import BY_MODALITY, is_share
 
 CURVES, CONFUSION, CLASSES = "curves.svg", "confusion.svg", "classes.csv"
 MOST_CLASSES = 60  # a larger matrix cannot be read as a picture
@@ -39,12 +40,15 @@ def trial_pictures(folder: Path, classes: Sequence[str]) -> dict[str, str]:
 
 
 def curves_of_trial(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return validation accuracy over epochs, fused and each modality's, from a trial's history."""
-    modalities = [name.removeprefix("val/accuracy/") for name in rows[-1] if name.startswith("val/accuracy/")]
-    lines = {name: [(row["epoch"], row[f"val/accuracy/{name}"]) for row in rows] for name in modalities}
-    lines["fused"] = [(row["epoch"], row["val/accuracy"]) for row in rows]
-    y = spread([value for line in lines.values() for _, value in line], percent=True)
-    plot = Plot(Axis(1, max(len(rows), 2), "epoch"), y, "validation accuracy in %", width=480, height=280, right=90)
+    """Return what validation tells of fusion and single modalities alike (accuracy, of classes), epoch by epoch."""
+    own = next(name for name in BY_MODALITY.values() if any(key.startswith(f"val/{name}/") for key in rows[-1]))
+    modalities = [name.removeprefix(f"val/{own}/") for name in rows[-1] if name.startswith(f"val/{own}/")]
+    lines = {name: [(row["epoch"], row[f"val/{own}/{name}"]) for row in rows] for name in modalities}
+    lines["fused"] = [(row["epoch"], row[f"val/{own}"]) for row in rows]
+    share = is_share(own)
+    y = spread([value for line in lines.values() for _, value in line], percent=share)
+    caption = f"validation {own}{' in %' if share else ''}"
+    plot = Plot(Axis(1, max(len(rows), 2), "epoch"), y, caption, width=480, height=280, right=90)
     for i, (name, line) in enumerate(lines.items()):
         style = Style(INK, "", 2.2) if name == "fused" else style_of(i)
         plot.line(line, style, name)
@@ -56,7 +60,7 @@ def curves_of_arm(records: Sequence[TrialRecord], objective: str) -> str:
     """Return the objective over epochs of all of an arm's trials: search dark, pruned pale, the others coloured."""
     looks = {"search": Style(INK, "", 1.2), "select": style_of(0), "confirm": style_of(1)}
     curves = [(r, list(r.curve.items())) for r in records if r.curve]
-    share = objective.split("/")[1:2] != ["loss"]
+    share = is_share(objective)
     y = spread([v for _, c in curves for _, v in c], percent=share)
     last = max((epoch for _, c in curves for epoch, _ in c), default=2)
     caption = (
