@@ -34,14 +34,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def describe(cls: type[Any]) -> dict[str, Any]:
-    """Return name, docstring and settings (argument -> default; None where it has none) as plain data."""
+    """Return name, docstring and settings (argument -> default; None where it has none) as plain data.
+
+    Of an encoder also `inputs`: the shapes it takes, as names of axes; none: any.
+    """
     text = inspect.getdoc(cls) or ""
     settings = {
         name: _plain(argument.default)
         for name, argument in inspect.signature(cls).parameters.items()
         if name not in GIVEN and argument.kind not in (argument.VAR_KEYWORD, argument.VAR_POSITIONAL)
     }
-    return {"name": cls.name, "summary": text.partition("\n")[0], "description": text, "settings": settings}
+    told = {"name": cls.name, "summary": text.partition("\n")[0], "description": text, "settings": settings}
+    axes = getattr(cls, "axes", None)
+    return told if axes is None else {**told, "inputs": [list(names) for names in axes]}
 
 
 def _plain(default: Any) -> Any:
@@ -55,4 +60,6 @@ def _plain(default: Any) -> Any:
 def _in_full(told: dict[str, Any]) -> str:
     settings = [(name, str(default)) for name, default in told["settings"].items()]
     table = columns(("setting", "default"), settings) if settings else "It has no settings."
-    return f"{told['name']}\n\n{told['description']}\n\n{table}"
+    inputs = " or ".join(f"({', '.join(names)})" for names in told.get("inputs", ())) or "any shape"
+    shapes = f"One sample's input: {inputs}.\n\n" if "inputs" in told else ""
+    return f"{told['name']}\n\n{told['description']}\n\n{shapes}{table}"

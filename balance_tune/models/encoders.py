@@ -20,12 +20,42 @@ class Encoder(nn.Module):
     """
 
     name: ClassVar[str] = ""
+    axes: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """The shapes of one sample that it takes, as names of axes; none: any shape."""
+    start: ClassVar[tuple[str, ...]] = ()
+    """Settings that only say where its weights start: a trained model is made again without them."""
+    modulated: ClassVar[str] = ""
+    """The policy that `auto` means for its gradients, where that is not what its weights' dimensions say."""
     features: int
     shape: tuple[int, ...]  # of one sample, as the model's specification names it
 
-    def __init__(self) -> None:
+    def __init__(self, shape: Sequence[int] = ()) -> None:
+        """Start an encoder of samples of `shape`, where it is given.
+
+        Raises:
+            UserError: the shape has other axes than `axes` names.
+        """
         super().__init__()
         self.stages = nn.ModuleList()
+        if shape:
+            self.check_shape(shape)
+
+    @classmethod
+    def check_shape(cls, shape: Sequence[int]) -> None:
+        """Raise a `UserError` where samples of `shape` cannot be encoded."""
+        if cls.axes and len(shape) not in map(len, cls.axes):
+            kinds = " or ".join(f"({', '.join(names)})" for names in cls.axes)
+            raise UserError(f"encoder {cls.name} needs inputs of shape {kinds}, but got {tuple(shape)}.")
+        if any(side < 1 for side in shape):
+            raise UserError(f"every axis of an input must be at least 1 long, but got {tuple(shape)}.")
+
+    @classmethod
+    def check_sizes(cls, **sizes: object) -> None:
+        """Raise a `UserError` where a setting is not a whole number of at least 1, or a list of such."""
+        for name, value in sizes.items():
+            numbers = list(value) if isinstance(value, list | tuple) else [value]
+            if not numbers or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in numbers):
+                raise UserError(f"`{name} >= 1` (a whole number) must hold for encoder {cls.name}, but got {value!r}.")
 
     def prepare(self, x: Tensor) -> Tensor:
         """Return the input as the first stage wants it."""
@@ -42,20 +72,14 @@ class Encoder(nn.Module):
         return self.finish(x)
 
 
-def _needs(name: str, shape: Sequence[int], axes: tuple[str, ...]) -> None:
-    if len(shape) != len(axes):
-        raise UserError(f"encoder {name} needs inputs of shape ({', '.join(axes)}), but got {tuple(shape)}.")
-
-
 class Mlp(Encoder):
     """Fully connected layers with ReLU, for vectors of features."""
 
     name = "mlp"
 
     def __init__(self, shape: Sequence[int], hidden: int = 64, features: int = 64, layers: int = 2) -> None:
-        super().__init__()
-        if layers < 1:
-            raise UserError(f"`layers >= 1` must hold for encoder mlp, but got ({layers=}).")
+        super().__init__(shape)
+        self.check_sizes(hidden=hidden, features=features, layers=layers)
         widths = [math.prod(shape), *[hidden] * (layers - 1), features]
         self.stages = nn.ModuleList(nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise(widths))
         self.features = features
@@ -68,10 +92,11 @@ class Cnn(Encoder):
     """Strided 3x3 convolutions, then one linear layer, for small images and spectrograms (C, H, W)."""
 
     name = "cnn"
+    axes = (("channels", "height", "width"),)
 
     def __init__(self, shape: Sequence[int], channels: Sequence[int] = (8, 16, 16), features: int = 64) -> None:
-        super().__init__()
-        _needs("cnn", shape, ("channels", "height", "width"))
+        super().__init__(shape)
+        self.check_sizes(channels=channels, features=features)
         widths = [shape[0], *channels]
         self.stages = nn.ModuleList(
             nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1), nn.ReLU()) for a, b in pairwise(widths)
@@ -89,12 +114,13 @@ class Cnn1d(Encoder):
     """Strided convolutions over time, averaged over time, then one linear layer, for series (C, T)."""
 
     name = "cnn1d"
+    axes = (("channels", "time"),)
 
     def __init__(
         self, shape: Sequence[int], channels: Sequence[int] = (16, 16, 32), features: int = 64, kernel: int = 5
     ) -> None:
-        super().__init__()
-        _needs("cnn1d", shape, ("channels", "time"))
+        super().__init__(shape)
+        self.check_sizes(channels=channels, features=features, kernel=kernel)
         widths = [shape[0], *channels]
         self.stages = nn.ModuleList(
             nn.Sequential(nn.Conv1d(a, b, kernel, stride=2, padding=kernel // 2), nn.ReLU())
@@ -106,35 +132,3 @@ class Cnn1d(Encoder):
     def finish(self, x: Tensor) -> Tensor:
         out: Tensor = self.project(x.mean(-1))
         return out
-
-
-class ResNet18(Encoder):
-    """torchvision's ResNet-18 from scratch on (C, H, W) or frames (C, T, H, W), averaged over time and space to 512."""
-
-    name = "resnet18"
-    features = 512
-
-    def __init__(self, shape: Sequence[int]) -> None:
-        super().__init__()
-        from torchvision.models import resnet18  # seconds to import: only for those who use it
-
-        if len(shape) not in (3, 4):
-            raise UserError(
-                f"encoder resnet18 needs inputs of shape (channels, [time,] height, width), but got {tuple(shape)}."
-            )
-        net = resnet18(weights=None)
-        net.conv1 = nn.Conv2d(shape[0], 64, 7, stride=2, padding=3, bias=False)
-        nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
-        self.stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
-        self.stages = nn.ModuleList([net.layer1, net.layer2, net.layer3, net.layer4])
-        self.frames = shape[1] if len(shape) == 4 else 1
-
-    def prepare(self, x: Tensor) -> Tensor:
-        if x.dim() == 5:
-            x = x.transpose(1, 2).flatten(0, 1)
-        out: Tensor = self.stem(x)
-        return out
-
-    def finish(self, x: Tensor) -> Tensor:
-        pooled = x.mean((2, 3))
-        return pooled.view(-1, self.frames, self.features).mean(1)

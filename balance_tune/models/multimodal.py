@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -74,17 +74,23 @@ class MultimodalModel(nn.Module):
     def parameters_of(self, modality: str, policy: Policy = "encoder") -> list[nn.Parameter]:
         """Return the encoder parameters of one modality that `policy` touches, in order of declaration.
 
-        `auto` is `conv4d` where the encoder has 4-D weights (as the official OGM code) and `ndim>=2` elsewhere.
+        `auto` is `conv4d` where the encoder has 4-D weights (as the official OGM code) and `ndim>=2` elsewhere, unless
+        the encoder says what it is for it (`Encoder.modulated`).
         The head's share of `encoder+head` comes from `Fusion.slices`.
         """
         if (modality, policy) not in self._groups:
             parameters = list(self.encoders[modality].parameters())
+            asked: tuple[str, Policy] = (modality, policy)
+            own = str(getattr(self.encoders[modality], "modulated", ""))
+            if policy == "auto" and own:
+                policy = cast(Policy, own)
             conv = [p for p in parameters if p.dim() == 4]
             if policy == "conv4d" or (policy == "auto" and conv):
                 parameters = conv
             elif policy in ("ndim>=2", "auto"):
                 parameters = [p for p in parameters if p.dim() >= 2]
-            self._groups[modality, policy] = parameters
+            self._groups[asked] = parameters
+            return parameters
         return self._groups[modality, policy]
 
     def gradients(self, modality: str, policy: Policy = "encoder") -> list[Tensor]:
@@ -102,35 +108,94 @@ def silence(inputs: Inputs, present: Collection[str]) -> Inputs:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """All that is needed to make a model again: (shape, encoder name or import path, its settings) per modality."""
+    """All that is needed to make a model again: (shape, encoder name or import path, its settings) per modality.
+
+    Or a whole model of the user's: `name` is the import path of something that takes the shapes {modality: shape}, the
+    number of answers and `settings`, and returns a `MultimodalModel`; encoders and fusion are then its own.
+    """
 
     encoders: Mapping[str, tuple[Sequence[int], str, Mapping[str, Any]]]
     classes: int
     fusion: str = "concat"
     fusion_settings: Mapping[str, Any] | None = None
     task: Task = "classes"
+    name: str | None = None
+    settings: Mapping[str, Any] | None = None
+
+    def trained(self) -> ModelSpec:
+        """Return the same without what only says where weights start; a trained model does not need it any more."""
+
+        def kept(name: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+            start = getattr(_encoder_class(name), "start", ())
+            return {k: v for k, v in settings.items() if k not in start}
+
+        return replace(self, encoders={m: (s, n, kept(n, kw)) for m, (s, n, kw) in self.encoders.items()})
 
     def build(self, seed: int) -> MultimodalModel:
         """Return the model, initialised from `seed` alone; the caller's random state is left as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
+            if self.name is not None:
+                return _whole(self)
             encoders = {m: _encoder(m, *spec) for m, spec in self.encoders.items()}
             widths = {m: e.features for m, e in encoders.items()}
             fusion = _fusion(self.fusion, widths, self.classes, self.fusion_settings or {})
             return MultimodalModel(encoders, fusion, self.task)
 
 
+def _whole(spec: ModelSpec) -> MultimodalModel:
+    shapes = {m: tuple(shape) for m, (shape, _, _) in spec.encoders.items()}
+    make = import_path("a model", str(spec.name))
+    try:
+        model = make(shapes, spec.classes, **(spec.settings or {}))
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's code raises becomes one line
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"model {spec.name} must take shapes, answers and its settings {dict(spec.settings or {})}, but: {reason}."
+        ) from error
+    if not isinstance(model, MultimodalModel):
+        raise UserError(f"model {spec.name} must return a MultimodalModel, but returned a {type(model).__name__}.")
+    if model.modalities != tuple(shapes) or model.classes != spec.classes:
+        raise UserError(
+            f"model {spec.name} must have the modalities {', '.join(shapes)} and {spec.classes} answers, but has "
+            f"{', '.join(model.modalities)} and {model.classes}."
+        )
+    model.task = spec.task
+    for m, encoder in model.encoders.items():
+        _check_features(encoder, f"the encoder of {m} in {spec.name}")
+        encoder.shape = shapes[m]  # type: ignore[assignment]
+    return model
+
+
+def _encoder_class(name: str) -> Any:
+    return import_path("an encoder", name) if ":" in name else encoder_registry().get(name)
+
+
+def _check_features(encoder: object, name: str) -> None:
+    features = getattr(encoder, "features", None)
+    if isinstance(features, bool) or not isinstance(features, int):
+        raise UserError(f"an encoder must say its feature width as `features: int`, but {name} does not.")
+    if features < 1:
+        raise UserError(f"`features >= 1` must hold for encoder {name}, but got {features}.")
+
+
 def _encoder(modality: str, shape: Sequence[int], name: str, settings: Mapping[str, Any]) -> Encoder:
-    cls = import_path("an encoder", name) if ":" in name else encoder_registry().get(name)
+    cls = _encoder_class(name)
     try:
         encoder = cls(tuple(shape), **settings)
-    except TypeError as error:
+    except UserError as error:
+        raise UserError(f"{str(error).rstrip('.')} (modality {modality}).") from error
+    except Exception as error:  # its own code, or a setting of a kind that torch rejects: one line either way
+        kind = "" if isinstance(error, TypeError) else f"{type(error).__name__}: "
         raise UserError(
-            f"encoder {name} of {modality} must accept its settings {dict(settings)}, but: {error}."
+            f"encoder {name} of {modality} must accept its settings {dict(settings)}, but: {kind}{error}."
         ) from error
-    if not isinstance(getattr(encoder, "features", None), int):
-        raise UserError(f"an encoder must say its feature width as `features: int`, but {name} does not.")
-    made: Encoder = encoder
+    if not isinstance(encoder, nn.Module):  # anything that a user's import path names
+        raise UserError(f"an encoder must be a torch module, but {name} made a {type(encoder).__name__}.")
+    _check_features(encoder, name)
+    made = cast(Encoder, encoder)  # or a module of the user's that does without what methods may ask of encoders
     made.shape = tuple(shape)
     return made
 

@@ -24,6 +24,8 @@ def true_class_probability(logits: Tensor, labels: Tensor) -> Tensor:
 
 def score_sums(logits: Mapping[str, Tensor], labels: Tensor) -> Tensor:
     """Return (M,), each modality's sum over the batch of the true class's probability, from {modality: (B, C)}."""
+    if labels.dim() == 2:
+        return true_class_probability(torch.stack(list(logits.values())).detach(), labels).sum(-1)
     by_class = torch.stack([f.detach().t() for f in logits.values()])  # (M, C, B): a fast layout where classes are few
     dtype = torch.float64 if by_class.dtype == torch.float64 else torch.float32
     return by_class.softmax(1, dtype=dtype).gather(1, labels.expand(len(logits), 1, -1)).sum((1, 2))

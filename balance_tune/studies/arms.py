@@ -125,6 +125,8 @@ def check_names(config: StudyConfig) -> None:
     for name in config.methods:
         modulations().get(name)
     fusions().get(config.model.fusion)
+    if config.model.name is not None:
+        import_path("a model", config.model.name)
     modalities = {m: None for cls in datasets().classes().values() for m in cls.modalities}
     for modality, encoder in config.model.encoders.items():
         if modality not in modalities:

@@ -54,8 +54,13 @@ class Model(_Section):
     """The model. Encoders come from the dataset unless they are named here, per modality.
 
     An encoder is a registered name, or `package.module:Name`, or a mapping of `name` and keyword arguments for it; a
-    mapping without `name` sets arguments of the dataset's own encoder.
+    mapping without `name` sets arguments of the dataset's own encoder. `name` is a whole model of the user's, as
+    `package.module:Name`: what takes the modalities' shapes, the number of answers and `settings`, and returns a
+    `MultimodalModel`; it has its own encoders and fusion.
     """
+
+    name: Name | None = None
+    settings: dict[str, Any] = {}
 
     fusion: Name = "concat"
     fusion_settings: dict[str, Any] = {}
@@ -67,6 +72,19 @@ class Model(_Section):
         if not isinstance(value, dict):
             return value
         return {m: {"name": e} if isinstance(e, str) else e for m, e in value.items() if e is not None}
+
+    @model_validator(mode="after")
+    def _whole_or_made(self) -> Model:
+        if self.name is None and self.settings:
+            raise ValueError("`model.settings` must go with `model.name`, but there is no name.")
+        if self.name is not None and ":" not in self.name:
+            raise ValueError(f"`model.name` must be `package.module:Name`, but got {shown(self.name)}.")
+        if self.name is not None and (self.encoders or self.fusion_settings or self.fusion != "concat"):
+            raise ValueError(
+                f"a whole model has its own encoders and fusion, so with `model.name` {shown(self.name)} there must be "
+                "no `model.encoders`, `model.fusion` or `model.fusion_settings`."
+            )
+        return self
 
     @field_validator("encoders")
     @classmethod

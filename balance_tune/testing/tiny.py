@@ -89,7 +89,7 @@ def tiny_run(
 ) -> tuple[Run, Modulation]:
     """Return a run of three epochs, batch size 8, constant learning rate, in float64; `training` overrides it."""
     data = data or tiny_data(modalities)
-    task: Task = data.manifest.task
+    task: Task = getattr(data.manifest, "task", "classes")
     config = {
         "method": method,
         "modulation": dict(modulation or {}),

@@ -73,6 +73,8 @@ def save_best(run: Run, folder: Path) -> None:
             "fusion": spec.fusion,
             "fusion_settings": dict(spec.fusion_settings or {}),
             "task": spec.task,
+            "name": spec.name,
+            "settings": dict(spec.settings or {}),
         },
         "method": run.method,
         "modulation": dict(run.modulation),
@@ -97,14 +99,17 @@ def load_best(folder: Path) -> MultimodalModel:
         raise UserError(
             f"the checkpoint in {folder} must be readable, but: {error}; delete the folder and run again."
         ) from error
-    spec = card["model"]
-    model = ModelSpec(
-        {m: (shape, name, kw) for m, (shape, name, kw) in spec["encoders"].items()},
-        spec["classes"],
-        spec["fusion"],
-        spec["fusion_settings"],
-        spec.get("task", "classes"),  # older checkpoints knew no other
-    ).build(seed=0)
+    made = card["model"]
+    spec = ModelSpec(
+        {m: (shape, name, kw) for m, (shape, name, kw) in made["encoders"].items()},
+        made["classes"],
+        made["fusion"],
+        made["fusion_settings"],
+        made.get("task", "classes"),  # older checkpoints knew no other
+        made.get("name"),
+        made.get("settings"),
+    )
+    model = spec.trained().build(seed=0)
     with torch.random.fork_rng(devices=[]):  # what a method builds is overwritten by the weights
         modulations().get(card["method"]).of(card["modulation"]).build(model)
     model.load_state_dict(weights)

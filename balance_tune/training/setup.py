@@ -100,6 +100,8 @@ def model_spec(config: Mapping[str, Any], data: Data) -> ModelSpec:
         model.get("fusion", "concat"),
         model.get("fusion_settings"),
         getattr(data.manifest, "task", "classes"),
+        model.get("name"),
+        model.get("settings"),
     )
 
 

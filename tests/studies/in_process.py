@@ -19,6 +19,7 @@ from balance_tune.studies.sealed import evaluate_sealed
 from balance_tune.studies.storage import open_storage
 from balance_tune.studies.tracking.tracker import Tracker
 from balance_tune.studies.trial import work
+from balance_tune.tasks import lower_is_better
 
 
 def run(config: StudyConfig, folder: Path, *, tracked: bool = False) -> list[dict[str, Any]]:
@@ -37,7 +38,7 @@ def run(config: StudyConfig, folder: Path, *, tracked: bool = False) -> list[dic
 
     ledger = Ledger(folder / "ledger.jsonl")
     epochs = {arm.name: arm.epochs(arm.space.defaults()) for arm in arms}
-    judge = Judge(config.search.early_stopping, epochs, ledger, lower=False)
+    judge = Judge(config.search.early_stopping, epochs, ledger, lower=lower_is_better(config.objective))
 
     def told(key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
         if tracker is not None:
@@ -77,7 +78,7 @@ def _train(given: Assignment, queue: StudyQueue, judge: Judge, tracker: Tracker 
         if row["state"] == "failed":
             return
         going = key.phase == "search" and row["state"] == "running"
-        stop = going and judge.stops(key.arm, key.number, row["epoch"], row["val/accuracy"], settled_after)
+        stop = going and judge.stops(key.arm, key.number, row["epoch"], row[given.config["objective"]], settled_after)
         queue.report(key, row)
         if stop:
             raise SystemExit
