@@ -1,41 +1,63 @@
 """What a further trial costs before it trains, against Ray's own recipe: python -m benchmarks.trial_start
 
-Both run the same trials of two epochs of Multiple Features, two at a time, on one local cluster. The recipe is the one
-of Ray's documentation: a Tune function that starts a TorchTrainer with one worker and reports by TuneReportCallback.
+Both run trials of two epochs of Multiple Features, two at a time. Ours is a study's search phase with all that belongs
+to it. The recipe is that of Ray's documentation: a Tune function that starts a TorchTrainer with one worker and reports
+by TuneReportCallback, with OptunaSearch and Ray's MLflow callback.
 """
 
 from __future__ import annotations
 
-import os
+import heapq
+import json
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from balance_tune.studies.config import load_config
 from benchmarks.data import configuration
-from benchmarks.table import Table
+from benchmarks.search_phase import say, search, study_folder
+from benchmarks.table import Table, spread
+
+SLOTS, OURS, RECIPES = 2, 64, 8
+Interval = tuple[float, float]  # when a training function was entered and left
+
+
+def noted(config: dict[str, Any]) -> None:
+    """Run a study's own trial, and note when its training function is entered and left."""
+    from balance_tune.studies import trial
+
+    if not hasattr(trial.work, "plain"):
+        plain = trial.work
+
+        def work(config: Any, *args: Any, **options: Any) -> None:
+            began = time.time()
+            try:
+                plain(config, *args, **options)
+            finally:
+                _note(Path(config["scratch"]).parent / "times", began)
+
+        work.plain = plain  # type: ignore[attr-defined]
+        trial.work = work
+    trial.run_trial(config)
 
 
 def loop(config: dict[str, Any]) -> None:
-    """The training function of both: two epochs through the loop, reported by the function in the configuration."""
+    """The same training in the recipe's worker."""
     from ray import train as ray_train
-    from ray import tune
 
     from balance_tune.training.loop import train
     from balance_tune.training.setup import prepare
 
-    report = tune.report if config["local"] else ray_train.report
-    run, modulation = prepare(config["trial"])
+    began = time.time()
+    training = {**config["trial"]["training"], "lr": config["lr"]}
+    run, modulation = prepare({**config["trial"], "training": training})
     for metrics in train(run, modulation):
-        report({"accuracy": metrics["val/accuracy"]})
-
-
-def warm(config: dict[str, Any]) -> None:
-    """Our way: Ray Train's local mode inside the reused Tune actor."""
-    from ray.train import ScalingConfig
-    from ray.train.torch import TorchTrainer
-
-    TorchTrainer(loop, train_loop_config={**config, "local": True}, scaling_config=ScalingConfig(num_workers=0)).fit()
+        ray_train.report({"accuracy": metrics["val/accuracy"]})
+    _note(Path(config["times"]), began)
 
 
 def recipe(config: dict[str, Any]) -> None:
@@ -46,53 +68,110 @@ def recipe(config: dict[str, Any]) -> None:
 
     TorchTrainer(
         loop,
-        train_loop_config={**config, "local": False},
+        train_loop_config=config,
         scaling_config=ScalingConfig(num_workers=1),
         run_config=RunConfig(storage_path=tempfile.mkdtemp(), callbacks=[TuneReportCallback()]),
     ).fit()
 
 
-def timed(function: Callable[[dict[str, Any]], None], trials: int, reuse: bool, cpus: float) -> float:
-    """Return the wall seconds of so many trials."""
-    from ray import tune
-
-    config = {"trial": configuration("multiple_features", "joint", {}, epochs=2)}
-    began = time.perf_counter()
-    results = tune.Tuner(
-        tune.with_resources(function, {"CPU": cpus}),
-        param_space=config,
-        tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=2, reuse_actors=reuse),
-        run_config=tune.RunConfig(storage_path=tempfile.mkdtemp(), verbose=0),
-    ).fit()
-    if results.num_errors:
-        raise RuntimeError(f"{results.num_errors} of {trials} trials failed")
-    return time.perf_counter() - began
-
-
-def measure(trials: int = 40, recipes: int = 8) -> Table:
-    """Return the table: seconds per further trial, from the difference of a long and a short run of each."""
+def recipes(folder: Path) -> list[Interval]:
+    """Run the recipe on a cluster of its own and return when each training function was entered and left."""
     import ray
+    from ray import tune
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+    from ray.tune.search.optuna import OptunaSearch
 
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "300"
-    configuration("multiple_features", "joint", {})
+    trial = configuration("multiple_features", "joint", {}, epochs=2)
+    mlflow = MLflowLoggerCallback(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", experiment_name="recipe")
     ray.init(address="local", num_cpus=4, log_to_driver=False)  # the recipe's actors and workers need one each
     try:
-        few, many = timed(warm, 4, True, 1), timed(warm, 4 + trials, True, 1)
-        short, long = timed(recipe, 2, False, 0.5), timed(recipe, 2 + recipes, False, 0.5)
+        results = tune.Tuner(
+            tune.with_resources(recipe, {"CPU": 0.5}),
+            param_space={"lr": tune.loguniform(0.01, 0.2), "trial": trial, "times": str(folder / "times")},
+            tune_config=tune.TuneConfig(
+                num_samples=RECIPES,
+                max_concurrent_trials=SLOTS,
+                search_alg=OptunaSearch(metric="accuracy", mode="max"),
+            ),
+            run_config=tune.RunConfig(storage_path=str(folder / "ray"), callbacks=[mlflow], verbose=0),
+        ).fit()
     finally:
         ray.shutdown()
-    ours, theirs = (many - few) / trials, (long - short) / recipes
+    if results.num_errors:
+        raise RuntimeError(f"{results.num_errors} of {RECIPES} trials failed")
+    return _noted(folder / "times")
+
+
+def ours(folder: Path) -> list[Interval]:
+    """Run a study's search phase and return the same of it."""
+    config = load_config(
+        {
+            "name": "start",
+            "datasets": ["multiple_features"],
+            "methods": ["joint"],
+            "training": {"epochs": 2},
+            "search": {"trials": OURS, "early_stopping": "none"},
+        }
+    )
+    search(config, noted, cpus=SLOTS, folder=folder)
+    return _noted(folder / "times")
+
+
+def gaps(intervals: Sequence[Interval]) -> list[float]:
+    """Return, for each trial but the first of each slot, the seconds from a slot's release to its first line."""
+    free, found = [ended for _, ended in intervals[:SLOTS]], []
+    heapq.heapify(free)
+    for began, ended in intervals[SLOTS:]:
+        found.append(began - heapq.heapreplace(free, ended))
+    return found
+
+
+def marginal(intervals: Sequence[Interval], passed: int) -> float:
+    """Return the wall seconds per further trial once so many have ended."""
+    ends = sorted(ended for _, ended in intervals)
+    return (ends[-1] - ends[passed - 1]) / (len(ends) - passed)
+
+
+def measure() -> Table:
+    """Return the table; each way has a process and a cluster to itself."""
+    with study_folder() as folder:
+        say("the recipe: eight trials, some two minutes")
+        subprocess.run([sys.executable, "-m", __spec__.name, str(folder)], check=True, stdout=sys.stderr)
+        theirs = _noted(folder / "times")
+    with study_folder() as folder:
+        mine = ours(folder)
+    walls = marginal(mine, passed=4), marginal(theirs, passed=SLOTS)
+    starts = gaps(mine), gaps(theirs)
+    each = [sum(found) / len(found) for found in starts]
+    names = (
+        f"balance_tune: reused actor, local mode ({OURS})",
+        f"TorchTrainer(1), TuneReportCallback, OptunaSearch, MLflowLoggerCallback ({RECIPES})",
+    )
+    rows = [
+        [name, f"{wall:.3f}", f"{wall / walls[0]:.0f}", spread(found, 3), f"{mean:.3f}", f"{mean / each[0]:.0f}"]
+        for name, wall, found, mean in zip(names, walls, starts, each, strict=True)
+    ]
     return Table(
         "A further trial",
-        f"Wall seconds per further two-epoch trial of Multiple Features, two at a time ({trials} and {recipes}).",
-        ("way", "s per trial", "ratio"),
-        [
-            ["reused actor, local mode (balance_tune)", f"{ours:.3f}", "1"],
-            ["TorchTrainer with one worker and TuneReportCallback", f"{theirs:.2f}", f"{theirs / ours:.0f}"],
-        ],
+        "Trials of two epochs of Multiple Features, two at a time: wall seconds per further trial, and seconds from a "
+        "slot's release to the first line of the next training function.",
+        ("way (trials)", "s per trial", "ratio", "start s", "mean", "ratio"),
+        rows,
     )
 
 
+def _note(path: Path, began: float) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps([began, time.time()]) + "\n")
+
+
+def _noted(path: Path) -> list[Interval]:
+    found: list[Interval] = [(began, ended) for began, ended in map(json.loads, path.read_text().splitlines())]
+    return sorted(found)
+
+
 if __name__ == "__main__":
-    print(measure().markdown())
+    if len(sys.argv) > 1:
+        recipes(Path(sys.argv[1]))
+    else:
+        print(measure().markdown())

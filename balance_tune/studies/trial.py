@@ -9,15 +9,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import faulthandler
-import gc
 import json
 import math
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -27,6 +25,7 @@ import torch
 from balance_tune.errors import UserError
 from balance_tune.replicas import Replicas
 from balance_tune.studies import durable
+from balance_tune.studies.process import free, left_as_found, settle
 from balance_tune.training.checkpoint import load_state, save_best, save_state
 from balance_tune.training.errors import Diverged, Stopped
 from balance_tune.training.loop import train
@@ -57,8 +56,16 @@ def run_trial(config: dict[str, Any]) -> None:
 def _alone(config: dict[str, Any]) -> None:
     from ray import tune
 
-    _one_process_for_itself(int(config.get("cpus", 1)))
-    work(config, tune.report)
+    settle(int(config.get("cpus", 1)))
+    work(config, tune.report, stop=_told_to_stop())
+
+
+def _told_to_stop() -> Callable[[], bool]:
+    """Return Tune's own flag for a function that it wants back before its next report, so that its actor can go on."""
+    from ray.train._internal.session import get_session
+
+    event = getattr(get_session(), "stop_event", None)
+    return (lambda: False) if event is None else event.is_set
 
 
 def _run_workers(config: dict[str, Any]) -> None:
@@ -94,7 +101,7 @@ def _run_workers(config: dict[str, Any]) -> None:
 def _together(config: dict[str, Any]) -> None:
     from ray import train as ray_train
 
-    _one_process_for_itself(int(config.get("cpus", 1)))
+    settle(int(config.get("cpus", 1)))
     work(config, ray_train.report, replicas=Replicas())
 
 
@@ -109,14 +116,20 @@ def work(
 
     A report holds the epoch's metrics, "best_epoch" and "state": "running", or at the end "complete" (best.safetensors
     is written by then), "failed" with a "reason" (the trial's own fault, with more in failure.txt), "lost" (try again)
-    or "halt" (nothing can be written any more). `report` may raise `SystemExit`: the trial was stopped.
+    or "halt" (nothing can be written any more). `report` may raise `SystemExit`: the trial was stopped. `stop` is
+    looked at before every step; when it says so, the trial ends without another report. The process is left as it was.
     """
+    with left_as_found():
+        _work(config, report, replicas or Replicas(), stop)
+
+
+def _work(config: Mapping[str, Any], report: Report, replicas: Replicas, stop: Callable[[], bool]) -> None:
     folder = Path(config["folder"])
-    replicas = replicas or Replicas()
     epoch = 0
     try:
-        with _watched():
-            for row in _attempts(config, folder, replicas, stop):
+        # closed, because the exception that stops a trial would keep model and optimiser alive
+        with _watched(), contextlib.closing(_attempts(config, folder, replicas, stop)) as rows:
+            for row in rows:
                 epoch = int(row["epoch"])
                 report(row)
     except Stopped:
@@ -129,13 +142,11 @@ def work(
             _write_down(folder, error)
         traceback.clear_frames(error.__traceback__)  # they hold the model, and the process lives on
         report(ending)
-    finally:
-        _tidy()
 
 
 def _attempts(
     config: Mapping[str, Any], folder: Path, replicas: Replicas, stop: Callable[[], bool]
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any]]:
     """Yield the epochs; where the device's memory is too small, once more from the last state, a quarter at a time.
 
     The batch stays what it is (see `encode_in_pieces`); the rows say "micro_batch" from then on.
@@ -147,9 +158,7 @@ def _attempts(
         if replicas.world > 1 or "micro_batch" in config:
             raise
         traceback.clear_frames(error.__traceback__)
-    _tidy()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    free()
     piece = max(1, config["training"]["batch_size"] // 4)
     for row in _epochs({**config, "micro_batch": piece}, folder, replicas, stop):
         yield {**row, "micro_batch": piece}
@@ -251,16 +260,3 @@ def _watched() -> Iterator[None]:
         yield
     finally:
         faulthandler.cancel_dump_traceback_later()
-
-
-@cache
-def _one_process_for_itself(cpus: int) -> None:
-    """Settle what holds for all trials of this process: threads, and what garbage collection need not look at."""
-    torch.set_num_threads(max(1, cpus))
-    gc.collect()
-    gc.freeze()
-
-
-def _tidy() -> None:
-    """Leave the process as it was found; runs of a trial refer to themselves, so only the collector frees them."""
-    gc.collect()

@@ -1,0 +1,63 @@
+"""The process of warm trials: what holds for all of them, and how a trial leaves it, however it ended."""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import numpy as np
+import torch
+
+FLAGS: tuple[tuple[Callable[[], bool], Callable[[bool], object]], ...] = (
+    (torch.is_grad_enabled, torch.set_grad_enabled),
+    (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
+    (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+)
+DEVICES = ("cpu", "cuda")
+
+
+@cache
+def settle(cpus: int) -> None:
+    """Settle what holds for all trials of this process: threads, and what garbage collection need not look at."""
+    torch.set_num_threads(max(1, cpus))
+    gc.collect()
+    gc.freeze()
+
+
+@contextmanager
+def left_as_found() -> Iterator[None]:
+    """Put back what a method, an encoder or an exception may have changed for the whole process, and free its memory.
+
+    Threads, default dtype, autocast, gradient mode, anomaly detection, deterministic algorithms, the global random
+    generators.
+    """
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    flags = [(write, read()) for read, write in FLAGS]
+    autocast = [(d, torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in DEVICES]
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_default_dtype(dtype)
+        for write, value in flags:
+            write(value)
+        for device, enabled, kind in autocast:
+            torch.set_autocast_enabled(device, enabled)
+            torch.set_autocast_dtype(device, kind)
+        torch.clear_autocast_cache()
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        free()
+
+
+def free() -> None:
+    """Free the memory of what has ended: a run refers to itself, so only the collector does it."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()  # for those who share the device

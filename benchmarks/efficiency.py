@@ -1,0 +1,69 @@
+"""What a study costs beside training: its search phase against bare processes: python -m benchmarks.efficiency
+
+The bare processes train the same configurations for the same numbers of epochs, two at a time, and do nothing else: no
+Ray, no Optuna, no MLflow, no history, no checkpoint. What to train they know only because the study has been.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from balance_tune.studies.config import StudyConfig, load_config
+from benchmarks.bare import bare
+from benchmarks.search_phase import Phase, say, search, study_folder
+from benchmarks.table import Table
+
+SLOTS = 2
+QUICKSTART = Path(__file__).parents[1] / "search_spaces" / "quickstart.yaml"
+SHORT = {
+    "name": "short",
+    "datasets": ["multiple_features"],
+    "methods": ["joint", "ogm", "opm", "mlb"],
+    "training": {"epochs": 2},
+    "search": {"trials": 250, "early_stopping": "none"},
+}
+
+
+def compared(config: StudyConfig) -> tuple[Phase, float]:
+    """Return a study's search phase, and the seconds of the bare processes."""
+    with study_folder() as folder:
+        phase = search(config, cpus=SLOTS, folder=folder)
+        say(f"{config.name}: {len(phase.ended)} trials in {phase.seconds:.1f} s")
+        seconds = bare([(phase.configs[key], epochs) for key, (_, _, epochs) in phase.ended.items()], SLOTS)
+        say(f"bare: {seconds:.1f} s")
+    return phase, seconds
+
+
+def measure() -> Table:
+    """Return the table of both studies."""
+    studies = {"quickstart": load_config(QUICKSTART), "1,000 trials of two epochs": load_config(SHORT)}
+    rows = []
+    for name, config in studies.items():
+        phase, seconds = compared(config)
+        trials, epochs = len(phase.ended), sum(epochs for _, _, epochs in phase.ended.values())
+        share = phase.device_seconds / (phase.slots * phase.seconds)
+        beside = (phase.slots * phase.seconds - phase.device_seconds) / trials
+        rows.append(
+            [
+                name,
+                f"{trials} / {epochs}",
+                f"{phase.seconds:.1f}",
+                f"{seconds:.1f}",
+                f"{phase.seconds / seconds:.2f}",
+                f"{share:.2f}",
+                f"{1e3 * phase.seconds / trials:.0f}",
+                f"{1e3 * beside:.0f}",
+            ]
+        )
+    return Table(
+        "A study",
+        "Wall seconds of the search phase, Ray and its actors up, against two bare processes that train the same "
+        "configurations for as many epochs; share of slots x wall that is inside epochs (training and validation); "
+        "wall ms per trial; ms of a slot per trial outside epochs.",
+        ("search phase", "trials / epochs", "s", "bare s", "ratio", "inside epochs", "ms per trial", "ms beside"),
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    print(measure().markdown())

@@ -1,0 +1,129 @@
+"""The search phase of a study by itself, with all that a study does beside training: Ray, Optuna, ledger, MLflow."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from balance_tune.studies.arms import Arm, arms_of, trial_config
+from balance_tune.studies.cluster import ray_for, shape_of
+from balance_tune.studies.config import StudyConfig
+from balance_tune.studies.judge import Judge
+from balance_tune.studies.ledger import Ledger
+from balance_tune.studies.queue import StudyQueue, TrialKey
+from balance_tune.studies.run import run_trials
+from balance_tune.studies.storage import open_storage
+from balance_tune.studies.tracking.tracker import Tracker
+from balance_tune.studies.trial import run_trial
+from benchmarks.data import store_of
+
+
+@dataclass
+class Phase:
+    """What a search phase was.
+
+    Attributes:
+        slots: trials at a time.
+        configs: each trial's configuration.
+        began: when the first trial began to train or, if trials were let pass first, when the last of these ended.
+        ended: per trial in the order in which they ended: (when, CPU seconds of the driver so far, epochs trained).
+    """
+
+    slots: int = 0
+    configs: dict[TrialKey, dict[str, Any]] = field(default_factory=dict)
+    began: float = 0.0
+    ended: dict[TrialKey, tuple[float, float, int]] = field(default_factory=dict)
+    device_seconds: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """From the first trial's first epoch to the last trial's end, starting Ray and its actors left out."""
+        return max(when for when, _, _ in self.ended.values()) - self.began
+
+
+def search(
+    config: StudyConfig, trainable: Callable[[dict[str, Any]], None] = run_trial, *, cpus: int = 2, folder: Path
+) -> Phase:
+    """Run all search trials of a study and return what they cost; nothing is selected, confirmed or reported."""
+    arms = arms_of(config)
+    stores = {name: store_of(name) for name in config.datasets}
+    manifests = {name: _manifest(stores[name]) for name in stores}
+    (folder / "study.yaml").write_text(config.as_yaml())
+    due = len(arms) * (config.search.trials or 0)
+    phase = Phase()
+
+    def configure(arm: Arm, params: Mapping[str, Any], kind: Any, number: int, seed: int) -> dict[str, Any]:
+        made = trial_config(
+            config, arm, params, phase=kind, number=number, seed=seed, study_folder=folder, store=stores[arm.dataset]
+        )
+        phase.configs[TrialKey(arm.name, kind, number)] = made
+        return {**made, "device": "cpu", "cpus": 1, "gpus": 0, "scratch": str(folder / ".tune")}
+
+    def told(key: TrialKey, state: Any, attrs: Mapping[str, Any]) -> None:
+        tracker.trial_finished(key.arm, key.phase, key.number, state, attrs)
+        if key.phase == "search":
+            phase.ended[key] = (time.perf_counter(), time.process_time(), int(attrs["epochs"]))
+            phase.device_seconds += float(attrs["device_seconds"])
+
+    def tick(last: bool = False) -> None:
+        if not phase.began and any(run.epochs for run in queue.live.values()):
+            first = max(run.device_seconds for run in queue.live.values())
+            phase.began = time.perf_counter() - first
+
+    tracker = Tracker(config, folder, arms, manifests)
+    ledger = Ledger(folder / "ledger.jsonl")
+    judge = Judge(
+        config.search.early_stopping, {a.name: a.epochs(a.space.defaults()) for a in arms}, ledger, lower=False
+    )
+    queue = StudyQueue(config, arms, open_storage(folder), ledger, folder, configure=configure, told=told)
+    with ray_for(config.resources, cpus=cpus) as cluster, _scratch(folder) as scratch:
+        shape = shape_of(config.resources, cluster)
+        phase.slots = shape.slots
+        run_trials(
+            queue,
+            judge,
+            shape,
+            scratch,
+            callbacks=[tracker.callback],
+            exhausted=lambda: "all searched" if len(phase.ended) >= due else "",
+            tick=tick,
+            trainable=trainable,
+        )
+    tracker.interrupt()
+    ledger.close()
+    return phase
+
+
+def _manifest(store: Path) -> Any:
+    from balance_tune.datasets.manifest import Manifest
+
+    return Manifest.from_json((store / "manifest.json").read_text("utf-8"))
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    path = folder / ".tune"
+    path.mkdir()
+    yield path
+
+
+@contextlib.contextmanager
+def study_folder() -> Iterator[Path]:
+    """Yield a folder for a study that is forgotten afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="balance_tune_bench_"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def say(text: str) -> None:
+    """Tell whoever waits what is going on; the table alone goes to standard output."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,150 @@
+"""What tracking costs, against Ray's MLflow callback on the same trials: python -m benchmarks.tracking
+
+Both get the same reports, eight metrics in each of twenty epochs, and write to MLflow in sqlite. Ours queues on the
+trial's path (Tune's driver thread) and one writer thread sends; Ray's callback sends on that path.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from balance_tune.studies.arms import arms_of, trial_config
+from balance_tune.studies.config import load_config
+from balance_tune.studies.tracking.hooks import Hooks
+from balance_tune.studies.tracking.tracker import Tracker
+from benchmarks.data import store_of
+from benchmarks.search_phase import study_folder
+from benchmarks.table import Table, spread
+
+EPOCHS, TRIALS, ROUNDS = 20, 20, 3
+
+
+def reports() -> list[dict[str, Any]]:
+    """Return what a trial of twenty epochs reports."""
+    names = ("val/accuracy", "val/macro_f1", "val/loss", "val/accuracy/audio", "val/accuracy/image", "val/gap")
+    return [
+        {
+            **{name: 0.5 + 0.01 * epoch for name in (*names, "train/loss", "time/epoch_s")},
+            "epoch": epoch,
+            "best_epoch": epoch,
+            "device_seconds": 0.1 * epoch,
+            "state": "complete" if epoch == EPOCHS else "running",
+            "training_iteration": epoch,
+        }
+        for epoch in range(1, EPOCHS + 1)
+    ]
+
+
+def play(callback: Any, configs: list[dict[str, Any]], ended: Callable[[dict[str, Any]], None]) -> list[float]:
+    """Run the trials' callbacks as Tune calls them; return the milliseconds of each trial."""
+    spent = []
+    for number, config in enumerate(configs):
+        trial = _Trial(config, f"t{number}")
+        began = time.perf_counter()
+        callback.on_trial_start(0, [], trial)
+        for report in reports():
+            callback.on_trial_result(0, [], trial, dict(report))
+        callback.on_trial_complete(0, [], trial)
+        ended(config)
+        spent.append((time.perf_counter() - began) * 1e3)
+    return spent
+
+
+class _Trial:
+    """What a callback sees of Ray Tune's trial."""
+
+    def __init__(self, config: dict[str, Any], trial_id: str) -> None:
+        self.config, self.trial_id, self.evaluated_params = config, trial_id, {}
+        self.local_path: str | None = None
+
+    def __str__(self) -> str:
+        return self.trial_id
+
+
+def ours(folder: Path) -> tuple[list[float], float]:
+    """Return the milliseconds of each trial on the trial's path, and per trial until the writer had sent it all."""
+    config = load_config({"name": "tracking", "datasets": ["av_digits"], "methods": ["joint", "ogm_ge"]})
+    arms = arms_of(config)
+    store = store_of("av_digits")
+    tracker = Tracker(config, folder / "tracking", arms, {}, linger=3600.0)
+    configs = [
+        trial_config(
+            config,
+            arms[1],
+            arms[1].space.defaults(),
+            phase="search",
+            number=n,
+            seed=n,
+            study_folder=folder,
+            store=store,
+        )
+        for n in range(TRIALS + 1)
+    ]
+    finals = {"epochs": EPOCHS, "device_seconds": 2.0, "best_epoch": EPOCHS, "metrics": reports()[-1], "seed": 1}
+
+    def ended(one: dict[str, Any]) -> None:
+        tracker.trial_finished(one["arm"], one["phase"], one["number"], "complete", finals)
+
+    hooks = Hooks(tracker)
+    play(hooks, configs[:1], ended)  # opens the store
+    writer = tracker._writer
+    assert writer is not None
+    writer.drain(60)
+    began = time.perf_counter()
+    spent = play(hooks, configs[1:], ended)
+    if not writer.drain(60):
+        raise RuntimeError("MLflow did not take the trials")
+    wrote = (time.perf_counter() - began) / TRIALS * 1e3
+    tracker.interrupt()
+    return spent, wrote
+
+
+def rays(folder: Path) -> list[float]:
+    """Return the milliseconds per trial of Ray's callback; all of it is on the trial's path."""
+    import mlflow
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+    callback = MLflowLoggerCallback(tracking_uri=f"sqlite:///{folder / 'ray.db'}", experiment_name="tracking")
+    callback.setup()
+    settings = {"training": json.dumps({"lr": 0.05}), "modulation": json.dumps({"alpha": 0.8})}
+    configs = [{**settings, "number": n} for n in range(TRIALS // 10 + 1)]
+    spent = play(callback, configs, lambda config: None)[1:]
+    mlflow.set_tracking_uri("")  # the callback has set it for the whole process
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    return spent
+
+
+def measure() -> Table:
+    """Return the table; ours and Ray's take turns, each in a fresh store."""
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    path, writer, theirs = [], [], []
+    for _ in range(ROUNDS):
+        with study_folder() as folder:
+            spent, wrote = ours(folder)
+            path += spent
+            writer.append(wrote)
+            theirs += rays(folder)
+    mean = sum(theirs) / len(theirs)
+    rows = [
+        ["balance_tune, trial's path", spread(path), f"{mean / (sum(path) / len(path)):.0f}"],
+        ["balance_tune, writer thread", spread(writer), f"{mean / (sum(writer) / len(writer)):.1f}"],
+        ["Ray's MLflowLoggerCallback, trial's path", spread(theirs), "1"],
+    ]
+    return Table(
+        "Tracking",
+        f"Milliseconds per trial of {EPOCHS} epochs with 8 metrics each, MLflow in sqlite; how many times less than "
+        "Ray's callback.",
+        ("way", "ms per trial", "times less"),
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    print(measure().markdown())
