@@ -26,6 +26,7 @@ COMMANDS = {
     "best": ("best", "the winning configuration, ready to paste"),
     "methods": ("methods", "the methods there are, or one in full"),
     "datasets": ("datasets", "the datasets there are, or one in full"),
+    "data": ("data", "prepare real data into a store, check one, show what is in one"),
     "fusions": ("parts", "the fusions there are, or one in full"),
     "encoders": ("parts", "the encoders there are, or one in full"),
     "evaluate": ("evaluate", "a stored model on a dataset's part, or on a table of files"),

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from balance_tune.errors import UserError
 from balance_tune.studies.wording import did_you_mean, nearest, one_line, shown
+
+if TYPE_CHECKING:
+    from balance_tune.studies.config import StudyConfig
 
 ROOT_VARIABLE = "BALANCE_TUNE_ROOT"
 
@@ -27,6 +32,26 @@ def format_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f", "--format", choices=("table", "json"), default="table", help="how to print (default: table)"
     )
+
+
+def miniature_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--miniature", action="store_true", help="try the study on made-up data: two epochs, a minute or two"
+    )
+
+
+def study_of(args: argparse.Namespace) -> StudyConfig:
+    """Return the study of `study_file` after its overrides, or its miniature where that is asked for."""
+    from balance_tune.studies.config import load_config
+
+    if not args.miniature:
+        return load_config(args.study_file, args.overrides)
+    from balance_tune.studies.miniature import miniature
+
+    plain, left_out = miniature(load_config(args.study_file, args.overrides))
+    if left_out:
+        print(f"left out, because two epochs are too few for them: {', '.join(left_out)}", file=sys.stderr)
+    return load_config(plain, [word for word in args.overrides if not word.startswith(("methods=", "name="))])
 
 
 def study_argument(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from balance_tune.commands.arguments import format_option, root_of, root_option, writable_root
+from balance_tune.commands.arguments import (
+    format_option,
+    miniature_option,
+    root_of,
+    root_option,
+    study_of,
+    writable_root,
+)
 from balance_tune.commands.output import columns, duration, number, print_json
 
 if TYPE_CHECKING:
@@ -22,6 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "overrides", metavar="key=value", nargs="*", default=[], help="an entry to set, as search.trials=4"
     )
     parser.add_argument("--no-measure", action="store_true", help="time no epoch; use what was measured before")
+    miniature_option(parser)
     root_option(parser)
     format_option(parser)
 
@@ -29,11 +37,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the plan; a few epochs per arm are trained to learn how long one takes, once per machine."""
     from balance_tune.studies.arms import arms_of
-    from balance_tune.studies.config import load_config
     from balance_tune.studies.pace import epoch_seconds
     from balance_tune.studies.plan import plan_of
 
-    config = load_config(args.study_file, args.overrides)
+    config = study_of(args)
     arms = arms_of(config)
     root = root_of(args) if args.no_measure else writable_root(args)
     pace = epoch_seconds(config, arms, root, measure=not args.no_measure)

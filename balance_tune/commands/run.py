@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from balance_tune.commands.arguments import format_option, root_option, writable_root
+from balance_tune.commands.arguments import format_option, miniature_option, root_option, study_of, writable_root
 from balance_tune.commands.output import print_json
 
 if TYPE_CHECKING:
@@ -23,15 +23,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         "overrides", metavar="key=value", nargs="*", default=[], help="an entry to set, as search.trials=4"
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, only the leaderboard")
+    miniature_option(parser)
     root_option(parser)
     format_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the study; the leaderboard goes to standard output, progress to standard error."""
-    from balance_tune.studies.config import load_config
-
-    config = load_config(args.study_file, args.overrides)
+    config = study_of(args)
     root = writable_root(args)
     from balance_tune.studies.engine import run_study  # loads ray: not before the study file is known to be right
 
@@ -53,4 +52,5 @@ def run(args: argparse.Namespace) -> int:
 
 def _again(args: argparse.Namespace) -> str:
     root = ["--root", args.root] if getattr(args, "root", None) else []
-    return shlex.join(["balance-tune", "run", str(args.study_file), *args.overrides, *root])
+    small = ["--miniature"] if args.miniature else []
+    return shlex.join(["balance-tune", "run", str(args.study_file), *args.overrides, *small, *root])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from balance_tune.datasets.base import Dataset, Task
@@ -180,15 +181,15 @@ def data_hash(shards: Mapping[str, tuple[Shard, ...]]) -> str:
     return hashlib.sha256("".join(shard.sha256 for part in shards.values() for shard in part).encode()).hexdigest()
 
 
-def identity_of(dataset: Dataset, listing: str = "") -> Identity:
-    """Return what a store of `dataset` would be; reads its source files once, for their hashes.
+def identity_of(dataset: Dataset, listing: str = "", annotations: Sequence[Path] = ()) -> Identity:
+    """Return what a store of `dataset` would be; reads its source files (or annotations) once, for their hashes.
 
     Raises:
         UserError: the class declares something that cannot be, or a source file is missing.
     """
     dataset.check()
     sources = []
-    for path in dataset.files():
+    for path in annotations or dataset.files():
         try:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -24,9 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balance_tune.datasets.base import Dataset, Samples
+from balance_tune.datasets.cache import cached, remote_manifest
 from balance_tune.datasets.manifest import Identity, Manifest, Shard, data_hash, identity_of
 from balance_tune.datasets.modality import Modality, Statistics
 from balance_tune.datasets.moments import Moments
+from balance_tune.datasets.place import is_remote
 from balance_tune.datasets.sharded import Sharded
 from balance_tune.datasets.shards import Part, open_shards, sha256, write_shard
 from balance_tune.datasets.splits import PARTS, check_leaks, split_hash
@@ -92,7 +94,8 @@ def open_store(
 ) -> Data:
     """Open parts of a store as tensors on `device`; a process opens each combination once and keeps it.
 
-    On the CPU nothing is copied: the tensors are views of the memory map.
+    On the CPU nothing is copied: the tensors are views of the memory map. Of a store at a URI the parts that are asked
+    for are fetched to this node, once.
 
     Raises:
         UserError: the folder is no store or is damaged, a part does not exist, or `test` is asked for without `unseal`.
@@ -104,7 +107,12 @@ def open_store(
         raise UserError(
             f"the test part of {Path(folder).name} is sealed; only the final evaluation opens it, with unseal=True."
         )
-    return _open(Path(folder).absolute(), tuple(parts), str(device))
+    return _open(str(folder) if is_remote(folder) else str(Path(folder).absolute()), tuple(parts), str(device))
+
+
+def read_manifest(where: Path | str) -> Manifest:
+    """Return the manifest of a store in a folder or at a URI; no shard is touched."""
+    return remote_manifest(str(where))[0] if is_remote(where) else _load_manifest(Path(where).absolute())
 
 
 def verify_store(folder: Path | str) -> Manifest:
@@ -113,12 +121,12 @@ def verify_store(folder: Path | str) -> Manifest:
     Raises:
         UserError: the first claim that does not hold.
     """
-    folder = Path(folder).absolute()
+    folder = cached(str(folder), PARTS) if is_remote(folder) else Path(folder).absolute()
     manifest = _load_manifest(folder)
     for shard in files(manifest):
         if (folder / shard.file).is_file() and sha256(folder / shard.file) != shard.sha256:
             raise _damaged(folder, f"the SHA-256 of {shard.file} is not the one its manifest says")
-    parts = _load(folder, PARTS, "cpu").parts
+    parts = _load(str(folder), PARTS, "cpu").parts
     order = np.concatenate([part.rows.numpy() for part in parts.values()])
     gaps = len(manifest.skipped)
     if len(np.unique(order)) < len(order) or (not gaps and not np.array_equal(np.sort(order), np.arange(len(order)))):
@@ -159,7 +167,8 @@ def files(manifest: Manifest) -> Sequence[Shard]:
     return [shard for part in manifest.shards.values() for shard in part]
 
 
-def _load(folder: Path, parts: tuple[str, ...], device: str) -> Data:
+def _load(where: str, parts: tuple[str, ...], device: str) -> Data:
+    folder = cached(where, parts) if is_remote(where) else Path(where)
     manifest = _load_manifest(folder)
     opened = {}
     for name in parts:

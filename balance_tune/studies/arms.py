@@ -95,7 +95,7 @@ def trial_config(
     number: int,
     seed: int,
     study_folder: Path,
-    store: Path,
+    store: Path | str,
 ) -> dict[str, Any]:
     """Return what one trial needs to run, anywhere, as JSON-able data; `params` name the arm's searched parameters."""
     return {

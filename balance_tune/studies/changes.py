@@ -13,6 +13,8 @@ MAY_GROW = ("search.trials", "search.device_seconds", "select.seeds", "confirm.s
 MAY_BE_ADDED_TO = ("datasets", "methods")
 MAY_CHANGE = ("limit", "resources", "runner", "price_per_device_hour", "mlflow")  # how it is run, not what is run
 
+MAY_MOVE = "data.stores."  # where data lies; that it is the same is checked by its hash
+
 
 @dataclass(frozen=True)
 class Changes:
@@ -42,7 +44,7 @@ def changes_between(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
     refused: list[str] = []
     for key in dict.fromkeys([*before, *after]):
         was, now = before.get(key), after.get(key)
-        if was == now:
+        if was == now or key.startswith(MAY_MOVE):
             continue
         phrase = f"`{key}` changed from {shown(was)} to {shown(now)}"
         (extended if _extends(key, was, now, added) else refused).append(phrase)

@@ -204,6 +204,12 @@ class Limit(_Section):
     device_hours: Hours | None = None
 
 
+class Data(_Section):
+    """Where prepared stores lie, by dataset: a folder or a URI; else they are looked for below the root."""
+
+    stores: dict[str, str] = {}
+
+
 class Mlflow(_Section):
     """Where runs are recorded; without an address, in sqlite below the root (or where MLFLOW_TRACKING_URI says)."""
 
@@ -240,6 +246,7 @@ class StudyConfig(_Section):
     select: Select = Select()
     confirm: Confirm = Confirm()
     resources: Resources = Resources()
+    data: Data = Data()
     runner: Literal["auto", "warm", "isolated"] = "auto"
     objective: str = "val/accuracy"
     protocol: Literal["sealed", "paper"] = "sealed"

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from balance_tune.errors import UserError
-from balance_tune.registry import datasets
 from balance_tune.studies import confirm, durable, leaderboard, provenance, report
 from balance_tune.studies.arms import Arm, arms_of, check_models, trial_config
 from balance_tune.studies.cluster import Shape, ray_for, shape_of
@@ -103,6 +102,8 @@ class _Study:
         extensions = provenance.settle(folder, config, self.manifests)
         for phrase in extensions:
             display.message(f"extended: {phrase}")
+        for name, manifest in self.manifests.items():  # the report reads them, wherever the data lies by then
+            durable.write(folder / "data" / f"{name}.json", manifest.to_json())
         self.shape = Shape(config.resources.cpus_per_trial, 0.0, config.resources.workers, 1)
         self.tracker: Tracker | None = None
         self.worked = False
@@ -254,17 +255,13 @@ def _folder(root: Path, name: str) -> Path:
     return folder
 
 
-def _stores(config: StudyConfig, folder: Path, display: Progress) -> tuple[dict[str, Path], dict[str, Manifest]]:
-    """Return each dataset's store, built now where it is missing, and its manifest."""
-    from balance_tune.datasets.store import build_store, store_name
+def _stores(config: StudyConfig, folder: Path, display: Progress) -> tuple[dict[str, str], dict[str, Manifest]]:
+    """Return each dataset's store, an embedded one's built now where it is missing, and its manifest."""
+    from balance_tune.studies.stores import store_of
 
     stores, manifests = {}, {}
     for name in config.datasets:
-        dataset = datasets().get(name)()
-        stores[name] = folder / store_name(dataset)
-        if not stores[name].exists():
-            display.message(f"preparing {name}")
-        manifests[name] = build_store(dataset, stores[name])
+        stores[name], manifests[name] = store_of(name, config.data.stores, folder, display.message)
     return stores, manifests
 
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from balance_tune.registry import datasets
 from balance_tune.studies import durable
 from balance_tune.studies.arms import Arm, trial_config
 from balance_tune.studies.config import BASELINE, StudyConfig
@@ -33,7 +32,7 @@ def epoch_seconds(
     joint: dict[str, float | None] = {}  # by dataset
 
     def seconds(arm: Arm) -> float | None:
-        what = _what(config, arm)
+        what = _what(config, arm, root)
         key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
         if key not in known and measure:
             known[key] = {**what, "seconds": _measured(config, arm, root)}
@@ -57,17 +56,17 @@ def _known(path: Path) -> dict[str, Any]:
     return known if isinstance(known, dict) else {}
 
 
-def _what(config: StudyConfig, arm: Arm) -> dict[str, Any]:
+def _what(config: StudyConfig, arm: Arm, root: Path) -> dict[str, Any]:
     """Return all that the duration of an epoch depends on."""
     import torch
 
-    from balance_tune.datasets.store import store_name
+    from balance_tune.studies.stores import identity_of_store
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     default = arm.space.defaults()
     training = arm.settings(default, "training")
     return {
-        "store": store_name(datasets().get(arm.dataset)()),
+        "store": identity_of_store(arm.dataset, config.data.stores, root / "data"),
         "method": [arm.method, arm.variant, arm.settings(default, "modulation")],
         "model": config.model.model_dump(mode="json"),
         "training": {name: training[name] for name in ("epochs", "batch_size", "optimizer", "precision", "dtype")},
@@ -79,13 +78,11 @@ def _measured(config: StudyConfig, arm: Arm, root: Path) -> float:
     """Train the default for a few epochs and return the mean of all but the first, which also warms up."""
     import torch
 
-    from balance_tune.datasets.store import build_store, store_name
+    from balance_tune.studies.stores import store_of
     from balance_tune.training.loop import train
     from balance_tune.training.setup import prepare
 
-    dataset = datasets().get(arm.dataset)()
-    store = root / "data" / store_name(dataset)
-    build_store(dataset, store)
+    store, _ = store_of(arm.dataset, config.data.stores, root / "data")
     trial = trial_config(
         config, arm, arm.space.defaults(), phase="search", number=0, seed=0, study_folder=root / "data", store=store
     )

@@ -21,14 +21,14 @@ class Sealed:
 
     key: TrialKey
     folder: Path
-    store: Path
+    store: Path | str
 
     @property
     def done(self) -> bool:
         return (self.folder / TEST).is_file()
 
 
-def evaluate_sealed(folder: Path, store: Path, device: str = "cpu") -> dict[str, Any]:
+def evaluate_sealed(folder: Path, store: Path | str, device: str = "cpu") -> dict[str, Any]:
     """Evaluate `folder`/best.safetensors on the store's test rows, write `folder`/test.json at once, and return it.
 
     Keys: the metrics of the task, loss, one metric of each modality, gap; "n": rows; "groups": the rows' groups, if the
@@ -93,7 +93,7 @@ def evaluate_all(
             yield one, error
 
 
-def _task(folder: Path, store: Path, device: str) -> dict[str, Any]:
+def _task(folder: Path, store: Path | str, device: str) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -184,12 +185,25 @@ def _declared_training(config: StudyConfig, dataset: type[Dataset]) -> dict[str,
         default, source, searched = spec.default, spec.source, name in SEARCHED
         if name in dataset.recipe:
             default, source = dataset.recipe[name]
+            spec = _around(spec, default)
         given = config.training.get(name)
         if given is not None:
             setting = _Declared(spec.default, spec.source, spec, False)
             default, source, searched = _checked(f"training.{name}", setting, given), STUDY_FILE, False
         declared[name] = _Declared(default, source, spec, searched)
     return declared
+
+
+def _around(spec: Tunable, default: Value) -> Tunable:
+    """Return a range of the same width about a dataset's own default, where that lies outside the declared one."""
+    if spec.low is None or spec.high is None or isinstance(default, bool | str) or default is None:
+        return spec
+    if spec.low <= default <= spec.high:
+        return spec
+    if not spec.log:
+        return dataclasses.replace(spec, low=min(spec.low, default), high=max(spec.high, default))
+    reach = math.sqrt(spec.high / spec.low)
+    return dataclasses.replace(spec, low=float(f"{default / reach:.3g}"), high=float(f"{default * reach:.3g}"))
 
 
 def _parameter(name: str, where: str, declared: _Declared, entry: Any) -> Parameter | Fixed:

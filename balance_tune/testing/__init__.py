@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from balance_tune.testing.datasets import DatasetContract
+    from balance_tune.testing.distributions import DistributionContract
     from balance_tune.testing.modulations import ModulationContract
 
 _HOME = {
     "DatasetContract": "balance_tune.testing.datasets",
+    "DistributionContract": "balance_tune.testing.distributions",
     "ModulationContract": "balance_tune.testing.modulations",
 }
 
-__all__ = ["DatasetContract", "ModulationContract"]
+__all__ = ["DatasetContract", "DistributionContract", "ModulationContract"]
 
 
 def __getattr__(name: str) -> Any:

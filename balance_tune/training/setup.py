@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,7 +30,7 @@ def prepare(
         UserError: settings, model and method cannot be combined; one line says why.
     """
     device = resolve_device(config.get("device", "auto"))
-    data = open_store(Path(config["store"]), device=str(device))
+    data = open_store(config["store"], device=str(device))
     return assemble(config, data, device=device, replicas=replicas, stop=stop)
 
 

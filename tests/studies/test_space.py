@@ -1,6 +1,6 @@
 """What is searched, from what, and where trial 0 comes from."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -42,6 +42,18 @@ def test_trial_0_is_the_datasets_recipe_and_the_methods_defaults_each_with_its_s
     assert found.sources()["training.lr"] == source
     assert found.sources()["modulation.alpha"] == tunables(Mlb)["alpha"].source
     assert found.sources().keys() == found.values(found.defaults()).keys()
+
+
+def test_a_recipe_beyond_the_declared_range_moves_the_range() -> None:
+    class Slow(AvDigits):
+        name = "slow"
+        recipe: ClassVar[dict[str, tuple[Any, str]]] = {**AvDigits.recipe, "lr": (1e-4, "made up")}
+
+    config = load_config({"name": "a", "datasets": ["av_digits"], "methods": ["mlb"]}, check=False)
+    lr, declared = parameter(space_of(config, Slow, Mlb), "training.lr"), tunables(TrainingSettings)["lr"]
+    assert (lr.low, lr.high) == pytest.approx((1e-5, 1e-3))
+    assert lr.high / lr.low == pytest.approx(declared.high / declared.low)  # type: ignore[operator]
+    Slow.name = ""  # no study finds it
 
 
 def test_a_fixed_setting_comes_from_the_study_then_the_recipe_then_the_default() -> None:

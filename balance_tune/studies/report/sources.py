@@ -87,7 +87,8 @@ def _datasets(records: Sequence[TrialRecord]) -> list[str]:
 
 def _manifest(folder: Path, dataset: str, data_hash: str | None) -> dict[str, Any]:
     """Return the manifest of the store the study was trained on, as far as it still lies below the root."""
-    found = [_json(path) for path in sorted((folder.parent / "data").glob(f"{dataset}-*/manifest.json"))]
+    found = [_json(path) for path in [folder / "data" / f"{dataset}.json"] if path.is_file()]
+    found += [_json(path) for path in sorted((folder.parent / "data").glob(f"{dataset}-*/manifest.json"))]
     known = [m for m in found if (m.get("identity") or {}).get("dataset") == dataset]
     return next((m for m in known if data_hash in (None, m.get("data_hash"))), {})
 

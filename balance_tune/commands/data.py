@@ -1,0 +1,217 @@
+"""balance-tune data: prepares real data into a store, checks a store, shows what is in one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from balance_tune.commands.arguments import format_option, root_of, root_option, writable_root
+from balance_tune.commands.output import columns, duration, print_json
+from balance_tune.errors import UserError
+
+if TYPE_CHECKING:
+    from balance_tune.datasets.manifest import Manifest
+    from balance_tune.studies.prepare import Advance
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(parser))
+
+    def action(name: str, words: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = actions.add_parser(
+            name, help=words, description=f"{words}.", allow_abbrev=False
+        )
+        root_option(made)
+        return made
+
+    made = action("prepare", "turn a distribution into a store; run again, it goes on")
+    made.add_argument("name", metavar="NAME", help="a dataset, or `table` for data of your own")
+    made.add_argument("--source", metavar="DIR", required=True, help="the distribution's folder, or the table")
+    made.add_argument("--out", metavar="URI", help="folder or URI of the store (default: <root>/data/NAME)")
+    made.add_argument("--recipe", metavar="RECIPE", help="how: ogm, balance_benchmark, mlb; of a table, a YAML file")
+    made.add_argument("--workers", metavar="N", type=int, help="processes (default: one a core)")
+    made.add_argument("--max-corrupt", metavar="SHARE", type=float, help="share of samples that may be unreadable")
+    format_option(made)
+    made = action("verify", "check a store: hashes, shapes, ranges, counts, no leak between parts")
+    made.add_argument("store", metavar="STORE", help="folder or URI of a store, or a dataset's name")
+    made = action("info", "what is in a store")
+    made.add_argument("store", metavar="STORE", help="folder or URI of a store, or a dataset's name")
+    format_option(made)
+    made = action("miniature", "make a tiny distribution in a dataset's official layout, to try things on")
+    made.add_argument("name", metavar="NAME", help="a dataset")
+    made.add_argument("--out", metavar="DIR", required=True, help="a folder that does not exist or is empty")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the action."""
+    return {"prepare": _prepare, "verify": _verify, "info": _info, "miniature": _make_miniature}[args.action](args)
+
+
+def _prepare(args: argparse.Namespace) -> int:
+    from balance_tune.datasets.distribution import distribution
+    from balance_tune.studies.prepare import MAX_CORRUPT, prepare
+
+    dataset = distribution(args.name, args.recipe)
+    out = args.out or writable_root(args) / "data" / dataset.name
+    with _Progress(dataset.name) as progress:
+        manifest = prepare(
+            dataset,
+            args.source,
+            out,
+            workers=args.workers or _cores(),
+            max_corrupt=MAX_CORRUPT if args.max_corrupt is None else args.max_corrupt,
+            advance=progress,
+        )
+    _show(args, manifest, str(out))
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from balance_tune.datasets.store import verify_store
+
+    where = _store(args)
+    manifest = verify_store(where)
+    rows = ", ".join(f"{part} {manifest.rows(part)}" for part in manifest.shards)
+    print(f"{where}: {manifest.dataset}, every hash, shape, range and count as stated ({rows})")
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    from balance_tune.datasets.store import read_manifest
+
+    where = _store(args)
+    _show(args, read_manifest(where), where)
+    return 0
+
+
+def _make_miniature(args: argparse.Namespace) -> int:
+    from balance_tune.datasets.distribution import distribution
+
+    folder = Path(args.out)
+    dataset = distribution(args.name)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--out must be a folder that does not exist or is empty, but {folder} is not.")
+    folder.mkdir(parents=True, exist_ok=True)
+    dataset.miniature(folder)
+    print(f"{folder}: {dataset.layout}")
+    return 0
+
+
+def _store(args: argparse.Namespace) -> str:
+    """Return the store that was named, as a place or as a dataset."""
+    from balance_tune.datasets.place import Place
+    from balance_tune.registry import datasets
+    from balance_tune.studies.stores import store_of
+
+    text: str = args.store
+    if "/" not in text and text in datasets().names():
+        return store_of(text, {}, root_of(args) / "data")[0]
+    if Place.of(text).size("manifest.json") is None:
+        raise UserError(f"a store must be a folder or URI with a manifest.json, or a dataset's name, but got {text}.")
+    return text
+
+
+def _show(args: argparse.Namespace, manifest: Manifest, where: str) -> None:
+    told = describe(manifest, where)
+    print_json(told) if args.format == "json" else print(_card(told))
+
+
+def describe(manifest: Manifest, where: str) -> dict[str, Any]:
+    """Return what a store says of itself as plain data."""
+    return {
+        "store": where,
+        "dataset": manifest.dataset,
+        "version": manifest.version,
+        "task": manifest.task,
+        "classes": list(manifest.classes),
+        "rows": {part: manifest.rows(part) for part in manifest.shards},
+        "counts": manifest.counts,
+        "groups": {part: len(found) for part, found in manifest.groups.items()},
+        "modalities": {
+            name: {
+                "stored": list(m.stored),
+                "dtype": m.dtype,
+                "model_sees": list(m.shape),
+                "encoder": m.encoder,
+                "range": [bound * m.unit for bound in manifest.ranges["train"][name]],
+            }
+            for name, m in manifest.modalities.items()
+        },
+        "bytes": sum(shard.bytes for shards in manifest.shards.values() for shard in shards),
+        "shards": sum(len(shards) for shards in manifest.shards.values()),
+        "skipped": [{"sample": s.sample, "file": s.file, "reason": s.reason} for s in manifest.skipped],
+        "split_hash": manifest.split_hash,
+        "data_hash": manifest.data_hash,
+        "licence": manifest.licence,
+        "source": manifest.source,
+        "limits": list(manifest.limits),
+    }
+
+
+def _card(told: dict[str, Any]) -> str:
+    groups = told["groups"]
+    parts = [(part, f"{n:,}", f"{groups[part]:,}" if part in groups else "") for part, n in told["rows"].items()]
+    modalities = [
+        (
+            name,
+            " x ".join(map(str, m["stored"])),
+            m["dtype"],
+            " x ".join(map(str, m["model_sees"])),
+            f"{m['range'][0]:.4g} to {m['range'][1]:.4g}",
+        )
+        for name, m in told["modalities"].items()
+    ]
+    classes = ", ".join(told["classes"][:12]) + (", ..." if len(told["classes"]) > 12 else "")
+    lost = told["skipped"]
+    sections = [
+        f"{told['dataset']} (version {told['version']}), {told['store']}: {told['bytes'] / 2**20:,.1f} MiB in "
+        f"{told['shards']} shards",
+        columns(("part", "samples", "groups"), parts, right=[1, 2]),
+        columns(("modality", "stored", "type", "the model sees", "training values"), modalities),
+        f"{len(told['classes'])} {'classes' if told['task'] == 'classes' else told['task']}: {classes}",
+        f"{len(lost)} samples could not be read:\n"
+        + "\n".join(f"- {entry['file']}: {entry['reason']}" for entry in lost[:10])
+        + ("\n- ..." if len(lost) > 10 else "")
+        if lost
+        else "",
+        f"Split {told['split_hash']}, data {told['data_hash'][:12]}",
+        f"Licence: {told['licence']}\nSource: {told['source']}",
+        "Known limits:\n" + "\n".join(f"- {limit}" for limit in told["limits"]) if told["limits"] else "",
+    ]
+    return "\n\n".join(section for section in sections if section)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Progress:
+    """A bar with the time left in a terminal, a line every tenth elsewhere; on standard error."""
+
+    def __init__(self, name: str) -> None:
+        import time
+
+        self._name, self._clock, self._began, self._told = name, time.monotonic, time.monotonic(), -1
+        self._live = sys.stderr.isatty()
+
+    def __enter__(self) -> Advance:
+        return self._advance
+
+    def __exit__(self, *_: object) -> None:
+        if self._live and self._told >= 0:
+            print(file=sys.stderr)
+
+    def _advance(self, done: int, total: int, before: int) -> None:
+        tenth = 10 * done // total
+        if tenth == self._told and not self._live:
+            return
+        self._told = tenth
+        left = ""
+        if before < done < total:
+            seconds = (self._clock() - self._began) / (done - before) * (total - done)
+            left = f", {duration(seconds)} left"
+        line = f"preparing {self._name}: {done:,} of {total:,} samples{left}"
+        print(f"\r{line:<79}" if self._live else line, end="" if self._live else "\n", file=sys.stderr, flush=True)

@@ -1,0 +1,217 @@
+"""CREMA-D: actors who say a sentence in one of six emotions, seen and heard."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from balance_tune.datasets import media, spectra
+from balance_tune.datasets.distribution import Distribution, Item, Unreadable
+from balance_tune.datasets.miniature import scene, tone, write_sound, write_video
+from balance_tune.datasets.modality import IMAGENET, Modality, Operation
+from balance_tune.datasets.splits import SplitRecipe
+from balance_tune.errors import UserError
+
+OGM = "GeWu-Lab/OGM-GE_CVPR2022 README (CREMA-D)"
+BALANCE = "GeWu-Lab/BalanceBenchmark, default configuration"
+MLB = "kkontras/MLB, configs/CREMA_D"
+SQUASHED = [0.75 * 3 / 4, 4 / 3 * 3 / 4]
+"""Aspects 3/4 to 4/3 of a box in the 480 x 360 original, in a frame that was squashed to a square."""
+CROP: tuple[Operation, ...] = (
+    ("random_resized_crop", {"size": 224, "scale": [0.08, 1.0], "ratio": SQUASHED}),
+    ("flip", {"p": 0.5}),
+)
+RESIZE: tuple[Operation, ...] = (("resize", {"size": 224}),)
+FRAMES = 3  # at one a second: a clip lasts 2 to 3 s
+
+
+def frames(count: int, how: str, train: bool) -> tuple[Operation, ...]:
+    return (("frames", {"count": count, "how": how}), *(CROP if train else RESIZE))
+
+
+class CremaD(Distribution):
+    """7,442 clips of 91 actors; spectrogram of 3 s and one frame of three, as in OGM-GE.
+
+    Every actor is in the official training and test rows alike, so it is not about new people.
+    """
+
+    name = family = "crema_d"
+    protocol = "ogm"
+    classes = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")
+    layout = (
+        "AudioWAV/<clip>.wav, VideoFlash/<clip>.flv (or Image-01-FPS/<clip>/*.jpg), and train.csv and test.csv of "
+        "OGM-GE (`clip,LABEL`; in it data/CREMAD)"
+    )
+    modalities: ClassVar[dict[str, Modality]] = {
+        "audio": Modality((1, 257, 188), "resnet18", standardise=(), dtype="int16", unit=spectra.UNIT, normalise=None),
+        "visual": Modality(
+            (3, 1, 224, 224),
+            "resnet18",
+            stored=(3, FRAMES, 256, 256),
+            dtype="uint8",
+            unit=1 / 255,
+            normalise=IMAGENET,
+            augment=frames(1, "random", train=True),
+            evaluate=frames(1, "even", train=False),
+        ),
+    }
+    recipe: ClassVar[dict[str, tuple[Any, str]]] = {
+        "epochs": (100, OGM),
+        "batch_size": (64, OGM),
+        "optimizer": ("sgd", OGM),
+        "lr": (1e-3, OGM),
+        "momentum": (0.9, OGM),
+        "weight_decay": (1e-4, OGM),
+        "schedule": ("step", f"{OGM}: divided by ten after 70 of 100 epochs"),
+    }
+    split = SplitRecipe("official", monitor=0.04, val=1 / 9)
+    licence = "Open Database License (the database), Database Contents License (its contents)"
+    source = "H. Cao and others, IEEE Transactions on Affective Computing 5 (2014) 377-390"
+    limits: ClassVar[tuple[str, ...]] = (
+        "the official split has every actor in training and test rows; recipe mlb splits by actor",
+        "validation and monitor rows are carved out of the official training rows by class",
+        "frames are cached at 256 x 256: crops of them are those of the 480 x 360 original, at a lower resolution",
+    )
+
+    def annotations(self, source: Path) -> tuple[Path, ...]:
+        return tuple(self.present(_found(source, f"{part}.csv")) for part in ("train", "test"))
+
+    def items(self, source: Path) -> list[Item]:
+        self.present(source / "AudioWAV")
+        made = []
+        for part, path in zip(("train", "test"), self.annotations(source), strict=True):
+            rows = [row for row in csv.reader(path.read_text("utf-8-sig").splitlines()) if row]
+            if not rows:
+                raise UserError(f"{path} must list clips as `clip,LABEL`, but has none.")
+            for number, row in enumerate(rows, start=1):
+                if len(row) != 2:
+                    raise UserError(f"line {number} of {path} must be `clip,LABEL`, but is `{','.join(row)}`.")
+                label = self.label_of(row[1].strip(), f"line {number} of {path}")
+                made.append(self._item(source, row[0].strip(), label, part))
+        return made
+
+    def _item(self, source: Path, clip: str, label: int, part: str) -> Item:
+        extracted = source / "Image-01-FPS" / clip
+        seen = f"Image-01-FPS/{clip}" if extracted.is_dir() else f"VideoFlash/{clip}.flv"
+        return Item(clip, label, part, group=clip.partition("_")[0], files=(f"AudioWAV/{clip}.wav", seen))
+
+    def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
+        heard, seen = (source / file for file in item.files)
+        return {"audio": self.hear(heard), "visual": media.clip(look(seen), FRAMES, (256, 256))}
+
+    def hear(self, path: Path) -> NDArray[Any]:
+        wave = spectra.tiled(media.sound(path, 22050), 3 * 22050)
+        return spectra.steps(spectra.log_spectrogram(wave, n_fft=512, hop=353))
+
+    def miniature(self, folder: Path) -> None:
+        listed: dict[str, list[str]] = {"train": [], "test": []}
+        for actor in range(1001, 1021):
+            for label, emotion in enumerate(self.classes):
+                if (actor + label) % 3:
+                    continue
+                clip = f"{actor}_IEO_{emotion}_XX"
+                write_sound(folder / "AudioWAV" / f"{clip}.wav", tone(label, clip, 2.2, 16000), 16000)
+                write_video(folder / "VideoFlash" / f"{clip}.flv", scene(label, clip, 22), 10, "flv")
+                listed["test" if actor > 1016 else "train"].append(f"{clip},{emotion}\n")
+        for part, lines in listed.items():
+            (folder / f"{part}.csv").write_text("\ufeff" + "".join(lines), "utf-8")
+
+
+class CremaDBalance(CremaD):
+    """CREMA-D as in Diagnosing & Re-learning and BalanceBenchmark: filter bank, two frames."""
+
+    name = "crema_d_balance"
+    protocol = "balance_benchmark"
+    modalities: ClassVar[dict[str, Modality]] = {
+        "audio": Modality((1, 1024, 128), "resnet18", standardise=(), dtype="float16", normalise=None),
+        "visual": Modality(
+            (3, 2, 224, 224),
+            "resnet18",
+            stored=(3, FRAMES, 256, 256),
+            dtype="uint8",
+            unit=1 / 255,
+            normalise=IMAGENET,
+            augment=frames(2, "segments", train=True),
+            evaluate=frames(2, "even", train=False),
+        ),
+    }
+    recipe: ClassVar[dict[str, tuple[Any, str]]] = {
+        "epochs": (30, BALANCE),
+        "batch_size": (32, BALANCE),
+        "optimizer": ("adamw", BALANCE),
+        "lr": (1e-3, BALANCE),
+        "weight_decay": (0.01, BALANCE),
+        "schedule": ("step", f"{BALANCE}: divided by ten every 10 of 30 epochs; here once, after 70 %"),
+    }
+
+    def hear(self, path: Path) -> NDArray[Any]:
+        return spectra.filter_bank(media.sound(path, 16000), 16000)
+
+
+class CremaDMlb(CremaD):
+    """CREMA-D as in MLB: the same spectrogram, three frames, and other actors in every part."""
+
+    name = "crema_d_mlb"
+    protocol = "mlb"
+    layout = "AudioWAV/<clip>.wav and VideoFlash/<clip>.flv (or Image-01-FPS/<clip>/*.jpg)"
+    modalities: ClassVar[dict[str, Modality]] = {
+        "audio": CremaD.modalities["audio"],
+        "visual": Modality(
+            (3, 3, 224, 224),
+            "resnet18",
+            stored=(3, FRAMES, 256, 256),
+            dtype="uint8",
+            unit=1 / 255,
+            normalise=IMAGENET,
+            augment=CROP,
+            evaluate=RESIZE,
+        ),
+    }
+    recipe: ClassVar[dict[str, tuple[Any, str]]] = {
+        "epochs": (100, f"{MLB}: up to 1,500 with patience; here as OGM-GE"),
+        "batch_size": (32, MLB),
+        "optimizer": ("adam", MLB),
+        "lr": (1e-3, MLB),
+        "weight_decay": (1e-4, MLB),
+        "schedule": ("cosine", f"{MLB}: cosine with restarts; here once over the run"),
+    }
+    split = SplitRecipe("group", train=0.65, monitor=0.05, val=0.15, test=0.15)
+    limits: ClassVar[tuple[str, ...]] = (
+        "labels are the emotions that were acted; MLB keeps the 5,820 clips on which viewers agree",
+        "the folds are by actor as MLB's are, but not the same actors",
+        CremaD.limits[2],
+    )
+
+    def annotations(self, source: Path) -> tuple[Path, ...]:
+        return ()
+
+    def items(self, source: Path) -> list[Item]:
+        folder = self.present(source / "AudioWAV")
+        made = []
+        for path in sorted(folder.glob("*.wav")):
+            words = path.stem.split("_")
+            if len(words) != 4:
+                raise UserError(
+                    f"a clip must be called <actor>_<sentence>_<EMOTION>_<level>.wav, but one is {path.name}."
+                )
+            made.append(self._item(source, path.stem, self.label_of(words[2], f"the name {path.name}"), ""))
+        return made
+
+
+def look(path: Path) -> list[NDArray[np.uint8]]:
+    """Return a clip's frames at one a second, from its video or the folder of its extracted frames, in their order."""
+    if not path.is_dir():
+        return media.video_frames(path, fps=1.0, most=FRAMES)
+    files = sorted(path.glob("*.jpg"))
+    if not files:
+        raise Unreadable(path, "it holds no .jpg")
+    return [media.picture(file) for file in files[:FRAMES]]
+
+
+def _found(source: Path, name: str) -> Path:
+    """Return a csv file in the source, or where OGM-GE keeps it."""
+    return next((p for p in (source / name, source / "data" / "CREMAD" / name) if p.exists()), source / name)

@@ -1,0 +1,144 @@
+"""A dataset as its authors give it away: a folder of files that is prepared once into a store.
+
+A dataset file of this kind says which samples a folder holds (`items`) and how one of them is read (`load`); spreading
+that over processes and machines, shards, hashes and going on after an interruption are `preparation`'s.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from balance_tune.datasets.base import Dataset, Samples
+from balance_tune.errors import UserError
+
+
+@dataclass(frozen=True)
+class Item:
+    """One sample of a distribution, not read yet.
+
+    Attributes:
+        sample: its name, unique in the distribution.
+        label: its class, or one number a label or target.
+        part: the official part it lies in, one of `PARTS`; "" where the split decides.
+        group: who or what it is of (speaker, video), or "".
+        files: what it is read from, relative to the source.
+        more: what reading it needs beside (seconds, a sentence), as plain JSON.
+    """
+
+    sample: str
+    label: int | tuple[float, ...]
+    part: str = ""
+    group: str = ""
+    files: tuple[str, ...] = ()
+    more: tuple[Any, ...] = ()
+
+
+class Unreadable(Exception):
+    """A sample whose file cannot be used: it is recorded with the reason, and left out."""
+
+    def __init__(self, file: Path | str, reason: str) -> None:
+        reason = reason.replace(str(file), Path(file).name)  # decoders repeat the path, which is of this machine
+        super().__init__(str(file), reason)
+        self.file, self.reason = str(file), reason
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.reason}"
+
+
+class Distribution(Dataset):
+    """A dataset that is prepared from the folder its authors give away.
+
+    Every way of preparing one (a `protocol`, or recipe, of the `family`) is a dataset of its own, so
+    that shapes, splits and tasks belong to a name.
+    """
+
+    family: ClassVar[str]
+    protocol: ClassVar[str]
+    layout: ClassVar[str]
+    """What the folder must hold, in words that end a sentence."""
+
+    @abstractmethod
+    def items(self, source: Path) -> list[Item]:
+        """Return every sample in an order that never changes; sample files need not exist, annotations must.
+
+        Raises:
+            UserError: the folder does not hold what `layout` says, or contradicts itself.
+        """
+
+    @abstractmethod
+    def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
+        """Return one sample as it is to be stored: modality -> (*stored) in the modality's type.
+
+        Raises:
+            Unreadable: one of its files is missing, broken, silent, ...
+        """
+
+    @abstractmethod
+    def miniature(self, folder: Path) -> None:
+        """Make a tiny distribution in `folder`, in the official layout and formats, the same every time."""
+
+    def annotations(self, source: Path) -> tuple[Path, ...]:
+        """Return the files that say what the samples are; they are hashed whole."""
+        return ()
+
+    def read(self) -> Samples:
+        raise UserError(f"dataset `{self.name}` must be prepared: {self.command()}.")
+
+    def command(self) -> str:
+        """Return the command that prepares it."""
+        return f"balance-tune data prepare {self.family} --recipe {self.protocol} --source DIR"
+
+    def missing(self, path: Path) -> UserError:
+        """Return the error for something of the layout that is not there."""
+        return UserError(f"the source of `{self.name}` must hold {self.layout}, but {path} does not exist.")
+
+    def present(self, path: Path) -> Path:
+        """Return `path`, or raise that it does not exist."""
+        if not path.exists():
+            raise self.missing(path)
+        return path
+
+    def label_of(self, name: str, where: str) -> int:
+        """Return the class called `name`; `where` says in which file and line it stands."""
+        try:
+            return self.classes.index(name)
+        except ValueError:
+            raise UserError(
+                f"a class of `{self.name}` must be one of {shown(self.classes)}, but {where} says `{name}`."
+            ) from None
+
+
+def shown(names: tuple[str, ...], most: int = 8) -> str:
+    """Return names for a message, the first of many."""
+    return ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")
+
+
+def distribution(name: str, protocol: str | None = None) -> Distribution:
+    """Return the dataset of a name, or of a family and the name of a recipe.
+
+    Raises:
+        UserError: there is none; the line lists those there are.
+    """
+    from balance_tune.registry import datasets, unknown
+
+    found = {n: cls for n, cls in datasets().classes().items() if issubclass(cls, Distribution)}
+    if protocol is None:
+        if name not in found:
+            if name in datasets().classes():
+                raise UserError(f"dataset `{name}` needs no preparation: its data comes with the package.")
+            raise unknown("a dataset to prepare", name, sorted(found))
+        made: Distribution = found[name]()
+        return made
+    family = found[name].family if name in found else name
+    recipes = {cls.protocol: cls for cls in found.values() if cls.family == family}
+    if not recipes:
+        raise unknown("a dataset to prepare", name, sorted(found))
+    if protocol not in recipes:
+        raise unknown(f"a recipe of {family}", protocol, sorted(recipes))
+    chosen: Distribution = recipes[protocol]()
+    return chosen

@@ -1,0 +1,198 @@
+"""Decoding of sound, pictures and video files; whatever is wrong with one becomes `Unreadable` with a short reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from balance_tune.datasets.distribution import Unreadable
+from balance_tune.errors import UserError
+
+SOUNDS = (".wav", ".flac", ".ogg")
+"""What soundfile reads; all else goes through PyAV."""
+COMPLETE = 0.8
+"""Share of the length it declares that a video must have."""
+Fit = Literal["squash", "cover"]
+
+
+def sound(path: Path, rate: int) -> NDArray[np.float32]:
+    """Return a file's sound as mono (samples,) at `rate` Hz, as librosa.load does: mean of channels, soxr HQ.
+
+    Raises:
+        Unreadable: the file is missing or broken, has no sound, or is silent throughout.
+    """
+    values, native = _soundfile(path) if path.suffix.lower() in SOUNDS else _av_sound(path)
+    if not len(values):
+        raise Unreadable(path, "it has no sound")
+    mono = values.mean(axis=1, dtype=np.float32) if values.shape[1] > 1 else values[:, 0]
+    if not np.isfinite(mono).all():
+        raise Unreadable(path, "its sound has values that are not finite")
+    if not mono.any():
+        raise Unreadable(path, "it is silent")
+    return resampled(mono, native, rate)
+
+
+def resampled(mono: NDArray[np.float32], native: int, rate: int) -> NDArray[np.float32]:
+    """Return sound at another rate, ceil(samples * rate / native) of it."""
+    if native == rate:
+        return mono
+    soxr = extra("soxr")
+    length = math.ceil(len(mono) * rate / native)
+    made: NDArray[np.float32] = soxr.resample(mono, native, rate, quality="HQ")[:length]
+    return np.pad(made, (0, length - len(made)))
+
+
+def _soundfile(path: Path) -> tuple[NDArray[np.float32], int]:
+    import soundfile
+
+    try:
+        values, native = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise Unreadable(path, f"it is no readable sound file ({_first(error)})") from error
+    return values, native
+
+
+def _av_sound(path: Path) -> tuple[NDArray[np.float32], int]:
+    with _opened(path) as container:
+        if not container.streams.audio:
+            raise Unreadable(path, "it has no sound track")
+        stream = container.streams.audio[0]
+        native = int(stream.rate)
+        resampler = extra("av").AudioResampler(format="fltp", layout=stream.layout, rate=native)
+        blocks = [out.to_ndarray() for frame in container.decode(stream) for out in resampler.resample(frame)]
+        blocks += [out.to_ndarray() for out in resampler.resample(None)]
+    if not blocks:
+        raise Unreadable(path, "it has no sound")
+    return np.concatenate(blocks, axis=1).T.astype(np.float32, copy=False), native
+
+
+def video_frames(
+    path: Path, times: Sequence[float] | None = None, *, fps: float = 1.0, most: int | None = None
+) -> list[NDArray[np.uint8]]:
+    """Return frames (height, width, 3) of a video: at `times` (seconds), or at 0, 1/fps, 2/fps, ... at most `most`.
+
+    A frame at a time is the first one shown then or later; times past the end give the last frame.
+
+    Raises:
+        Unreadable: the file is missing or broken, has no pictures, or is much shorter than it declares.
+    """
+    found: list[NDArray[np.uint8]] = []
+    last: Any = None
+    seen = 0.0
+    wanted = list(times) if times is not None else None
+    with _opened(path) as container:
+        if not container.streams.video:
+            raise Unreadable(path, "it has no pictures")
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"
+        step = 1 / float(stream.average_rate) if stream.average_rate else 0.04
+        declared = container.duration / 1e6 if container.duration else 0.0
+        first: float | None = None
+        for frame in container.decode(stream):
+            first = frame.time if first is None else first
+            seen = (frame.time or 0.0) - (first or 0.0)
+            last = frame
+            due = wanted[len(found)] if wanted is not None else len(found) / fps
+            while seen + step / 2 >= due:
+                found.append(frame.to_ndarray(format="rgb24"))
+                if len(found) == (len(wanted) if wanted is not None else most):
+                    return found
+                due = wanted[len(found)] if wanted is not None else len(found) / fps
+    if last is None:
+        raise Unreadable(path, "not one of its pictures can be decoded")
+    if seen + step < COMPLETE * declared:
+        raise Unreadable(path, f"it is cut off: {seen + step:.1f} s of {declared:.1f} s can be decoded")
+    while wanted is not None and len(found) < len(wanted):
+        found.append(last.to_ndarray(format="rgb24"))
+    return found
+
+
+def duration(path: Path) -> float:
+    """Return the length in seconds that a video declares."""
+    with _opened(path) as container:
+        if not container.duration:
+            raise Unreadable(path, "it does not say how long it is")
+        return float(container.duration / 1e6)
+
+
+def has_sound(path: Path) -> bool:
+    """Whether a video has a sound track."""
+    with _opened(path) as container:
+        return bool(container.streams.audio)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    av = extra("av")
+    try:
+        with av.open(str(path)) as container:
+            yield container
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise Unreadable(path, f"it cannot be decoded ({_first(error)})") from error
+
+
+def picture(path: Path, mode: Literal["RGB", "L"] = "RGB") -> NDArray[np.uint8]:
+    """Return an image file as (height, width, 3), or (height, width) in grey.
+
+    Raises:
+        Unreadable: it is missing, broken or cut off.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert(mode))
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise Unreadable(path, f"it is no readable image ({_first(error)})") from error
+
+
+def fitted(image: NDArray[np.uint8], size: tuple[int, int], fit: Fit = "squash") -> NDArray[np.uint8]:
+    """Return an image (H, W[, 3]) at (height, width), bilinear with antialiasing as torchvision's Resize of images.
+
+    "squash" changes the aspect; "cover" keeps it and cuts what sticks out, equally on both sides.
+    """
+    from PIL import Image
+
+    height, width = size
+    made = Image.fromarray(image)
+    if fit == "squash":
+        return np.asarray(made.resize((width, height), Image.Resampling.BILINEAR))
+    scale = max(height / made.height, width / made.width)
+    tall, wide = max(height, round(made.height * scale)), max(width, round(made.width * scale))
+    made = made.resize((wide, tall), Image.Resampling.BILINEAR)
+    left, top = (wide - width) // 2, (tall - height) // 2
+    return np.asarray(made.crop((left, top, left + width, top + height)))
+
+
+def clip(
+    frames: Sequence[NDArray[np.uint8]], count: int, size: tuple[int, int], fit: Fit = "squash"
+) -> NDArray[np.uint8]:
+    """Return (channels, count, height, width) of the first `count` frames; of fewer the last is repeated."""
+    chosen = [fitted(frame, size, fit) for frame in frames[:count]]
+    chosen += [chosen[-1]] * (count - len(chosen))
+    stacked = np.stack(chosen)
+    stacked = stacked[..., None] if stacked.ndim == 3 else stacked
+    return np.ascontiguousarray(stacked.transpose(3, 0, 1, 2))
+
+
+def extra(name: str) -> Any:
+    """Return a module of the extra `data`, or say how to install it."""
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise UserError(
+            f"preparing data needs `{name}`, but it is not installed: pip install 'balance_tune[data]'."
+        ) from error
+
+
+def _first(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0][:160] if text else type(error).__name__

@@ -1,0 +1,392 @@
+"""From a distribution to a store: what is written into which file, one file of samples, and the manifest of all.
+
+A store under preparation holds `preparing.json` (what it is going to be), finished shards, and beside each an outcome
+(`<shard>.json`) that says what is in it. The manifest comes last; only with it is the folder a store. Which rows lie in
+which shard follows from the list of samples alone, so that neither the number of workers nor an interruption shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from balance_tune.datasets.distribution import Distribution, Item, Unreadable
+from balance_tune.datasets.manifest import Identity, Manifest, Shard, Skipped, data_hash, identity_of
+from balance_tune.datasets.moments import Moments
+from balance_tune.datasets.place import Place
+from balance_tune.datasets.shards import write_shard
+from balance_tune.datasets.splits import PARTS, check_leaks, split_hash
+from balance_tune.datasets.store import counts_of, range_of
+from balance_tune.errors import UserError
+
+SHARD_BYTES = 64 * 2**20
+PREPARING, MANIFEST, LISTING = "preparing.json", "manifest.json", "listing.arrow"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The samples of one shard: its file, its part, and the rows with the items they are read from."""
+
+    file: str
+    part: str
+    rows: tuple[int, ...]
+    items: tuple[Item, ...]
+    groups: tuple[int, ...] | None
+
+    @property
+    def outcome(self) -> str:
+        return f"{self.file}.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a preparation will do, known before a sample is read."""
+
+    dataset: Distribution
+    source: Path
+    identity: Identity
+    items: tuple[Item, ...]
+    assignment: NDArray[np.int8]
+    groups: NDArray[np.int64] | None
+    chunks: tuple[Chunk, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a chunk; `shard` is None where not one of its samples could be read."""
+
+    shard: Shard | None
+    rows: tuple[int, ...]
+    skipped: tuple[Skipped, ...]
+    moments: Mapping[str, Moments]
+    ranges: Mapping[str, tuple[float, float]]
+
+    def to_json(self) -> bytes:
+        moments = {
+            name: {"count": m.count, "total": m.total.tolist(), "squares": m.squares.tolist(), "pivot": m.pivot}
+            for name, m in self.moments.items()
+        }
+        return json.dumps({**asdict(self), "moments": moments}).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Outcome:
+        raw = json.loads(text)
+        return cls(
+            shard=None if raw["shard"] is None else Shard(**raw["shard"]),
+            rows=tuple(raw["rows"]),
+            skipped=tuple(Skipped(**entry) for entry in raw["skipped"]),
+            moments={
+                name: Moments(m["count"], np.asarray(m["total"]), np.asarray(m["squares"]), m["pivot"])
+                for name, m in raw["moments"].items()
+            },
+            ranges={name: (low, high) for name, (low, high) in raw["ranges"].items()},
+        )
+
+
+def plan_of(dataset: Distribution, source: Path, shard_bytes: int = SHARD_BYTES) -> Plan:
+    """Return what preparing `dataset` from `source` comes to; reads annotations and the sizes of all files.
+
+    Raises:
+        UserError: the source is not what the dataset expects, names a sample twice, or cannot be split.
+    """
+    if not source.is_dir():
+        raise UserError(f"the source of `{dataset.name}` must be a folder with {dataset.layout}, but got {source}.")
+    items = dataset.items(source)
+    _check(dataset, source, items)
+    if dataset.task == "classes":
+        labels: NDArray[Any] = np.array([item.label for item in items], dtype=np.int64)
+    else:
+        labels = np.array([item.label for item in items], dtype=np.float32)
+    dataset.check_labels(labels)
+    groups = _groups(items)
+    official = None
+    if all(item.part for item in items):
+        official = np.array([PARTS.index(item.part) for item in items], dtype=np.int8)
+    assignment = dataset.split.assign(labels, groups, official)
+    listing = _listing_hash(source, items)
+    annotations = dataset.annotations(source)
+    identity = identity_of(dataset, listing, annotations)
+    each = sum(modality.nbytes for modality in dataset.modalities.values())
+    chunks = _chunks(items, assignment, groups, max(1, shard_bytes // each))
+    return Plan(dataset, source, identity, tuple(items), assignment, groups, chunks)
+
+
+def _check(dataset: Distribution, source: Path, items: Sequence[Item]) -> None:
+    if not items:
+        raise UserError(f"the source of `{dataset.name}` must list samples, but {source} lists none.")
+    seen: dict[str, str] = {}
+    for item in items:
+        if item.sample in seen:
+            where = (
+                f"twice in {item.part}" if seen[item.sample] == item.part else f"in {seen[item.sample]} and {item.part}"
+            )
+            where = where if item.part else "twice"
+            raise UserError(f"a sample of `{dataset.name}` must be listed once, but `{item.sample}` is {where}.")
+        seen[item.sample] = item.part
+    files = {file for item in items for file in item.files}
+    if files and not any((source / file).exists() for file in files):
+        raise UserError(
+            f"the source of `{dataset.name}` must hold {dataset.layout}, but not one of the {len(files)} files it "
+            f"lists is in {source}; the first is {min(files)}."
+        )
+
+
+def _groups(items: Sequence[Item]) -> NDArray[np.int64] | None:
+    if not any(item.group for item in items):
+        return None
+    number = {name: k for k, name in enumerate(sorted({item.group for item in items}))}
+    return np.array([number[item.group] for item in items], dtype=np.int64)
+
+
+def _listing_hash(source: Path, items: Sequence[Item]) -> str:
+    """Return a SHA-256 over every sample and the sizes of its files."""
+    sizes: dict[str, int] = {}
+    digest = hashlib.sha256()
+    for item in items:
+        for file in item.files:
+            if file not in sizes:
+                path = source / file
+                sizes[file] = path.stat().st_size if path.is_file() else -1
+        digest.update(json.dumps([asdict(item), [sizes[file] for file in item.files]]).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _chunks(
+    items: Sequence[Item], assignment: NDArray[np.int8], groups: NDArray[np.int64] | None, size: int
+) -> tuple[Chunk, ...]:
+    chunks = []
+    for index, part in enumerate(PARTS):
+        rows = np.flatnonzero(assignment == index).tolist()
+        for number, start in enumerate(range(0, len(rows), size)):
+            own = rows[start : start + size]
+            of = None if groups is None else tuple(groups[own].tolist())
+            chunks.append(Chunk(f"{part}-{number:05d}.arrow", part, tuple(own), tuple(items[r] for r in own), of))
+    return tuple(chunks)
+
+
+def begin(plan: Plan, place: Place) -> Manifest | None:
+    """Make `place` ready for this preparation, or go on with it there; return the manifest if it is finished.
+
+    Raises:
+        UserError: something else lies there.
+    """
+    other = f"{place} must be empty or of this preparation, but holds"
+    names = place.names()
+    if MANIFEST in names:
+        manifest = Manifest.from_json(place.read(MANIFEST).decode())
+        if manifest.identity.hash != plan.identity.hash:
+            raise UserError(
+                f"{other} another store, of {manifest.dataset}-{manifest.identity.hash}; delete it or choose another "
+                "--out."
+            )
+        return manifest
+    if PREPARING in names:
+        was = json.loads(place.read(PREPARING))
+        if was["identity"] != plan.identity.hash:
+            raise UserError(
+                f"{other} an unfinished one of another source, recipe or version ({was['dataset']}-{was['identity']}); "
+                "delete it or choose another --out."
+            )
+        return None
+    if [name for name in names if not name.startswith(".")]:
+        raise UserError(f"{other} other files ({names[0]}); choose another --out.")
+    begun = {"dataset": plan.identity.dataset, "identity": plan.identity.hash}
+    if place.local is not None:
+        place.local.mkdir(parents=True, exist_ok=True)
+    place.write(PREPARING, json.dumps(begun).encode())
+    return None
+
+
+def finished(chunk: Chunk, place: Place) -> Outcome | None:
+    """Return the outcome of a chunk that was written before, or None."""
+    if place.size(chunk.outcome) is None:
+        return None
+    outcome = Outcome.from_json(place.read(chunk.outcome))
+    return outcome if outcome.shard is None or place.size(chunk.file) == outcome.shard.bytes else None
+
+
+def write_chunk(dataset: Distribution, source: Path, chunk: Chunk, place: Place) -> Outcome:
+    """Read a chunk's samples and write its shard, then its outcome; runs anywhere the source can be read.
+
+    Raises:
+        UserError: a reader failed in a way that says nothing about a file, or the place cannot be written.
+    """
+    kept: list[int] = []
+    read: dict[str, list[NDArray[Any]]] = {name: [] for name in dataset.modalities}
+    skipped = []
+    for position, item in enumerate(chunk.items):
+        try:
+            sample = _loaded(dataset, source, item)
+        except Unreadable as error:
+            file = Path(error.file)
+            name = str(file.relative_to(source)) if file.is_relative_to(source) else str(file)
+            skipped.append(Skipped(item.sample, name, error.reason))
+            continue
+        kept.append(position)
+        for name, x in sample.items():
+            read[name].append(x)
+    try:
+        outcome = _written(dataset, chunk, kept, {n: np.stack(x) for n, x in read.items() if x}, tuple(skipped), place)
+        place.write(chunk.outcome, outcome.to_json())
+    except OSError as error:
+        raise UserError(f"the store {place} must be writable, but: {error.strerror or error}.") from error
+    return outcome
+
+
+def _loaded(dataset: Distribution, source: Path, item: Item) -> dict[str, NDArray[Any]]:
+    for file in item.files:
+        path = source / file
+        if not path.exists():
+            raise Unreadable(path, "it is missing")
+        if path.is_file() and path.stat().st_size == 0:
+            raise Unreadable(path, "it has no bytes")
+    try:
+        sample = dataset.load(source, item)
+    except (Unreadable, UserError):
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"reading sample `{item.sample}` of `{dataset.name}` raised {type(error).__name__}: {reason}"
+        ) from error
+    for name, modality in dataset.modalities.items():
+        x = sample[name]
+        if x.shape != modality.stored or x.dtype != modality.dtype:
+            raise UserError(
+                f"modality `{name}` of `{dataset.name}` must be {modality.dtype} of shape {modality.stored}, but "
+                f"`{item.sample}` was read as {x.dtype} of shape {x.shape}."
+            )
+        if x.dtype.kind == "f" and not np.isfinite(x).all():
+            raise Unreadable(source / item.files[0], f"its {name} has values that are not finite")
+    return {name: sample[name] for name in dataset.modalities}
+
+
+def _written(
+    dataset: Distribution,
+    chunk: Chunk,
+    kept: list[int],
+    inputs: dict[str, NDArray[Any]],
+    skipped: tuple[Skipped, ...],
+    place: Place,
+) -> Outcome:
+    import tempfile
+
+    rows = np.array([chunk.rows[k] for k in kept], dtype=np.int64)
+    if not kept:
+        return Outcome(None, (), skipped, {}, {})
+    of = None if chunk.groups is None else np.array([chunk.groups[k] for k in kept], dtype=np.int64)
+    kind = np.int64 if dataset.task == "classes" else np.float32
+    labels = np.array([chunk.items[k].label for k in kept], dtype=kind)
+    with tempfile.TemporaryDirectory() as folder:
+        path = place.temporary(chunk.file) if place.local is not None else Path(folder) / chunk.file
+        try:
+            made = write_shard(path, inputs, labels, rows, of)
+            place.adopt(chunk.file, path)
+        finally:
+            path.unlink(missing_ok=True)
+    moments = {}
+    if chunk.part == "train":
+        moments = {n: Moments.of(inputs[n], m) for n, m in dataset.modalities.items() if not m.ids}
+    return Outcome(
+        Shard(chunk.file, made.rows, made.bytes, made.sha256),
+        tuple(rows.tolist()),
+        skipped,
+        moments,
+        {name: range_of([x]) for name, x in inputs.items()},
+    )
+
+
+def check_losses(plan: Plan, outcomes: Iterable[Outcome], most: float) -> None:
+    """Raise a `UserError` where more than the share `most` of all samples could not be read."""
+    lost = [entry for outcome in outcomes for entry in outcome.skipped]
+    if len(lost) > most * len(plan.items):
+        share = len(lost) / len(plan.items)
+        raise UserError(
+            f"at most {most:.1%} of the samples may be unreadable, but {len(lost)} of {len(plan.items)} are "
+            f"({share:.1%}), the first {lost[0].file}: {lost[0].reason}; mend the source, or run again with a higher "
+            "--max-corrupt."
+        )
+
+
+def finish(plan: Plan, outcomes: Sequence[Outcome], place: Place, most: float) -> Manifest:
+    """Write the list of samples and the manifest, remove what only the preparation needed, return the manifest.
+
+    Raises:
+        UserError: too many samples could not be read, or a part or a class has lost all of its own.
+    """
+    check_losses(plan, outcomes, most)
+    rows = np.array(sorted(row for outcome in outcomes for row in outcome.rows), dtype=np.int64)
+    kind = np.int64 if plan.dataset.task == "classes" else np.float32
+    labels = np.array([plan.items[row].label for row in rows], dtype=kind)
+    assignment = plan.assignment[rows]
+    counts = counts_of(labels, assignment, plan.identity.classes)
+    shards: dict[str, tuple[Shard, ...]] = {}
+    ranges: dict[str, dict[str, tuple[float, float]]] = {}
+    groups: dict[str, list[int]] = {}
+    for index, part in enumerate(PARTS):
+        own = [o for chunk, o in zip(plan.chunks, outcomes, strict=True) if chunk.part == part and o.shard is not None]
+        if not own:
+            raise UserError(f"every part needs a sample that can be read, but {part} has none left.")
+        shards[part] = tuple(outcome.shard for outcome in own if outcome.shard is not None)
+        ranges[part] = {
+            name: (min(o.ranges[name][0] for o in own), max(o.ranges[name][1] for o in own))
+            for name in plan.dataset.modalities
+        }
+        if plan.groups is not None:
+            groups[part] = np.unique(plan.groups[rows[assignment == index]]).tolist()
+    if plan.dataset.split.by_group and plan.groups is not None:
+        check_leaks(assignment, plan.groups[rows])
+    train = [o for chunk, o in zip(plan.chunks, outcomes, strict=True) if chunk.part == "train" and o.shard is not None]
+    statistics = {
+        name: Moments.sum([o.moments[name] for o in train]).statistics(modality)
+        for name, modality in plan.dataset.modalities.items()
+        if not modality.ids
+    }
+    manifest = Manifest(
+        identity=plan.identity,
+        counts=counts,
+        groups=groups,
+        statistics=statistics,
+        ranges=ranges,
+        shards=shards,
+        split_hash=split_hash(plan.identity.split, assignment),
+        data_hash=data_hash(shards),
+        licence=plan.dataset.licence,
+        source=plan.dataset.source,
+        limits=tuple(plan.dataset.limits),
+        recipe=dict(plan.dataset.recipe),
+        skipped=tuple(entry for outcome in outcomes for entry in outcome.skipped),
+    )
+    place.write(LISTING, _listing(plan))
+    place.write(MANIFEST, manifest.to_json().encode())
+    for chunk in plan.chunks:
+        place.delete(chunk.outcome)
+    place.delete(PREPARING)
+    return manifest
+
+
+def _listing(plan: Plan) -> bytes:
+    """Return the names, parts, groups and files of all rows, labels left out, as an Arrow file."""
+    import pyarrow as pa
+
+    table = pa.table(
+        {
+            "row": pa.array(range(len(plan.items)), pa.int64()),
+            "sample": [item.sample for item in plan.items],
+            "part": [PARTS[index] for index in plan.assignment],
+            "group": [item.group for item in plan.items],
+            "files": pa.array([list(item.files) for item in plan.items], pa.list_(pa.string())),
+        }
+    )
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content

@@ -1,0 +1,55 @@
+"""A study in miniature: the same datasets, models and methods on made-up data, through in a minute or two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from balance_tune.datasets.distribution import Distribution
+from balance_tune.errors import UserError
+from balance_tune.registry import datasets
+from balance_tune.studies.config import BASELINE, StudyConfig, load_config
+from balance_tune.studies.stores import MINIATURE
+
+EPOCHS, BATCH = 2, 8
+SETTINGS: dict[str, Any] = {
+    "select": {"points": 1, "seeds": 0},
+    "confirm": {"seeds": 2, "default_seeds": 0},
+    "limit": {},
+}
+
+
+def miniature(config: StudyConfig) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return a study's miniature as plain data, and the methods left out because they would never act in it.
+
+    Every dataset that is prepared is replaced by its miniature; a trial has two epochs, an arm one trial, and two
+    confirmation seeds.
+    """
+    plain = config.as_dict()
+    stores = {n: MINIATURE for n in config.datasets if issubclass(datasets().get(n), Distribution)}
+    training = {**plain["training"], "epochs": EPOCHS, "batch_size": BATCH}
+    space = {
+        section: {name: entry for name, entry in entries.items() if section != "training" or name not in training}
+        for section, entries in plain["search"]["space"].items()
+    }
+    plain |= SETTINGS | {
+        "name": f"{config.name}-miniature"[:100],
+        "training": training,
+        "search": {**plain["search"], "trials": 1, "device_seconds": None, "warm_start": None, "space": space},
+        "data": {**plain["data"], "stores": {**plain["data"]["stores"], **stores}},
+    }
+    acting = [method for method in config.methods if method == BASELINE or _acts(plain, method)]
+    plain["methods"] = acting
+    plain["search"]["space"] = {name: entries for name, entries in space.items() if name in ("training", *acting)}
+    return plain, tuple(method for method in config.methods if method not in acting)
+
+
+def _acts(plain: dict[str, Any], method: str) -> bool:
+    ranges = plain["search"]["space"]
+    search = {**plain["search"], "space": {n: e for n, e in ranges.items() if n in ("training", method)}}
+    try:
+        load_config({**plain, "methods": [BASELINE, method], "search": search})
+    except UserError as error:
+        if "every method must act" in str(error):
+            return False
+        raise
+    return True

@@ -1,0 +1,109 @@
+"""Where the data of a study lies: the stores of embedded datasets are made, those of real ones are found."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from balance_tune.datasets.distribution import Distribution
+from balance_tune.datasets.place import Place, is_remote
+from balance_tune.datasets.store import build_store, read_manifest, store_name
+from balance_tune.errors import UserError
+from balance_tune.registry import datasets
+
+if TYPE_CHECKING:
+    from balance_tune.datasets.base import Dataset
+    from balance_tune.datasets.manifest import Manifest
+
+VARIABLE = "BALANCE_TUNE_DATA"
+"""A folder or URI below which prepared stores lie under their datasets' names."""
+MINIATURE = "miniature:"
+"""What a study says instead of a place where the miniature of a dataset is meant; it is made below the root."""
+
+
+def store_of(
+    name: str, given: Mapping[str, str], folder: Path, tell: Callable[[str], None] = lambda text: None
+) -> tuple[str, Manifest]:
+    """Return the store of a dataset, as `open_store` takes it, and its manifest.
+
+    An embedded dataset's is built in `folder` (<root>/data) where it is missing. A real one's is looked for where the
+    study says (`data.stores`), then in $BALANCE_TUNE_DATA, then in `folder`, under the dataset's name.
+
+    Raises:
+        UserError: it has not been prepared (the line says how to), or is of another version of the dataset.
+    """
+    dataset: Dataset = datasets().get(name)()
+    if not isinstance(dataset, Distribution):
+        path = folder / store_name(dataset)
+        if not path.exists():
+            tell(f"preparing {name}")
+        return str(path), build_store(dataset, path)
+    where = given.get(name)
+    if where == MINIATURE:
+        return _miniature(dataset, folder / "miniature" / name, tell)
+    if where is not None:
+        return _checked(dataset, where)
+    for place in _usual(name, folder):
+        if place.size("manifest.json") is not None:
+            return _checked(dataset, str(place))
+    raise UserError(
+        f"the data of `{name}` must have been prepared, but it is not in {folder / name}; prepare it: "
+        f"{dataset.command()} --out {folder / name} (or say where it is: data.stores.{name}=PLACE, or {VARIABLE})."
+    )
+
+
+def identity_of_store(name: str, given: Mapping[str, str], folder: Path) -> str | None:
+    """Return what tells a dataset's store from others without building one; None where it is not prepared."""
+    dataset: Dataset = datasets().get(name)()
+    if not isinstance(dataset, Distribution):
+        return store_name(dataset)
+    if given.get(name) == MINIATURE:
+        return f"{name}-miniature"
+    try:
+        return f"{name}-{store_of(name, given, folder)[1].data_hash[:12]}"
+    except UserError:  # a plan may be made before the data is there
+        return None
+
+
+def _usual(name: str, folder: Path) -> list[Place]:
+    base = os.environ.get(VARIABLE)
+    return [*([Place.of(f"{base.rstrip('/')}/{name}")] if base else []), Place.of(folder / name)]
+
+
+def _checked(dataset: Distribution, where: str) -> tuple[str, Manifest]:
+    manifest = read_manifest(where)
+    declared = (
+        dataset.name,
+        dataset.version,
+        dataset.task,
+        tuple(dataset.classes),
+        dict(dataset.modalities),
+        dataset.split,
+    )
+    identity = manifest.identity
+    there = (identity.dataset, identity.version, identity.task, identity.classes, identity.modalities, identity.split)
+    if declared != there:
+        raise UserError(
+            f"the store {where} must be of `{dataset.name}` as this version declares it, but is of "
+            f"`{manifest.dataset}` (version {manifest.version}) prepared otherwise; prepare it again: "
+            f"{dataset.command()}."
+        )
+    return where if is_remote(where) else str(Path(where).expanduser().absolute()), manifest
+
+
+def _miniature(dataset: Distribution, folder: Path, tell: Callable[[str], None]) -> tuple[str, Manifest]:
+    """Return the store of a dataset's miniature, made where it is missing."""
+    from balance_tune.studies.prepare import prepare
+
+    if not (folder / "manifest.json").is_file():
+        tell(f"making the miniature of {dataset.name}")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as source:
+            dataset.miniature(Path(source))
+            shutil.rmtree(folder, ignore_errors=True)  # what an interruption left
+            prepare(dataset, source, folder)
+    return _checked(dataset, str(folder))
