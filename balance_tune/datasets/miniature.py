@@ -75,6 +75,8 @@ def write_video(
         pictures.height, pictures.width = frames.shape[1:3]
         pictures.pix_fmt = "yuv420p"
         pictures.thread_count = 1
+        if codec == "libx264":  # without looking ahead, which depends on how busy the machine is
+            pictures.options = {"preset": "ultrafast", "tune": "zerolatency"}
         sound = None if wave is None else container.add_stream(sound_codec, rate=rate, layout="mono")
         for image in frames:
             container.mux(pictures.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))

@@ -19,3 +19,11 @@ class TestEveryDistribution(DistributionContract):
     def dataset(cls, request: pytest.FixtureRequest) -> Distribution:
         found: Distribution = datasets().get(request.param)()
         return found
+
+
+for slow in (
+    DistributionContract.test_preparing_again_gives_the_same_bytes,
+    DistributionContract.test_its_miniature_is_the_same_every_time,
+    DistributionContract.test_a_broken_file_is_recorded_and_left_out,  # CREMA-D shows it in every way
+):
+    pytest.mark.full(slow)

@@ -1,0 +1,94 @@
+"""UPMC Food-101: pictures of dishes and the titles of the web pages they were found on."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from balance_tune.datasets import media
+from balance_tune.datasets.distribution import Distribution, Item
+from balance_tune.datasets.files import class_names, csv_rows
+from balance_tune.datasets.miniature import scene, write_picture
+from balance_tune.datasets.modality import IMAGENET, Modality
+from balance_tune.datasets.splits import SplitRecipe
+from balance_tune.datasets.tokens import VOCABULARY, hashed
+
+BALANCE = "GeWu-Lab/BalanceBenchmark, default configuration"
+LENGTH, SIZE = 40, (224, 224)
+HEADER = "Image_path"
+
+
+class Food101(Distribution):
+    """90,704 pictures with a title; a picture at 224 x 224 and 40 words, as in BalanceBenchmark."""
+
+    name = family = "food101"
+    protocol = "balance_benchmark"
+    layout = "texts/train_titles.csv and test_titles.csv (image, title, class) and images/train|test/<class>/<image>"
+    classes = class_names("food101")
+    modalities: ClassVar[dict[str, Modality]] = {
+        "image": Modality(
+            (3, *SIZE),
+            "resnet18",
+            dtype="uint8",
+            unit=1 / 255,
+            normalise=IMAGENET,
+            augment=(("rotate", {"degrees": 30}), ("flip", {"p": 0.5})),
+        ),
+        "text": Modality((LENGTH,), "text", {"vocabulary": VOCABULARY}, standardise=(), dtype="int32", normalise=None),
+    }
+    recipe: ClassVar[dict[str, tuple[Any, str]]] = {
+        "epochs": (30, BALANCE),
+        "batch_size": (32, BALANCE),
+        "optimizer": ("adamw", BALANCE),
+        "lr": (1e-3, BALANCE),
+        "weight_decay": (0.01, BALANCE),
+        "schedule": ("step", f"{BALANCE}: divided by ten every 10 of 30 epochs; here once, after 70 %"),
+    }
+    split = SplitRecipe("official", monitor=0.02, val=0.05)
+    licence = "research use; pictures and titles of the web under their owners' terms"
+    source = "X. Wang and others, ICME workshops 2015 (UPMC Food-101)"
+    limits: ClassVar[tuple[str, ...]] = (
+        "words are numbered by hash, not by BERT's vocabulary: published results with BERT are not comparable",
+        "titles often name the dish: text is by far the stronger modality",
+        "one query of a search engine per class: labels are noisy",
+    )
+
+    def annotations(self, source: Path) -> tuple[Path, ...]:
+        return tuple(self.present(source / "texts" / f"{part}_titles.csv") for part in ("train", "test"))
+
+    def items(self, source: Path) -> list[Item]:
+        made = []
+        for part, path in zip(("train", "test"), self.annotations(source), strict=True):
+            for where, (image, title, kind) in csv_rows(path, 3):
+                if image == HEADER:
+                    continue
+                label = self.label_of(kind, where)
+                made.append(Item(image, label, part, files=(f"images/{part}/{kind}/{image}",), more=(cleaned(title),)))
+        return made
+
+    def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
+        image = media.fitted(media.picture(source / item.files[0]), SIZE)
+        return {"image": image.transpose(2, 0, 1).copy(), "text": hashed(item.more[0], LENGTH)}
+
+    def miniature(self, folder: Path) -> None:
+        (folder / "texts").mkdir()
+        for part, each in (("train", 10), ("test", 3)):
+            with (folder / "texts" / f"{part}_titles.csv").open("w", newline="") as file:
+                rows = csv.writer(file)
+                rows.writerow((HEADER, "text", "label"))
+                for label in (3, 36, 53, 76):
+                    kind = self.classes[label]
+                    for k in range(each):
+                        image = f"{kind}_{part}{k}.jpg"
+                        write_picture(folder / "images" / part / kind / image, scene(label, image, 1)[0])
+                        words = kind.replace("_", " ")
+                        rows.writerow((image, f"The best {words}, recipe no. {k} | http://food.example", kind))
+
+
+def cleaned(title: str) -> str:
+    """Return a title without web addresses and hash signs, as BalanceBenchmark has it."""
+    return re.sub(r"https?://.*", "", re.sub(r"^RT\s+", "", title)).replace("#", "")

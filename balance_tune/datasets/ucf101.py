@@ -1,0 +1,212 @@
+"""UCF101: 101 kinds of action; as pictures with optical flow, and, where there is sound, as pictures with sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from balance_tune.datasets import media, spectra
+from balance_tune.datasets.distribution import Distribution, Item, Unreadable
+from balance_tune.datasets.files import class_names
+from balance_tune.datasets.flow import flow
+from balance_tune.datasets.miniature import scene, tone, write_video
+from balance_tune.datasets.modality import IMAGENET, Modality, Operation
+from balance_tune.datasets.splits import SplitRecipe
+from balance_tune.errors import UserError
+
+BALANCE = "GeWu-Lab/BalanceBenchmark, default configuration"
+MLB = "kkontras/MLB, configs/UCF"
+LISTS = {"train": "trainlist01.txt", "test": "testlist01.txt"}
+FRAMES = 6
+SIZE = (224, 224)
+UCF50 = class_names("ucf50")
+"""The classes of UCF101's predecessor, whose videos have no sound."""
+
+
+def segments(train: bool) -> Operation:
+    return ("frames", {"count": 3, "how": "segments" if train else "even"})
+
+
+class Ucf101(Distribution):
+    """13,320 clips: three frames, and the optical flow at three moments, as in BalanceBenchmark."""
+
+    name = family = "ucf101"
+    protocol = "balance_benchmark"
+    layout = (
+        "UCF-101/<Class>/v_<Class>_gGG_cCC.avi, ucfTrainTestlist/trainlist01.txt and testlist01.txt, and, where flow "
+        "is not to be computed, tvl1_flow/u/<clip>/*.jpg and tvl1_flow/v/<clip>/*.jpg"
+    )
+    classes = class_names("ucf101")
+    modalities: ClassVar[dict[str, Modality]] = {
+        "visual": Modality(
+            (3, 3, *SIZE),
+            "resnet18",
+            stored=(3, FRAMES, *SIZE),
+            dtype="uint8",
+            unit=1 / 255,
+            normalise=IMAGENET,
+            augment=(segments(True), ("flip", {"p": 0.5})),
+            evaluate=(segments(False),),
+        ),
+        "flow": Modality(
+            (2, 3, *SIZE),
+            "resnet18",
+            stored=(2, FRAMES, *SIZE),
+            dtype="uint8",
+            unit=1 / 255,
+            normalise=None,
+            augment=(segments(True), ("flip_channels", {"p": 0.5})),
+            evaluate=(segments(False),),
+        ),
+    }
+    recipe: ClassVar[dict[str, tuple[Any, str]]] = {
+        "epochs": (30, BALANCE),
+        "batch_size": (32, BALANCE),
+        "optimizer": ("adamw", BALANCE),
+        "lr": (1e-3, BALANCE),
+        "weight_decay": (0.01, BALANCE),
+        "schedule": ("step", f"{BALANCE}: divided by ten every 10 of 30 epochs; here once, after 70 %"),
+    }
+    split = SplitRecipe("official", monitor=0.05, val=0.1, carve="group")
+    licence = "research use; videos of YouTube under their owners' terms"
+    source = "K. Soomro, A. Zamir, M. Shah, CRCV-TR-12-01 (2012)"
+    limits: ClassVar[tuple[str, ...]] = (
+        "official split 1; validation and monitor rows are whole groups (one video each) of its training rows",
+        "six frames a clip are kept, evenly over it; three of them are seen",
+        "computed flow is dense inverse search, the published one TV-L1; a store holds one or the other for each clip",
+        "published results near 80 % start from ImageNet weights",
+    )
+
+    def annotations(self, source: Path) -> tuple[Path, ...]:
+        return tuple(self.present(source / "ucfTrainTestlist" / name) for name in LISTS.values())
+
+    def items(self, source: Path) -> list[Item]:
+        self.present(source / "UCF-101")
+        made = []
+        for part, path in zip(LISTS, self.annotations(source), strict=True):
+            lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+            if not lines:
+                raise UserError(f"{path} must list clips as `Class/v_Class_gGG_cCC.avi`, but has none.")
+            for number, line in enumerate(lines, start=1):
+                item = self._item(source, line.split()[0], part, f"line {number} of {path}")
+                if item is not None:
+                    made.append(item)
+        return made
+
+    def _item(self, source: Path, listed: str, part: str, where: str) -> Item | None:
+        kind, slash, file = listed.partition("/")
+        clip = file.removesuffix(".avi")
+        words = clip.split("_")
+        if not slash or len(words) != 4:
+            raise UserError(f"{where} must be `Class/v_Class_gGG_cCC.avi`, but is `{listed}`.")
+        if not self.takes(kind):
+            return None
+        files = (f"UCF-101/{listed}", *self.more_files(source, clip))
+        return Item(clip, self.label_of(kind, where), part, f"{kind}_{words[2]}", files)
+
+    def takes(self, kind: str) -> bool:
+        """Whether clips of a class belong to the dataset."""
+        return True
+
+    def more_files(self, source: Path, clip: str) -> tuple[str, ...]:
+        """Return the folders of the published flow of a clip, where they are."""
+        folders = tuple(f"tvl1_flow/{axis}/{clip}" for axis in "uv")
+        return folders if all((source / folder).is_dir() for folder in folders) else ()
+
+    def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
+        video, *published = (source / file for file in item.files)
+        length = media.duration(video)
+        times = [(k + 0.5) * length / FRAMES for k in range(FRAMES)]
+        if published:
+            seen = media.video_frames(video, times)
+            moved = [_grey(folder) for folder in published]
+        else:
+            pairs = media.video_frames(video, [t for time in times for t in (time, time + 0.04)])
+            seen = pairs[::2]
+            both = [flow(a, b) for a, b in zip(pairs[::2], pairs[1::2], strict=True)]
+            moved = [[u for u, _ in both], [v for _, v in both]]
+        return {
+            "visual": media.clip(seen, FRAMES, SIZE),
+            "flow": np.concatenate([media.clip(axis, FRAMES, SIZE) for axis in moved]),
+        }
+
+    def miniature(self, folder: Path) -> None:
+        listed: dict[str, list[str]] = {part: [] for part in LISTS}
+        for label in (0, 5, 59, 96):  # with sound, all of them
+            kind = self.classes[label]
+            for group in range(1, 11):
+                clip = f"v_{kind}_g{group:02d}_c01"
+                path = folder / "UCF-101" / kind / f"{clip}.avi"
+                wave = tone(label, clip, 2.4, 44100)
+                write_video(path, scene(label, clip, 24), 10, "mpeg4", wave, 44100, "mp3")
+                part = "test" if group < 3 else "train"
+                listed[part].append(f"{kind}/{clip}.avi" + (f" {label + 1}\n" if part == "train" else "\n"))
+        (folder / "ucfTrainTestlist").mkdir()
+        for part, lines in listed.items():
+            (folder / "ucfTrainTestlist" / LISTS[part]).write_text("".join(lines))
+
+
+def _grey(folder: Path) -> list[NDArray[np.uint8]]:
+    """Return the flow pictures of one axis at the middles of as many segments as frames are kept."""
+    files = sorted(folder.glob("*.jpg"))
+    if not files:
+        raise Unreadable(folder, "it holds no .jpg")
+    return [media.picture(files[int((k + 0.5) * len(files) / FRAMES)], "L") for k in range(FRAMES)]
+
+
+class Ucf101Sound(Ucf101):
+    """The 51 classes of UCF101 that have sound: spectrogram of 3 s and four frames, as in MLB."""
+
+    name = "ucf101_av"
+    protocol = "mlb"
+    layout = "UCF-101/<Class>/v_<Class>_gGG_cCC.avi and ucfTrainTestlist/trainlist01.txt and testlist01.txt"
+    classes = tuple(kind for kind in Ucf101.classes if kind not in UCF50)
+    modalities: ClassVar[dict[str, Modality]] = {
+        "audio": Modality((1, 257, 136), "resnet18", standardise=(), dtype="int16", unit=spectra.UNIT, normalise=None),
+        "visual": Modality(
+            (3, 4, *SIZE),
+            "resnet18",
+            stored=(3, 4, 256, 256),
+            dtype="uint8",
+            unit=1 / 255,
+            normalise=IMAGENET,
+            augment=(
+                ("random_resized_crop", {"size": 224, "scale": [0.08, 1.0], "ratio": [9 / 16, 1.0]}),
+                ("flip", {"p": 0.5}),
+            ),
+            evaluate=(("resize", {"size": 224}),),
+        ),
+    }
+    recipe: ClassVar[dict[str, tuple[Any, str]]] = {
+        "epochs": (100, f"{MLB}: up to 1,500 with patience; here as OGM-GE"),
+        "batch_size": (32, MLB),
+        "optimizer": ("adam", MLB),
+        "lr": (1e-3, MLB),
+        "weight_decay": (1e-4, MLB),
+        "schedule": ("cosine", f"{MLB}: cosine with restarts; here once over the run"),
+    }
+    limits: ClassVar[tuple[str, ...]] = (
+        Ucf101.limits[0],
+        "clips of fewer than four seconds repeat their last frame, and their sound; MLB leaves them out",
+        "colours are 0 .. 1 in red, green, blue; MLB feeds 0 .. 255 in blue, green, red",
+    )
+
+    def takes(self, kind: str) -> bool:
+        return kind not in UCF50
+
+    def more_files(self, source: Path, clip: str) -> tuple[str, ...]:
+        return ()
+
+    def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
+        path = source / item.files[0]
+        wave = spectra.tiled(media.sound(path, 16000), 3 * 16000)
+        return {
+            "audio": spectra.steps(spectra.log_spectrogram(wave, n_fft=512, hop=353)),
+            "visual": media.clip(media.video_frames(path, fps=1.0, most=4), 4, (256, 256)),
+        }
+
+    def miniature(self, folder: Path) -> None:
+        Ucf101().miniature(folder)
