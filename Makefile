@@ -9,7 +9,7 @@ ROOT   ?= studies
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all faults check audit format ui bench clean
+.PHONY: help study test test-all faults check audit format ui bench bench-gpu clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ ui: $(READY)  ## the MLflow UI on every trial (Ctrl-C ends it)
 
 bench: $(READY)  ## ratios against what a user would use instead; writes benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks
+
+bench-gpu: $(READY)  ## the same on a GPU: sharing it, samples a second, steps; writes benchmarks/RESULTS_GPU.md
+	$(BIN)/python -m benchmarks.gpu
 
 clean:  ## remove the virtual environment and caches; studies stay
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,28 +1,68 @@
-"""Runs every benchmark, prints its table, and writes benchmarks/RESULTS.md: make bench"""
+"""Runs every benchmark, prints its table, and writes benchmarks/RESULTS.md: make bench
+
+    python -m benchmarks [NAME ...]
+
+Each runs in a process of its own, so that none leaves threads or imports to the next, and can be run alone as
+`python -m benchmarks.NAME`. One that fails is named in the results; the others run, and the exit status is 1. With
+names, only those run, and nothing is written.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from benchmarks.table import machine
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
-NAMES = ("steps", "epochs", "trial_start", "search_efficiency")
+NAMES = (
+    "steps",
+    "epochs",
+    "trial_start",
+    "efficiency",
+    "driver",
+    "tracking",
+    "proposals",
+    "startup",
+    "search_efficiency",
+)
+LONGEST = 400  # seconds that one benchmark may take
 
 
-def main() -> None:
-    """Run each benchmark in a process of its own, so that none leaves threads or imports to the next."""
-    parts = ["# Benchmarks\n\nRatios within one run, made by `make bench`.\n", f"{machine()}\n"]
-    for name in NAMES:
+def run(name: str) -> tuple[str, bool]:
+    """Return what the benchmark prints, or that it failed, and whether it did not."""
+    began = time.perf_counter()
+    print(f"{name} ...", file=sys.stderr, flush=True)
+    try:
         done = subprocess.run(
-            [sys.executable, "-m", f"benchmarks.{name}"], text=True, stdout=subprocess.PIPE, check=True
+            [sys.executable, "-m", f"benchmarks.{name}"], text=True, stdout=subprocess.PIPE, check=True, timeout=LONGEST
         )
-        print(done.stdout, flush=True)
-        parts.append(done.stdout)
-    RESULTS.write_text("\n".join(parts))
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        return f"## {name}\n\nDid not finish: {error}\n", False
+    print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    return done.stdout, True
+
+
+def main(names: list[str]) -> int:
+    """Run the benchmarks and return the exit status."""
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        print(f"a benchmark must be one of {', '.join(NAMES)}, but got {', '.join(unknown)}.", file=sys.stderr)
+        return 2
+    parts = ["# Benchmarks\n\nMade by `make bench`: ratios within one run; how to read them: docs/speed.md.\n"]
+    parts.append(f"{machine()}\n")
+    good = True
+    for name in names or NAMES:
+        text, fine = run(name)
+        print(text, flush=True)
+        parts.append(text)
+        good = good and fine
+    if not names:
+        RESULTS.write_text("\n".join(parts))
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

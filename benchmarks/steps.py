@@ -1,15 +1,26 @@
-"""What a training step costs under each method, against plain joint training: python -m benchmarks.steps"""
+"""What a training step costs under each method, against plain joint training: python -m benchmarks.steps
+
+Two models: the small CNN pair of AV-Digits, and a pair of ResNet-18 on inputs of CREMA-D's shapes (generated).
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from itertools import islice
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 
+from balance_tune.datasets.base import Modality
+from balance_tune.datasets.shards import Part
+from balance_tune.datasets.store import Data
 from balance_tune.modulations.base import Modulation
 from balance_tune.registry import modulations
 from balance_tune.training.context import Context
-from balance_tune.training.setup import prepare
+from balance_tune.training.run import Run
+from balance_tune.training.setup import assemble, prepare
 from benchmarks.data import configuration
 from benchmarks.table import Table, spread
 
@@ -20,12 +31,40 @@ ALWAYS_ON = {  # a window or a coin would leave some steps plain
     "opm_ogm": {"start": 0.0, "p_exe": 1.0, "ogm_end": 1.0},
 }
 AGAINST = {"mlb": "multi_loss"}
-STEPS = 12
+LIGHT = ("joint", "ogm", "ogm_ge", "opm", "opm_ogm", "multi_loss", "mlb")  # those that need no extra pass
+CREMA_D = {"audio": (1, 257, 188), "visual": (3, 1, 224, 224)}
+Ready = tuple[Context, Modulation]
 
 
-def ready(method: str) -> tuple[Context, Modulation]:
-    """Return a run in its first epoch, with what the method prepares for an epoch done."""
-    run, modulation = prepare(configuration("av_digits", method, ALWAYS_ON.get(method, {})))
+def small(method: str, device: str = "cpu") -> Ready:
+    """Return a run of AV-Digits at the beginning of its first epoch."""
+    return begun(*prepare({**configuration("av_digits", method, ALWAYS_ON.get(method, {})), "device": device}))
+
+
+def large(method: str, data: Data, device: str = "cpu", **training: Any) -> Ready:
+    """Return a run of the ResNet-18 pair at the beginning of its first epoch."""
+    config = {
+        "method": method,
+        "modulation": ALWAYS_ON.get(method, {}),
+        "training": {"epochs": 20, "lr": 0.001, **training},
+        "objective": "val/accuracy",
+        "seed": 0,
+    }
+    return begun(*assemble(config, data, device=torch.device(device)))
+
+
+def crema_d(rows: int, device: str = "cpu") -> Data:
+    """Return noise in the shapes of CREMA-D: a spectrogram and one frame, six classes."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = {m: torch.randn(rows, *shape, generator=generator).to(device) for m, shape in CREMA_D.items()}
+    part = Part(inputs, (torch.arange(rows) % 6).to(device), torch.arange(rows), None)
+    specs = {m: Modality(shape, "resnet18") for m, shape in CREMA_D.items()}
+    manifest: Any = SimpleNamespace(dataset="crema_d", modalities=specs, classes=tuple("abcdef"))
+    return Data(manifest, {"train": part, "monitor": part, "val": part})
+
+
+def begun(run: Run, modulation: Modulation) -> Ready:
+    """Return the run with what the method prepares for its first epoch done."""
     ctx = run.context
     ctx.acting = modulation
     ctx.model.train()
@@ -35,33 +74,63 @@ def ready(method: str) -> tuple[Context, Modulation]:
     return ctx, modulation
 
 
-def measure(rounds: int = 30) -> Table:
-    """Return the table of CPU time per step; the methods take turns, a dozen steps each, on the same batches."""
-    torch.set_num_threads(1)
-    names = [name for name in modulations().names() if name not in ("unimodal",)]
-    runs = {name: ready(name) for name in names}
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(rounds):
+def in_turns(runs: dict[str, Ready], rounds: int, steps: int) -> dict[str, list[float]]:
+    """Return each method's milliseconds per step, round by round; the methods take turns on batches of one order."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    gpu = next(iter(runs.values()))[0].device.type == "cuda"
+    clock = time.perf_counter if gpu else time.process_time
+    for turn in range(rounds + 1):
         for name, (ctx, modulation) in runs.items():
-            batches = [b for b, _ in zip(ctx.planned(ctx.plan()), range(STEPS), strict=False)]
-            began = time.process_time()
+            batches = list(islice(ctx.planned(ctx.plan()), steps))
+            if gpu:
+                torch.cuda.synchronize()
+            began = clock()
             for batch in batches:
                 modulation.train_step(batch, ctx)
                 ctx.step += 1
-            times[name].append((time.process_time() - began) / STEPS * 1e3)
+            if gpu:
+                torch.cuda.synchronize()
+            if turn:  # the first round warms up
+                times[name].append((clock() - began) / len(batches) * 1e3)
             ctx.logged()
+    return times
+
+
+def rows_of(times: dict[str, list[float]], *, cost: bool) -> list[list[str]]:
+    """Return a table's rows: each method's time, and its ratio to its base in the same round."""
     rows = []
-    for name in names:
+    for name, found in times.items():
         base = AGAINST.get(name, "joint")
-        ratios = [a / b for a, b in zip(times[name], times[base], strict=True)]
-        rows.append([name, base, spread(times[name]), spread(ratios), modulations().get(name).cost])
+        ratios = [a / b for a, b in zip(found, times[base], strict=True)]
+        rows.append([name, base, spread(found), spread(ratios), *([modulations().get(name).cost] if cost else [])])
+    return rows
+
+
+def measure(rounds: int = 25, *, names: Sequence[str] = ()) -> Table:
+    """Return the table of CPU time per step of the small pair, over all methods."""
+    torch.set_num_threads(1)
+    names = names or [name for name in modulations().names() if name != "unimodal"]
     return Table(
         "A step",
         "CPU ms per training step on AV-Digits, batch 64, one thread; ratio to plain training in the same round.",
         ("method", "against", "ms", "ratio", "what it needs by definition"),
-        rows,
+        rows_of(in_turns({name: small(name) for name in names}, rounds, steps=12), cost=True),
+    )
+
+
+def measure_large(rounds: int = 3) -> Table:
+    """Return the table of the ResNet-18 pair, over the methods that need no extra pass."""
+    torch.set_num_threads(1)
+    data = crema_d(8)
+    times = in_turns({name: large(name, data, batch_size=8) for name in LIGHT}, rounds, steps=1)
+    return Table(
+        "A step of ResNet-18",
+        "The same for a pair of ResNet-18 on inputs of CREMA-D's shapes (257 x 188 and 3 x 224 x 224), batch 8.",
+        ("method", "against", "ms", "ratio"),
+        rows_of(times, cost=False),
     )
 
 
 if __name__ == "__main__":
     print(measure().markdown())
+    print(measure_large().markdown())

@@ -41,6 +41,10 @@ class Fusion(nn.Module):
         silent = {m: torch.zeros_like(h) for m, h in features.items()}
         return {m: self({**silent, m: h}) for m, h in features.items()}
 
+    def unimodal_logits_by_class(self, features: Features) -> Tensor:
+        """Return the same as one tensor, classes before samples (M, C, B): the layout in which softmax is fastest."""
+        return torch.stack([f.t() for f in self.unimodal_logits(features).values()])
+
     def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
         """Return, per modality, the (parameter, columns) that serve it alone; none where the head mixes modalities."""
         return {m: [] for m in self.widths}
@@ -81,6 +85,14 @@ class Concat(Fusion):
     def unimodal_logits(self, features: Features) -> dict[str, Tensor]:
         weight, bias, share = self.head.weight, self.head.bias, 1 / len(self.widths)
         return {m: torch.addmm(bias, h, weight[:, self.columns[m]].t(), beta=share) for m, h in features.items()}
+
+    def unimodal_logits_by_class(self, features: Features) -> Tensor:
+        own = type(self).unimodal_logits is not Concat.unimodal_logits
+        if own or len(set(self.widths.values())) > 1:
+            return super().unimodal_logits_by_class(features)
+        heads = self.head.weight.view(self.classes, len(self.widths), -1).transpose(0, 1)
+        h = torch.stack(list(features.values())).transpose(1, 2)
+        return torch.baddbmm(self.head.bias.unsqueeze(1), heads, h, beta=1 / len(self.widths))
 
     def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
         return {m: [(self.head.weight, columns)] for m, columns in self.columns.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -32,13 +33,12 @@ def ogm_coefficients(scores: Scores, alpha: float, form: Form = "tanh_alpha_rho"
     journal text's k_m = 1 - alpha tanh(rho_m - 1), which is negative for alpha above 1 and a large lead (the method
     stops at 0). Of two tied modalities the first is slowed, as in the official code.
     """
-    return by_name(coefficients(stacked(scores), alpha, form), scores)
+    return by_name(coefficients(ratios(stacked(scores)), alpha, form), scores)
 
 
-def coefficients(s: Tensor, alpha: float, form: Form = "tanh_alpha_rho") -> Tensor:
-    """Return k (M,) from scores s (M,), see `ogm_coefficients`."""
-    rho = ratios(s)
-    even, ahead = _bounds(len(s), s.dtype, s.device)
+def coefficients(rho: Tensor, alpha: float, form: Form = "tanh_alpha_rho") -> Tensor:
+    """Return k (M,) from the scores' ratios rho (M,), see `ogm_coefficients`."""
+    even, ahead = _bounds(len(rho), rho.dtype, rho.device)
     if form == "tanh_alpha_rho":
         slowed = even - torch.tanh(alpha * rho)
     else:
@@ -82,14 +82,18 @@ class Ogm(Modulation):
     apply_to: Literal["grad", "lr"] = "grad"
 
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
-        k = coefficients(ctx.score_vector, self.alpha, self.form)
+        self.slow([ctx.model.gradients(m, self.policy) for m in ctx.model.modalities], ctx)
+
+    def slow(self, gradients: Sequence[Sequence[Tensor]], ctx: Context) -> None:
+        """Apply the step's factors; `gradients` are those of each modality."""
+        k = coefficients(ctx.score_ratios, self.alpha, self.form)
         if self.form != "tanh_alpha_rho":
             k = k.clamp_min(0)
-        for m, k_m in by_name(k, ctx.model.widths).items():
+        for m, own, k_m in zip(ctx.model.modalities, gradients, k.unbind(), strict=True):
             if self.apply_to == "lr":
                 ctx.scale_lr(m, k_m, self.policy)
             else:
-                scale(ctx.model.gradients(m, self.policy), k_m)
+                scale(own, k_m)
         ctx.log("k", k)
 
     @classmethod
@@ -110,10 +114,11 @@ class OgmGe(Ogm):
     cost: ClassVar[str] = f"{Ogm.cost}; noise of the size of the encoders' gradients"
 
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
-        gradients = [g for m in ctx.model.modalities for g in ctx.model.gradients(m, self.policy)]
-        sigma = deviations(gradients)
-        super().on_gradients(output, batch, ctx)
-        add_noise(gradients, sigma, ctx.shared_generator("noise"))
+        gradients = [ctx.model.gradients(m, self.policy) for m in ctx.model.modalities]
+        flat = [g for own in gradients for g in own]
+        sigma = deviations(flat)
+        self.slow(gradients, ctx)
+        add_noise(flat, sigma, ctx.shared_generator("noise"))
 
     @classmethod
     def neutral(cls) -> Neutral | str:

@@ -29,12 +29,12 @@ def drop_probabilities(scores: Scores, q_base: float, lam: float) -> dict[str, T
     z_m = tanh(relu(rho_m - 1));  q_m = q_base (1 + lam z_m) where z_m > 0, else 0; at most 1.
     rho_m = 1/(M-1) sum_{j != m} s_m / s_j, for two modalities the plain ratio.
     """
-    return by_name(probabilities(stacked(scores), q_base, lam), scores)
+    return by_name(probabilities(ratios(stacked(scores)), q_base, lam), scores)
 
 
-def probabilities(s: Tensor, q_base: float, lam: float) -> Tensor:
-    """Return q (M,) from scores s (M,), see `drop_probabilities`."""
-    z = torch.tanh(ratios(s) - 1).relu_()
+def probabilities(rho: Tensor, q_base: float, lam: float) -> Tensor:
+    """Return q (M,) from the scores' ratios rho (M,), see `drop_probabilities`."""
+    z = torch.tanh(rho - 1).relu_()
     return torch.add(z.sign(), z, alpha=lam).mul_(q_base).clamp_(0, 1)
 
 
@@ -89,7 +89,7 @@ class Opm(Modulation):
                 raise UserError(f"`0 <= {field} <= 1` must hold for {self.name}, but got {getattr(self, field)!r}.")
 
     def on_features(self, features: Features, batch: Batch, ctx: Context) -> tuple[Features, Batch]:
-        q = probabilities(ctx.score_vector, self.q_base, self.lam)
+        q = probabilities(ctx.score_ratios, self.q_base, self.lam)
         ctx.log("q", q)
         generator = ctx.shared_generator("opm")
         draws = torch.rand(len(features), batch.total + 1, generator=generator, device=q.device)

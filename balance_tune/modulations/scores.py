@@ -24,11 +24,15 @@ def true_class_probability(logits: Tensor, labels: Tensor) -> Tensor:
 
 def score_sums(logits: Mapping[str, Tensor], labels: Tensor) -> Tensor:
     """Return (M,), each modality's sum over the batch of the true class's probability, from {modality: (B, C)}."""
+    return score_sums_by_class(torch.stack([f.detach().t() for f in logits.values()]), labels)
+
+
+def score_sums_by_class(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the same from (M, C, B), the layout in which it is fastest where classes are few."""
     if labels.dim() == 2:
-        return true_class_probability(torch.stack(list(logits.values())).detach(), labels).sum(-1)
-    by_class = torch.stack([f.detach().t() for f in logits.values()])  # (M, C, B): a fast layout where classes are few
-    dtype = torch.float64 if by_class.dtype == torch.float64 else torch.float32
-    return by_class.softmax(1, dtype=dtype).gather(1, labels.expand(len(logits), 1, -1)).sum((1, 2))
+        return true_class_probability(logits.transpose(1, 2), labels).sum(-1)
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    return logits.softmax(1, dtype=dtype).gather(1, labels.expand(len(logits), 1, -1)).sum((1, 2))
 
 
 def ratios(s: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ ENVIRONMENT = {
     "RAY_DEDUP_LOGS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-GPU_SHARE = 0.25  # of a GPU, for a trial with `gpus_per_trial: auto`
+GPU_SHARE = 0.25  # of a GPU, for a trial with `gpus_per_trial: auto`, before it has been measured (`sharing`)
 OBJECT_STORE = 100 * 2**20  # bytes; trials read their data from mapped files, not from Ray
 
 
@@ -102,8 +102,10 @@ def pin() -> None:
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
 
 
-def shape_of(resources: Resources, cluster: Mapping[str, float]) -> Shape:
+def shape_of(resources: Resources, cluster: Mapping[str, float], share: float = GPU_SHARE) -> Shape:
     """Return what a trial takes on this cluster and how many run at a time.
+
+    `share` is the part of a GPU that `gpus_per_trial: auto` stands for.
 
     Raises:
         UserError: not even one trial fits.
@@ -111,7 +113,7 @@ def shape_of(resources: Resources, cluster: Mapping[str, float]) -> Shape:
     has_gpu = cluster.get("GPU", 0) > 0
     gpus = resources.gpus_per_trial
     if gpus == "auto":
-        gpus = (GPU_SHARE if resources.workers == 1 else 1.0) if has_gpu else 0.0
+        gpus = (share if resources.workers == 1 else 1.0) if has_gpu else 0.0
     each = resources.workers * resources.cpus_per_trial
     fit = [math.floor(cluster.get("CPU", 0) / each)]
     if gpus > 0:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from balance_tune.errors import UserError
 from balance_tune.studies import confirm, durable, leaderboard, provenance, report
 from balance_tune.studies.arms import Arm, arms_of, check_models, trial_config
-from balance_tune.studies.cluster import Shape, ray_for, shape_of
-from balance_tune.studies.config import StudyConfig, load_config
+from balance_tune.studies.cluster import GPU_SHARE, Shape, ray_for, shape_of
+from balance_tune.studies.config import BASELINE, StudyConfig, load_config
 from balance_tune.studies.interruption import Interruption
 from balance_tune.studies.judge import Judge
 from balance_tune.studies.ledger import Ledger
@@ -148,7 +148,7 @@ class _Study:
         self.worked = True
         with ray_for(self.config.resources) as cluster:
             self.interruption.install()
-            self.shape = shape_of(self.config.resources, cluster)
+            self.shape = shape_of(self.config.resources, cluster, self._share_of_gpu(cluster))
             ended = "" if searched else self._search()
             if self.interruption.requested:
                 return "interrupted", "a signal"
@@ -156,6 +156,27 @@ class _Study:
                 return "halted", ended
             self._seal()
             return ("limited", ended) if ended else ("done", "")
+
+    def _share_of_gpu(self, cluster: Mapping[str, float]) -> float:
+        """Return what `gpus_per_trial: auto` means here: measured before the first trial, and then the study's own."""
+        from ray.exceptions import RayError
+
+        from balance_tune.studies.sharing import measured, settled
+
+        resources = self.config.resources
+        if resources.gpus_per_trial != "auto" or resources.workers > 1 or not cluster.get("GPU"):
+            return GPU_SHARE
+        baselines = [arm for arm in self.arms if arm.method == BASELINE]
+        configs = [self._configure(arm, arm.space.defaults(), "search", 0, self.config.seed) for arm in baselines]
+        try:
+            share = settled(self.folder, lambda: measured(configs, resources.cpus_per_trial))
+        except RayError as error:
+            self.display.message(f"each trial gets {GPU_SHARE:g} of a GPU; it could not be measured: {error}")
+            return GPU_SHARE
+        self.display.message(
+            f"each trial gets {share:g} of a GPU, as measured (`resources.gpus_per_trial` overrides it)"
+        )
+        return share
 
     def _search(self) -> str:
         """Run trials until nothing is due; return why it ended before, or nothing."""

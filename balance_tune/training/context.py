@@ -17,7 +17,7 @@ from balance_tune.models.fusion import Features
 from balance_tune.models.losses import sample_losses
 from balance_tune.models.multimodal import Inputs, MultimodalModel, Policy, silence
 from balance_tune.modulations.base import Losses, Modulation
-from balance_tune.modulations.scores import Scores, by_name, score_sums
+from balance_tune.modulations.scores import Scores, by_name, ratios, score_sums_by_class
 from balance_tune.replicas import Replicas
 from balance_tune.seeds import derive
 from balance_tune.training.batch import Batch, EpochPlan, Output, share
@@ -65,6 +65,7 @@ class Context:
         self._generator = torch.Generator(device)
         self._seen: tuple[Features, Tensor] | None = None
         self._scores: Tensor | None = None
+        self._ratios: Tensor | None = None
         self._logged: dict[str, list[Tensor]] = {}
 
     # a step ----------------------------------------------------------------------------------------------------------
@@ -80,7 +81,7 @@ class Context:
                 features = self.model.encode(silence(batch.inputs, present))
                 return Output(_precise(self.model.fusion(features)), features, features, batch)
             features = self.model.encode(batch.inputs)
-            self._seen, self._scores = (features, batch.labels), None
+            self._seen, self._scores, self._ratios = (features, batch.labels), None, None
             kept, batch = self.acting.on_features(features, batch, self)
             return Output(_precise(self.model.fusion(kept)), kept, features, batch)
 
@@ -100,8 +101,17 @@ class Context:
                     "must say so in its `tasks`."
                 )
             with torch.no_grad(), self.autocast():  # the features may be bfloat16
-                (self._scores,) = self.replicas.sum(score_sums(self.model.fusion.unimodal_logits(features), labels))
+                logits = self.model.fusion.unimodal_logits_by_class(features)
+                (self._scores,) = self.replicas.sum(score_sums_by_class(logits, labels))
         return self._scores
+
+    @property
+    def score_ratios(self) -> Tensor:
+        """Per modality rho_m = 1/(M-1) sum_{j != m} s_m / s_j of the `score_vector`, (M,), computed once per step."""
+        scores = self.score_vector
+        if self._ratios is None:
+            self._ratios = ratios(scores)
+        return self._ratios
 
     @property
     def scores(self) -> Scores:

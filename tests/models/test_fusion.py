@@ -57,6 +57,30 @@ def test_answers_have_one_row_per_sample_and_one_column_per_class(name: str, mod
 
 
 @EVERY
+def test_the_answers_by_class_are_the_same_answers(name: str, modalities: int) -> None:
+    fusion = made(name, modalities)
+    features = features_of(fusion)
+    by_class = fusion.unimodal_logits_by_class(features)
+    expected = torch.stack(list(fusion.unimodal_logits(features).values())).transpose(1, 2)
+    torch.testing.assert_close(by_class, expected)
+
+
+def test_concat_answers_by_class_for_equal_widths_too_and_as_a_subclass_wants_it() -> None:
+    class Doubled(Concat):
+        name = ""
+
+        def unimodal_logits(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {m: 2 * f for m, f in super().unimodal_logits(features).items()}
+
+    for widths in (dict.fromkeys("ab", 4), dict.fromkeys("abc", 4), dict.fromkeys("a", 4)):
+        for cls in (Concat, Doubled):
+            fusion = cls(widths, CLASSES).double()
+            features = features_of(fusion)
+            expected = torch.stack(list(fusion.unimodal_logits(features).values())).transpose(1, 2)
+            torch.testing.assert_close(fusion.unimodal_logits_by_class(features), expected)
+
+
+@EVERY
 def test_a_sample_is_answered_whoever_is_beside_it(name: str, modalities: int) -> None:
     fusion = made(name, modalities)
     features = features_of(fusion)
