@@ -13,8 +13,11 @@ from balance_tune.commands.output import columns, duration, print_json
 from balance_tune.errors import UserError
 
 if TYPE_CHECKING:
+    from balance_tune.datasets.distribution import Distribution
     from balance_tune.datasets.manifest import Manifest
     from balance_tune.studies.prepare import Advance
+
+TABLE = "table"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -54,12 +57,17 @@ def _prepare(args: argparse.Namespace) -> int:
     from balance_tune.datasets.distribution import distribution
     from balance_tune.studies.prepare import MAX_CORRUPT, prepare
 
-    dataset = distribution(args.name, args.recipe)
+    source = Path(args.source).expanduser()
+    if args.name == TABLE:
+        dataset: Distribution = _table(args.recipe, source)
+        source = source.parent
+    else:
+        dataset = distribution(args.name, args.recipe)
     out = args.out or writable_root(args) / "data" / dataset.name
     with _Progress(dataset.name) as progress:
         manifest = prepare(
             dataset,
-            args.source,
+            source,
             out,
             workers=args.workers or _cores(),
             max_corrupt=MAX_CORRUPT if args.max_corrupt is None else args.max_corrupt,
@@ -67,6 +75,20 @@ def _prepare(args: argparse.Namespace) -> int:
         )
     _show(args, manifest, str(out))
     return 0
+
+
+def _table(recipe: str | None, table: Path) -> Distribution:
+    """Return the dataset that a user's table and recipe describe."""
+    from balance_tune.datasets.table import Table
+    from balance_tune.registry import datasets
+    from balance_tune.studies import strict_yaml
+
+    if recipe is None:
+        raise UserError("`data prepare table` must have --recipe, a YAML file that says what the columns are.")
+    made = Table(strict_yaml.read(Path(recipe)), table.absolute())
+    if made.name in datasets().names():
+        raise UserError(f"`name` of a recipe must be new, but `{made.name}` is a dataset already.")
+    return made
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -104,9 +126,11 @@ def _store(args: argparse.Namespace) -> str:
     """Return the store that was named, as a place or as a dataset."""
     from balance_tune.datasets.place import Place
     from balance_tune.registry import datasets
-    from balance_tune.studies.stores import store_of
+    from balance_tune.studies.stores import announce, store_of
 
     text: str = args.store
+    if "/" not in text and not Path(text).exists():
+        announce([text], {})
     if "/" not in text and text in datasets().names():
         return store_of(text, {}, root_of(args) / "data")[0]
     if Place.of(text).size("manifest.json") is None:

@@ -264,7 +264,7 @@ def _loaded(dataset: Distribution, source: Path, item: Item) -> dict[str, NDArra
                 f"`{item.sample}` was read as {x.dtype} of shape {x.shape}."
             )
         if x.dtype.kind == "f" and not np.isfinite(x).all():
-            raise Unreadable(source / item.files[0], f"its {name} has values that are not finite")
+            raise Unreadable(source / (item.files or (item.sample,))[0], f"its {name} has values that are not finite")
     return {name: sample[name] for name in dataset.modalities}
 
 

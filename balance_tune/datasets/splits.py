@@ -105,7 +105,10 @@ class SplitRecipe:
         if self.carve == "group" and groups is None:
             raise UserError("a split carved by group needs `groups` (speaker, subject, video), but the data has none.")
         rows = np.flatnonzero(assignment == 0)
-        fractions = (1 - self.monitor - self.val, self.monitor, self.val, 0.0)
+        whole = len(rows) if self.carve == "class" or groups is None else len(np.unique(groups[rows]))
+        least = 1 / max(whole, 4)  # of few groups, too, one goes to each part that is carved
+        monitor, val = (max(share, least) if share else 0.0 for share in (self.monitor, self.val))
+        fractions = (1 - monitor - val, monitor, val, 0.0)
         if self.carve == "group" and groups is not None:
             assignment[rows] = self._by_group(groups[rows], fractions)
         else:

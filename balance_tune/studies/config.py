@@ -339,8 +339,10 @@ def load_config(
         config = _validated(overridden(raw, overrides))
         if check:
             from balance_tune.studies.arms import arms_of, check_models, check_names  # loads torch
+            from balance_tune.studies.stores import announce
             from balance_tune.studies.tracking import check_limits
 
+            announce(config.datasets, config.data.stores)
             check_names(config)
             arms = arms_of(config)
             check_models(config, arms)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balance_tune.datasets.distribution import Distribution
 from balance_tune.datasets.place import Place, is_remote
 from balance_tune.datasets.store import build_store, read_manifest, store_name
+from balance_tune.datasets.stored import Stored, stored
 from balance_tune.errors import UserError
 from balance_tune.registry import datasets
 
@@ -37,6 +38,8 @@ def store_of(
         UserError: it has not been prepared (the line says how to), or is of another version of the dataset.
     """
     dataset: Dataset = datasets().get(name)()
+    if isinstance(dataset, Stored):
+        return dataset.where, read_manifest(dataset.where)
     if not isinstance(dataset, Distribution):
         path = folder / store_name(dataset)
         if not path.exists():
@@ -56,9 +59,26 @@ def store_of(
     )
 
 
+def announce(names: Iterable[str], given: Mapping[str, str]) -> None:
+    """Make known the datasets that only a store declares: where the study says, or in the usual places."""
+    base = Path(os.environ.get("BALANCE_TUNE_ROOT") or "studies").expanduser().absolute() / "data"
+    for name in names:
+        there = datasets().classes().get(name)
+        if there is not None and not issubclass(there, Stored):
+            continue
+        places = [Place.of(given[name])] if name in given else _usual(name, base)
+        where = next((place for place in places if place.size("manifest.json") is not None), None)
+        if where is not None:
+            stored(name, str(where))
+        elif name in given:
+            raise UserError(f"`data.stores.{name}` must be a store, but there is none in {given[name]}.")
+
+
 def identity_of_store(name: str, given: Mapping[str, str], folder: Path) -> str | None:
     """Return what tells a dataset's store from others without building one; None where it is not prepared."""
     dataset: Dataset = datasets().get(name)()
+    if isinstance(dataset, Stored):
+        return f"{name}-{dataset.manifest.data_hash[:12]}"
     if not isinstance(dataset, Distribution):
         return store_name(dataset)
     if given.get(name) == MINIATURE:
