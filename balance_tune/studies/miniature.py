@@ -7,6 +7,7 @@ from typing import Any
 from balance_tune.datasets.distribution import Distribution
 from balance_tune.errors import UserError
 from balance_tune.registry import datasets
+from balance_tune.studies.arms import arms_of
 from balance_tune.studies.config import BASELINE, StudyConfig, load_config
 from balance_tune.studies.stores import MINIATURE
 
@@ -47,7 +48,7 @@ def _acts(plain: dict[str, Any], method: str) -> bool:
     ranges = plain["search"]["space"]
     search = {**plain["search"], "space": {n: e for n, e in ranges.items() if n in ("training", method)}}
     try:
-        load_config({**plain, "methods": [BASELINE, method], "search": search})
+        arms_of(load_config({**plain, "methods": [BASELINE, method], "search": search}, check=False))
     except UserError as error:
         if "every method must act" in str(error):
             return False

@@ -1,0 +1,39 @@
+"""Studies of real data: trial 0 is the published recipe, and every study has a miniature."""
+
+from pathlib import Path
+
+import pytest
+
+from balance_tune.datasets.distribution import Distribution
+from balance_tune.registry import datasets
+from balance_tune.studies.arms import arms_of
+from balance_tune.studies.config import load_config
+from balance_tune.studies.miniature import miniature
+
+STUDIES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
+NAMES = [path.stem for path in STUDIES]
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=NAMES)
+def test_trial_0_is_the_recipe_of_the_dataset(path: Path) -> None:
+    config = load_config(path, check=False)
+    for arm in arms_of(config):
+        recipe = datasets().get(arm.dataset).recipe
+        defaults = arm.settings(arm.space.defaults(), "training")
+        assert all(defaults[name] == value for name, (value, _) in recipe.items() if name not in config.training)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=NAMES)
+def test_its_miniature_can_start_and_keeps_every_dataset(path: Path) -> None:
+    config = load_config(path, check=False)
+    plain, _ = miniature(config)
+    small = load_config(plain, check=False)
+    assert small.datasets == config.datasets
+    assert arms_of(small)
+
+
+def test_every_real_family_has_a_study_and_is_in_the_one_across_them() -> None:
+    families = {cls.family for cls in datasets().classes().values() if issubclass(cls, Distribution)}
+    across = set(load_config(STUDIES[NAMES.index("across")], check=False).datasets)
+    assert families - {"mosi"} <= across
+    assert families - {"mosi"} <= set(NAMES)
