@@ -143,9 +143,9 @@ class Ave(Distribution):
     def miniature(self, folder: Path) -> None:
         listed: dict[str, list[str]] = {part: [] for part in FILES}
         for label in (0, 2, 7, 14):
-            for k in range(10):
+            for k in range(5):
                 name = f"mini_{label:02d}{k:04d}"
-                part = "train" if k < 6 else "val" if k < 8 else "test"
+                part = "train" if k < 3 else "val" if k < 4 else "test"
                 wave = tone(label, name, 4.0, RATE)
                 write_video(folder / "AVE" / f"{name}.mp4", scene(label, name, 20), 5, "libx264", wave, RATE)
                 listed[part].append(f"{self.classes[label]}&{name}&good&{k % 2}&{3 + k % 2}\n")

@@ -76,7 +76,7 @@ class Food101(Distribution):
 
     def miniature(self, folder: Path) -> None:
         (folder / "texts").mkdir()
-        for part, each in (("train", 10), ("test", 3)):
+        for part, each in (("train", 5), ("test", 1)):
             with (folder / "texts" / f"{part}_titles.csv").open("w", newline="") as file:
                 rows = csv.writer(file)
                 rows.writerow((HEADER, "text", "label"))

@@ -130,9 +130,9 @@ class KineticsSounds(Distribution):
     def miniature(self, folder: Path) -> None:
         database = {}
         for label in (0, 5, 9, 16):
-            for k in range(10):
+            for k in range(5):
                 name = f"mini-{label:02d}{k:04d}_000000_000003"
-                subset = "training" if k < 6 else "validation" if k < 8 else "testing"
+                subset = "training" if k < 3 else "validation" if k < 4 else "testing"
                 path = folder / subset / self.classes[label] / f"{name}.mp4"
                 write_video(path, scene(label, name, 15), 5, "libx264", tone(label, name, 3.0, 22050), 22050)
                 database[name] = {"subset": subset, "label": self.classes[label]}

@@ -137,12 +137,12 @@ class Ucf101(Distribution):
         listed: dict[str, list[str]] = {part: [] for part in LISTS}
         for label in (0, 5, 59, 96):  # with sound, all of them
             kind = self.classes[label]
-            for group in range(1, 11):
+            for group in range(1, 6):
                 clip = f"v_{kind}_g{group:02d}_c01"
                 path = folder / "UCF-101" / kind / f"{clip}.avi"
                 wave = tone(label, clip, 2.4, 44100)
                 write_video(path, scene(label, clip, 24), 10, "mpeg4", wave, 44100, "mp3")
-                part = "test" if group < 3 else "train"
+                part = "test" if group < 2 else "train"
                 listed[part].append(f"{kind}/{clip}.avi" + (f" {label + 1}\n" if part == "train" else "\n"))
         (folder / "ucfTrainTestlist").mkdir()
         for part, lines in listed.items():

@@ -104,11 +104,11 @@ class VggSound(Distribution):
     def miniature(self, folder: Path) -> None:
         rows = []
         for label in (10, 75, 137, 200):
-            for k in range(12):
+            for k in range(6):
                 video, start = f"mini_{label:03d}{k:02d}_", 30 * k
                 name = f"{video}_{start:06d}"
                 wave = tone(label, name, 4.0, 22050)
                 write_video(folder / "video" / f"{name}.mp4", scene(label, name, 20), 5, "libx264", wave, 22050)
-                rows.append((video, start, self.classes[label], "train" if k < 10 else "test"))
+                rows.append((video, start, self.classes[label], "train" if k < 5 else "test"))
         with (folder / "vggsound.csv").open("w", newline="") as file:
             csv.writer(file).writerows(rows)

@@ -19,11 +19,11 @@ def test_a_miniature_is_made_prepared_verified_and_shown(tmp_path: Path, capsys:
         capsys, "data", "prepare", "crema_d", "--recipe", "mlb", "--source", source, "--workers", "1", *root
     )
     assert status == 0
-    assert "preparing crema_d_mlb: 40 of 40 samples" in err
+    assert "preparing crema_d_mlb: 24 of 24 samples" in err
     assert "257 x 188" in out
     status, out, _ = run(capsys, "data", "verify", "crema_d_mlb", *root)
     assert status == 0
-    assert "every hash, shape, range and count as stated (train 26, monitor 2, val 6, test 6)" in out
+    assert "every hash, shape, range and count as stated (train 14, monitor 2, val 4, test 4)" in out
     told = json.loads(run(capsys, "data", "info", str(tmp_path / "root/data/crema_d_mlb"), "-f", "json")[1])
     assert told["modalities"]["visual"] == {
         "stored": [3, 3, 256, 256],

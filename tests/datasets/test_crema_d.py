@@ -67,7 +67,7 @@ def test_extracted_frames_are_read_in_their_order(source: Path, tmp_path: Path) 
 def test_no_actor_is_in_two_parts_of_mlbs_split(source: Path, tmp_path: Path) -> None:
     manifest = open_store(prepared(CremaDMlb(), source, tmp_path / "store")).manifest
     actors = [actor for part in manifest.groups.values() for actor in part]
-    assert len(actors) == len(set(actors)) == 20
+    assert len(actors) == len(set(actors)) == 12
 
 
 def test_what_is_heard_and_seen_tells_the_class(source: Path, tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_a_broken_file_is_in_the_manifest_with_its_reason(
 
 def test_too_many_broken_files_end_it_in_one_line_and_a_higher_share_goes_on(source: Path, tmp_path: Path) -> None:
     copy, _ = broken(source, tmp_path, gone)
-    with pytest.raises(UserError, match=r"at most 1\.0% .* but 1 of 40 are \(2\.5%\), the first AudioWAV/") as caught:
+    with pytest.raises(UserError, match=r"at most 1\.0% .* but 1 of 24 are \(4\.2%\), the first AudioWAV/") as caught:
         prepare(CremaD(), copy, tmp_path / "out", max_corrupt=0.01)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "manifest.json").exists()
