@@ -9,6 +9,8 @@ names, only those run, and nothing is written.
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -35,14 +37,19 @@ def run(name: str) -> tuple[str, bool]:
     """Return what the benchmark prints, or that it failed, and whether it did not."""
     began = time.perf_counter()
     print(f"{name} ...", file=sys.stderr, flush=True)
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", f"benchmarks.{name}"], text=True, stdout=subprocess.PIPE, check=True, timeout=LONGEST
-        )
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        return f"## {name}\n\nDid not finish: {error}\n", False
+    argv = [sys.executable, "-m", f"benchmarks.{name}"]
+    with subprocess.Popen(argv, text=True, stdout=subprocess.PIPE, start_new_session=True) as process:
+        try:
+            found, _ = process.communicate(timeout=LONGEST)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)  # with whatever it has started
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            return f"## {name}\n\nDid not finish in {LONGEST} s.\n", False
     print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
-    return done.stdout, True
+    if process.returncode:
+        return f"{found}\n## {name}\n\nFailed with exit status {process.returncode}.\n", False
+    return found, True
 
 
 def main(names: list[str]) -> int:
@@ -52,7 +59,7 @@ def main(names: list[str]) -> int:
         print(f"a benchmark must be one of {', '.join(NAMES)}, but got {', '.join(unknown)}.", file=sys.stderr)
         return 2
     parts = ["# Benchmarks\n\nMade by `make bench`: ratios within one run; how to read them: docs/speed.md.\n"]
-    parts.append(f"{machine()}\n")
+    parts.append(f"At the beginning: {machine()}\n")
     good = True
     for name in names or NAMES:
         text, fine = run(name)

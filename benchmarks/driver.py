@@ -14,7 +14,7 @@ from typing import Any
 
 from balance_tune.studies.config import load_config
 from benchmarks.search_phase import Phase, say, search, study_folder
-from benchmarks.table import Table
+from benchmarks.table import Table, show
 
 EPOCHS, PASSED, HUNDRED = 3, 20, 100
 METHODS = ("joint", "ogm", "ogm_ge", "opm", "opm_ogm", "mlb", "multi_loss", "mslr", "relearning", "pmr")
@@ -95,4 +95,4 @@ def measure(trials: int = 3000) -> Table:
 
 
 if __name__ == "__main__":
-    print(measure(*map(int, sys.argv[1:2])).markdown())
+    show(measure(*map(int, sys.argv[1:2])))

@@ -11,7 +11,7 @@ from pathlib import Path
 from balance_tune.studies.config import StudyConfig, load_config
 from benchmarks.bare import bare
 from benchmarks.search_phase import Phase, say, search, study_folder
-from benchmarks.table import Table
+from benchmarks.table import Table, show
 
 SLOTS = 2
 QUICKSTART = Path(__file__).parents[1] / "search_spaces" / "quickstart.yaml"
@@ -66,4 +66,4 @@ def measure() -> Table:
 
 
 if __name__ == "__main__":
-    print(measure().markdown())
+    show(measure())

@@ -15,7 +15,7 @@ from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.training.loop import train
 from balance_tune.training.setup import model_spec, prepare
 from benchmarks.data import configuration, store_of
-from benchmarks.table import Table, spread
+from benchmarks.table import Table, show, spread
 
 EPOCHS = 20
 
@@ -93,4 +93,4 @@ def measure(rounds: int = 4) -> Table:
 
 
 if __name__ == "__main__":
-    print(measure().markdown())
+    show(measure())

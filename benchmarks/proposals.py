@@ -19,7 +19,7 @@ from optuna.trial import create_trial
 from balance_tune.studies.samplers import sampler_for
 from balance_tune.studies.storage import open_storage
 from benchmarks.search_phase import study_folder
-from benchmarks.table import Table, spread
+from benchmarks.table import Table, show, spread
 
 SPACE = {f"p{k}": FloatDistribution(1e-3, 1.0, log=k % 2 == 0) for k in range(6)}
 FINISHED, REPEATS = (10, 100, 1000, 3000), 9
@@ -78,4 +78,4 @@ def measure() -> Table:
 
 
 if __name__ == "__main__":
-    print(measure().markdown())
+    show(measure())

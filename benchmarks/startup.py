@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from benchmarks.search_phase import study_folder
-from benchmarks.table import Table, spread
+from benchmarks.table import Table, show, spread
 from tests.studies.made_study import make_study
 
 ROUNDS = 7
@@ -53,4 +53,4 @@ def measure() -> Table:
 
 
 if __name__ == "__main__":
-    print(measure().markdown())
+    show(measure())

@@ -22,7 +22,7 @@ from balance_tune.training.context import Context
 from balance_tune.training.run import Run
 from balance_tune.training.setup import assemble, prepare
 from benchmarks.data import configuration
-from benchmarks.table import Table, spread
+from benchmarks.table import Table, show, spread
 
 ALWAYS_ON = {  # a window or a coin would leave some steps plain
     "ogm": {"end": 1.0},
@@ -132,5 +132,4 @@ def measure_large(rounds: int = 3) -> Table:
 
 
 if __name__ == "__main__":
-    print(measure().markdown())
-    print(measure_large().markdown())
+    show(measure(), measure_large())

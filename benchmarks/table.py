@@ -26,6 +26,13 @@ class Table:
         return "\n".join(lines) + "\n"
 
 
+def show(*tables: Table) -> None:
+    """Print what a benchmark found, and where."""
+    for table in tables:
+        print(table.markdown(), flush=True)
+    print(f"({machine()})\n", flush=True)
+
+
 def spread(values: Sequence[float], digits: int = 2) -> str:
     """Return "median [10 %, 90 %]"."""
     if len(values) < 3:

@@ -20,7 +20,7 @@ from balance_tune.studies.tracking.hooks import Hooks
 from balance_tune.studies.tracking.tracker import Tracker
 from benchmarks.data import store_of
 from benchmarks.search_phase import study_folder
-from benchmarks.table import Table, spread
+from benchmarks.table import Table, show, spread
 
 EPOCHS, TRIALS, ROUNDS = 20, 20, 3
 
@@ -147,4 +147,4 @@ def measure() -> Table:
 
 
 if __name__ == "__main__":
-    print(measure().markdown())
+    show(measure())

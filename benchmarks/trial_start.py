@@ -20,7 +20,7 @@ from typing import Any
 from balance_tune.studies.config import load_config
 from benchmarks.data import configuration
 from benchmarks.search_phase import say, search, study_folder
-from benchmarks.table import Table, spread
+from benchmarks.table import Table, show, spread
 
 SLOTS, OURS, RECIPES = 2, 64, 8
 Interval = tuple[float, float]  # when a training function was entered and left
@@ -174,4 +174,4 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         recipes(Path(sys.argv[1]))
     else:
-        print(measure().markdown())
+        show(measure())

@@ -55,7 +55,8 @@ class Part:
 
     def take(self, modality: str, rows: Tensor) -> Tensor:
         """Return a copy of the samples at `rows` (B,) as (B, *stored), in the type of the store."""
-        return self.inputs[modality][rows]
+        stored = self.inputs[modality]
+        return stored[rows] if isinstance(stored, Sharded) else stored.index_select(0, rows)
 
 
 def write_shard(

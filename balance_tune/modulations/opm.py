@@ -89,18 +89,19 @@ class Opm(Modulation):
                 raise UserError(f"`0 <= {field} <= 1` must hold for {self.name}, but got {getattr(self, field)!r}.")
 
     def on_features(self, features: Features, batch: Batch, ctx: Context) -> tuple[Features, Batch]:
+        if not ctx.shared_coin("opm/coin", self.p_exe):
+            return features, batch
         q = probabilities(ctx.score_ratios, self.q_base, self.lam)
         ctx.log("q", q)
         generator = ctx.shared_generator("opm")
-        draws = torch.rand(len(features), batch.total + 1, generator=generator, device=q.device)
-        # A step that is not executed has q = 0: it keeps everything and theta is 0. Decided on the device.
-        q = q * (draws[0, -1] >= 1 - self.p_exe)
-        kept = draws[:, batch.position] >= q.unsqueeze(1)
-        return drop(features, kept, q), batch
+        draws = torch.rand(len(features), batch.total, generator=generator, device=q.device)
+        if len(batch) < batch.total:
+            draws = draws[:, batch.position]
+        return drop(features, draws >= q.unsqueeze(1), q), batch
 
     def settled_after(self, epochs: int) -> int:
         return self.epochs_of_window(epochs).start + 1
 
     @classmethod
     def neutral(cls) -> Neutral | str:
-        return Neutral({"p_exe": 0.0}, tolerance=1e-6)
+        return Neutral({"p_exe": 0.0})

@@ -42,4 +42,4 @@ class OpmOgm(Opm):
 
     @classmethod
     def neutral(cls) -> Neutral | str:
-        return Neutral({"p_exe": 0.0, "alpha": 0.0}, tolerance=1e-6)
+        return Neutral({"p_exe": 0.0, "alpha": 0.0})

@@ -21,6 +21,7 @@ from balance_tune.modulations.scores import Scores, by_name, ratios, score_sums_
 from balance_tune.replicas import Replicas
 from balance_tune.seeds import derive
 from balance_tune.training.batch import Batch, EpochPlan, Output, share
+from balance_tune.training.evaluation import at_once
 from balance_tune.training.optimization import Optimization
 from balance_tune.training.settings import TrainingSettings
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from balance_tune.training.branch import Branch
 
 SplitName = Literal["train", "monitor"]
-ENCODE_BATCH = 1024  # samples an evaluation-mode pass takes at once
 JOINT = Modulation()
 
 
@@ -194,6 +194,10 @@ class Context:
         self._generator.manual_seed(derive(self.seed, purpose, self.epoch, self.step))
         return self._generator
 
+    def shared_coin(self, purpose: str, probability: float) -> bool:
+        """Return heads or tails, the same on every worker, without a device: keyed by (trial, purpose, step)."""
+        return derive(self.seed, purpose, self.epoch, self.step) < probability * 2**63
+
     def log(self, name: str, values: Mapping[str, Tensor] | Tensor | float) -> None:
         """Record a step's value; the epoch's mean becomes `modulation/<name>` or `modulation/<name>/<modality>`.
 
@@ -233,14 +237,15 @@ class Context:
     def take(self, split: SplitName, rows: Tensor, present: Tensor | None, position: Tensor, total: int) -> Batch:
         """Return these rows of a split as a batch; `present` (B, M) zeroes the inputs of absent modalities."""
         part = self.parts[split]
-        inputs: Inputs = {m: part.inputs[m][rows] for m in self.model.modalities}
+        inputs: Inputs = {m: part.take(m, rows) for m in self.model.modalities}
         if present is not None:
             for k, (m, x) in enumerate(inputs.items()):
                 inputs[m] = x * present[:, k].to(x.dtype).view(-1, *[1] * (x.dim() - 1))
-        return Batch(inputs, part.labels[rows], rows, position, total)
+        return Batch(inputs, part.labels.index_select(0, rows), rows, position, total)
 
-    def batches(self, split: SplitName, size: int = ENCODE_BATCH) -> Iterator[Batch]:
-        """Yield this worker's share of a split in its own order."""
+    def batches(self, split: SplitName, size: int | None = None) -> Iterator[Batch]:
+        """Yield this worker's share of a split in its own order, `size` samples at once (default: `at_once`)."""
+        size = size or at_once(self.device)
         plan = EpochPlan(torch.arange(len(self.parts[split]), device=self.device))
         for start in range(0, len(plan), size):
             yield self.take(split, *share(plan, start, size, self.replicas.rank, self.replicas.world))

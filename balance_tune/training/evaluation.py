@@ -14,13 +14,18 @@ from balance_tune.replicas import Replicas
 from balance_tune.tasks import BY_MODALITY
 from balance_tune.training.metrics import MEASURES
 
-BATCH = 4096
+
+def at_once(device: torch.device) -> int:
+    """Return how many samples an evaluation-mode pass takes at once: on a CPU, as many as its cache holds."""
+    return 256 if device.type == "cpu" else 1024
 
 
 @torch.inference_mode()
-def predict(model: MultimodalModel, part: Part, rows: slice = slice(None), batch: int = BATCH) -> tuple[Tensor, Tensor]:
+def predict(
+    model: MultimodalModel, part: Part, rows: slice = slice(None), batch: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Return (answers (N, C), unimodal answers (M, N, C)) in evaluation mode; the model's mode is restored."""
-    was_training = model.training
+    was_training, batch = model.training, batch or at_once(part.labels.device)
     model.eval()
     inputs = {m: part.inputs[m][rows] for m in model.modalities}
     fused, alone = [], []

@@ -78,7 +78,7 @@ def test_when_both_modalities_are_dropped_the_factor_and_the_survivors_are_the_o
     assert torch.equal(kept.amax(1).bool(), survivors)
 
 
-def test_a_step_is_the_loss_on_features_dropped_by_its_own_coin_and_masks() -> None:
+def test_a_step_is_the_loss_on_features_dropped_by_its_own_masks() -> None:
     """An obvious re-computation: draw as the method draws, drop sample by sample, average over what is left."""
     torch.manual_seed(0)
     features = {"a": torch.randn(9, 3), "b": torch.randn(9, 4), "c": torch.randn(9, 2)}
@@ -92,7 +92,7 @@ def test_a_step_is_the_loss_on_features_dropped_by_its_own_coin_and_masks() -> N
     alone = {m: h.double() @ w[:, ctx.model.fusion.columns[m]].T + b / 3 for m, h in features.items()}
     s = {m: sum(f.softmax(1)[i, labels[i]] for i in range(9)) for m, f in alone.items()}
     q = drop_probabilities({m: v.detach() for m, v in s.items()}, 0.9, 1.0)
-    draws = torch.rand(3, 10, generator=ctx.shared_generator("opm"))
+    draws = torch.rand(3, 9, generator=ctx.shared_generator("opm"))
     widths = torch.tensor([3.0, 4.0, 2.0])
     theta = sum(d * p for d, p in zip(widths, q.values(), strict=True)) / widths.sum()
     losses = []
@@ -103,6 +103,19 @@ def test_a_step_is_the_loss_on_features_dropped_by_its_own_coin_and_masks() -> N
         losses.append(torch.nn.functional.cross_entropy((w @ h + b)[None], labels[i : i + 1]))
     torch.stack(losses).mean().backward()
     assert torch.allclose(update(run)["fusion.head.weight"], -w.grad, atol=1e-6)
+
+
+def test_so_many_steps_are_executed_as_p_exe_says_and_the_others_are_plain() -> None:
+    run, _ = tiny_run("opm", {"start": 0.0, "p_exe": 0.7}, batch_size=22)
+    ctx = run.context
+    batch = next(ctx.planned(ctx.plan()))
+    executed = 0
+    for ctx.step in range(400):
+        output = ctx.forward(batch)
+        plain = all(output.features[m] is output.full_features[m] for m in output.features)
+        executed += not plain
+    assert 0.6 < executed / 400 < 0.8
+    assert not any(ctx.shared_coin("any", 0.0) or not ctx.shared_coin("any", 1.0) for ctx.step in range(50))
 
 
 def test_the_leading_modality_alone_is_dropped_of_two() -> None:
