@@ -26,7 +26,7 @@ class Replicas:
     def sum(self, *values: Tensor) -> tuple[Tensor, ...]:
         """Return each tensor summed over workers (detached); one reduction for all of them."""
         if self.world == 1:
-            return tuple(v.detach() for v in values)
+            return tuple(v.detach() if v.requires_grad else v for v in values)
         flat = torch.cat([v.detach().reshape(-1).double() for v in values])
         dist.all_reduce(flat)
         parts = flat.split([v.numel() for v in values])

@@ -68,7 +68,7 @@ def _accuracy(model: MultimodalModel, loader: DataLoader[tuple[torch.Tensor, ...
     return hits / len(part)
 
 
-def measure(rounds: int = 4) -> Table:
+def measure(rounds: int = 3) -> Table:
     """Return the table of wall time; the variants take turns."""
     torch.set_num_threads(1)
     variants = {

@@ -106,7 +106,7 @@ def rows_of(times: dict[str, list[float]], *, cost: bool) -> list[list[str]]:
     return rows
 
 
-def measure(rounds: int = 25, *, names: Sequence[str] = ()) -> Table:
+def measure(rounds: int = 16, *, names: Sequence[str] = ()) -> Table:
     """Return the table of CPU time per step of the small pair, over all methods."""
     torch.set_num_threads(1)
     names = names or [name for name in modulations().names() if name != "unimodal"]
@@ -118,7 +118,7 @@ def measure(rounds: int = 25, *, names: Sequence[str] = ()) -> Table:
     )
 
 
-def measure_large(rounds: int = 3) -> Table:
+def measure_large(rounds: int = 2) -> Table:
     """Return the table of the ResNet-18 pair, over the methods that need no extra pass."""
     torch.set_num_threads(1)
     data = crema_d(8)

@@ -35,7 +35,8 @@ def drop_probabilities(scores: Scores, q_base: float, lam: float) -> dict[str, T
 def probabilities(rho: Tensor, q_base: float, lam: float) -> Tensor:
     """Return q (M,) from the scores' ratios rho (M,), see `drop_probabilities`."""
     z = torch.tanh(rho - 1).relu_()
-    return torch.add(z.sign(), z, alpha=lam).mul_(q_base).clamp_(0, 1)
+    q = torch.add(z.sign(), z, alpha=lam).mul_(q_base)
+    return q if lam >= 0 and q_base * (1 + lam) <= 1 else q.clamp_(0, 1)
 
 
 def drop(features: Features, kept: Tensor, q: Tensor) -> Features:

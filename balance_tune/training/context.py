@@ -196,7 +196,7 @@ class Context:
 
     def shared_coin(self, purpose: str, probability: float) -> bool:
         """Return heads or tails, the same on every worker, without a device: keyed by (trial, purpose, step)."""
-        return derive(self.seed, purpose, self.epoch, self.step) < probability * 2**63
+        return probability >= 1 or derive(self.seed, purpose, self.epoch, self.step) < probability * 2**63
 
     def log(self, name: str, values: Mapping[str, Tensor] | Tensor | float) -> None:
         """Record a step's value; the epoch's mean becomes `modulation/<name>` or `modulation/<name>/<modality>`.
@@ -206,7 +206,9 @@ class Context:
         """
         if isinstance(values, Mapping):
             values = torch.stack(list(values.values()))
-        self._logged.setdefault(name, []).append(torch.as_tensor(values).detach())
+        if not isinstance(values, Tensor) or values.requires_grad:
+            values = torch.as_tensor(values).detach()
+        self._logged.setdefault(name, []).append(values)
 
     def logged(self) -> dict[str, float]:
         """Return the means of what was logged since the last call, and forget it."""
