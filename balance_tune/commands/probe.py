@@ -42,8 +42,11 @@ def run(args: argparse.Namespace) -> int:
     from balance_tune.training.probe import linear_probe
 
     store = store_for(folder.parent, record.dataset)
+    data = open_store(store)
+    if data.manifest.task != "classes":
+        raise UserError(f"the probe asks for classes, but {record.dataset} is a {data.manifest.task} task.")
     model, trained = _model(folder, record, store)
-    found = linear_probe(model, open_store(store))
+    found = linear_probe(model, data)
     best = record.attrs.get("metrics") or {}
     told = {"arm": record.arm, "phase": record.phase, "number": record.number, **found}
     told |= {name: best[name] for name in best if name.startswith("val/accuracy")}

@@ -248,6 +248,7 @@ class StudyConfig(_Section):
     resources: Resources = Resources()
     data: Data = Data()
     runner: Literal["auto", "warm", "isolated"] = "auto"
+    checkpoints: Literal["all", "confirmed", "best"] = "confirmed"  # what stays once an arm is decided
     objective: str = "val/accuracy"
     protocol: Literal["sealed", "paper"] = "sealed"
     limit: Limit = Limit()

@@ -114,6 +114,8 @@ def test_a_study_runs_to_its_leaderboard_and_a_second_run_trains_nothing(
         test = json.loads((result.folder / r.attrs["folder"] / "test.json").read_text())
         assert 0 <= test["accuracy"] <= 1
     assert all(row["test_mean"] is not None for row in result.rows)
+    kept = {str(path.parent.relative_to(result.folder)) for path in result.folder.rglob("best.safetensors")}
+    assert kept == {r.attrs["folder"] for r in confirmed if r.state == "complete"}, "the losers' checkpoints are gone"
     assert sum(name == "sealed" for name, *_ in NoTracker.told) == len(confirmed)
     assert Counter(name for name, *_ in NoTracker.told)["trial_finished"] == len(records)
 
