@@ -57,10 +57,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _on_dataset(args: argparse.Namespace, served: Served, root: Path) -> dict[str, Any]:
-    from balance_tune.datasets.store import build_store, store_name
-    from balance_tune.registry import datasets
     from balance_tune.studies import unsealed
     from balance_tune.studies.assessment import assess_part
+    from balance_tune.studies.stores import store_of
 
     split = args.split or "val"
     if split == "test" and not args.unseal:
@@ -68,9 +67,7 @@ def _on_dataset(args: argparse.Namespace, served: Served, root: Path) -> dict[st
             "the test part is sealed, so that nothing is chosen by it; say --unseal to open it, which is recorded in "
             f"{root / unsealed.FILE}."
         )
-    dataset = datasets().get(args.data)()
-    store = root / "data" / store_name(dataset)
-    manifest = build_store(dataset, store)
+    store, manifest = store_of(args.data, {}, root / "data")
     told = {"data": args.data, "split": split} | assess_part(served, store, split, unseal=args.unseal)
     if manifest.split_hash != served.known["split_hash"]:
         print(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ROWS = 256  # of a table that are decoded at a time
 
 
-def assess_part(served: Served, store: Path, part: str, *, unseal: bool = False) -> dict[str, Any]:
+def assess_part(served: Served, store: Path | str, part: str, *, unseal: bool = False) -> dict[str, Any]:
     """Return what `scores` gives on one part of a dataset's store, scaled as the model's own training data was.
 
     Raises:

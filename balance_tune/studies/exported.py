@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from balance_tune.datasets.manifest import Manifest
 from balance_tune.errors import UserError
 from balance_tune.studies import strict_yaml
 from balance_tune.studies.records import read_records
@@ -31,8 +30,7 @@ def export_best(study_folder: Path, row: Mapping[str, Any], study: Mapping[str, 
     place = study_folder / str(best.attrs.get("folder", "")) if best is not None else None
     if best is None or place is None or not (place / WEIGHTS).is_file():
         raise UserError(f"{row['arm']} must have a checkpoint to be exported, but has none (any more).")
-    store = store_for(study_folder.parent, str(row["dataset"]))
-    manifest = Manifest.from_json((store / "manifest.json").read_text())
+    _, manifest = store_for(study_folder.parent, str(row["dataset"]), study_folder.name)
     quiet_environment()
     from mlflow.models import Model
 
