@@ -127,11 +127,10 @@ class ServerThread:
     """The server's own application in a thread of this process: up in an instant, and as gone when killed."""
 
     def __init__(self, backend: str, artifacts: Path) -> None:
-        import mlflow
         import mlflow.server as server
 
         self._app: Any = server.app
-        self._before = mlflow.get_tracking_uri()  # the server makes its own store the process's
+        self._before = os.environ.get("MLFLOW_TRACKING_URI")  # the server makes its own store the process's
         os.environ[server.BACKEND_STORE_URI_ENV_VAR] = backend
         os.environ[server.ARTIFACTS_DESTINATION_ENV_VAR] = artifacts.as_uri()
         os.environ[server.ARTIFACT_ROOT_ENV_VAR] = "mlflow-artifacts:/"
