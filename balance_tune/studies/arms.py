@@ -109,6 +109,7 @@ def trial_config(
         "seed": seed,
         "folder": str(study_folder / "trials" / arm.dataset / arm.label / f"{phase}-{number:04d}"),
         "store": str(store),
+        "residency": config.data.residency,
         "objective": config.objective,
         "training": arm.settings(params, "training"),
         "model": config.model.model_dump(mode="json"),

@@ -197,6 +197,12 @@ class Resources(_Section):
         )
 
 
+class Data(_Section):
+    """Where the data lies while a trial trains: on the device, in memory, in the mapped files, or by size (`auto`)."""
+
+    residency: Literal["auto", "device", "memory", "mapped"] = "auto"
+
+
 class Limit(_Section):
     """Ends the whole study cleanly, with what is known by then."""
 
@@ -241,6 +247,7 @@ class StudyConfig(_Section):
     datasets: Names
     methods: Names
     model: Model = Model()
+    data: Data = Data()
     training: dict[str, Any] = {}
     search: Search = Search(trials=20)
     select: Select = Select()
