@@ -174,8 +174,8 @@ def _check(arm: Arm) -> None:
 
     for where, params in _edges(arm.space):
         with _named(arm, where):
-            TrainingSettings.of(arm.settings(params, "training"))
-            arm.modulation(params)
+            training = TrainingSettings.of(arm.settings(params, "training"))
+            arm.modulation(params).check_training(training)
     default = arm.space.defaults()
     epochs = arm.epochs(default)
     reason = arm.modulation(default).never_acts(epochs)

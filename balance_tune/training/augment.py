@@ -185,8 +185,13 @@ def windows(x: Tensor, starts: Tensor, length: int, dim: int) -> Tensor:
         for target, sample, start in zip(out, x, starts.tolist(), strict=True):
             target.copy_(sample.narrow(dim, start, length))
         return out
-    index = (starts[:, None] + torch.arange(length, device=x.device)).view(-1, *[1] * (x.dim() + dim - 1), length)
-    index = index.view(*index.shape, *[1] * (-dim - 1))
+    return by_index(x, starts, length, dim)
+
+
+def by_index(x: Tensor, starts: Tensor, length: int, dim: int) -> Tensor:
+    """Return the same windows by one index for the whole batch."""
+    index = starts[:, None] + torch.arange(length, device=x.device)
+    index = index.view(len(x), *[1] * (x.dim() + dim - 1), length, *[1] * (-dim - 1))
     shape = list(x.shape)
     shape[dim] = length
     return x.gather(dim, index.expand(shape))

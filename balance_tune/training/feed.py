@@ -15,7 +15,7 @@ from balance_tune.models.multimodal import Inputs
 from balance_tune.training.prefetch import ahead
 from balance_tune.training.transform import Drawn, Transform
 
-AT_ONCE = 2**26  # bytes of inputs that an evaluation-mode pass takes at once
+AT_ONCE = {"cpu": 2**26, "cuda": 2**29}  # bytes of inputs that an evaluation-mode pass takes at once
 LARGE = 2**28  # bytes of mapped data from which on rows are gathered ahead
 
 
@@ -63,7 +63,7 @@ class Feed:
     def at_once(self) -> int:
         """How many samples an evaluation-mode pass may take at once."""
         floats = sum(self._shape(m).numel() for m in self.inputs)
-        return max(1, AT_ONCE // (4 * max(floats, 1)))
+        return max(1, AT_ONCE.get(self.device.type, 2**26) // (4 * max(floats, 1)))
 
     def take(self, rows: Tensor | slice) -> Inputs:
         """Return rows (B,) as the model takes them outside training, {modality: (B, *shape)} on the device."""

@@ -54,6 +54,7 @@ def assemble(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(config["seed"], "method"))
         modulation.check_task(model.task)
+        modulation.check_training(settings)
         modulation.build(model)
         modulation.modules().to(device, dtype)
     model.to(device, dtype)
