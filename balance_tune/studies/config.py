@@ -197,12 +197,6 @@ class Resources(_Section):
         )
 
 
-class Data(_Section):
-    """Where the data lies while a trial trains: on the device, in memory, in the mapped files, or by size (`auto`)."""
-
-    residency: Literal["auto", "device", "memory", "mapped"] = "auto"
-
-
 class Limit(_Section):
     """Ends the whole study cleanly, with what is known by then."""
 
@@ -211,9 +205,13 @@ class Limit(_Section):
 
 
 class Data(_Section):
-    """Where prepared stores lie, by dataset: a folder or a URI; else they are looked for below the root."""
+    """Where prepared stores lie, by dataset: a folder or a URI; else they are looked for below the root.
+
+    `residency` is where data lies while a trial trains: on the device, in memory, in the mapped files, or by its size.
+    """
 
     stores: dict[str, str] = {}
+    residency: Literal["auto", "device", "memory", "mapped"] = "auto"
 
 
 class Mlflow(_Section):
@@ -247,7 +245,6 @@ class StudyConfig(_Section):
     datasets: Names
     methods: Names
     model: Model = Model()
-    data: Data = Data()
     training: dict[str, Any] = {}
     search: Search = Search(trials=20)
     select: Select = Select()

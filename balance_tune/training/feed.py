@@ -133,8 +133,9 @@ class Feed:
 
 def feed_of(data: Data, name: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Feed:
     """Return the feed of part `name` of open data, with the transforms that its manifest declares."""
-    statistics = getattr(data.manifest, "statistics", None) or {}
-    transforms = {m: Transform(spec, statistics.get(m), dtype) for m, spec in data.manifest.modalities.items()}
+    specs = getattr(data.manifest, "modalities", {})  # made-up data may know less than a store
+    statistics = getattr(data.manifest, "statistics", {})
+    transforms = {m: Transform(spec, statistics.get(m), dtype) for m, spec in specs.items()}
     return Feed(data.parts[name], transforms, device, dtype)
 
 
