@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -55,24 +54,18 @@ def choose(asked: str, nbytes: int, *, device_free: int | None, memory_free: int
     return asked  # type: ignore[return-value]  # one of the three by now
 
 
-def opened(
-    store: str | Path, device: torch.device, asked: str = "auto", parts: Sequence[str] = OPEN, unseal: bool = False
-) -> Data:
-    """Return parts of a store, lying where they should; a process opens each combination once and keeps it."""
-    if "test" in parts:
-        return _resident(str(store), str(device), asked, tuple(parts), unseal)  # once, at a study's end: not kept
-    return _kept(str(store), str(device), asked, tuple(parts))
+@lru_cache(maxsize=8)
+def opened(store: str, device: str, asked: str = "auto", share: float = 1.0) -> Data:
+    """Return what training may open of a store, lying where it should; a process opens it once and keeps it.
 
-
-def _resident(store: str, device: str, asked: str, parts: tuple[str, ...], unseal: bool = False) -> Data:
-    data = open_store(store, parts=parts, unseal=unseal)
+    Args:
+        asked: `data.residency`.
+        share: of the device that the trial has.
+    """
+    data, target = open_store(store, parts=OPEN), torch.device(device)
     nbytes = sum(part.nbytes for part in data.parts.values())
-    where = choose(asked, nbytes, device_free=device_memory(torch.device(device)), memory_free=available_memory())
-    target = torch.device(device)
+    where = choose(asked, nbytes, device_free=device_memory(target, share), memory_free=available_memory())
     return Data(data.manifest, {name: _at(part, where, target) for name, part in data.parts.items()})
-
-
-_kept = lru_cache(maxsize=8)(_resident)
 
 
 def _at(part: Part, where: Residency, device: torch.device) -> Part:
@@ -88,11 +81,12 @@ def _at(part: Part, where: Residency, device: torch.device) -> Part:
     return Part(inputs, part.labels.to(device), part.rows.to(device), groups)
 
 
-def device_memory(device: torch.device) -> int | None:
-    """Return the bytes that are free on a device with memory of its own; None on the CPU."""
+def device_memory(device: torch.device, share: float = 1.0) -> int | None:
+    """Return the bytes of a device that a trial with this share of it may take; None on the CPU, which has none."""
     if device.type != "cuda":
         return None
-    return int(torch.cuda.mem_get_info(device)[0])
+    free, total = torch.cuda.mem_get_info(device)
+    return int(min(free, share * total))
 
 
 def available_memory() -> int:

@@ -31,7 +31,8 @@ def prepare(
         UserError: settings, model and method cannot be combined; one line says why.
     """
     device = resolve_device(config.get("device", "auto"))
-    data = opened(config["store"], device, config.get("residency", "auto"))
+    share = min(1.0, float(config.get("gpus") or 1.0))
+    data = opened(str(config["store"]), str(device), config.get("residency", "auto"), share)
     return assemble(config, data, device=device, replicas=replicas, stop=stop)
 
 
