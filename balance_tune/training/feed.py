@@ -100,7 +100,7 @@ class Feed:
             yield batch
 
     def batches(self, rank: int = 0, world: int = 1, most: int | None = None) -> Iterator[tuple[Tensor, Inputs]]:
-        """Yield (rows, inputs) of this worker's share of all rows, each row once, `most` at once (default: what fits)."""
+        """Yield (rows, inputs) of this worker's share of all rows, each once, `most` at a time (default: what fits)."""
         size, total = most or self.at_once, len(self)
         if world == 1 and not self.host:
             for start in range(0, total, size):

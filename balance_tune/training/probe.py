@@ -15,7 +15,6 @@ from balance_tune.training.checkpoint import load_best
 from balance_tune.training.feed import Feed, feed_of
 
 
-
 def linear_probe(
     trained: MultimodalModel | Path | str, data: Data, *, weight_decay: float = 1e-4, iterations: int = 200
 ) -> dict[str, float]:
