@@ -61,7 +61,6 @@ class Lfm(Modulation):
     """
 
     name: ClassVar[str] = "lfm"
-    twice: ClassVar[bool] = True
     tasks: ClassVar[tuple[Task, ...]] = ("classes",)
     paper: ClassVar[str] = (
         "Yang et al., Facilitating Multimodal Classification via Dynamically Learning Modality Gap, NeurIPS 2024"
