@@ -14,8 +14,8 @@ from balance_tune.datasets.store import open_store
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.training.loop import train
 from balance_tune.training.setup import model_spec, prepare
-from benchmarks.data import configuration, store_of
 from benchmarks.table import Table, show, spread
+from benchmarks.trials import configuration, store_of
 
 EPOCHS = 20
 

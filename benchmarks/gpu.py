@@ -21,9 +21,9 @@ from balance_tune.errors import UserError
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.training.loop import train
 from balance_tune.training.setup import assemble, prepare
-from benchmarks.data import configuration
 from benchmarks.steps import ALWAYS_ON, LIGHT, Ready, crema_d, in_turns, large, rows_of, small
 from benchmarks.table import Table, machine, spread
+from benchmarks.trials import configuration
 
 RESULTS = Path(__file__).parent / "RESULTS_GPU.md"
 SHARES = (1, 2, 4, 8)

@@ -22,7 +22,7 @@ from balance_tune.studies.run import run_trials
 from balance_tune.studies.storage import open_storage
 from balance_tune.studies.tracking.tracker import Tracker
 from balance_tune.studies.trial import run_trial
-from benchmarks.data import store_of
+from benchmarks.trials import store_of
 
 
 @dataclass

@@ -21,8 +21,8 @@ from balance_tune.registry import modulations
 from balance_tune.training.context import Context
 from balance_tune.training.run import Run
 from balance_tune.training.setup import assemble, prepare
-from benchmarks.data import configuration
 from benchmarks.table import Table, show, spread
+from benchmarks.trials import configuration
 
 ALWAYS_ON = {  # a window or a coin would leave some steps plain
     "ogm": {"end": 1.0},

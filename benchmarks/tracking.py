@@ -18,9 +18,9 @@ from balance_tune.studies.arms import arms_of, trial_config
 from balance_tune.studies.config import load_config
 from balance_tune.studies.tracking.hooks import Hooks
 from balance_tune.studies.tracking.tracker import Tracker
-from benchmarks.data import store_of
 from benchmarks.search_phase import study_folder
 from benchmarks.table import Table, show, spread
+from benchmarks.trials import store_of
 
 EPOCHS, TRIALS, ROUNDS = 20, 20, 3
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from balance_tune.studies.config import load_config
-from benchmarks.data import configuration
 from benchmarks.search_phase import say, search, study_folder
 from benchmarks.table import Table, show, spread
+from benchmarks.trials import configuration
 
 SLOTS, OURS, RECIPES = 2, 64, 8
 Interval = tuple[float, float]  # when a training function was entered and left

@@ -1,4 +1,4 @@
-"""balance-tune best: the winning configuration of each dataset, ready to paste."""
+"""balance-tune best: the winning configuration of each dataset, ready to paste, and its model as files."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 def add(parser: argparse.ArgumentParser) -> None:
     study_argument(parser)
     parser.add_argument("--dataset", metavar="D", help="only this dataset")
+    parser.add_argument(
+        "--export", metavar="DIR", type=Path, help="also write model, card and study file to DIR/<dataset>"
+    )
     root_option(parser)
     format_option(parser)
 
@@ -32,15 +35,23 @@ def run(args: argparse.Namespace) -> int:
     if args.dataset is not None and args.dataset not in config.datasets:
         raise UserError(f"{shown(args.dataset)} is not in this study.{did_you_mean(args.dataset, config.datasets)}")
     rows = [row for row in build(folder) if row["chosen"] and args.dataset in (None, row["dataset"])]
-    found = [configuration(config, folder, row) for row in rows if row["params"] is not None]
+    rows = [row for row in rows if row["params"] is not None]
+    found = [configuration(config, folder, row) for row in rows]
     if not found:
         raise UserError(f"a study must have selected a point, but {shown(config.name)} has not yet; run it on.")
+    if args.export is not None:
+        from balance_tune.studies.exported import export_best
+
+        for row, made in zip(rows, found, strict=True):
+            made["exported"] = str(export_best(folder, row, made["study"], args.export))
     if args.format == "json":
         print_json(found)
         return 0
     for made in found:
         print(f"# {made['arm']}: {made['why']}")
         print(strict_yaml.dump(made["study"]))
+        if "exported" in made:
+            print(f"# its model is in {made['exported']}")
     return 0
 
 

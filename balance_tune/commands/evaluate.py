@@ -11,6 +11,7 @@ from balance_tune.commands.arguments import format_option, root_of, root_option
 from balance_tune.commands.output import columns, print_json
 from balance_tune.errors import UserError
 from balance_tune.studies.wording import shown
+from balance_tune.tasks import METRICS, is_share
 
 if TYPE_CHECKING:
     from balance_tune.studies.tracking.served import Served
@@ -47,17 +48,18 @@ def run(args: argparse.Namespace) -> int:
             from balance_tune.studies.assessment import assess_table
             from balance_tune.studies.file_table import FileTable
 
-            told = {"data": str(table)} | assess_table(served, FileTable(table, served.modalities, served.classes))
+            told = {"data": str(table)} | assess_table(
+                served, FileTable(table, served.modalities, served.classes, served.task)
+            )
     told = {"model": args.model, **told}
     print_json(told) if args.format == "json" else print(_as_text(told))
     return 0
 
 
 def _on_dataset(args: argparse.Namespace, served: Served, root: Path) -> dict[str, Any]:
-    from balance_tune.datasets.store import build_store, store_name
-    from balance_tune.registry import datasets
     from balance_tune.studies import unsealed
     from balance_tune.studies.assessment import assess_part
+    from balance_tune.studies.stores import store_of
 
     split = args.split or "val"
     if split == "test" and not args.unseal:
@@ -65,9 +67,7 @@ def _on_dataset(args: argparse.Namespace, served: Served, root: Path) -> dict[st
             "the test part is sealed, so that nothing is chosen by it; say --unseal to open it, which is recorded in "
             f"{root / unsealed.FILE}."
         )
-    dataset = datasets().get(args.data)()
-    store = root / "data" / store_name(dataset)
-    manifest = build_store(dataset, store)
+    store, manifest = store_of(args.data, {}, root / "data")
     told = {"data": args.data, "split": split} | assess_part(served, store, split, unseal=args.unseal)
     if manifest.split_hash != served.known["split_hash"]:
         print(
@@ -76,44 +76,36 @@ def _on_dataset(args: argparse.Namespace, served: Served, root: Path) -> dict[st
             file=sys.stderr,
         )
     if split == "test":
+        metric = METRICS[served.task][0]
         entry = {"model": args.model, "dataset": args.data, "split_hash": manifest.split_hash, "rows": told["rows"]}
-        unsealed.record(root, {**entry, "accuracy": told["accuracy"]})
+        unsealed.record(root, {**entry, metric: told[metric]})
     return told
 
 
 def _as_text(told: dict[str, Any]) -> str:
     place = f"{told['data']} {told['split']}" if "split" in told else told["data"]
-    inputs = [
-        ("all" if m is None else m, told if m is None else told["modalities"][m]) for m in (None, *told["modalities"])
-    ]
+    metrics = [name for name, value in told.items() if isinstance(value, float)]
+    inputs = {"all": told, **told["modalities"]}
     summary = columns(
-        ("input", "rows", "accuracy", "macro F1", "loss", "ECE"),
+        ("input", "rows", *metrics),
         [
-            (
-                name,
-                str(s["rows"]),
-                _percent(s["accuracy"]),
-                _percent(s["macro_f1"]),
-                f"{s['loss']:.3f}",
-                _percent(s["ece"]),
-            )
-            for name, s in inputs
+            (name, str(own["rows"]), *(_number(own[metric], metric) for metric in metrics))
+            for name, own in inputs.items()
         ],
-        right=range(1, 6),
+        right=range(1, len(metrics) + 2),
     )
-    shown_classes = told["classes"][:MOST_CLASSES]
+    some = told["classes"][:MOST_CLASSES]
+    measured = [name for name in some[0] if name not in ("class", "rows")]
     classes = columns(
-        ("class", "rows", "accuracy", "precision", "F1"),
-        [
-            (c["class"], str(c["rows"]), *(_percent(c[name]) for name in ("accuracy", "precision", "f1")))
-            for c in shown_classes
-        ],
-        right=range(1, 5),
+        ("class", "rows", *measured),
+        [(own["class"], str(own["rows"]), *(_number(own[name], name) for name in measured)) for own in some],
+        right=range(1, len(measured) + 2),
     )
-    rest = len(told["classes"]) - len(shown_classes)
+    rest = len(told["classes"]) - len(some)
     more = f"\n... and {rest} more; -f json tells all." if rest else ""
-    return f"{told['model']} on {place}; ECE is the calibration error, in points\n\n{summary}\n\n{classes}{more}"
+    ece = "; ece is the expected calibration error" if "ece" in told else ""
+    return f"{told['model']} on {place}; shares in %{ece}\n\n{summary}\n\n{classes}{more}"
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+def _number(value: float | None, metric: str) -> str:
+    return "-" if value is None else f"{100 * value:.1f}" if is_share(metric) else f"{value:.3f}"

@@ -41,9 +41,12 @@ def run(args: argparse.Namespace) -> int:
     from balance_tune.studies.retrain import store_for
     from balance_tune.training.probe import linear_probe
 
-    store = store_for(folder.parent, record.dataset)
+    store, _ = store_for(folder.parent, record.dataset, folder.name)
+    data = open_store(store)
+    if data.manifest.task != "classes":
+        raise UserError(f"the probe asks for classes, but {record.dataset} is a {data.manifest.task} task.")
     model, trained = _model(folder, record, store)
-    found = linear_probe(model, open_store(store))
+    found = linear_probe(model, data)
     best = record.attrs.get("metrics") or {}
     told = {"arm": record.arm, "phase": record.phase, "number": record.number, **found}
     told |= {name: best[name] for name in best if name.startswith("val/accuracy")}
@@ -76,7 +79,7 @@ def _record(folder: Path, args: argparse.Namespace) -> TrialRecord:
     return found
 
 
-def _model(folder: Path, record: TrialRecord, store: Path) -> tuple[MultimodalModel, bool]:
+def _model(folder: Path, record: TrialRecord, store: str) -> tuple[MultimodalModel, bool]:
     """Return the model of the trial's best epoch, and whether it had to be trained again for that."""
     from balance_tune.studies.arms import arms_of, trial_config
     from balance_tune.studies.config import stored_config

@@ -53,6 +53,7 @@ class Modulation:
     cost: ClassVar[str] = ""  # in words, what it adds to joint training's one forward and one backward pass per step
     tasks: ClassVar[tuple[Task, ...]] = TASKS
     needs: ClassVar[str] = "class probabilities"  # what the tasks lack that are not among `tasks`
+    twice: ClassVar[bool] = False  # whether it takes derivatives of derivatives, which compiled encoders have not
     windowed: ClassVar[bool] = True  # False: the method changes the architecture and acts in the whole run or never
 
     start: float = 0.0
@@ -97,6 +98,13 @@ class Modulation:
             raise UserError(
                 f"{self.name} needs {self.needs}, and works for {' and '.join(self.tasks)}, but got a task of {task}; "
                 "leave it out of `methods`."
+            )
+
+    def check_training(self, training: TrainingSettings) -> None:
+        """Raise a `UserError` where the method cannot be trained with these settings."""
+        if training.compile and self.twice:
+            raise UserError(
+                f"{self.name} takes second derivatives, which compiled encoders have not; leave `training.compile` off."
             )
 
     # parts -----------------------------------------------------------------------------------------------------------

@@ -49,6 +49,10 @@ class Chain(Modulation):
         for m in self.links:
             m.check_task(task)
 
+    def check_training(self, training: TrainingSettings) -> None:
+        for m in self.links:
+            m.check_training(training)
+
     def build(self, model: MultimodalModel) -> None:
         for m in self.links:
             m.build(model)

@@ -61,6 +61,7 @@ class Lfm(Modulation):
     """
 
     name: ClassVar[str] = "lfm"
+    twice: ClassVar[bool] = True
     tasks: ClassVar[tuple[Task, ...]] = ("classes",)
     paper: ClassVar[str] = (
         "Yang et al., Facilitating Multimodal Classification via Dynamically Learning Modality Gap, NeurIPS 2024"

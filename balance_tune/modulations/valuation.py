@@ -34,14 +34,16 @@ def correctness(ctx: Context, rows: Tensor) -> Tensor:
     subsets = 2 ** len(model.modalities)
     right = torch.zeros(len(mine), subsets, dtype=torch.bool, device=ctx.device)
     with ctx.autocast():
-        silent = model.encode({m: torch.zeros_like(ctx.parts["train"].inputs[m][:1]) for m in model.modalities})
-        for start in range(0, len(mine), CHUNK):
-            chosen = mine[start : start + CHUNK]
+        one = ctx.take("train", rows[:1], None, rows.new_zeros(1), 1).inputs
+        silent = model.encode({m: torch.zeros_like(x) for m, x in one.items()})
+        size = min(CHUNK, ctx.parts["train"].at_once)
+        for start in range(0, len(mine), size):
+            chosen = mine[start : start + size]
             batch = ctx.take("train", chosen, None, torch.arange(len(chosen), device=ctx.device), len(chosen))
             features = model.encode(batch.inputs)
             for s in range(1, subsets):
                 mixed = {m: h if s >> j & 1 else silent[m].expand_as(h) for j, (m, h) in enumerate(features.items())}
-                right[start : start + CHUNK, s] = model.fusion(mixed).argmax(1) == batch.labels
+                right[start : start + size, s] = model.fusion(mixed).argmax(1) == batch.labels
     model.train(was_training)
     places = torch.cat([torch.arange(rank, len(rows), world) for rank in range(world)])
     return ctx.replicas.gather(right)[places.argsort().to(ctx.device)].T

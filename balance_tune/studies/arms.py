@@ -109,6 +109,7 @@ def trial_config(
         "seed": seed,
         "folder": str(study_folder / "trials" / arm.dataset / arm.label / f"{phase}-{number:04d}"),
         "store": str(store),
+        "residency": config.data.residency,
         "objective": config.objective,
         "training": arm.settings(params, "training"),
         "model": config.model.model_dump(mode="json"),
@@ -173,8 +174,8 @@ def _check(arm: Arm) -> None:
 
     for where, params in _edges(arm.space):
         with _named(arm, where):
-            TrainingSettings.of(arm.settings(params, "training"))
-            arm.modulation(params)
+            training = TrainingSettings.of(arm.settings(params, "training"))
+            arm.modulation(params).check_training(training)
     default = arm.space.defaults()
     epochs = arm.epochs(default)
     reason = arm.modulation(default).never_acts(epochs)

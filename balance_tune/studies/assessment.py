@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from balance_tune.errors import UserError
 from balance_tune.studies.file_table import FileTable
+from balance_tune.tasks import Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 ROWS = 256  # of a table that are decoded at a time
 
 
-def assess_part(served: Served, store: Path, part: str, *, unseal: bool = False) -> dict[str, Any]:
+def assess_part(served: Served, store: Path | str, part: str, *, unseal: bool = False) -> dict[str, Any]:
     """Return what `scores` gives on one part of a dataset's store, scaled as the model's own training data was.
 
     Raises:
@@ -33,7 +34,7 @@ def assess_part(served: Served, store: Path, part: str, *, unseal: bool = False)
     opened = _rescaled(data.parts[part], data.manifest, served)
     fused, alone = predict(served.model, opened)
     by_modality = {m: (alone[i], opened.labels) for i, m in enumerate(served.model.modalities)}
-    return scores(fused, opened.labels, by_modality, served.classes)
+    return scores(served.task, fused, opened.labels, by_modality, served.classes)
 
 
 def assess_table(served: Served, table: FileTable) -> dict[str, Any]:
@@ -47,61 +48,64 @@ def assess_table(served: Served, table: FileTable) -> dict[str, Any]:
     answers, labels = [], []
     own: dict[str, tuple[list[Tensor], list[Tensor]]] = {m: ([], []) for m in served.modalities}
     for start in range(0, len(table), ROWS):
-        columns, classes = table.rows(start, start + ROWS)
+        columns, given = table.rows(start, start + ROWS)
         try:
             inputs, present = served.prepared(columns)
         except UserError as error:
             raise UserError(f"{table.path}, from row {start}: {error}") from error
         fused, alone = served.heads(inputs)
-        label = torch.tensor(classes)
+        label = torch.tensor(given)
         answers.append(served.combined(fused, alone, present))
         labels.append(label)
         for m, (logits, theirs) in own.items():
             logits.append(alone[m][present[m]])
             theirs.append(label[present[m]])
     by_modality = {m: (torch.cat(logits), torch.cat(theirs)) for m, (logits, theirs) in own.items()}
-    return scores(torch.cat(answers), torch.cat(labels), by_modality, served.classes)
+    return scores(served.task, torch.cat(answers), torch.cat(labels), by_modality, served.classes)
 
 
 def scores(
-    logits: Tensor, labels: Tensor, by_modality: Mapping[str, tuple[Tensor, Tensor]], classes: Sequence[str]
+    task: Task,
+    answers: Tensor,
+    labels: Tensor,
+    by_modality: Mapping[str, tuple[Tensor, Tensor]],
+    classes: Sequence[str],
 ) -> dict[str, Any]:
-    """Return JSON-able scores of logits (N, C) against labels (N,); `by_modality` holds those of each modality alone.
+    """Return JSON-able scores of answers (N, C) against labels; `by_modality` holds those of each modality alone.
 
-    Keys: rows, accuracy, macro_f1 (over classes that have rows), loss (nats), ece; "modalities": the same of each, by
-    name; "classes": rows, accuracy, precision, f1 of each; "confusion": counts, a row a true class.
+    Keys: "task", "rows", the task's metrics and loss, of classes "ece"; "modalities": the same of each, by name;
+    "classes": what is told of each class, label or target; of classes "confusion": counts, a row a true class.
     """
-    from balance_tune.training.details import by_class, confusion
+    from balance_tune.training.details import by_class, by_label, by_target, confusion
 
-    table = confusion(logits.argmax(1), labels, len(classes))
-    return {
-        **_summary(logits, labels, classes),
-        "modalities": {m: _summary(*own, classes) for m, own in by_modality.items() if len(own[1])},
-        "classes": by_class(table, classes),
-        "confusion": table,
+    told: dict[str, Any] = {
+        "task": task,
+        **_summary(task, answers, labels),
+        "modalities": {m: _summary(task, *own) for m, own in by_modality.items() if len(own[1])},
     }
+    if task == "classes":
+        table = confusion(answers.argmax(1), labels, len(classes))
+        return told | {"classes": by_class(table, classes), "confusion": table}
+    tell = by_label if task == "multilabel" else by_target
+    return told | {"classes": tell(answers, labels, classes)}
 
 
-def _summary(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, Any]:
-    from torch.nn import functional as F
+def _summary(task: Task, answers: Tensor, labels: Tensor) -> dict[str, Any]:
+    from balance_tune.replicas import Replicas
+    from balance_tune.training.details import calibration_error
+    from balance_tune.training.metrics import MEASURES
 
-    from balance_tune.training.details import by_class, calibration_error, confusion
-
-    guesses = logits.argmax(1)
-    f1 = [c["f1"] for c in by_class(confusion(guesses, labels, len(classes)), classes) if c["f1"] is not None]
-    return {
-        "rows": len(labels),
-        "accuracy": float((guesses == labels).double().mean()),
-        "macro_f1": sum(f1) / len(f1),
-        "loss": float(F.cross_entropy(logits.double(), labels)),
-        "ece": calibration_error(logits.double().softmax(1), labels),
-    }
+    answers = answers.double()
+    measured, _ = MEASURES[task](answers, answers[None], labels, Replicas())
+    found = {name: float(value) for name, value in measured.items()}
+    ece = {"ece": calibration_error(answers.softmax(1), labels)} if task == "classes" else {}
+    return {"rows": len(labels), **found, **ece}
 
 
 def _check_alike(served: Served, manifest: Manifest) -> None:
     theirs = {m: tuple(modality.shape) for m, modality in manifest.modalities.items()}
     ours = {m: tuple(entry["shape"]) for m, entry in served.known["modalities"].items()}
-    if theirs != ours or list(manifest.classes) != served.classes:
+    if theirs != ours or list(manifest.classes) != served.classes or manifest.task != served.task:
         raise UserError(
             f"a model must know the modalities and classes of its data, but it was trained on {served.known['dataset']}"
             f" and asked for {manifest.dataset}."

@@ -11,7 +11,14 @@ from balance_tune.studies.wording import shown
 
 MAY_GROW = ("search.trials", "search.device_seconds", "select.seeds", "confirm.seeds", "confirm.default_seeds")
 MAY_BE_ADDED_TO = ("datasets", "methods")
-MAY_CHANGE = ("limit", "resources", "runner", "price_per_device_hour", "mlflow")  # how it is run, not what is run
+MAY_CHANGE = (
+    "limit",
+    "resources",
+    "runner",
+    "price_per_device_hour",
+    "mlflow",
+    "checkpoints",
+)  # how it is run, not what is run
 
 MAY_MOVE = "data.stores."  # where data lies; that it is the same is checked by its hash
 

@@ -205,9 +205,13 @@ class Limit(_Section):
 
 
 class Data(_Section):
-    """Where prepared stores lie, by dataset: a folder or a URI; else they are looked for below the root."""
+    """Where prepared stores lie, by dataset: a folder or a URI; else they are looked for below the root.
+
+    `residency` is where data lies while a trial trains: on the device, in memory, in the mapped files, or by its size.
+    """
 
     stores: dict[str, str] = {}
+    residency: Literal["auto", "device", "memory", "mapped"] = "auto"
 
 
 class Mlflow(_Section):
@@ -248,6 +252,7 @@ class StudyConfig(_Section):
     resources: Resources = Resources()
     data: Data = Data()
     runner: Literal["auto", "warm", "isolated"] = "auto"
+    checkpoints: Literal["all", "confirmed", "best"] = "confirmed"  # what stays once an arm is decided
     objective: str = "val/accuracy"
     protocol: Literal["sealed", "paper"] = "sealed"
     limit: Limit = Limit()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -18,6 +19,7 @@ from balance_tune.studies.wording import one_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 BATCH = 1000  # runs named on one command line
 
@@ -52,15 +54,16 @@ def _forget(root: Path, folder: Path) -> list[str]:
     for dataset in config.datasets:
         _unregister(client, f"{config.name}-{dataset}", study_id)
     ours = _runs(client, experiment.experiment_id, f"tags.`{TAG}study_id` = '{study_id}'")
-    for run_id in ours:
-        client.delete_run(run_id)
+    remarks = _empty(client, store, experiment.experiment_id, study_id, ours) if store.file is None else []
+    for run in ours:
+        client.delete_run(run.info.run_id)
     alone = not _runs(client, experiment.experiment_id, "")
     if alone and experiment.lifecycle_stage == "active":
         client.delete_experiment(experiment.experiment_id)
     artifacts = store.artifacts and Path(unquote(urlsplit(store.artifacts).path)) / study_id
     if store.file is None:
-        return [f"The runs are marked as deleted in {store.shown}; `mlflow gc` there frees their space."]
-    remarks = _purge(store, experiment.experiment_id if alone else None, ours)
+        return [*remarks, f"The runs are marked as deleted in {store.shown}; `mlflow gc` there frees their rows."]
+    remarks = _purge(store, experiment.experiment_id if alone else None, [run.info.run_id for run in ours])
     if artifacts:
         shutil.rmtree(artifacts, ignore_errors=True)
     return remarks
@@ -76,12 +79,29 @@ def _unregister(client: MlflowClient, model: str, study_id: str) -> None:
         client.delete_registered_model(model)
 
 
-def _runs(client: MlflowClient, experiment_id: str, wanted: str) -> list[str]:
-    found: list[str] = []
+def _empty(client: MlflowClient, store: Store, experiment_id: str, study_id: str, runs: Sequence[Run]) -> list[str]:
+    """Delete the artifacts of runs and models; in a store that is shared, nobody else's tool would do it at once."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    models = [m for m in client.search_logged_models([experiment_id]) if m.tags.get(f"{TAG}study_id") == study_id]
+    left = 0
+    for place in [run.info.artifact_uri for run in runs] + [model.artifact_location for model in models]:
+        try:
+            get_artifact_repository(place, tracking_uri=store.uri).delete_artifacts(None)
+        except (MlflowException, OSError, NotImplementedError):  # a store that only its administrator may empty
+            left += 1
+    for model in models:
+        client.delete_logged_model(model.model_id)
+    return [f"The artifacts of {left} runs stay where {store.shown} keeps them: it deletes none."] if left else []
+
+
+def _runs(client: MlflowClient, experiment_id: str, wanted: str) -> list[Run]:
+    found: list[Run] = []
     token = None
     while True:
         page = client.search_runs([experiment_id], wanted, max_results=1000, page_token=token)
-        found += [run.info.run_id for run in page]
+        found += page
         token = page.token
         if not token:
             return found

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from balance_tune.errors import UserError
-from balance_tune.studies import confirm, durable, leaderboard, provenance, report
+from balance_tune.studies import confirm, durable, leaderboard, provenance, report, retention
 from balance_tune.studies.arms import Arm, arms_of, check_models, trial_config
 from balance_tune.studies.cluster import GPU_SHARE, Shape, ray_for, shape_of
 from balance_tune.studies.config import BASELINE, StudyConfig, load_config
@@ -225,6 +225,8 @@ class _Study:
         return found
 
     def _report(self, tracker: Tracker, state: str) -> list[dict[str, Any]]:
+        for arm in self.queue.arms:
+            self._retain(arm)
         rows = leaderboard.build(self.folder)
         if state == "halted":  # nothing more can be written
             tracker.interrupt()
@@ -256,6 +258,18 @@ class _Study:
         self.display.ended(key, state, attrs)
         if self.tracker is not None:
             self.tracker.trial_finished(key.arm, key.phase, key.number, state, attrs)
+        if self.worked:  # not while the queue is still being opened
+            self._retain(key.arm)
+
+    def _retain(self, arm: str) -> None:
+        """Delete the checkpoints that the arm needs no more, once it is decided."""
+        queue, records = self.queue, self.queue.records(arm)
+        if queue.searching(arm) or queue.due(arm) or not all(r.finished for r in records):
+            return
+        try:
+            retention.prune(records, confirm.Rule.of(self.config.as_dict()), self.config.checkpoints, self.folder)
+        except OSError as error:
+            self.display.message(f"{arm}: checkpoints that are not needed stay: {error}")
 
     def _tick(self, last: bool = False) -> None:
         if last or self.display.wants():

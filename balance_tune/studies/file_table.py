@@ -10,6 +10,7 @@ import numpy as np
 
 from balance_tune.errors import UserError
 from balance_tune.studies.wording import did_you_mean, one_line, shown
+from balance_tune.tasks import Task
 
 LABEL = "label"
 
@@ -17,13 +18,14 @@ LABEL = "label"
 class FileTable:
     """Rows of samples. A cell names a file, relative to the table (`.npy`: an array), or is empty: missing.
 
-    In Parquet a cell may also hold a file's bytes, or a list of numbers. A label is a class's name, or its index.
+    In Parquet a cell may also hold a file's bytes, or a list of numbers. A label is a class's name, or its index; of a
+    multilabel task the names, and of a regression the numbers, with `;` between them (in Parquet also a list).
 
     Raises:
         UserError: the table cannot be read, has no column `label` or none of a modality, or a label is no class.
     """
 
-    def __init__(self, path: Path, modalities: Sequence[str], classes: Sequence[str]) -> None:
+    def __init__(self, path: Path, modalities: Sequence[str], classes: Sequence[str], task: Task = "classes") -> None:
         self.path = path
         columns = _columns(path)
         if LABEL not in columns:
@@ -33,15 +35,16 @@ class FileTable:
             raise UserError(
                 f"{path} must have a column of a modality ({', '.join(modalities)}), but has {', '.join(columns)}."
             )
-        self.labels = [self._class(value, row, classes) for row, value in enumerate(columns[LABEL])]
+        read = {"classes": self._class, "multilabel": self._several, "regression": self._numbers}[task]
+        self.labels: list[Any] = [read(value, row, classes) for row, value in enumerate(columns[LABEL])]
         if not self.labels:
             raise UserError(f"{path} must have rows, but has none.")
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def rows(self, start: int, stop: int) -> tuple[dict[str, list[Any]], list[int]]:
-        """Return the samples of some rows as modality -> values, None where one is missing, and their classes."""
+    def rows(self, start: int, stop: int) -> tuple[dict[str, list[Any]], list[Any]]:
+        """Return the samples of some rows as modality -> values, None where one is missing, and their labels."""
         values = {m: [self._value(v) for v in column[start:stop]] for m, column in self._values.items()}
         return values, self.labels[start:stop]
 
@@ -64,6 +67,28 @@ class FileTable:
             return int(text)
         hint = did_you_mean(text, classes)
         raise UserError(f"a label must be a class of the model, but row {row} of {self.path} has {shown(text)}.{hint}")
+
+    def _several(self, value: Any, row: int, classes: Sequence[str]) -> list[float]:
+        named = {self._class(name, row, classes) for name in _parts(value)}
+        return [float(i in named) for i in range(len(classes))]
+
+    def _numbers(self, value: Any, row: int, targets: Sequence[str]) -> list[float]:
+        try:
+            numbers = [float(part) for part in _parts(value)]
+        except ValueError:
+            numbers = []
+        if len(numbers) != len(targets):
+            raise UserError(
+                f"a label must be {len(targets)} numbers ({', '.join(targets)}), but row {row} of {self.path} has "
+                f"{shown(value)}."
+            )
+        return numbers
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(";") if part.strip()]
+    return list(value) if isinstance(value, list) else [value]
 
 
 def _columns(path: Path) -> dict[str, list[Any]]:

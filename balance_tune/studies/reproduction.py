@@ -74,7 +74,7 @@ def reproduce(run_id: str, root: Path, tolerance: float) -> Comparison:
     curves = recorded_curves(client, run_id)
     if not curves:
         raise UserError(f"a trial must have finished an epoch to be compared, but {shown(name)} has not.")
-    store = store_for(root, trial["dataset"], trial["data_hash"])
+    store, _ = store_for(root, trial["dataset"], trial["study"], trial["data_hash"])
     try:
         rows, _ = retrain(trial, store, max(curves))
     except Diverged as error:

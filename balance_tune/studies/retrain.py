@@ -7,32 +7,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balance_tune.errors import UserError
-from balance_tune.registry import datasets
+from balance_tune.studies.config import stored_config
+from balance_tune.studies.stores import store_of
 
 if TYPE_CHECKING:
+    from balance_tune.datasets.manifest import Manifest
     from balance_tune.models.multimodal import MultimodalModel
 
 
-def store_for(root: Path, dataset_name: str, data_hash: str | None = None) -> Path:
-    """Return the dataset's store below `root`, built where it is missing.
+def store_for(root: Path, dataset: str, study: str = "", data_hash: str | None = None) -> tuple[str, Manifest]:
+    """Return the store of a dataset and its manifest: where `study` of this root says, else where it usually is.
 
     Raises:
-        UserError: the dataset is not installed, or is no longer the data of `data_hash`.
+        UserError: the dataset is not installed or not prepared, or is no longer the data of `data_hash`.
     """
-    from balance_tune.datasets.store import build_store, store_name
-
-    dataset = datasets().get(dataset_name)()
-    store = root / "data" / store_name(dataset)
-    found = build_store(dataset, store).data_hash
-    if data_hash is not None and found != data_hash:
+    folder = root / study / "study.yaml"
+    given = stored_config(folder.parent).data.stores if study and folder.is_file() else {}
+    store, manifest = store_of(dataset, given, root / "data")
+    if data_hash is not None and manifest.data_hash != data_hash:
         raise UserError(
-            f"a trial is trained again on the same data only, but `{dataset_name}` now has the hash {found[:12]}, and "
-            f"the trial had {data_hash[:12]}."
+            f"a trial is trained again on the same data only, but `{dataset}` now has the hash "
+            f"{manifest.data_hash[:12]}, and the trial had {data_hash[:12]}."
         )
-    return store
+    return store, manifest
 
 
-def retrain(trial: Mapping[str, Any], store: Path, epochs: int) -> tuple[list[dict[str, Any]], MultimodalModel]:
+def retrain(trial: Mapping[str, Any], store: str, epochs: int) -> tuple[list[dict[str, Any]], MultimodalModel]:
     """Return the metrics of the first `epochs` epochs of a trial, and the model of the best of them.
 
     `trial` is a trial's configuration as `trial_config` or a run's trial.json has it. Several workers are trained as
@@ -48,7 +48,7 @@ def retrain(trial: Mapping[str, Any], store: Path, epochs: int) -> tuple[list[di
 
     torch.set_num_threads(max(1, int(trial.get("cpus", 1))))
     device = ("cuda" if trial["gpus"] else "cpu") if "gpus" in trial else trial["device"]
-    run, modulation = prepare({**trial, "store": str(store), "device": device})
+    run, modulation = prepare({**trial, "store": store, "device": device})
     rows: list[dict[str, Any]] = []
     if epochs > 0:
         for row in train(run, modulation):

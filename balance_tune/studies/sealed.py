@@ -43,11 +43,12 @@ def evaluate_sealed(folder: Path, store: Path | str, device: str = "cpu") -> dic
     from balance_tune.training.checkpoint import load_best
     from balance_tune.training.details import calibration_error, confusion
     from balance_tune.training.evaluation import evaluate, predict
+    from balance_tune.training.feed import feed_of
 
     if (folder / TEST).is_file():
         found: dict[str, Any] = json.loads((folder / TEST).read_text())
         return found
-    part = open_store(store, parts=("test",), device=device, unseal=True).parts["test"]
+    part = feed_of(open_store(store, parts=("test",), unseal=True), "test", device)
     model = load_best(folder).to(device)
     metrics = {k.removeprefix("test/"): v for k, v in evaluate(model, part, prefix="test").items()}
     answers, _ = predict(model, part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from balance_tune.errors import UserError
-from balance_tune.studies.tracking.backend import connect, store_of
+from balance_tune.studies.tracking.backend import Store, connect, store_of
 from balance_tune.studies.tracking.served import Served
 from balance_tune.studies.wording import one_line, shown
 
@@ -35,16 +36,28 @@ def _fetched(address: str, root: Path, here: str) -> Path:
     if store.file is not None and not store.file.is_file():
         raise UserError(f"a model must be recorded to be found, but there is no {store.file}; is the --root right?")
     connect(store)
-    import mlflow
+    from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    mlflow.set_tracking_uri(store.uri)
-    mlflow.set_registry_uri(store.uri)
     try:
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=here))
+        with _asking(store):
+            return Path(download_artifacts(address, dst_path=here))
     except (MlflowException, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(one_line(f"a model must be at {shown(address)} in {store.shown}, but: {reason}")) from error
+
+
+@contextmanager
+def _asking(store: Store) -> Iterator[None]:
+    """Let the process's own store be `store` for the block: MLflow looks up `models:/` addresses nowhere else."""
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")  # MLflow keeps both alike
+    mlflow.set_tracking_uri(store.uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)  # None: none was set
 
 
 def _opened(folder: Path, address: str) -> Served:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from balance_tune.datasets.shards import Part
 from balance_tune.errors import UserError
 from balance_tune.models.encoders import Encoder
 from balance_tune.models.fusion import Features
@@ -21,7 +20,7 @@ from balance_tune.modulations.scores import Scores, by_name, ratios, score_sums_
 from balance_tune.replicas import Replicas
 from balance_tune.seeds import derive
 from balance_tune.training.batch import Batch, EpochPlan, Output, share
-from balance_tune.training.evaluation import at_once
+from balance_tune.training.feed import Feed, draws_for
 from balance_tune.training.optimization import Optimization
 from balance_tune.training.settings import TrainingSettings
 
@@ -48,7 +47,7 @@ class Context:
         self,
         model: MultimodalModel,
         modulation: Modulation,
-        parts: Mapping[SplitName, Part],
+        parts: Mapping[SplitName, Feed],
         settings: TrainingSettings,
         *,
         replicas: Replicas,
@@ -60,7 +59,7 @@ class Context:
         self.epoch, self.epochs, self.step = 0, settings.epochs, 0
         self.modules = modulation.modules()
         self.optimization = Optimization(model, self.modules, modulation.parameter_groups(settings), settings, replicas)
-        self.parts = dict(parts)
+        self.parts = {name: feed.only(model.modalities) for name, feed in parts.items()}
         self.acting = modulation
         self._generator = torch.Generator(device)
         self._seen: tuple[Features, Tensor] | None = None
@@ -233,22 +232,32 @@ class Context:
     def planned(self, plan: EpochPlan) -> Iterator[Batch]:
         """Yield this worker's share of every global batch of an epoch's plan."""
         size, (rank, world) = self.settings.batch_size, (self.replicas.rank, self.replicas.world)
-        for start in range(0, len(plan), size):
-            yield self.take("train", *share(plan, start, size, rank, world))
+        feed, starts = self.parts["train"], range(0, len(plan), size)
+        order = plan.order.cpu() if feed.host else plan.order
+        stored = feed.stream(order[start : start + size][rank::world] for start in starts)
+        for start, x in zip(starts, stored, strict=True):
+            rows, present, position, total = share(plan, start, size, rank, world)
+            key = (self.seed, "augment", self.epoch, self.step)
+            draws = draws_for(feed.inputs, key, position, total) if feed.augments else None
+            yield self._batch(feed, feed.prepared(x, draws), rows, present, position, total)
 
     def take(self, split: SplitName, rows: Tensor, present: Tensor | None, position: Tensor, total: int) -> Batch:
-        """Return these rows of a split as a batch; `present` (B, M) zeroes the inputs of absent modalities."""
-        part = self.parts[split]
-        inputs: Inputs = {m: part.take(m, rows) for m in self.model.modalities}
+        """Return these rows of a split as a batch, not augmented; `present` (B, M) zeroes absent modalities' inputs."""
+        feed = self.parts[split]
+        return self._batch(feed, feed.take(rows), rows, present, position, total)
+
+    def _batch(
+        self, feed: Feed, inputs: Inputs, rows: Tensor, present: Tensor | None, position: Tensor, total: int
+    ) -> Batch:
         if present is not None:
             for k, (m, x) in enumerate(inputs.items()):
                 inputs[m] = x * present[:, k].to(x.dtype).view(-1, *[1] * (x.dim() - 1))
-        return Batch(inputs, part.labels.index_select(0, rows), rows, position, total)
+        return Batch(inputs, feed.labels.index_select(0, rows), rows, position, total)
 
     def batches(self, split: SplitName, size: int | None = None) -> Iterator[Batch]:
-        """Yield this worker's share of a split in its own order, `size` samples at once (default: `at_once`)."""
-        size = size or at_once(self.device)
-        plan = EpochPlan(torch.arange(len(self.parts[split]), device=self.device))
+        """Yield this worker's share of a split in its own order, `size` samples at once (default: what fits)."""
+        feed = self.parts[split]
+        plan, size = EpochPlan(torch.arange(len(feed), device=self.device)), size or feed.at_once
         for start in range(0, len(plan), size):
             yield self.take(split, *share(plan, start, size, self.replicas.rank, self.replicas.world))
 
@@ -257,15 +266,18 @@ class Context:
         """Return evaluation-mode features {modality: (N, d_m)} and labels (N,) of a whole split, on every worker."""
         was_training = self.model.training
         self.model.eval()
+        rows, labels, chunks = [], [], []
         with self.autocast():
-            batches = list(self.batches(split))
-            chunks = [self.model.encode(batch.inputs) for batch in batches]
+            for batch in self.batches(split):
+                rows.append(batch.index)
+                labels.append(batch.labels)
+                chunks.append(self.model.encode(batch.inputs))
         self.model.train(was_training)
-        order = self.replicas.gather(torch.cat([batch.index for batch in batches])).argsort()
+        order = self.replicas.gather(torch.cat(rows)).argsort()
         features = {
             m: self.replicas.gather(torch.cat([_precise(c[m]) for c in chunks]))[order] for m in self.model.modalities
         }
-        return features, self.replicas.gather(torch.cat([batch.labels for batch in batches]))[order]
+        return features, self.replicas.gather(torch.cat(labels))[order]
 
     # extra training, on the trial's own clock -------------------------------------------------------------------------
     def fork(self, purpose: str) -> Branch:

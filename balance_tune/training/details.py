@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from balance_tune.training.metrics import average_precision, pearson
+
 BINS = 15
 
 
@@ -34,6 +36,40 @@ def by_class(table: Sequence[Sequence[int]], classes: Sequence[str]) -> list[dic
             }
         )
     return found
+
+
+def by_label(answers: Tensor, labels: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return rows with it, average precision, precision, recall and F1 of every label; answers and labels (N, C)."""
+    truth, guess = labels > 0.5, answers > 0
+    precision = average_precision(answers, truth).tolist()
+    found = []
+    for i, name in enumerate(names):
+        rows, given, hits = int(truth[:, i].sum()), int(guess[:, i].sum()), int((truth & guess)[:, i].sum())
+        found.append(
+            {
+                "class": name,
+                "rows": rows,
+                "average_precision": precision[i] if rows else None,
+                "recall": hits / rows if rows else None,
+                "precision": hits / given if given else None,
+                "f1": 2 * hits / (rows + given) if rows else None,
+            }
+        )
+    return found
+
+
+def by_target(answers: Tensor, labels: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return mean absolute error and correlation of every target of a regression; answers and labels (N, K)."""
+    answers, labels = answers.double(), labels.double()
+    return [
+        {
+            "class": name,
+            "rows": len(labels),
+            "mae": float((answers[:, i] - labels[:, i]).abs().mean()),
+            "pearson": float(pearson(answers[:, i : i + 1], labels[:, i : i + 1])),
+        }
+        for i, name in enumerate(names)
+    ]
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:

@@ -12,25 +12,25 @@ from balance_tune.datasets.shards import Part
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.replicas import Replicas
 from balance_tune.tasks import BY_MODALITY
+from balance_tune.training.feed import Feed
 from balance_tune.training.metrics import MEASURES
-
-
-def at_once(device: torch.device) -> int:
-    """Return how many samples an evaluation-mode pass takes at once: on a CPU, as many as its cache holds."""
-    return 256 if device.type == "cpu" else 1024
 
 
 @torch.inference_mode()
 def predict(
-    model: MultimodalModel, part: Part, rows: slice = slice(None), batch: int | None = None
+    model: MultimodalModel, part: Feed | Part, rank: int = 0, world: int = 1, batch: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return (answers (N, C), unimodal answers (M, N, C)) in evaluation mode; the model's mode is restored."""
-    was_training, batch = model.training, batch or at_once(part.labels.device)
+    """Return (answers (N, C), unimodal answers (M, N, C)) in evaluation mode; the model's mode is restored.
+
+    Of `world` workers each has every so-many-th row, from `rank` on. A `Part` is taken as it is stored, which is right
+    for data that is stored standardised; `feed_of` makes a feed of any.
+    """
+    was_training = model.training
     model.eval()
-    inputs = {m: part.inputs[m][rows] for m in model.modalities}
+    feed = (part if isinstance(part, Feed) else Feed(part, device=part.labels.device)).only(model.modalities)
     fused, alone = [], []
-    for start in range(0, len(next(iter(inputs.values()))), batch):
-        features = model.encode({m: x[start : start + batch] for m, x in inputs.items()})
+    for _, inputs in feed.batches(rank, world, batch):
+        features = model.encode(inputs)
         fused.append(model.fusion(features).float())
         alone.append(torch.stack(list(model.fusion.unimodal_logits(features).values())).float())
     model.train(was_training)
@@ -40,7 +40,7 @@ def predict(
 @torch.inference_mode()
 def evaluate(
     model: MultimodalModel,
-    part: Part,
+    part: Feed | Part,
     replicas: Replicas | None = None,
     *,
     prefix: str = "val",
@@ -54,10 +54,10 @@ def evaluate(
     formed. One device synchronisation.
     """
     replicas = replicas or Replicas()
-    rows = slice(replicas.rank, None, replicas.world)
     with autocast():
-        answers, alone = predict(model, part, rows)
-    measured, own = MEASURES[model.task](answers, alone, part.labels[rows], replicas)
+        answers, alone = predict(model, part, replicas.rank, replicas.world)
+    labels = part.labels[replicas.rank :: replicas.world]
+    measured, own = MEASURES[model.task](answers, alone, labels, replicas)
     values = torch.cat([torch.stack(list(measured.values())), own]).tolist()
     by_modality = values[len(measured) :]
     name = BY_MODALITY[model.task]

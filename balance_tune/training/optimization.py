@@ -39,6 +39,7 @@ class Optimization:
                 group["lr_factor"] = group["lr"] / settings.lr if settings.lr else 0.0
         self.torch = _optimizer(groups, settings, self.parameters)
         self._averaged = False
+        self._laid_out = [p for p in self.parameters if not p.is_contiguous()]  # images last in channels
         self._scaled: list[tuple[list[nn.Parameter], Tensor | float]] = []
 
     def set_rate(self, rate: float) -> None:
@@ -70,6 +71,9 @@ class Optimization:
                     p.grad = None
         if self.settings.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+        for p in self._laid_out:  # torch's fused optimisers take gradients of another layout for the parameter's own
+            if p.grad is not None and p.grad.stride() != p.stride():
+                p.grad = torch.empty_like(p).copy_(p.grad)
         before = [[p.detach().clone() for p in parameters] for parameters, _ in self._scaled]
         self.torch.step()
         with torch.no_grad():

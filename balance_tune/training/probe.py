@@ -8,13 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from balance_tune.datasets.shards import Part
 from balance_tune.datasets.store import Data
 from balance_tune.models.fusion import Concat, Features
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.training.checkpoint import load_best
-
-BATCH = 1024
+from balance_tune.training.feed import Feed, feed_of
 
 
 def linear_probe(
@@ -40,7 +38,8 @@ def linear_probe(
         UserError: the folder has no readable checkpoint.
     """
     model = trained if isinstance(trained, MultimodalModel) else load_best(Path(trained))
-    train, val = data.parts["train"], data.parts["val"]
+    device = data.parts["train"].labels.device
+    train, val = (feed_of(data, name, device) for name in ("train", "val"))
     features, held_out = _standardised(_features(model, train), _features(model, val))
     labels = train.labels
     joint = _fit(features, labels, model.classes, weight_decay, iterations)
@@ -54,15 +53,14 @@ def linear_probe(
 
 
 @torch.no_grad()
-def _features(model: MultimodalModel, part: Part) -> Features:
+def _features(model: MultimodalModel, feed: Feed) -> Features:
     """Return float64 features {modality: (N, d_m)} on the part's device; the model goes back to where it was."""
     like = next(model.parameters())
     was_training, home = model.training, like.device
-    model.eval().to(part.labels.device)
+    model.eval().to(feed.device)
     chunks = []
-    for start in range(0, len(part), BATCH):
-        rows = slice(start, start + BATCH)
-        chunks.append(model.encode({m: part.inputs[m][rows].to(like.dtype) for m in model.modalities}))
+    for _, inputs in feed.only(model.modalities).batches():
+        chunks.append(model.encode({m: x.to(like.dtype) if x.is_floating_point() else x for m, x in inputs.items()}))
     model.train(was_training).to(home)
     return {m: torch.cat([c[m] for c in chunks]).double() for m in model.modalities}
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from balance_tune.datasets.shards import Part
 from balance_tune.models.multimodal import ModelSpec, MultimodalModel
 from balance_tune.tasks import lower_is_better
 from balance_tune.training.context import Context
+from balance_tune.training.feed import Feed
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Run:
     """A context for the method, and what stays outside its reach."""
 
     context: Context
-    validation: Part
+    validation: Feed
     best: Best
     spec: ModelSpec
     method: str

@@ -20,6 +20,8 @@ class TrainingSettings:
     """One trial's training recipe; a dataset's `recipe` and the study file override these defaults.
 
     `precision` is the arithmetic of encoders and fusion (bf16: autocast); scores and losses stay in float32.
+    `step_every` is a fraction of the run. `channels_last` lays images out so that convolutions are faster; `compile`
+    has torch compile the encoders, which takes up to minutes once a process and pays in long runs on a device.
     `dtype` is that of parameters and data (float64 for exact comparisons).
     """
 
@@ -30,9 +32,12 @@ class TrainingSettings:
     momentum: float = tunable(0.9, low=0.0, high=0.99, source=OGM)
     weight_decay: float = tunable(1e-4, low=1e-6, high=1e-1, log=True, source=OGM)
     schedule: str = tunable("cosine", choices=("cosine", "constant", "step"), source=OURS)
+    step_every: float = tunable(0.7, low=0.05, high=1.0, source=f"{OGM}: epoch 70 of 100")
     clip_norm: float = tunable(0.0, low=0.0, high=10.0, source="off")
     precision: str = tunable("fp32", choices=("fp32", "bf16"), source="off")
     dtype: str = tunable("float32", choices=("float32", "float64"), source="off")
+    channels_last: bool = tunable(True, choices=(True, False), source="faster convolutions")
+    compile: bool = tunable(False, choices=(False, True), source="off")
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -48,6 +53,8 @@ class TrainingSettings:
         for name, bound in {"epochs": 1, "batch_size": 1}.items():
             if getattr(self, name) < bound:
                 raise UserError(f"`training.{name} >= {bound}` must hold, but got {getattr(self, name)!r}.")
+        if not self.step_every > 0:
+            raise UserError(f"`training.step_every > 0` must hold, but got {self.step_every!r}.")
         for name in ("momentum", "weight_decay", "clip_norm", "lr"):
             if getattr(self, name) < 0:
                 raise UserError(f"`training.{name} >= 0` must hold, but got {getattr(self, name)!r}.")
@@ -59,9 +66,9 @@ class TrainingSettings:
         return cls(**values)
 
     def rate(self, epoch: int) -> float:
-        """Return the learning rate of 0-based `epoch`; `step` divides by ten after 70 % of the run (as OGM's does)."""
+        """Return the learning rate of 0-based `epoch`; `step` divides by ten after each `step_every` of the run."""
         if self.schedule == "cosine":
             return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
         if self.schedule == "step":
-            return self.lr * (0.1 if epoch >= 0.7 * self.epochs else 1.0)
+            return self.lr * 0.1 ** math.floor((epoch + 1e-9) / (self.step_every * self.epochs))
         return self.lr

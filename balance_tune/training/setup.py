@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 
-from balance_tune.datasets.shards import Part
-from balance_tune.datasets.store import Data, open_store
+from balance_tune.datasets.store import Data
 from balance_tune.models.multimodal import ModelSpec
 from balance_tune.modulations.base import Modulation
 from balance_tune.registry import modulations
 from balance_tune.replicas import Replicas
 from balance_tune.seeds import derive
 from balance_tune.training.context import Context
+from balance_tune.training.feed import feed_of
+from balance_tune.training.residency import opened
 from balance_tune.training.run import Best, Run
 from balance_tune.training.settings import TrainingSettings
 
@@ -30,7 +31,8 @@ def prepare(
         UserError: settings, model and method cannot be combined; one line says why.
     """
     device = resolve_device(config.get("device", "auto"))
-    data = open_store(config["store"], device=str(device))
+    share = min(1.0, float(config.get("gpus") or 1.0))
+    data = opened(str(config["store"]), str(device), config.get("residency", "auto"), share)
     return assemble(config, data, device=device, replicas=replicas, stop=stop)
 
 
@@ -53,16 +55,19 @@ def assemble(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(config["seed"], "method"))
         modulation.check_task(model.task)
+        modulation.check_training(settings)
         modulation.build(model)
         modulation.modules().to(device, dtype)
-    channels_last = any(p.dim() == 4 for p in model.parameters())
     model.to(device, dtype)
-    if channels_last:
+    if settings.channels_last and any(p.dim() == 4 for p in model.parameters()):
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.piece = config.get("micro_batch")
     replicas.broadcast(model)
     replicas.share_batchnorm(model)
-    parts = {name: _cast(part, dtype) for name, part in data.parts.items()}
+    if settings.compile:
+        for encoder in model.encoders.values():
+            encoder.compile()
+    parts = {name: feed_of(data, name, device, dtype) for name in ("train", "monitor", "val")}
     context = Context(
         model,
         modulation,
@@ -73,7 +78,13 @@ def assemble(
         device=device,
     )
     return Run(
-        context, parts["val"], Best(config["objective"]), spec, config["method"], modulation_settings, stop
+        context,
+        parts["val"].only(model.modalities),
+        Best(config["objective"]),
+        spec,
+        config["method"],
+        modulation_settings,
+        stop,
     ), modulation
 
 
@@ -109,8 +120,3 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
-
-
-def _cast(part: Part, dtype: torch.dtype) -> Part:
-    inputs = {m: x.to(dtype) if x.is_floating_point() and x.dtype != dtype else x for m, x in part.inputs.items()}
-    return Part(inputs, part.labels, part.rows, part.groups)

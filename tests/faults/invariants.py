@@ -82,10 +82,10 @@ def check(folder: Path, expected: Outcome | None = None) -> Outcome:
         )
     search = Counter(r.arm for r in found.records if r.phase == "search")
     assert len(set(search.values())) == 1, "budgets are equal"
-    seeds = {}
+    seeds: dict[str, Counter[int]] = {}
     for r in found.records:
-        if r.phase == "confirm" and not r.attrs["default"]:
-            seeds.setdefault(r.arm, set()).add(r.seed)
+        if r.phase == "confirm":
+            seeds.setdefault(r.arm, Counter())[r.seed or 0] += 1
     assert len({frozenset(s) for s in seeds.values()}) == 1, "confirmation seeds are common"
     ledger = Ledger(folder / "ledger.jsonl")
     for r in found.records:

@@ -21,12 +21,14 @@ pytestmark = [pytest.mark.ray, pytest.mark.faults]
     ],
 )
 def test_bad_luck_is_repeated_and_changes_nothing(trial: Trial, fault: str, told: str) -> None:
-    driver = dataclasses.replace(trial.driver, environment={"BALANCE_TUNE_SILENCE_S": "4"})
+    driver = trial.driver
+    if fault == "hangs":
+        driver = dataclasses.replace(driver, environment={"BALANCE_TUNE_SILENCE_S": "15"})
     lay(driver.traps, fault)
     assert driver.run() == 0, driver.said()
     assert not (driver.traps / fault).exists(), "the fault never struck"
     found = trial.passed(told)
-    assert sum(int(r.attrs.get("lost", 0)) for r in found.records) == 1
+    assert sum(int(r.attrs.get("lost", 0)) for r in found.records) >= 1
 
 
 def test_a_full_device_is_met_with_smaller_pieces_of_the_same_batch(trial: Trial) -> None:

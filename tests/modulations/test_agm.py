@@ -22,6 +22,7 @@ from balance_tune.models.multimodal import MultimodalModel, silence
 from balance_tune.modulations.agm import Agm, agm_coefficients, mono_modal_logits, subsets
 from balance_tune.modulations.scores import true_class_probability
 from balance_tune.testing.tiny import tiny_data, tiny_run
+from balance_tune.training.feed import Feed
 from balance_tune.training.loop import train
 from balance_tune.training.run import Run
 from tests.golden import golden
@@ -70,7 +71,7 @@ def data_of(inputs: dict[str, Tensor], labels: Tensor, classes: int, encoder: st
 
 def feed(run: Run, inputs: dict[str, Tensor], labels: Tensor) -> None:
     part = Part({m: x.double()[:, :, None, None] for m, x in inputs.items()}, labels, torch.arange(len(labels)), None)
-    run.context.parts["train"] = part
+    run.context.parts["train"] = Feed(part)
 
 
 def test_a_run_of_coefficients_is_the_official_one() -> None:

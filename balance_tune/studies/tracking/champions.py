@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from balance_tune.studies.retention import WEIGHTS
 from balance_tune.studies.tracking.artifacts import best_trial
 from balance_tune.studies.tracking.delivery import Delivery
 from balance_tune.studies.tracking.runs import TAG, RunKey, metric_name
@@ -41,22 +42,25 @@ def candidates(
         if not eligible or best is None or row["dataset"] not in manifests:
             continue
         manifest = manifests[row["dataset"]]
-        found.setdefault(row["dataset"], []).append(
-            {
-                "arm": row["arm"],
-                "trial": [best.phase, best.number],
-                "folder": str(best.attrs.get("folder", "")),
-                "objective": row["objective"],
-                "val": row["val_confirm"],
-                "test_mean": row["test_mean"],
-                "seeds": len(row["seeds"]),
-                "split_hash": manifest.split_hash,
-                "data_hash": manifest.data_hash,
-                "manifest": manifest.to_json(),
-            }
-        )
-    lower = {dataset: found[dataset][0]["objective"].endswith(("/loss", "/gap")) for dataset in found}
+        told = contender(row, best, manifest) | {"manifest": manifest.to_json()}
+        found.setdefault(row["dataset"], []).append(told)
+    lower = {dataset: lower_is_better(found[dataset][0]["objective"]) for dataset in found}
     return {d: sorted(f, key=lambda c: c["val"] if lower[d] else -c["val"])[: len(ALIASES)] for d, f in found.items()}
+
+
+def contender(row: Mapping[str, Any], best: TrialRecord, manifest: Manifest) -> dict[str, Any]:
+    """Return what is told of an arm's model: the trial it comes from, what it is worth, and what that rests on."""
+    return {
+        "arm": row["arm"],
+        "trial": [best.phase, best.number],
+        "folder": str(best.attrs.get("folder", "")),
+        "objective": row["objective"],
+        "val": row["val_confirm"] if row["val_confirm"] is not None else row["val"],
+        "test_mean": row["test_mean"],
+        "seeds": len(row["seeds"]),
+        "split_hash": manifest.split_hash,
+        "data_hash": manifest.data_hash,
+    }
 
 
 class Champions:
@@ -73,7 +77,7 @@ class Champions:
         """Register the candidates of one dataset, the best first, and give them their aliases."""
         name = f"{self._delivery.study}-{task['dataset']}"
         versions = self._versions(name)
-        contenders = [c for c in task["candidates"] if (self._folder / c["folder"] / "best.json").is_file()]
+        contenders = [c for c in task["candidates"] if (self._folder / c["folder"] / WEIGHTS).is_file()]
         made = [versions.get(_identity(self._folder, c)) or self._register(name, c) for c in contenders]
         rival = self._foreign_champion(name, contenders)
         if rival is not None and made:  # of another study of this name in the same store

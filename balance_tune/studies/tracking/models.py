@@ -119,7 +119,12 @@ def signature(manifest: Manifest, decodes: bool) -> ModelSignature:
         ColSpec(AnyType() if decodes else nested(len(modality.shape)), m, required=False)  # bytes, base64 or numbers
         for m, modality in manifest.modalities.items()
     ]
-    outputs = [ColSpec(DataType.string, "label"), ColSpec(Array(DataType.double), "probabilities")]
+    numbers = Array(DataType.double)
+    outputs = {
+        "classes": [ColSpec(DataType.string, "label"), ColSpec(numbers, "probabilities")],
+        "multilabel": [ColSpec(Array(DataType.string), "labels"), ColSpec(numbers, "probabilities")],
+        "regression": [ColSpec(numbers, "values")],
+    }[manifest.task]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
 
 

@@ -19,6 +19,7 @@ from balance_tune.studies.tracking.backend import Store, connect, store_of
 HOST = "127.0.0.1"
 PORT = 5000
 TRAINING = "workflowType=machine_learning"  # else MLflow's pages show what concerns language models
+OLDEST_FIRST = "orderByKey=attributes.start_time&orderByAsc=true"  # the study's run, its arms, then their trials
 READY_WITHIN = 120.0  # seconds
 
 
@@ -38,7 +39,7 @@ def ui(root: Path | str, study: str | None = None, *, host: str = HOST, port: in
     if store.served:
         print(f"{store.shown.rstrip('/')}/{page}")
         return 0
-    port = _free(host, port)
+    port = free_port(host, port)
     address = f"http://{host}:{port}"
     given = {  # by environment, because everyone on the machine can read a command line
         "MLFLOW_BACKEND_STORE_URI": store.uri,
@@ -95,10 +96,11 @@ def _page(store: Store, study: str | None) -> str:
     found = connect(store).get_experiment_by_name(study)
     if found is None:
         raise UserError(f"MLflow at {store.shown} must know the study to show it, but has no experiment `{study}`.")
-    return f"#/experiments/{found.experiment_id}/runs?{TRAINING}"
+    return f"#/experiments/{found.experiment_id}/runs?{TRAINING}&{OLDEST_FIRST}"
 
 
-def _free(host: str, port: int) -> int:
+def free_port(host: str, port: int) -> int:
+    """Return `port`, or the next one that nobody listens on."""
     for candidate in range(port, port + 100):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -41,10 +41,11 @@ def trial_pictures(folder: Path, classes: Sequence[str]) -> dict[str, str]:
 
 def curves_of_trial(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return what validation tells of fusion and single modalities alike (accuracy, of classes), epoch by epoch."""
-    own = next(name for name in BY_MODALITY.values() if any(key.startswith(f"val/{name}/") for key in rows[-1]))
+    own = next((name for name in BY_MODALITY.values() if any(key == f"val/{name}" for key in rows[-1])), "loss")
     modalities = [name.removeprefix(f"val/{own}/") for name in rows[-1] if name.startswith(f"val/{own}/")]
     lines = {name: [(row["epoch"], row[f"val/{own}/{name}"]) for row in rows] for name in modalities}
-    lines["fused"] = [(row["epoch"], row[f"val/{own}"]) for row in rows]
+    lines["fused"] = [(row["epoch"], row[f"val/{own}"]) for row in rows if f"val/{own}" in row]
+    lines = {name: line for name, line in lines.items() if line}
     share = is_share(own)
     y = spread([value for line in lines.values() for _, value in line], percent=share)
     caption = f"validation {own}{' in %' if share else ''}"

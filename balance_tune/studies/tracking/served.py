@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balance_tune.errors import UserError
+from balance_tune.tasks import Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,23 +44,36 @@ class Served:
         self.classes: list[str] = self.known["classes"]
         self.modalities: list[str] = list(self.known["modalities"])
         self.model = load_best(folder)
+        self.task: Task = self.model.task
         self._shapes = {m: tuple(entry["shape"]) for m, entry in self.known["modalities"].items()}
         self._scales = {m: _scale(entry) for m, entry in self.known["modalities"].items()}
         self._decode = decoder(self.known)
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
-        """Return a table with a row per sample: its `label` and the `probabilities` of all classes, in their order."""
+        """Return a table with a row per sample.
+
+        Its `label` and the `probabilities` of all classes, in order; of a multilabel task its `labels`, those more
+        likely than not, and every one's probability; of a regression its `values`, one a target.
+        """
         import pandas as pd  # type: ignore[import-untyped]
 
-        probabilities = self.probabilities({str(m): list(model_input[m]) for m in model_input.columns})
-        labels = [self.classes[i] for i in probabilities.argmax(1)]
-        return pd.DataFrame({"label": labels, "probabilities": probabilities.tolist()}, index=model_input.index)
+        answers = self.answers({str(m): list(model_input[m]) for m in model_input.columns})
+        told: dict[str, Any] = {"values": answers.tolist()}
+        if self.task == "classes":
+            told = {"label": [self.classes[i] for i in answers.argmax(1)], "probabilities": answers.tolist()}
+        elif self.task == "multilabel":
+            likely = [[name for name, p in zip(self.classes, row, strict=True) if p > 0.5] for row in answers.tolist()]
+            told = {"labels": likely, "probabilities": answers.tolist()}
+        return pd.DataFrame(told, index=model_input.index)
 
-    def probabilities(self, columns: Columns) -> NDArray[np.float64]:
-        """Return probabilities (N, C) of raw samples; columns that are None altogether count as absent."""
+    def answers(self, columns: Columns) -> NDArray[np.float64]:
+        """Return probabilities (N, C), or the values (N, K) of a regression, of raw samples."""
         inputs, present = self.prepared(columns)
-        found: NDArray[np.float64] = self.combined(*self.heads(inputs), present).softmax(1).numpy()
-        return found
+        found = self.combined(*self.heads(inputs), present)
+        if self.task != "regression":
+            found = found.softmax(1) if self.task == "classes" else found.sigmoid()
+        answers: NDArray[np.float64] = found.numpy()
+        return answers
 
     def prepared(self, columns: Columns) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return what the model was trained on, modality -> (N, *shape), and modality -> (N,) whether it is there.

@@ -329,9 +329,9 @@ class Tracker:
         inputs = list(self._manifests)
         update = Update(RunKey(), now, tags=tags, params=params, files=files, inputs=inputs, status="RUNNING")
         writer.put(update.to_json())
-        for name, arm in self._arms.items():
+        for at, (name, arm) in enumerate(self._arms.items(), start=now + 1):  # the run table keeps the study's order
             tags = running | self._arm_tags(name)
-            writer.put(Update(RunKey(name), now, tags=tags, inputs=[arm.dataset], status="RUNNING").to_json())
+            writer.put(Update(RunKey(name), at, tags=tags, inputs=[arm.dataset], status="RUNNING").to_json())
 
     def _close(self) -> bool:
         """Send what is left and stop; whether all of it arrived."""

@@ -43,7 +43,7 @@ def test_a_port_that_is_taken_is_passed_over() -> None:
         taken.bind((page.HOST, 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert page._free(page.HOST, port) > port
+        assert page.free_port(page.HOST, port) > port
 
 
 @pytest.mark.full

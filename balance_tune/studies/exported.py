@@ -1,0 +1,51 @@
+"""Writes the winner of a dataset into a folder: its model, its card, and a study file that runs it alone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from balance_tune.errors import UserError
+from balance_tune.studies import strict_yaml
+from balance_tune.studies.records import read_records
+from balance_tune.studies.retention import WEIGHTS
+from balance_tune.studies.retrain import store_for
+from balance_tune.studies.tracking.artifacts import best_trial
+from balance_tune.studies.tracking.backend import quiet_environment
+from balance_tune.studies.tracking.champions import card, contender
+
+
+def export_best(study_folder: Path, row: Mapping[str, Any], study: Mapping[str, Any], target: Path) -> Path:
+    """Write `target`/<dataset>/: model (an MLflow model, no server needed), README.md, study.yaml; return that folder.
+
+    Raises:
+        UserError: it exists already or cannot be written, or the arm has no checkpoint.
+    """
+    folder = target / str(row["dataset"])
+    if folder.exists():
+        raise UserError(f"an export must not overwrite, but {folder} exists; name another folder with --export.")
+    best = best_trial(read_records(study_folder), row)
+    place = study_folder / str(best.attrs.get("folder", "")) if best is not None else None
+    if best is None or place is None or not (place / WEIGHTS).is_file():
+        raise UserError(f"{row['arm']} must have a checkpoint to be exported, but has none (any more).")
+    _, manifest = store_for(study_folder.parent, str(row["dataset"]), study_folder.name)
+    quiet_environment()
+    from mlflow.models import Model
+
+    from balance_tune.studies.tracking.models import packed
+
+    try:
+        folder.mkdir(parents=True)
+        with packed(Model(), place, manifest) as made:
+            shutil.copytree(made, folder / "model")
+        title = f"{row['arm']} of study {study_folder.name}"
+        (folder / "README.md").write_text(f"# {title}\n\n{card(contender(row, best, manifest), manifest)}")
+        (folder / "study.yaml").write_text(strict_yaml.dump(study))
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UserError(f"an export must be writable, but {folder}: {error.strerror}.") from error
+        raise
+    return folder

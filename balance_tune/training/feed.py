@@ -1,0 +1,158 @@
+"""Feeds a model from one part of a dataset: gathers rows where they lie, brings them to the device, transforms them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from balance_tune.datasets.shards import Part
+from balance_tune.datasets.store import Data
+from balance_tune.models.multimodal import Inputs
+from balance_tune.training.prefetch import ahead
+from balance_tune.training.transform import Drawn, Transform
+
+AT_ONCE = {"cpu": 2**26, "cuda": 2**29}  # bytes of inputs that an evaluation-mode pass takes at once
+LARGE = 2**28  # bytes of mapped data from which on rows are gathered ahead
+
+
+class Feed:
+    """One part of a dataset, row by row as the model takes it.
+
+    Attributes:
+        inputs: modality -> (N, *stored) in the type of the store, where they lie.
+        labels: (N,) or (N, C), on the device.
+        rows, groups: as of the part.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        transforms: Mapping[str, Transform] | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.device = torch.device(device)
+        self.transforms = dict(transforms or {})
+        self.inputs: dict[str, Any] = {m: self._cast(m, x, dtype) for m, x in part.inputs.items()}
+        self.labels: Tensor = part.labels.to(self.device)
+        self.rows, self.groups = part.rows, part.groups
+        self.host = any(x.device != self.device for x in self.inputs.values())  # not where the model is
+        size = sum(x.nbytes for x in self.inputs.values())
+        self._ahead = self.host or (size >= LARGE and self.device.type == "cpu")
+        self._stream = torch.cuda.Stream(self.device) if self.host and self.device.type == "cuda" else None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def only(self, modalities: Iterable[str]) -> Feed:
+        """Return the same feed of some modalities, in their order; nothing is copied."""
+        made = copy.copy(self)
+        made.inputs = {m: self.inputs[m] for m in modalities}
+        return made
+
+    @property
+    def augments(self) -> bool:
+        """Whether training batches differ from others."""
+        return any(t.augments for t in self.transforms.values())
+
+    @property
+    def at_once(self) -> int:
+        """How many samples an evaluation-mode pass may take at once."""
+        floats = sum(self._shape(m).numel() for m in self.inputs)
+        return max(1, AT_ONCE.get(self.device.type, 2**26) // (4 * max(floats, 1)))
+
+    def take(self, rows: Tensor | slice) -> Inputs:
+        """Return rows (B,) as the model takes them outside training, {modality: (B, *shape)} on the device."""
+        return self.prepared(self.stored(rows))
+
+    def stored(self, rows: Tensor | slice) -> Inputs:
+        """Return rows (B,) as they are stored, on the device."""
+        if isinstance(rows, Tensor):
+            rows = rows.cpu() if self.host else rows.to(self.device)
+        if self.host and self.device.type == "cuda" and isinstance(rows, Tensor):
+            return {m: _pinned(x, rows).to(self.device, non_blocking=True) for m, x in self.inputs.items()}
+        return {m: _rows(x, rows).to(self.device) for m, x in self.inputs.items()}
+
+    def prepared(self, stored: Inputs, draws: Mapping[str, Drawn] | None = None) -> Inputs:
+        """Return stored samples as the model takes them; augmented where there are `draws` for each modality."""
+        return {
+            m: self.transforms[m](x, None if draws is None else draws[m]) if m in self.transforms else x
+            for m, x in stored.items()
+        }
+
+    def stream(self, rows: Iterable[Tensor]) -> Iterator[Inputs]:
+        """Yield `stored` of one batch of rows after another; gathered and copied ahead where that takes time."""
+        if not self._ahead:
+            yield from map(self.stored, rows)
+            return
+        if self._stream is None:
+            yield from ahead(self.stored, rows)
+            return
+        for batch, ready in ahead(self._copied, rows):
+            now = torch.cuda.current_stream(self.device)
+            now.wait_event(ready)
+            for x in batch.values():
+                x.record_stream(now)
+            yield batch
+
+    def batches(self, rank: int = 0, world: int = 1, most: int | None = None) -> Iterator[tuple[Tensor, Inputs]]:
+        """Yield (rows, inputs) of this worker's share of all rows, each once, `most` at a time (default: what fits)."""
+        size, total = most or self.at_once, len(self)
+        if world == 1 and not self.host:
+            for start in range(0, total, size):
+                rows = slice(start, min(start + size, total))
+                yield torch.arange(rows.start, rows.stop, device=self.device), self.take(rows)
+            return
+        mine = torch.arange(rank, total, world)
+        chunks = list(mine.split(size)) if len(mine) else [mine]
+        for chunk, x in zip(chunks, self.stream(chunks), strict=True):
+            yield chunk.to(self.device), self.prepared(x)
+
+    def _copied(self, rows: Tensor) -> tuple[Inputs, torch.cuda.Event]:
+        assert self._stream is not None
+        with torch.cuda.stream(self._stream):
+            batch = self.stored(rows)
+            ready = torch.cuda.Event()
+            ready.record(self._stream)
+        return batch, ready
+
+    def _cast(self, modality: str, x: Any, dtype: torch.dtype | None) -> Any:
+        transform = self.transforms.get(modality)
+        baked = transform is None or transform.identity
+        castable = dtype is not None and isinstance(x, Tensor) and x.is_floating_point()
+        return x.to(dtype=dtype) if baked and castable else x
+
+    def _shape(self, modality: str) -> torch.Size:
+        transform = self.transforms.get(modality)
+        return torch.Size(transform.modality.shape if transform else self.inputs[modality].shape[1:])
+
+
+def feed_of(data: Data, name: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Feed:
+    """Return the feed of part `name` of open data, with the transforms that its manifest declares."""
+    specs = getattr(data.manifest, "modalities", {})  # made-up data may know less than a store
+    statistics = getattr(data.manifest, "statistics", {})
+    transforms = {m: Transform(spec, statistics.get(m), dtype) for m, spec in specs.items()}
+    return Feed(data.parts[name], transforms, device, dtype)
+
+
+def draws_for(modalities: Iterable[str], key: tuple[Any, ...], position: Tensor, total: int) -> dict[str, Drawn]:
+    """Return each modality's random numbers for one global batch; modalities are augmented independently."""
+    return {m: Drawn((*key, m), position, total) for m in modalities}
+
+
+def _rows(x: Any, rows: Tensor | slice) -> Tensor:
+    found: Tensor = x.index_select(0, rows) if isinstance(x, Tensor) and isinstance(rows, Tensor) else x[rows]
+    return found
+
+
+def _pinned(x: Any, rows: Tensor) -> Tensor:
+    """Return x[rows] in page-locked memory, from which a device can copy while it computes."""
+    out = torch.empty((len(rows), *x.shape[1:]), dtype=x.dtype, pin_memory=True)
+    if isinstance(x, Tensor):
+        return torch.index_select(x, 0, rows, out=out)
+    gathered: Tensor = x.gather(rows, out)
+    return gathered

@@ -1,0 +1,111 @@
+"""From a batch as it is stored to a batch as an encoder takes it, for one modality."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from balance_tune.datasets.modality import Modality, Statistics
+from balance_tune.errors import UserError
+from balance_tune.seeds import derive
+from balance_tune.training.augment import Draws, operation
+
+LARGE = 4096  # numbers in a sample from which on the CPU goes sample by sample, which stays in its cache
+
+
+class Transform:
+    """What happens to a modality's stored samples: operations, then x * scale + shift; ids stay as they are.
+
+    Args:
+        modality: what the dataset declares.
+        statistics: of its training rows, where the store keeps values that are not standardised.
+        dtype: of the result.
+
+    Raises:
+        UserError: an operation does not exist, or the operations do not lead from the stored shape to the encoder's.
+    """
+
+    def __init__(self, modality: Modality, statistics: Statistics | None, dtype: torch.dtype = torch.float32) -> None:
+        self.modality, self.dtype = modality, dtype
+        most = {"most": 1.0 / modality.unit}
+        self._augment = [(operation(name), {**most, **settings}) for name, settings in modality.augment]
+        self._evaluate = [(operation(name), {**most, **settings}) for name, settings in modality.evaluate]
+        affine = modality.affine(statistics)
+        self._affine = None if affine is None else tuple(torch.tensor(a, dtype=dtype) for a in affine)
+        self.identity = affine is None and not self._augment and not self._evaluate
+        self._check()
+
+    @property
+    def augments(self) -> bool:
+        """Whether training batches differ from others."""
+        return bool(self._augment) or bool(self._evaluate)
+
+    def __call__(self, x: Tensor, draws: Draws | None = None) -> Tensor:
+        """Return (B, *shape) from stored samples (B, *stored), augmented where there are `draws`."""
+        for apply, settings in self._evaluate if draws is None else self._augment:
+            x = apply(x, settings, draws or _none)
+        if self.modality.ids:
+            return x
+        if self._affine is None:
+            return x.to(self.dtype)
+        scale, shift = self._on(x.device)
+        if x.device.type != "cpu" or x[:1].numel() < LARGE:
+            return x.to(self.dtype).mul(scale).add_(shift)
+        out = torch.empty(x.shape, dtype=self.dtype)
+        for target, sample in zip(out, x, strict=True):
+            target.copy_(sample).mul_(scale).add_(shift)
+        return out
+
+    def _on(self, device: torch.device) -> tuple[Tensor, ...]:
+        assert self._affine is not None
+        if self._affine[0].device != device:
+            self._affine = tuple(a.to(device) for a in self._affine)
+        return self._affine
+
+    def _check(self) -> None:
+        kept, self._affine = self._affine, None
+        x = torch.zeros(2, *self.modality.stored, dtype=getattr(torch, self.modality.dtype))
+        for what, draws in (("augment", _zeros), ("evaluate", None)):
+            try:
+                made = self(x, draws)
+            except (RuntimeError, IndexError, KeyError, TypeError, ValueError) as error:
+                if isinstance(error, UserError):
+                    raise
+                reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+                raise UserError(
+                    f"the `{what}` operations of a modality must fit its stored shape {self.modality.stored}, but got "
+                    f"{[*getattr(self.modality, what)]} ({reason})."
+                ) from error
+            if tuple(made.shape[1:]) != tuple(self.modality.shape):
+                raise UserError(
+                    f"the `{what}` operations of a modality must lead from {self.modality.stored} to "
+                    f"{self.modality.shape}, but lead to {tuple(made.shape[1:])}."
+                )
+        self._affine = kept
+
+
+class Drawn:
+    """Random numbers for one modality's part of a global batch, the same for a sample however the batch is shared out.
+
+    Args:
+        key: what names the draws (seed, epoch, step, modality, ...).
+        position: (B,), the samples' places in the global batch of `total`.
+    """
+
+    def __init__(self, key: tuple[Any, ...], position: Tensor, total: int) -> None:
+        self._generator = torch.Generator(position.device).manual_seed(derive(*key))
+        self._position, self._total = position, total
+
+    def __call__(self, count: int) -> Tensor:
+        drawn = torch.rand(self._total, count, generator=self._generator, device=self._position.device)
+        return drawn[self._position]
+
+
+def _none(count: int) -> Tensor:
+    raise RuntimeError("an operation of `evaluate` must not be random.")
+
+
+def _zeros(count: int) -> Tensor:
+    return torch.zeros(2, count)

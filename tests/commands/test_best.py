@@ -1,0 +1,48 @@
+"""The winner of a study, taken home as files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from balance_tune.cli import main
+from balance_tune.datasets.multiple_features import MultipleFeatures
+from balance_tune.datasets.store import open_store
+from balance_tune.studies.config import load_config
+
+
+@pytest.fixture(autouse=True)
+def _root(small_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BALANCE_TUNE_ROOT", str(small_study.parent))
+
+
+def test_the_winner_is_exported_as_a_model_a_card_and_a_study_file(
+    small_study: Path, tmp_path: Path, capsys: Any
+) -> None:
+    import mlflow
+
+    assert main(["best", "small", "--export", str(tmp_path / "out"), "-f", "json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    folder = Path(told["exported"])
+    assert folder == tmp_path / "out" / "multiple_features"
+    assert "Limits of the data" in (folder / "README.md").read_text()
+    assert load_config(folder / "study.yaml").datasets == ("multiple_features",)
+
+    part = open_store(small_study / "data" / "multiple_features").parts["val"]
+    inputs = MultipleFeatures().read().inputs
+    rows = pd.DataFrame({m: [x[row].astype(float).tolist() for row in part.rows.numpy()] for m, x in inputs.items()})
+    answers = mlflow.pyfunc.load_model(str(folder / "model")).predict(rows)
+    accuracy = np.mean(answers["label"].astype(int).to_numpy() == part.labels.numpy())
+    assert main(["evaluate", str(folder / "model"), "--data", "multiple_features", "-f", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == pytest.approx(accuracy)
+
+
+def test_an_export_overwrites_nothing(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "multiple_features").mkdir()
+    assert main(["best", "small", "--export", str(tmp_path)]) == 2
+    assert "must not overwrite" in capsys.readouterr().err

@@ -1,0 +1,31 @@
+"""The optimiser's step: what it does to parameters is the same whatever their layout."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from balance_tune.models.encoders import Cnn
+from balance_tune.models.fusion import Concat
+from balance_tune.models.multimodal import MultimodalModel
+from balance_tune.replicas import Replicas
+from balance_tune.training.optimization import Optimization
+from balance_tune.training.settings import TrainingSettings
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "adam"])
+def test_gradients_of_another_layout_than_the_weights_train_them_alike(optimizer: str) -> None:
+    settings = TrainingSettings(optimizer=optimizer, lr=0.1)
+    updated = []
+    for layout in (torch.channels_last, torch.contiguous_format):
+        torch.manual_seed(0)
+        model = MultimodalModel({"image": Cnn((3, 8, 8), channels=[4], features=5)}, Concat({"image": 5}, 2))
+        model.to(memory_format=layout)  # type: ignore[call-overload]
+        optimization = Optimization(model, nn.ModuleDict(), [], settings, Replicas())
+        for p in model.parameters():
+            p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
+        optimization.step()
+        updated.append([p.detach().clone() for p in model.parameters()])
+    for one, other in zip(*updated, strict=True):
+        torch.testing.assert_close(one, other)
