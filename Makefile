@@ -9,7 +9,7 @@ ROOT   ?= studies
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all faults check audit format ui bench bench-gpu clean
+.PHONY: help study test test-all test-cluster faults check audit format ui bench bench-gpu clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -24,13 +24,16 @@ study: $(READY)  ## install, then run the quickstart study on the embedded data 
 	$(BIN)/balance-tune run search_spaces/quickstart.yaml --root $(ROOT)
 
 test: $(READY)  ## the test suite (minutes)
-	$(BIN)/python -m pytest -m 'not full and not faults' $(PYTEST)
+	$(BIN)/python -m pytest -m 'not full and not faults and not cluster' $(PYTEST)
 
 test-all: $(READY)  ## everything: the whole contract table too
-	$(BIN)/python -m pytest -m 'not faults' $(PYTEST)
+	$(BIN)/python -m pytest -m 'not faults and not cluster' $(PYTEST)
 
 faults: $(READY)  ## break real studies in every way we know, and see that nothing is lost (half an hour)
 	$(BIN)/python -m pytest -m faults tests/faults $(PYTEST)
+
+test-cluster: $(READY)  ## jobs, lost and drained nodes, autoscaling, on real clusters of this machine (minutes)
+	$(BIN)/python -m pytest -m cluster tests/cluster $(PYTEST)
 
 check: $(READY)  ## formatting, lint, types, and that the installed packages fit together
 	$(BIN)/ruff format --check .

@@ -20,6 +20,7 @@ from balance_tune.studies.wording import nearest, one_line
 # command -> (module below balance_tune.commands, what it does)
 COMMANDS = {
     "run": ("run", "run, resume or extend a study"),
+    "submit": ("submit", "run a study as a job of a Ray cluster"),
     "plan": ("plan", "what a study would run and take; starts nothing"),
     "status": ("status", "how far a running or stopped study is"),
     "report": ("report", "a study's leaderboard; writes its report as files"),
@@ -34,6 +35,7 @@ COMMANDS = {
     "probe": ("probe", "what the frozen features of a trial still know"),
     "export": ("export", "a study's trials as one sqlite file for Optuna's tools"),
     "delete": ("delete", "remove a study everywhere"),
+    "doctor": ("doctor", "what would go wrong with a study here or on the cluster at RAY_ADDRESS"),
     "ui": ("ui", "serve the MLflow UI on every trial"),
 }
 

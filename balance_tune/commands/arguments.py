@@ -60,13 +60,23 @@ def study_argument(parser: argparse.ArgumentParser) -> None:
 
 def root_of(args: argparse.Namespace) -> Path:
     """Return the root folder, which need not exist."""
-    text = getattr(args, "root", None) or os.environ.get(ROOT_VARIABLE) or "studies"
+    text = getattr(args, "root", None) or os.environ.get(ROOT_VARIABLE) or _default_root()
     if "://" in text:
         raise UserError(f"the root must be a folder that this machine can reach as a path, but got {shown(text)}.")
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:  # ~somebody
         raise UserError(f"the root must be a folder, but got {shown(text)}: {error}.") from error
+
+
+def _default_root() -> str:
+    """Return `studies` here; for a Ray job below the home folder, since a job's own folder is removed after it."""
+    return "~/studies" if in_a_job() else "studies"
+
+
+def in_a_job() -> bool:
+    """Return whether this is the driver of a Ray job, in the folder that Ray made for it."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and "runtime_resources" in Path.cwd().parts
 
 
 def writable_root(args: argparse.Namespace) -> Path:

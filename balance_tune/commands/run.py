@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import platform
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from balance_tune.commands.arguments import format_option, miniature_option, root_option, study_of, writable_root
+from balance_tune.commands.arguments import (
+    format_option,
+    in_a_job,
+    miniature_option,
+    root_option,
+    study_of,
+    writable_root,
+)
 from balance_tune.commands.output import print_json
 
 if TYPE_CHECKING:
@@ -32,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the study; the leaderboard goes to standard output, progress to standard error."""
     config = study_of(args)
     root = writable_root(args)
+    if in_a_job():
+        print(f"the study is {root / config.name} on {platform.node()}", file=sys.stderr)
     from balance_tune.studies.engine import run_study  # loads ray: not before the study file is known to be right
 
     progress: Kind = "none" if args.quiet else "json" if args.format == "json" else "auto"

@@ -25,11 +25,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from balance_tune.studies.config import stored_config
-    from balance_tune.studies.records import JOURNAL, read_records
+    from balance_tune.studies.records import DATABASE, JOURNAL, read_records
 
     folder = study_folder(args)
     config = stored_config(folder)
-    records = read_records(folder) if (folder / JOURNAL).is_file() else []
+    begun = any((folder / name).is_file() for name in (JOURNAL, DATABASE))
+    records = read_records(folder) if begun else []
     state = {"study": config.name, "running": is_running(folder), "arms": progress(config, records)}
     if args.format == "json":
         print_json(state)

@@ -115,7 +115,7 @@ def trial_config(
         "model": config.model.model_dump(mode="json"),
         "modulation": arm.settings(params, "modulation"),
         "workers": config.resources.workers,
-        "device": _device(config.resources),
+        "device": _device(config.resources.of(arm.dataset)),
     }
 
 

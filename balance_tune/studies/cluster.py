@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from balance_tune.errors import UserError
-from balance_tune.studies.config import Resources
+from balance_tune.studies.config import Resources, StudyConfig
+from balance_tune.studies.reach import reach
 
 ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # csv, json and tensorboard files: a third of the driver's time
@@ -29,6 +30,7 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 GPU_SHARE = 0.25  # of a GPU, for a trial with `gpus_per_trial: auto`, before it has been measured (`sharing`)
+HEAD = "node:__internal_head__"  # a resource that only the head has
 OBJECT_STORE = 100 * 2**20  # bytes; trials read their data from mapped files, not from Ray
 
 
@@ -72,6 +74,7 @@ def ray_log(path: Path) -> Iterator[None]:
 def ray_for(resources: Resources, *, cpus: int | None = None) -> Iterator[Mapping[str, float]]:
     """Yield the resources of a Ray that is up: the one of this process, the cluster at RAY_ADDRESS, or one of our own.
 
+    Of a cluster that grows, those that it may reach.
     Only one that was started here is shut down in the end; it has `cpus`, by default all of the machine's.
     """
     for name, value in ENVIRONMENT.items():
@@ -79,7 +82,7 @@ def ray_for(resources: Resources, *, cpus: int | None = None) -> Iterator[Mappin
     import ray
 
     if ray.is_initialized():
-        yield ray.cluster_resources()
+        yield reach(ray.cluster_resources())
         return
     several = resources.workers > 1
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
@@ -89,10 +92,18 @@ def ray_for(resources: Resources, *, cpus: int | None = None) -> Iterator[Mappin
         options |= {"address": "local", "include_dashboard": several, "object_store_memory": OBJECT_STORE}
         options["num_cpus"] = cpus
     ray.init(**options)
+    joined = "RAY_ADDRESS" in os.environ
     try:
-        yield ray.cluster_resources()
+        yield reach(ray.cluster_resources()) if joined else ray.cluster_resources()
     finally:
         ray.shutdown()
+
+
+def remote() -> bool:
+    """Return whether the Ray this process is connected to has, or may get, other machines than this one."""
+    import ray
+
+    return "RAY_ADDRESS" in os.environ or sum(n["Alive"] for n in ray.nodes()) > 1
 
 
 def pin() -> None:
@@ -100,6 +111,22 @@ def pin() -> None:
     import ray
 
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+
+
+def shapes_of(
+    config: StudyConfig, cluster: Mapping[str, float], share: float = GPU_SHARE
+) -> tuple[Shape, dict[str, Shape]]:
+    """Return what any trial of a study takes at most, with the most trials at a time, and the shape for each dataset.
+
+    Raises:
+        UserError: as `shape_of`.
+    """
+    shapes = {name: shape_of(config.resources.of(name), cluster, share) for name in config.datasets}
+    each = shapes.values()
+    most = Shape(
+        max(s.cpus for s in each), max(s.gpus for s in each), config.resources.workers, max(s.slots for s in each)
+    )
+    return most, shapes
 
 
 def shape_of(resources: Resources, cluster: Mapping[str, float], share: float = GPU_SHARE) -> Shape:

@@ -25,7 +25,7 @@ from balance_tune.studies import strict_yaml
 from balance_tune.studies.changes import Changes, changes_between
 from balance_tune.studies.mistakes import sentence
 from balance_tune.studies.overrides import overridden
-from balance_tune.studies.wording import one_line, shown
+from balance_tune.studies.wording import did_you_mean, one_line, shown
 from balance_tune.tasks import OBJECTIVES
 
 BASELINE = "joint"  # every gain is measured against it, so every study has it
@@ -179,22 +179,47 @@ class Confirm(_Section):
         return self
 
 
+def _gpus(value: Any, where: str) -> Any:
+    if value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1000):
+        return value if value == "auto" else float(value)
+    raise ValueError(f"`{where}` must be `auto` or a number from 0 to 1000, but got {shown(value)}.")
+
+
+class DatasetResources(_Section):
+    """What one trial on a certain dataset may use, where that is not what all others use."""
+
+    cpus_per_trial: int | None = Field(default=None, ge=1, le=10_000)
+    gpus_per_trial: float | Literal["auto"] | None = None
+
+    @field_validator("gpus_per_trial", mode="before")
+    @classmethod
+    def _auto_or_number(cls, value: Any) -> Any:
+        return _gpus(value, "resources.datasets.*.gpus_per_trial")
+
+
 class Resources(_Section):
-    """What one trial may use. `auto` gives it no GPU where there is none, else a share of one."""
+    """What one trial may use. `auto` gives it no GPU where there is none, else a share of one.
+
+    `datasets` maps a dataset to what its trials use instead. After `wait_minutes` in which no trial got what it needs
+    the study ends, to be gone on with later.
+    """
 
     workers: int = Field(default=1, ge=1, le=10_000)
     cpus_per_trial: int = Field(default=1, ge=1, le=10_000)
     gpus_per_trial: float | Literal["auto"] = "auto"
     max_concurrent: int | None = Field(default=None, ge=1, le=100_000)
+    wait_minutes: float = Field(default=30.0, gt=0, le=1e6)
+    datasets: dict[str, DatasetResources] = {}
 
     @field_validator("gpus_per_trial", mode="before")
     @classmethod
     def _auto_or_number(cls, value: Any) -> Any:
-        if value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1000):
-            return value if value == "auto" else float(value)
-        raise ValueError(
-            f"`resources.gpus_per_trial` must be `auto` or a number from 0 to 1000, but got {shown(value)}."
-        )
+        return _gpus(value, "resources.gpus_per_trial")
+
+    def of(self, dataset: str) -> Resources:
+        """Return what a trial on this dataset may use."""
+        own = self.datasets.get(dataset, DatasetResources()).model_dump(exclude_none=True)
+        return self.model_copy(update={**own, "datasets": {}})
 
 
 class Limit(_Section):
@@ -292,6 +317,12 @@ class StudyConfig(_Section):
                 "`runner: warm` must have one worker per trial, but got "
                 f"(workers={self.resources.workers}); leave `runner` at `auto`."
             )
+        for name in self.resources.datasets:
+            if name not in self.datasets:
+                raise ValueError(
+                    f"`resources.datasets` must name datasets of the study, but got {shown(name)}."
+                    f"{did_you_mean(name, self.datasets)}"
+                )
         if self.search.warm_start == self.name:
             raise ValueError(f"`search.warm_start` must name another study, but got {shown(self.name)} itself.")
         return self

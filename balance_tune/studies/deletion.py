@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from balance_tune.studies.config import stored_config
+from balance_tune.studies.database import forget
 from balance_tune.studies.lock import StudyLock
 from balance_tune.studies.tracking.backend import Store, connect, store_of
 from balance_tune.studies.tracking.memory import FILE, Memory
@@ -35,6 +36,7 @@ def delete_study(folder: Path) -> list[str]:
     root = folder.parent
     with StudyLock(folder):
         remarks = _forget(root, folder) if (folder / FILE).is_file() else []
+        forget(folder)
         doomed = folder.with_name(f".{folder.name}.deleting")
         shutil.rmtree(doomed, ignore_errors=True)
         folder.rename(doomed)  # at once: a half-removed study is never found under its name

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from balance_tune.errors import UserError
 from balance_tune.studies import confirm, durable, leaderboard, provenance, report, retention
 from balance_tune.studies.arms import Arm, arms_of, check_models, trial_config
-from balance_tune.studies.cluster import GPU_SHARE, Shape, ray_for, shape_of
+from balance_tune.studies.cluster import GPU_SHARE, Shape, ray_for, remote, shapes_of
 from balance_tune.studies.config import BASELINE, StudyConfig, load_config
+from balance_tune.studies.database import lease_of
 from balance_tune.studies.interruption import Interruption
 from balance_tune.studies.judge import Judge
 from balance_tune.studies.ledger import Ledger
 from balance_tune.studies.limits import Limits
 from balance_tune.studies.lock import StudyLock
 from balance_tune.studies.outlook import outlook, seconds_left
+from balance_tune.studies.preflight import preflight
 from balance_tune.studies.progress import Kind, Progress, progress_of
 from balance_tune.studies.queue import Params, StudyQueue, TrialKey
 from balance_tune.studies.records import Phase, State, lower_is_better, read_records
@@ -73,11 +75,11 @@ def run_study(
     """
     config = config if isinstance(config, StudyConfig) else load_config(config)
     folder = _folder(Path(root or os.environ.get(ROOT, "studies")).absolute(), config.name)
-    with StudyLock(folder):
+    with StudyLock(folder), ExitStack() as held:
         display = progress_of(progress)
         try:
             with Interruption(display.message) as interruption:
-                return _Study(config, folder, display, interruption, callbacks).run()
+                return _Study(config, folder, display, interruption, callbacks, held).run()
         finally:
             display.close()
 
@@ -92,6 +94,7 @@ class _Study:
         display: Progress,
         interruption: Interruption,
         callbacks: Sequence[Any],
+        held: ExitStack,
     ) -> None:
         self.config, self.folder, self.display, self.interruption = config, folder, display, interruption
         self.callbacks = list(callbacks)
@@ -105,10 +108,12 @@ class _Study:
         for name, manifest in self.manifests.items():  # the report reads them, wherever the data lies by then
             durable.write(folder / "data" / f"{name}.json", manifest.to_json())
         self.shape = Shape(config.resources.cpus_per_trial, 0.0, config.resources.workers, 1)
+        self.shapes: dict[str, Shape] = {}
         self.tracker: Tracker | None = None
         self.worked = False
         self.ledger = Ledger(folder / "ledger.jsonl")
         self.storage = open_storage(folder)
+        held.enter_context(lease_of(folder))
         self.queue = StudyQueue(
             config,
             self.arms,
@@ -148,7 +153,15 @@ class _Study:
         self.worked = True
         with ray_for(self.config.resources) as cluster:
             self.interruption.install()
-            self.shape = shape_of(self.config.resources, cluster, self._share_of_gpu(cluster))
+            self.shape, self.shapes = shapes_of(self.config, cluster)
+            if remote():
+                wrong = preflight(
+                    self.folder, self.shape, self.config.resources.wait_minutes * 60, self.display.message
+                )
+                if wrong:
+                    return "halted", wrong
+            share = self._share_of_gpu(cluster)  # on a node that preflight has waited for
+            self.shape, self.shapes = shapes_of(self.config, cluster, share)
             ended = "" if searched else self._search()
             if self.interruption.requested:
                 return "interrupted", "a signal"
@@ -198,6 +211,7 @@ class _Study:
                 interrupted=lambda: self.interruption.requested,
                 exhausted=self.limits.reached,
                 tick=self._tick,
+                patience=self.config.resources.wait_minutes * 60,
             )
 
     def _seal(self) -> None:
@@ -251,7 +265,8 @@ class _Study:
             study_folder=self.folder,
             store=self.stores[arm.dataset],
         )
-        resources = {"cpus": self.shape.cpus, "gpus": self.shape.gpus}
+        shape = self.shapes.get(arm.dataset, self.shape)
+        resources = {"cpus": shape.cpus, "gpus": shape.gpus}
         return {**config, **resources, "scratch": str(self.folder / SCRATCH)}
 
     def _told(self, key: TrialKey, state: State, attrs: Mapping[str, Any]) -> None:

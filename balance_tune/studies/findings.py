@@ -98,9 +98,12 @@ def remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
         )
     if any(row["diagnostic"] for row in rows):
         found.append("Unimodal arms show what one modality can do alone; they are outside Holm's correction.")
-    lost = sum(row["lost"] for row in rows)
-    if lost:
-        found.append(f"{lost} runs were lost with their machine and repeated; they count in no budget.")
+    lost, preempted, repeated = (sum(row.get(name) or 0 for row in rows) for name in ("lost", "preempted", "repeated"))
+    if lost or preempted or repeated:
+        found.append(
+            f"{lost} times a trial's process died, {preempted} times its node was taken away, and it went on from its "
+            f"last state; {repeated} epochs were trained again for it. They count in no budget."
+        )
     return found
 
 

@@ -49,7 +49,8 @@ def build(study_folder: Path | str) -> list[Row]:
     - `mde`, `mde_holm`: smallest true difference found with 80 % power at 5 %, and at Holm's strictest step;
     - `tuning_gain`, `tuning_gain_ci`: chosen point minus default on their common seeds; `default_won`;
     - `search_val`, `val_confirm`, `gap`: best value of the search, mean objective and modality gap of the confirmation;
-    - `saved`: share of the search's epochs that early stopping saved; `lost`: runs lost with a machine, uncounted;
+    - `saved`: share of the search's epochs that early stopping saved; `lost`: processes that died, `preempted`: nodes
+      that were taken away, `repeated`: epochs trained again after either; they count in no budget;
     - `confirm_trials confirm_epochs confirm_device_seconds`: what selection and confirmation took;
     - `arm`, `metric`, `objective`, `protocol` ("sealed" | "paper"), `baseline`, `diagnostic`, `confirmed` (nothing is
       due any more), `chosen` (best of its dataset by validation), `test_rows`, `test_groups` (0: independent rows).
@@ -215,6 +216,8 @@ def _row(arm: _Arm, baseline: _Arm | None, rule: Rule) -> Row:
         "gap": mean_of([float(m["val/gap"]) for r in done if "val/gap" in (m := r.attrs.get("metrics") or {})]),
         "saved": _saved(search),
         "lost": sum(r.superseded for r in arm.records) + sum(int(r.attrs.get("lost") or 0) for r in arm.records),
+        "preempted": sum(int(r.attrs.get("preempted") or 0) for r in arm.records),
+        "repeated": sum(int(r.attrs.get("repeated") or 0) for r in arm.records),
         "confirm_trials": len(later),
         "confirm_epochs": sum(r.epochs for r in later),
         "confirm_device_seconds": round(sum(r.device_seconds for r in later), 3),

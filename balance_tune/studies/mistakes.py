@@ -67,7 +67,8 @@ def _unknown(loc: tuple[int | str, ...], schema: type[BaseModel]) -> str:
     if anywhere is not None:
         path = next(path for (_, last), path in paths.items() if last == anywhere)
         return f"{shown(name)} is not a setting {owner}. Did you mean `{path}`?"
-    return f"{shown(name)} is not a setting {owner}. There are: {', '.join(here)}."
+    there = f" There are: {', '.join(here)}." if here else ""
+    return f"{shown(name)} is not a setting {owner}.{there}"
 
 
 def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from balance_tune.errors import UserError
 from balance_tune.studies.asha import rungs
-from balance_tune.studies.cluster import shape_of
+from balance_tune.studies.cluster import shapes_of
 
 if TYPE_CHECKING:
     from balance_tune.studies.arms import Arm
@@ -100,7 +100,7 @@ def plan_of(
     """Return the plan of a study; `pace` is arm -> seconds of an epoch, `machine` the CPUs and GPUs there are."""
     cpus, gpus = machine or this_machine()
     try:
-        slots, unfit = shape_of(config.resources, {"CPU": cpus, "GPU": gpus}).slots, []
+        slots, unfit = shapes_of(config, {"CPU": cpus, "GPU": gpus})[0].slots, []
     except UserError as error:  # a plan may be made on another machine than the study will run on
         slots, unfit = 0, [f"On this machine: {error}"]
     planned = tuple(_plan(config, arm, pace.get(arm.name)) for arm in arms)

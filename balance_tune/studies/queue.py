@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from balance_tune.studies.arms import Arm
 
 Params = Mapping[str, Any]
-Outcome = Literal["complete", "pruned", "failed", "lost"]
+Outcome = Literal["complete", "pruned", "failed", "lost", "preempted"]
+MAX_PREEMPTED = 100  # times a trial goes on after losing its node, before it counts as what takes nodes down
 MAX_LOST = 3  # times a trial is run again because its process died, before that counts as its failure
 METRICS = ("val/", "train/", "modulation/", "time/")
 TYPICAL_TRIALS = 20  # what a sampler plans for when the budget is not given in trials
@@ -65,6 +66,10 @@ class Running:
     folder: Path
     settled_after: int = 0
     lost: int = 0
+    preempted: int = 0
+    repeated: int = 0  # epochs trained again after a loss
+    reached: int = 0  # epoch that an earlier attempt had reported
+    leaving: bool = False
     epochs: int = 0
     device_seconds: float = 0.0
     best_epoch: int | None = None
@@ -212,8 +217,16 @@ class StudyQueue:
                 self._storage.set_trial_user_attr(trial._trial_id, name, value)
         attrs |= trial.user_attrs
         settled_after = self.arms[arm].settled_after(trial.params)
-        lost = int(attrs.get("lost", 0))
-        self.live[key] = Running(key, trial._trial_id, Path(config["folder"]), settled_after, lost)
+        self.live[key] = Running(
+            key,
+            trial._trial_id,
+            Path(config["folder"]),
+            settled_after,
+            lost=int(attrs.get("lost", 0)),
+            preempted=int(attrs.get("preempted", 0)),
+            repeated=int(attrs.get("repeated", 0)),
+            reached=max(trial.intermediate_values, default=0),
+        )
         self._record(key, "running", trial.params, attrs)
         return Assignment(key, config)
 
@@ -232,8 +245,14 @@ class StudyQueue:
     def report(self, key: TrialKey, row: Mapping[str, Any]) -> None:
         """Take a trial's metrics after an epoch; those from before an interruption are read from its history."""
         run = self.live[key]
+        if row.get("leaving") and not run.leaving:  # a worker group that Ray Train will start elsewhere
+            self.preempted(key)
+        run.leaving = bool(row.get("leaving"))
         if row["epoch"] in run.curve:
+            run.repeated += 1
             return
+        if not run.curve:
+            run.repeated += max(0, run.reached - int(row["epoch"]) + 1)
         known, objective = len(run.curve), self.config.objective
         if not run.curve:
             for earlier in history(run.folder):
@@ -248,13 +267,31 @@ class StudyQueue:
         seconds, epochs = self.pace.get(dataset, (0.0, 0))
         self.pace[dataset] = (seconds + float(row.get("time/epoch_s", 0.0)), epochs + 1)
 
+    def preempted(self, key: TrialKey) -> None:
+        """Count that a live trial loses its node, which is no fault of its own."""
+        run = self.live.get(key)
+        if run is not None:
+            run.preempted += 1
+            self._set(run, {"preempted": run.preempted})
+
     def finish(self, key: TrialKey, outcome: Outcome, reason: str = "") -> None:
-        """Tell Optuna the truth about a live trial; a lost one runs again, at most `MAX_LOST` times."""
+        """Tell Optuna the truth about a live trial; a lost one runs again, at most `MAX_LOST` times.
+
+        One that lost its node, as `preempted` was told, runs again in any case.
+        """
         run = self.live.pop(key)
         attrs: dict[str, Any] = {"epochs": run.epochs, "device_seconds": round(run.device_seconds, 6)}
+        if run.repeated:
+            attrs["repeated"] = run.repeated
+        if outcome == "preempted":
+            if run.preempted <= MAX_PREEMPTED:
+                self._set(run, attrs | {"preempted_reason": reason})
+                self._again.append(key)
+                return
+            outcome, reason = "failed", f"its node was lost {run.preempted} times, at last: {reason}"
         if outcome == "lost":
             run.lost += 1
-            self._set(run, {"lost": run.lost, "lost_reason": reason})
+            self._set(run, {"lost": run.lost, "lost_reason": reason, "repeated": run.repeated})
             if run.lost <= MAX_LOST:
                 self._again.append(key)
                 return

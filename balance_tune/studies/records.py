@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Phase = Literal["search", "select", "confirm"]
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
 
-JOURNAL = "optuna.journal"
+JOURNAL, DATABASE = "optuna.journal", "optuna.database"  # in a study's folder: its trials, or where they are
 CONFIRM = "/confirm"  # suffix of the Optuna study that holds an arm's select and confirm trials
 STATES: dict[str, State] = {
     "COMPLETE": "complete",
@@ -85,7 +85,8 @@ class TrialRecord:
 def read_records(source: Path | str | BaseStorage) -> list[TrialRecord]:
     """Return every trial of a study: arms in the order they were created, then search before select and confirm.
 
-    `source` is a study folder (its journal file), a journal file, a database URL, or an open Optuna storage.
+    `source` is a study folder (its journal file, or its part of a database), a journal file, a database URL, or an open
+    Optuna storage.
 
     Raises:
         UserError: there is no study.
@@ -111,6 +112,12 @@ def open_storage(source: Path | str | BaseStorage) -> BaseStorage:
     if "://" in str(source):
         return RDBStorage(str(source))
     path = Path(source)
+    if path.is_dir() and not (path / JOURNAL).exists():
+        from balance_tune.studies.database import database_of
+
+        found = database_of(path)
+        if found is not None:
+            return found
     path = path / JOURNAL if path.is_dir() else path
     if not path.is_file():  # Optuna would create it, and a reader must not write
         raise UserError(f"a study must exist to be read, but there is no `{path}`; `balance-tune run` makes one.")

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
-from balance_tune.studies.cluster import Shape, ray_log
+from balance_tune.studies.cluster import HEAD, Shape, ray_log
 from balance_tune.studies.judge import Judge
 from balance_tune.studies.queue import StudyQueue
 from balance_tune.studies.scheduler import ArmScheduler
 from balance_tune.studies.searcher import StudySearcher
 from balance_tune.studies.trial import run_trial
+from balance_tune.studies.waiting import Waiting
 
-HEAD = {"node:__internal_head__": 0.001}  # where a trial of several workers has its (idle) Tune actor
+ON_HEAD = {HEAD: 0.001}  # where a trial of several workers has its (idle) Tune actor
 
 
 def run_trials(
@@ -31,19 +33,23 @@ def run_trials(
     exhausted: Callable[[], str] = lambda: "",
     tick: Callable[..., None] = lambda last=False: None,
     trainable: Callable[[dict[str, Any]], None] = run_trial,
+    patience: float = 1800.0,
 ) -> str:
     """Run the queue's trials until nothing is due; return why it ended before, or nothing.
+
+    After `patience` seconds in which no trial got what it needs it ends, and says so.
 
     With `warm`, actors are used again from trial to trial (never where a trial has several workers: its worker group
     would still be there). `tick` is called some ten times a second, and once at the end with `last=True`.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(shape.slots)  # Tune asks for so many nodes
-    scheduler = ArmScheduler(queue, judge)
+    each = {"CPU": float(shape.cpus * shape.workers), "GPU": shape.gpus * shape.workers}
+    waiting = Waiting(each, patience, ray.cluster_resources)
+    scheduler = ArmScheduler(queue, judge, waiting=waiting, groups=shape.workers > 1)
     searcher = StudySearcher(queue, scheduler, shape.slots, interrupted)
     watch = _Watch(scheduler, interrupted, exhausted)
-    one = HEAD if shape.workers > 1 else {"CPU": shape.cpus, **({"GPU": shape.gpus} if shape.gpus else {})}
     tuner = tune.Tuner(
-        tune.with_resources(trainable, tune.PlacementGroupFactory([one])),
+        tune.with_resources(trainable, lambda config: _place(config, shape)),
         tune_config=tune.TuneConfig(
             num_samples=-1,
             search_alg=searcher,
@@ -64,6 +70,13 @@ def run_trials(
         tuner.fit()
     tick(last=True)
     return watch.reason
+
+
+def _place(config: Mapping[str, Any], shape: Shape) -> tune.PlacementGroupFactory:
+    """Return where a trial's Tune actor goes; one of several workers does nothing but wait for them."""
+    gpus = config.get("gpus", shape.gpus)
+    one = ON_HEAD if shape.workers > 1 else {"CPU": config.get("cpus", shape.cpus), **({"GPU": gpus} if gpus else {})}
+    return tune.PlacementGroupFactory([one])
 
 
 class _Watch(tune.Stopper):  # type: ignore[misc]  # ray is not typed

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.util import placement_group_table
 
+from balance_tune.studies.preemption import node_lost
 from balance_tune.studies.queue import TrialKey
 
 if TYPE_CHECKING:
@@ -21,17 +23,20 @@ if TYPE_CHECKING:
 
     from balance_tune.studies.judge import Judge
     from balance_tune.studies.queue import StudyQueue
+    from balance_tune.studies.waiting import Waiting
 
 SILENCE = float(os.environ.get("BALANCE_TUNE_SILENCE_S", "1800"))
 """Seconds without a report after which a trial counts as hung; or 20 times its longest epoch, if that is longer."""
 
+LOOK_EVERY = 2.0  # seconds between two questions to Ray
 ERROR = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b")
 
 
 class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
     """Judges search trials against their own arm; a hung trial's process is ended, so that it counts as lost.
 
-    `stopped` holds the ids of the trials that early stopping ended, `errors` the last words of those that broke.
+    `stopped` holds the ids of the trials that early stopping ended, `errors` the last words of those that broke,
+    `preempted` those that went with their node. With `groups` a trial that runs may still wait for its workers.
     `halted` is why no trial can go on (the disk is full, say); empty while they can.
     """
 
@@ -40,14 +45,20 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
         queue: StudyQueue,
         judge: Judge,
         *,
+        waiting: Waiting | None = None,
+        groups: bool = False,
         silence: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
         self.stopped: set[str] = set()
         self.errors: dict[str, str] = {}
+        self.preempted: set[str] = set()
         self.halted = ""
         self._queue, self._judge, self._clock = queue, judge, clock
+        self._waiting, self._groups = waiting, groups
+        self._reported: set[str] = set()
+        self._asked: tuple[float, bool] | None = None
         self._silence = SILENCE if silence is None else silence
         self._trials: dict[str, Trial] = {}
         self._heard: dict[str, tuple[float, float]] = {}  # trial id -> (when last, longest silence so far)
@@ -63,6 +74,8 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: Mapping[str, Any]) -> str:
         now = self._clock()
+        self._reported.add(trial.trial_id)
+        self.preempted.discard(trial.trial_id)  # Tune itself started it again
         last, longest = self._heard.get(trial.trial_id, (now, 0.0))
         self._heard[trial.trial_id] = (now, max(longest, now - last))
         key = key_of(trial.config)
@@ -78,6 +91,12 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
         self.errors[trial.trial_id] = _last_words(trial) + self.errors.get(trial.trial_id, "")
+        self._reported.discard(trial.trial_id)
+        self._heard.pop(trial.trial_id, None)
+        if node_lost(_said(trial)):
+            self.preempted.add(trial.trial_id)
+            with self.halting():
+                self._queue.preempted(key_of(trial.config))
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
         """End what hangs; which pending trial starts first is Tune's own business."""
@@ -87,12 +106,32 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
                 self._forget(trial_id)
             elif trial.status == Trial.RUNNING:
                 last, longest = self._heard.setdefault(trial_id, (now, 0.0))
+                if self._groups and trial_id not in self._reported and self._groups_wait():
+                    self._heard[trial_id] = (now, longest)  # it is not silent, it has no workers yet
+                    continue
                 actor = trial.temporary_state.ray_actor
                 if now - last > max(self._silence, 20 * longest) and actor is not None:
                     self.errors[trial_id] = f" (ended by us: no report for {now - last:.0f} s)"
                     self._heard[trial_id] = (now, longest)
                     ray.kill(actor)
+        if self._waiting is not None:
+            self.halted = self.halted or self._waiting.look(self._starved())
         return None
+
+    def _starved(self) -> bool:
+        """Return whether trials are due and none of them has what it needs."""
+        states = [trial.status for trial in self._trials.values()]
+        if Trial.RUNNING not in states:
+            return Trial.PENDING in states
+        return self._groups and not self._reported and self._groups_wait()
+
+    def _groups_wait(self) -> bool:
+        """Return whether workers of some trial wait for their places; Ray is asked once in a while."""
+        now = self._clock()
+        if self._asked is None or now - self._asked[0] >= LOOK_EVERY:
+            states = [group["state"] for group in placement_group_table().values()]
+            self._asked = (now, any(state in ("PENDING", "RESCHEDULING") for state in states))
+        return self._asked[1]
 
     @contextmanager
     def halting(self) -> Iterator[None]:
@@ -110,6 +149,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
     def _forget(self, trial_id: str) -> None:
         """Let go of an ended trial, and of the statistics that Tune would keep of it (100 MB in 3,000 trials)."""
         self._heard.pop(trial_id, None)
+        self._reported.discard(trial_id)
         trial = self._trials[trial_id]
         if trial.status == Trial.TERMINATED:
             del self._trials[trial_id]
@@ -121,6 +161,14 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
 def key_of(config: Mapping[str, Any]) -> TrialKey:
     """Return the place of a trial from its configuration."""
     return TrialKey(config["arm"], config["phase"], config["number"])
+
+
+def _said(trial: Trial) -> str:
+    """Return what Ray says of a broken trial's last end."""
+    try:
+        return Path(trial.error_file).read_text().rpartition("Failure # ")[2]
+    except (OSError, TypeError):
+        return ""
 
 
 def _last_words(trial: Trial) -> str:

@@ -68,6 +68,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
                 self._end(key, trial_id, result or {})
             elif self._interrupted():
                 self._queue.release(key)
+            elif trial_id in self._scheduler.preempted:
+                self._scheduler.preempted.discard(trial_id)
+                self._queue.finish(key, "preempted", self._scheduler.errors.pop(trial_id, "its node is gone"))
             else:
                 self._queue.finish(key, "lost", self._scheduler.errors.pop(trial_id, "its process died"))
 

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from balance_tune.errors import UserError
 from balance_tune.studies import durable
+from balance_tune.studies.database import begin, connect, database_of
 from balance_tune.studies.records import JOURNAL
 from balance_tune.studies.wording import one_line
 
@@ -30,14 +31,19 @@ class JournalFile(JournalFileBackend):
             durable.append(file, text, sync=any(log["op_code"] in LASTING for log in logs))
 
 
-def open_storage(folder: Path, url: str | None = None) -> BaseStorage:
-    """Return the storage at `url`, or the journal in `folder`; the caller holds the study's lock.
+def open_storage(folder: Path) -> BaseStorage:
+    """Return the storage of the study in `folder`; the caller holds the study's lock.
+
+    A study that has begun stays where it is: in its journal, or in the database that its folder names. A new one begins
+    in the database at BALANCE_TUNE_STORAGE, if that is set.
 
     Raises:
         UserError: the journal is damaged, or the database does not answer.
     """
-    if url:
-        return _database(url)
+    if not (folder / JOURNAL).exists():
+        found = database_of(folder) or begin(folder)
+        if found is not None:
+            return found
     path = folder / JOURNAL
     durable.cut_torn_line(path)
     try:
@@ -55,7 +61,7 @@ def export(source: BaseStorage, path: Path) -> None:
 
     if path.exists():
         raise UserError(f"an export must not overwrite, but `{path}` exists; name another file.")
-    target = _database(f"sqlite:///{path}")
+    target = connect(f"sqlite:///{path}")
     for frozen in sorted(source.get_all_studies(), key=lambda s: s._study_id):
         name = frozen.study_name
         made = optuna.create_study(study_name=name, storage=target, directions=frozen.directions)
@@ -63,19 +69,3 @@ def export(source: BaseStorage, path: Path) -> None:
             made.set_user_attr(key, value)
         trials = sorted(source.get_all_trials(frozen._study_id, deepcopy=False), key=lambda t: t.number)
         made.add_trials(trials)
-
-
-def _database(url: str) -> RDBStorage:
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        return RDBStorage(url)
-    except (SQLAlchemyError, ImportError, ValueError) as error:
-        try:
-            shown = make_url(url).set(query={}).render_as_string(hide_password=True)
-        except (SQLAlchemyError, ValueError):
-            shown = "the given address"
-        raise UserError(
-            f"Optuna's database must answer, but {shown} does not ({one_line(str(error).splitlines()[0])})."
-        ) from error

@@ -12,6 +12,7 @@ import faulthandler
 import json
 import math
 import os
+import platform
 import sys
 import time
 import traceback
@@ -25,6 +26,7 @@ import torch
 from balance_tune.errors import UserError
 from balance_tune.replicas import Replicas
 from balance_tune.studies import durable
+from balance_tune.studies.preemption import Draining, Preempted
 from balance_tune.studies.process import free, left_as_found, settle
 from balance_tune.training.checkpoint import load_state, save_best, save_state
 from balance_tune.training.errors import Diverged, Stopped
@@ -57,7 +59,9 @@ def _alone(config: dict[str, Any]) -> None:
     from ray import tune
 
     settle(int(config.get("cpus", 1)))
-    work(config, tune.report, stop=_told_to_stop())
+    draining = Draining()
+    _refuse(draining)
+    work(config, tune.report, stop=_told_to_stop(), leaving=draining)
 
 
 def _told_to_stop() -> Callable[[], bool]:
@@ -88,7 +92,7 @@ def _run_workers(config: dict[str, Any]) -> None:
             name=f"{folder.name}-{tune.get_context().get_trial_id()}",
             storage_path=config["scratch"],
             callbacks=[TuneReportCallback()],
-            failure_config=ray_train.FailureConfig(max_failures=2),
+            failure_config=ray_train.FailureConfig(max_failures=2, max_preemption_failures=-1),
         ),
     )
     try:
@@ -102,7 +106,12 @@ def _together(config: dict[str, Any]) -> None:
     from ray import train as ray_train
 
     settle(int(config.get("cpus", 1)))
-    work(config, ray_train.report, replicas=Replicas())
+    work(
+        config,
+        ray_train.report,
+        replicas=Replicas(),
+        leaving=lambda: ray_train.get_preemption_info() is not None,  # all workers ask, and get one answer
+    )
 
 
 def work(
@@ -111,6 +120,7 @@ def work(
     *,
     replicas: Replicas | None = None,
     stop: Callable[[], bool] = lambda: False,
+    leaving: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train one trial and report after every epoch; go on from the last saved state where there is one.
 
@@ -118,41 +128,61 @@ def work(
     is written by then), "failed" with a "reason" (the trial's own fault, with more in failure.txt), "lost" (try again)
     or "halt" (nothing can be written any more). `report` may raise `SystemExit`: the trial was stopped. `stop` is
     looked at before every step; when it says so, the trial ends without another report. The process is left as it was.
+
+    `leaving()` is asked after every epoch: whether a node of the trial is about to be taken away. The state is saved
+    then, and the report says "leaving".
+
+    Raises:
+        Preempted: `leaving()`, with one worker; several are started elsewhere by Ray Train.
     """
     with left_as_found():
-        _work(config, report, replicas or Replicas(), stop)
+        _work(config, report, replicas or Replicas(), stop, leaving)
 
 
-def _work(config: Mapping[str, Any], report: Report, replicas: Replicas, stop: Callable[[], bool]) -> None:
+def _work(
+    config: Mapping[str, Any],
+    report: Report,
+    replicas: Replicas,
+    stop: Callable[[], bool],
+    leaving: Callable[[], bool],
+) -> None:
     folder = Path(config["folder"])
     epoch = 0
     try:
         # closed, because the exception that stops a trial would keep model and optimiser alive
-        with _watched(), contextlib.closing(_attempts(config, folder, replicas, stop)) as rows:
+        with _watched(), contextlib.closing(_attempts(config, folder, replicas, stop, leaving)) as rows:
             for row in rows:
                 epoch = int(row["epoch"])
                 report(row)
+                if row.get("leaving") and replicas.world == 1:
+                    raise Preempted(f"its node is drained after epoch {epoch}")
     except Stopped:
         return
+    except Preempted:
+        raise
     except Exception as error:
         if replicas.world > 1 and not isinstance(error, Diverged):
             raise  # the other workers wait for this one; Ray Train starts all of them again
         ending = _ending(config, epoch, _outcome(error), error)
-        if replicas.rank == 0:
+        if replicas.rank == 0 and not isinstance(error, Unreachable):
             _write_down(folder, error)
         traceback.clear_frames(error.__traceback__)  # they hold the model, and the process lives on
         report(ending)
 
 
 def _attempts(
-    config: Mapping[str, Any], folder: Path, replicas: Replicas, stop: Callable[[], bool]
+    config: Mapping[str, Any],
+    folder: Path,
+    replicas: Replicas,
+    stop: Callable[[], bool],
+    leaving: Callable[[], bool],
 ) -> Generator[dict[str, Any]]:
     """Yield the epochs; where the device's memory is too small, once more from the last state, a quarter at a time.
 
     The batch stays what it is (see `encode_in_pieces`); the rows say "micro_batch" from then on.
     """
     try:
-        yield from _epochs(config, folder, replicas, stop)
+        yield from _epochs(config, folder, replicas, stop, leaving)
         return
     except torch.OutOfMemoryError as error:
         if replicas.world > 1 or "micro_batch" in config:
@@ -160,13 +190,18 @@ def _attempts(
         traceback.clear_frames(error.__traceback__)
     free()
     piece = max(1, config["training"]["batch_size"] // 4)
-    for row in _epochs({**config, "micro_batch": piece}, folder, replicas, stop):
+    for row in _epochs({**config, "micro_batch": piece}, folder, replicas, stop, leaving):
         yield {**row, "micro_batch": piece}
 
 
 def _epochs(
-    config: Mapping[str, Any], folder: Path, replicas: Replicas, stop: Callable[[], bool]
+    config: Mapping[str, Any],
+    folder: Path,
+    replicas: Replicas,
+    stop: Callable[[], bool],
+    leaving: Callable[[], bool],
 ) -> Iterator[dict[str, Any]]:
+    _check_reachable(config)
     folder.mkdir(parents=True, exist_ok=True)
     run, modulation = prepare(config, replicas=replicas, stop=stop)
     done = load_state(run, modulation, folder)
@@ -179,16 +214,37 @@ def _epochs(
             row: dict[str, Any] = {**metrics, "best_epoch": int(run.best.metrics["epoch"])}
             if not math.isfinite(row[config["objective"]]):
                 raise Diverged(f"{config['objective']} is {row[config['objective']]} in epoch {row['epoch']}")
+            if not last and leaving():
+                row["leaving"] = True
             if history is not None:
                 history.append(row)
                 if last:
                     history.sync()
                     save_best(run, folder)
-                elif time.monotonic() - saved >= every:
+                elif "leaving" in row or time.monotonic() - saved >= every:
                     history.sync()
                     save_state(run, modulation, folder)
                     saved = time.monotonic()
             yield {**row, "state": "complete" if last else "running"}
+
+
+def _refuse(draining: Callable[[], bool]) -> None:
+    """Begin no trial on a node that is about to be taken away; a warm process may still be there."""
+    if draining():
+        raise Preempted("its node is drained before it begins")
+
+
+def _check_reachable(config: Mapping[str, Any]) -> None:
+    """Notice a node that does not see the driver's folder, before the trial makes one of its own there."""
+    scratch = config.get("scratch")
+    if scratch and not Path(scratch).is_dir():
+        raise Unreachable(
+            f"{scratch} is not on {platform.node()}; put --root on a folder that all nodes see under the same path"
+        )
+
+
+class Unreachable(OSError):
+    """The study's folder is not on this node; no trial can run here."""
 
 
 class History:
@@ -224,7 +280,7 @@ class History:
 
 def _outcome(error: Exception) -> str:
     """Return what an exception means for the trial: its own failure, bad luck, or the end for all trials."""
-    if isinstance(error, OSError) and error.errno in FULL:
+    if isinstance(error, Unreachable) or (isinstance(error, OSError) and error.errno in FULL):
         return "halt"
     return "lost" if isinstance(error, MemoryError | OSError) else "failed"
 
@@ -235,12 +291,15 @@ def _blame(error: Exception) -> tuple[str, BaseException]:
 
     failures: Mapping[int, Exception] = getattr(error, "worker_failures", None) or {}
     causes = [getattr(failure, "_base_exc", failure) for _, failure in sorted(failures.items())]
+    nowhere = [cause for cause in causes if isinstance(cause, Unreachable)]
+    if nowhere:
+        return "halt", nowhere[0]
     own = [cause for cause in causes if not isinstance(cause, RayError | MemoryError | OSError)]
     return ("failed", own[0]) if own else ("lost", (causes or [error])[0])
 
 
 def _ending(config: Mapping[str, Any], epoch: int, state: str, error: BaseException) -> dict[str, Any]:
-    kind = "" if isinstance(error, Diverged | UserError) else f"{type(error).__name__}: "
+    kind = "" if isinstance(error, Diverged | UserError | Unreachable) else f"{type(error).__name__}: "
     lines = str(error).strip().splitlines() or ["no message"]
     return {config["objective"]: math.nan, "epoch": epoch, "state": state, "reason": f"{kind}{lines[0]}"[:500]}
 

@@ -45,6 +45,23 @@ def test_the_study_runs_below_the_root_and_its_leaderboard_is_printed(
     assert capsys.readouterr() == ("1 row\n", "")
 
 
+def test_a_job_keeps_its_study_where_it_outlives_the_jobs_own_folder_and_says_where(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = tmp_path / "runtime_resources" / "working_dir_files" / "_ray_pkg_1"
+    job.mkdir(parents=True)
+    (job / "s.yaml").write_text(STUDY)
+    monkeypatch.chdir(job)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    monkeypatch.delenv("BALANCE_TUNE_ROOT", raising=False)
+    assert main(["run", "s.yaml"]) == 0
+    assert engine.given["root"] == tmp_path / "home" / "studies"
+    assert f"the study is {tmp_path / 'home' / 'studies' / 's'} on" in capsys.readouterr().err
+    assert main(["run", "s.yaml", "--root", str(tmp_path / "given")]) == 0
+    assert engine.given["root"] == tmp_path / "given"
+
+
 @pytest.mark.parametrize(
     "argv",
     [

@@ -7,6 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.studies.postgres import binaries, server
+
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
@@ -23,3 +25,13 @@ def cluster() -> Iterator[None]:
             patch.setenv("BALANCE_TUNE_SAVE_EVERY_S", "0")  # trials in the cluster save their state every epoch
             running.enter_context(ray_for(Resources(), cpus=2))
         yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of an empty database of PostgreSQL, where this machine has one."""
+    programs = binaries()
+    if programs is None:
+        pytest.skip("PostgreSQL's initdb is not on this machine")
+    with server(programs) as url:
+        yield url

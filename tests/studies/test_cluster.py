@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from balance_tune.errors import UserError
-from balance_tune.studies.cluster import shape_of
-from balance_tune.studies.config import Resources
+from balance_tune.studies.cluster import shape_of, shapes_of
+from balance_tune.studies.config import Resources, load_config
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,17 @@ def test_slots_follow_from_what_a_trial_takes(
     shape = shape_of(Resources.model_validate(resources), cluster)
     assert (shape.slots, shape.gpus) == (slots, gpus)
     assert shape.device == ("cuda" if gpus else "cpu")
+
+
+def test_trials_on_one_dataset_may_take_more_than_on_others() -> None:
+    resources = {"gpus_per_trial": 0.25, "datasets": {"watch": {"gpus_per_trial": 1, "cpus_per_trial": 4}}}
+    study = {"name": "s", "datasets": ["av_digits", "watch"], "methods": ["joint"], "resources": resources}
+    config = load_config(study, check=False)
+    most, shapes = shapes_of(config, {"CPU": 16.0, "GPU": 2.0})
+    assert (shapes["av_digits"].cpus, shapes["av_digits"].gpus, shapes["av_digits"].slots) == (1, 0.25, 8)
+    assert (shapes["watch"].cpus, shapes["watch"].gpus, shapes["watch"].slots) == (4, 1.0, 2)
+    assert (most.cpus, most.gpus, most.slots) == (4, 1.0, 8)
+    assert config.resources.of("watch").datasets == {}
 
 
 def test_a_trial_that_does_not_fit_is_one_line() -> None:

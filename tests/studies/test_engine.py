@@ -82,7 +82,8 @@ def told(folder: Path) -> list[tuple[Any, ...]]:
 
 
 def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
+    """Leave out times, and what an interruption costs."""
+    return [{k: v for k, v in row.items() if "seconds" not in k and k != "repeated"} for row in rows]
 
 
 class Signal(tune.Callback):  # type: ignore[misc]  # ray is not typed

@@ -194,6 +194,42 @@ def test_lost_times_are_remembered_over_a_restart(tmp_path: Path) -> None:
     assert record.state == "failed"
 
 
+def row(epoch: int, **more: Any) -> dict[str, Any]:
+    return {"epoch": epoch, "val/accuracy": epoch / 10, "best_epoch": epoch, "device_seconds": float(epoch), **more}
+
+
+def test_a_trial_that_loses_its_node_again_and_again_goes_on_and_what_it_repeats_is_counted(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+    key = TrialKey("d1/joint", "search", 0)
+    for begin, end in ((1, 3), (3, 4), (5, 6)):  # epoch 3 twice
+        given = study.queue.next()
+        assert given is not None
+        assert given.key == key
+        (tmp_path / "trials/d1/joint/search-0000").mkdir(parents=True, exist_ok=True)
+        for epoch in range(begin, end + 1):
+            study.queue.report(key, row(epoch))
+        study.queue.preempted(key)
+        study.queue.finish(key, "preempted", "its node is gone")
+    study.reopen()
+    study.play()
+    record = next(r for r in read_records(tmp_path) if r.phase == "search" and r.number == 0)
+    assert (record.state, record.attrs["preempted"]) == ("complete", 3)
+    assert "lost" not in record.attrs
+    assert list(record.curve) == list(range(1, EPOCHS + 1))
+    assert record.attrs["repeated"] == 1 + 6  # the toy study trains from the beginning again
+
+
+def test_workers_that_ray_train_starts_elsewhere_repeat_their_reports(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+    key = TrialKey("d1/joint", "search", 0)
+    study.queue.next()
+    for told_row in (row(1), row(2, leaving=True), row(3, leaving=True), row(3), row(4)):
+        study.queue.report(key, told_row)
+    study.queue.finish(key, "complete")
+    (record,) = read_records(tmp_path)
+    assert (record.attrs["preempted"], record.attrs["repeated"], list(record.curve)) == (1, 1, [1, 2, 3, 4])
+
+
 def test_a_failed_trial_spends_its_place_and_says_why(tmp_path: Path) -> None:
     study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
     given = study.queue.next()

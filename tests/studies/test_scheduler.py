@@ -11,7 +11,9 @@ import ray
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
+from balance_tune.studies import scheduler as scheduler_module
 from balance_tune.studies.scheduler import ArmScheduler
+from balance_tune.studies.waiting import Waiting
 from tests.studies.toy import ToyStudy, toy_config
 
 
@@ -111,6 +113,56 @@ def test_pending_trials_are_left_to_tune(bench: Bench) -> None:
     trial.status = Trial.PENDING
     bench.clock.now = 1e6
     assert bench.step() is None
+
+
+def test_trials_that_wait_too_long_for_a_machine_halt_the_study(bench: Bench) -> None:
+    bench.scheduler._waiting = Waiting({"CPU": 8.0}, 600.0, lambda: {"CPU": 2.0}, bench.clock)
+    first, second = bench.start(), bench.start()
+    second.status = Trial.PENDING
+    for bench.clock.now in (0.0, 90.0, 180.0):
+        bench.step()
+        bench.report(first, 1 + int(bench.clock.now), 0.5)
+    assert bench.scheduler.halted == ""
+    first.status = Trial.PENDING
+    bench.clock.now = 200.0
+    bench.step()
+    bench.clock.now = 799.0
+    bench.step()
+    assert bench.scheduler.halted == ""
+    bench.clock.now = 800.0
+    bench.step()
+    assert "needs (CPU 8), and the cluster has (CPU 2)" in bench.scheduler.halted
+
+
+@pytest.mark.parametrize(("state", "halts"), [("PENDING", True), ("CREATED", False)])
+def test_a_trial_whose_workers_wait_has_no_machine_either_and_is_not_silent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, state: str, halts: bool
+) -> None:
+    killed: list[Any] = []
+    monkeypatch.setattr(ray, "kill", killed.append)
+    monkeypatch.setattr(scheduler_module, "placement_group_table", lambda: {"g": {"state": state}})
+    bench.scheduler._groups = True
+    bench.scheduler._waiting = Waiting({"CPU": 8.0}, 600.0, dict, bench.clock)
+    bench.start()
+    for bench.clock.now in (0.0, 300.0, 600.0):
+        bench.step()
+    assert bool(bench.scheduler.halted) == halts
+    assert bool(killed) != halts
+
+
+def test_a_lost_node_is_counted_for_its_trial(bench: Bench, tmp_path: Path) -> None:
+    trial = bench.start()
+    (tmp_path / "error.txt").write_text(
+        "Failure # 1 (occurred at 2026-01-01)\nWorkerCrashedError\n"
+        "Failure # 2 (occurred at 2026-01-01)\nActorDiedError: The actor died because its node has died. Node Id: 5b\n"
+    )
+    trial.error_file = str(tmp_path / "error.txt")
+    bench.scheduler.on_trial_error(None, trial)
+    assert bench.scheduler.preempted == {"t0"}
+    bench.report(trial, 1, 0.5)  # Tune has started it again by itself
+    assert bench.scheduler.preempted == set()
+    (run,) = bench.study.queue.live.values()
+    assert run.preempted == 1
 
 
 def test_a_trial_that_tune_gave_up_without_a_word_is_noticed(bench: Bench) -> None:

@@ -87,6 +87,16 @@ def test_a_dead_process_is_a_loss_with_its_last_words_and_the_trial_runs_again(b
     assert bench.record().attrs["lost_reason"] == "RayActorError: the actor died"
 
 
+def test_a_lost_node_is_no_loss_of_the_trials_own(bench: Bench) -> None:
+    for i in range(10):
+        assert bench.searcher.suggest(f"t{i}")["number"] == 0  # type: ignore[index, call-overload]
+        bench.study.queue.preempted(TrialKey("d1/joint", "search", 0))
+        bench.scheduler.preempted.add(f"t{i}")
+        bench.searcher.on_trial_complete(f"t{i}", error=True)
+    assert bench.record().attrs["preempted"] == 10
+    assert "lost" not in bench.record().attrs
+
+
 def test_a_trial_that_ended_without_a_result_runs_again(bench: Bench) -> None:
     bench.searcher.suggest("a")
     bench.searcher.on_trial_complete("a", bench.row(3))

@@ -8,6 +8,7 @@ import optuna
 import pytest
 
 from balance_tune.errors import UserError
+from balance_tune.studies.database import connect
 from balance_tune.studies.records import JOURNAL, read_records
 from balance_tune.studies.storage import export, open_storage
 from tests.studies.toy import ToyStudy, toy_config
@@ -60,6 +61,6 @@ def test_an_export_overwrites_nothing(tmp_path: Path) -> None:
 
 def test_a_database_that_does_not_answer_is_one_line_without_its_password(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
-        open_storage(tmp_path, f"sqlite:///{tmp_path}/no/such/folder/x.db?password=secret123")
+        connect(f"sqlite:///{tmp_path}/no/such/folder/x.db?password=secret123")
     assert "secret123" not in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -17,6 +17,7 @@ from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 
 from balance_tune.datasets.store import build_store
 from balance_tune.studies import trial
+from balance_tune.studies.preemption import Preempted
 from balance_tune.studies.trial import History, work
 from balance_tune.training.checkpoint import load_best
 from balance_tune.training.errors import Diverged
@@ -211,6 +212,36 @@ def test_a_trial_told_to_stop_between_reports_leaves_without_a_word(tmp_path: Pa
     reports = Reports()
     work(config_of(tmp_path / "t", store), reports, stop=lambda: len(reports) == 2)
     assert [row["state"] for row in reports] == ["running", "running"]
+
+
+def test_on_a_node_that_is_drained_the_state_is_saved_and_the_trial_goes_on_elsewhere(
+    tmp_path: Path, store: Path
+) -> None:
+    whole, reports = Reports(), Reports()
+    work(config_of(tmp_path / "whole", store), whole)
+    with pytest.raises(Preempted, match="after epoch 2"):
+        work(config_of(tmp_path / "t", store), reports, leaving=lambda: len(reports) == 1)
+    assert [row.get("leaving") for row in reports] == [None, True]
+    rest = Reports()
+    work(config_of(tmp_path / "t", store), rest)
+    assert [row["epoch"] for row in rest] == [3, 4]
+    assert timeless(rest) == timeless(whole[2:])
+
+
+def test_a_trial_in_its_last_epoch_stays_until_it_is_complete(tmp_path: Path, store: Path) -> None:
+    reports = Reports()
+    work(config_of(tmp_path / "t", store), reports, leaving=lambda: len(reports) >= EPOCHS - 1)
+    assert reports[-1]["state"] == "complete"
+
+
+def test_a_node_that_does_not_see_the_drivers_folder_halts_the_study_and_makes_none_of_its_own(
+    tmp_path: Path, store: Path
+) -> None:
+    root = tmp_path / "elsewhere"
+    work(config_of(root / "t", store, scratch=str(root / ".tune")), reports := Reports())
+    assert [row["state"] for row in reports] == ["halt"]
+    assert "put --root on a folder that all nodes see" in reports[0]["reason"]
+    assert not root.exists()
 
 
 def test_the_trial_never_opens_test_rows(tmp_path: Path, store: Path) -> None:

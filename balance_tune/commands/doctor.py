@@ -1,0 +1,37 @@
+"""balance-tune doctor: what would go wrong, one line a check."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from balance_tune.commands.arguments import format_option, root_option, writable_root
+from balance_tune.commands.output import print_json
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study_file", metavar="STUDY.yaml", nargs="?", type=Path, help="a study that is to fit")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", default=[], help="an entry of it to set")
+    root_option(parser)
+    format_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the findings as they come; 1 where one of them is a failure."""
+    config = None
+    if args.study_file is not None:
+        from balance_tune.studies.config import load_config
+
+        config = load_config(args.study_file, args.overrides)
+    root = writable_root(args)
+    from balance_tune.studies.doctor import examine
+
+    findings = []
+    for finding in examine(root, config):
+        findings.append(finding)
+        if args.format == "table":
+            print(finding, flush=True)
+    if args.format == "json":
+        print_json([dataclasses.asdict(finding) for finding in findings])
+    return int(any(finding.state == "fail" for finding in findings))

@@ -1,0 +1,161 @@
+"""balance-tune submit: runs a study as a job of a Ray cluster, and follows it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from balance_tune.errors import UserError
+from balance_tune.studies.wording import shown
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+INTERRUPTED = 130
+PATIENCE = 60.0  # seconds that a stopped job may take; the study's own clean stop ends before
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study_file", metavar="STUDY.yaml", type=Path, help="the study file")
+    parser.add_argument(
+        "overrides", metavar="key=value", nargs="*", default=[], help="an entry to set, as search.trials=4"
+    )
+    parser.add_argument("--address", metavar="URL", help="the cluster's dashboard (default: RAY_API_SERVER_ADDRESS)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--no-wait", action="store_true", help="do not follow the job to its end")
+    what.add_argument("--follow", action="store_true", help="submit nothing, follow the study's last job")
+    what.add_argument("--stop", action="store_true", help="submit nothing, stop the study's running job cleanly")
+    parser.add_argument(
+        "--root",
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="folder of all studies, as the nodes of the cluster see it",
+    )
+    parser.add_argument("--working-dir", metavar="DIR", type=Path, help="send this folder, not the study file alone")
+    parser.add_argument(
+        "--code",
+        choices=("sent", "installed"),
+        default="sent",
+        help="whose balance_tune runs (default: this one, sent)",
+    )
+    parser.add_argument(
+        "--constraints", metavar="FILE", type=Path, help="have the nodes install the dependencies, at these versions"
+    )
+    parser.add_argument(
+        "--env",
+        metavar="NAME[=VALUE]",
+        action="append",
+        default=[],
+        help="a variable for the job; shown to all who see it",
+    )
+    parser.add_argument(
+        "--driver-label", metavar="KEY=VALUE", action="append", default=[], help="run the driver there, not on the head"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Submit, follow or stop; the status of a job that was followed is that of its study."""
+    from balance_tune.studies.config import load_config
+
+    config = load_config(args.study_file, args.overrides, check=not (args.follow or args.stop))
+    address = args.address or os.environ.get("RAY_API_SERVER_ADDRESS")
+    if address is None:
+        raise UserError("a cluster must be named, but there is no --address; give its dashboard's, http://HOST:8265.")
+    from balance_tune.studies import jobs
+
+    client = jobs.connected(address)
+    if args.stop:
+        return _stop(client, config.name)
+    if args.follow:
+        known = jobs.jobs_of(client, config.name)
+        if not known:
+            raise UserError(f"a job must exist to be followed, but there is none of `{config.name}` at {address}.")
+        return _follow(client, str(known[-1].submission_id), args)
+    request = jobs.Request(
+        config.name,
+        args.study_file,
+        args.overrides,
+        root=_root(args),
+        working_dir=args.working_dir,
+        code=args.code,
+        requirements=args.constraints,
+        environment=_variables(args.env),
+        labels=_pairs("--driver-label", args.driver_label),
+    )
+    submission_id = jobs.submit(client, request, _say)
+    _say(f"job {submission_id} is submitted")
+    if args.no_wait:
+        _say(f"follow it: balance-tune submit {args.study_file} --address {address} --follow")
+        return 0
+    return _follow(client, submission_id, args)
+
+
+def _follow(client: JobSubmissionClient, submission_id: str, args: argparse.Namespace) -> int:
+    from balance_tune.studies.job_log import follow
+
+    try:
+        job = follow(client, submission_id, _write)
+    except KeyboardInterrupt:
+        again = f"balance-tune submit {args.study_file} --address {client.get_address()}"
+        _say(f"job {submission_id} goes on; follow it: {again} --follow; stop it: {again} --stop")
+        return INTERRUPTED
+    return _verdict(job)
+
+
+def _verdict(job: JobDetails) -> int:
+    state = job.status.value
+    if state == "SUCCEEDED":
+        _say(f"job {job.submission_id} succeeded")
+        return 0
+    _say(f"job {job.submission_id} {'was stopped' if state == 'STOPPED' else 'failed'}: {job.message or state}")
+    if state == "STOPPED":
+        return INTERRUPTED
+    return job.driver_exit_code if job.driver_exit_code in (2, INTERRUPTED) else 1
+
+
+def _stop(client: JobSubmissionClient, name: str) -> int:
+    from balance_tune.studies import jobs
+    from balance_tune.studies.job_log import ended
+
+    busy = jobs.running(jobs.jobs_of(client, name))
+    if busy is None:
+        raise UserError(f"a job must be running to be stopped, but none of `{name}` is.")
+    client.stop_job(busy.submission_id)
+    job = ended(client, str(busy.submission_id), PATIENCE)
+    _say(f"job {job.submission_id} is {job.status.value.lower()}; submitted again, the study goes on")
+    return 0 if job.status.is_terminal() else 1
+
+
+def _root(args: argparse.Namespace) -> str | None:
+    root: str | None = getattr(args, "root", None)
+    if root is not None and not root.startswith(("/", "~")):
+        raise UserError(f"--root must be an absolute path, as the nodes of the cluster see it, but got {shown(root)}.")
+    return root
+
+
+def _variables(given: list[str]) -> dict[str, str]:
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not name or (not equals and name not in os.environ):
+            raise UserError(f"--env must be NAME=VALUE, or the NAME of a variable that is set, but got {shown(text)}.")
+        found[name] = value if equals else os.environ[name]
+    return found
+
+
+def _pairs(option: str, given: list[str]) -> dict[str, str]:
+    for text in given:
+        if not all(text.partition("=")):
+            raise UserError(f"{option} must be KEY=VALUE, but got {shown(text)}.")
+    return dict(text.split("=", 1) for text in given)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _write(text: str) -> None:
+    print(text, end="", flush=True)

@@ -1,0 +1,113 @@
+"""Gathers what the checks look at, on this machine and on every node, and runs them all."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from balance_tune.errors import UserError
+from balance_tune.studies.doctor import nodes, surroundings
+from balance_tune.studies.doctor.finding import Finding, fail, ok
+from balance_tune.studies.doctor.probe import probe, versions_here
+from balance_tune.studies.parcel import LIMIT, parcel_of
+from balance_tune.studies.wording import one_line
+
+if TYPE_CHECKING:
+    from balance_tune.studies.config import StudyConfig
+    from balance_tune.studies.tracking.backend import Store
+
+
+def examine(root: Path, config: StudyConfig | None = None, folder: Path | None = None) -> Iterator[Finding]:
+    """Yield one finding a check: first those that need no Ray, then those of the cluster a study would run on.
+
+    `root` is the studies' root, `config` a study that is to fit, `folder` what a job would send.
+    """
+    from balance_tune.studies.tracking.backend import store_of
+
+    address = os.environ.get("RAY_ADDRESS")
+    yield surroundings.instances(_other_rays(address), address)
+    yield surroundings.token(os.environ, address, Path.home())
+    try:
+        yield ask(store_of(root, config.mlflow.tracking_uri if config else None))
+    except UserError as error:
+        yield fail("mlflow", str(error), "set MLFLOW_TRACKING_URI")
+    parcel = parcel_of(folder or Path.cwd())
+    yield surroundings.working_dir(str(parcel.folder), parcel.size, parcel.largest, LIMIT)
+    yield from _cluster(root, config)
+
+
+def _cluster(root: Path, config: StudyConfig | None) -> Iterator[Finding]:
+    from balance_tune.studies.cluster import ray_for, shapes_of
+    from balance_tune.studies.config import Resources
+
+    with ExitStack() as running:
+        try:
+            cluster = running.enter_context(ray_for(config.resources if config else Resources()))
+        except Exception as error:  # whatever Ray raises where it does not start or answer
+            told = one_line(str(error))[:200]
+            yield fail("ray", f"Ray does not answer ({told})", "see `ray status`, or unset RAY_ADDRESS")
+            return
+        seen = probe(root)
+        yield nodes.answers(seen)
+        groups = 0
+        if config is not None:
+            try:
+                shape, _ = shapes_of(config, cluster)
+                groups = shape.slots if shape.workers > 1 else 0
+                yield ok("fit", f"{shape.slots} trials at a time")
+            except UserError as error:
+                yield fail("fit", str(error).rstrip("."), "see `resources` in docs/operating.md")
+        there = [n for n in seen if not n.error]
+        if there:
+            yield nodes.devices(there)
+            yield nodes.versions(versions_here(), there)
+            yield nodes.storage(str(root), there)
+            yield nodes.disk(there)
+            yield nodes.shared_memory(there)
+            yield nodes.clocks(there)
+            yield nodes.memory(there, groups)
+
+
+def ask(store: Store) -> Finding:
+    """Ask MLflow for nothing in particular, as a study would; a database is connected to and left as it is."""
+    if store.file is not None:
+        return ok("mlflow", f"{store.shown}, a file")
+    if not store.served:
+        return _ask_database(store)
+    from balance_tune.studies.tracking.backend import connect
+
+    try:
+        connect(store).search_experiments(max_results=1)
+    except Exception as error:  # MLflow's own, and whatever the network raises
+        told = one_line(str(error))
+        status = re.search(r"error code (\d{3})", told)
+        return surroundings.mlflow(store.shown, int(status[1]) if status else None, told[-160:])
+    return surroundings.mlflow(store.shown, 200, "")
+
+
+def _ask_database(store: Store) -> Finding:
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        engine = create_engine(store.uri)
+        with engine.connect() as connection:
+            connection.execute(text("select 1"))
+        engine.dispose()
+    except (SQLAlchemyError, ImportError) as error:
+        return surroundings.mlflow(store.shown, None, one_line(str(error).splitlines()[0]))
+    return surroundings.mlflow(store.shown, 200, "")
+
+
+def _other_rays(address: str | None) -> list[str]:
+    """Return the addresses of the Rays on this host, but for the one at `address` and the one of this process."""
+    import ray
+    from ray._private.services import find_gcs_addresses
+
+    find_gcs_addresses.cache_clear()
+    own = {address, ray.get_runtime_context().gcs_address if ray.is_initialized() else None}
+    return sorted(set(find_gcs_addresses()) - own)

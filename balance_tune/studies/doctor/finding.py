@@ -1,0 +1,34 @@
+"""What one check found: well, doubtful or wrong, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal["ok", "warn", "fail"]
+WORST: tuple[State, ...] = ("ok", "warn", "fail")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer of one check; `remedy` says what to do unless all is well."""
+
+    check: str
+    state: State
+    words: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.state:<4}  {self.check:<12}  {self.words}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+def ok(check: str, words: str) -> Finding:
+    return Finding(check, "ok", words)
+
+
+def warn(check: str, words: str, remedy: str) -> Finding:
+    return Finding(check, "warn", words, remedy)
+
+
+def fail(check: str, words: str, remedy: str) -> Finding:
+    return Finding(check, "fail", words, remedy)

@@ -1,0 +1,113 @@
+"""Looks at each node of a cluster from inside: a task that is sent there, and what it brings back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from balance_tune.studies.doctor.nodes import Node
+from balance_tune.studies.preflight import shared_folder, task_on, try_storage
+
+PATIENCE = 120.0  # seconds for all nodes together; the first task on a node starts a process there
+PACKAGES = ("balance_tune", "ray", "torch", "optuna", "mlflow")
+SHM = Path("/dev/shm")
+COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
+
+
+def versions_here() -> dict[str, str]:
+    """Return the versions that must be the same everywhere, Python's first."""
+    found = {"python": ".".join(platform.python_version_tuple()[:2])}
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    if "balance_tune" not in found:  # sent along with a job instead of installed
+        import balance_tune
+
+        found["balance_tune"] = balance_tune.__version__
+    return found
+
+
+def torch_gpus() -> int | None:
+    """Return the GPUs torch sees on this machine, whatever Ray gave to this process; None where there is no torch."""
+    environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", COUNT_GPUS], env=environment, capture_output=True, text=True, timeout=60, check=True
+        )
+        return int(done.stdout.split()[-1])
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError):
+        return None
+
+
+def memory_here() -> int:
+    """Return the bytes of memory of this machine, or of the container it is."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return whole
+    return min(whole, int(limit)) if limit.isdigit() else whole
+
+
+def look(folder: Path, token: str) -> dict[str, Any]:
+    """Tell what this machine is; runs in a task there."""
+    nearest = next((p for p in (folder, *folder.parents) if p.exists()), Path("/"))
+    return {
+        "name": platform.node(),
+        "torch_gpus": torch_gpus(),
+        "versions": versions_here(),
+        "disk_free": shutil.disk_usage(nearest).free,
+        "shm": shutil.disk_usage(SHM).total if SHM.is_dir() else None,
+        "memory": memory_here(),
+        "storage": try_storage(folder, token),
+    }
+
+
+def clock() -> float:
+    return time.time()
+
+
+def probe(root: Path, patience: float = PATIENCE) -> list[Node]:
+    """Return every living node of the cluster this process is connected to, the head first."""
+    import ray
+
+    from balance_tune.studies.cluster import HEAD
+
+    with shared_folder(root) as (folder, token):
+        alive = sorted((n for n in ray.nodes() if n["Alive"]), key=lambda n: HEAD not in n["Resources"])
+        asked = [task_on(n, look).remote(folder, token) for n in alive]
+        ray.wait(asked, num_returns=len(asked), timeout=patience)
+        return [_node(n, reference) for n, reference in zip(alive, asked, strict=True)]
+
+
+def _node(n: Mapping[str, Any], reference: Any) -> Node:
+    import ray
+
+    from balance_tune.studies.cluster import HEAD
+
+    resources = n["Resources"]
+    what: dict[str, Any] = {
+        "head": HEAD in resources,
+        "ray_gpus": resources.get("GPU", 0.0),
+        "cpus": resources.get("CPU", 0.0),
+    }
+    try:
+        seen = ray.get(reference, timeout=0.1)
+        before = time.time()
+        there = ray.get(task_on(n, clock).remote(), timeout=30)  # its process is warm by now
+        after = time.time()
+    except ray.exceptions.GetTimeoutError:
+        return Node(n["NodeManagerHostname"], error="no answer in time", **what)
+    except ray.exceptions.RayError as error:
+        return Node(n["NodeManagerHostname"], error=str(error).strip().splitlines()[-1][:200], **what)
+    skew = max(0.0, there - after) or min(0.0, there - before)  # it was some time between the two
+    return Node(**seen, **what, skew=skew)

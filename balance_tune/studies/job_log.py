@@ -1,0 +1,69 @@
+"""Follows a job: its log as it grows, over lost connections, to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+PAUSE = 1.0  # seconds between two looks
+BREAKS = 60  # connections lost in a row before we give up
+
+logger = logging.getLogger(__name__)
+
+
+def follow(client: JobSubmissionClient, submission_id: str, write: Callable[[str], object]) -> JobDetails:
+    """Write a job's log as it grows and return the job once it has ended; what was written is not written twice."""
+    log = _Log(write)
+    breaks = 0
+    while True:
+        try:
+            asyncio.run(log.tail(client.tail_job_logs(submission_id)))
+            breaks = 0
+        except (aiohttp.ClientError, RuntimeError, OSError) as error:
+            breaks += 1
+            if breaks >= BREAKS:
+                raise
+            logger.debug("the log's connection broke: %s", error)
+        job = client.get_job_info(submission_id)
+        if job.status.is_terminal():
+            log.take(client.get_job_logs(submission_id), at=0)
+            return job
+        time.sleep(PAUSE)
+
+
+class _Log:
+    """Writes a text that comes in pieces, several times from its beginning, once."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write, self._written = write, 0
+
+    def take(self, piece: str, at: int) -> None:
+        """Take the piece that begins at character `at`."""
+        new = piece[max(0, self._written - at) :]
+        if new:
+            self._write(new)
+            self._written = at + len(piece)
+
+    async def tail(self, pieces: AsyncIterator[str]) -> None:
+        at = 0
+        async for piece in pieces:
+            self.take(piece, at)
+            at += len(piece)
+
+
+def ended(client: JobSubmissionClient, submission_id: str, patience: float) -> JobDetails:
+    """Wait until a job has ended, at most `patience` seconds, and return it as it is then."""
+    deadline = time.monotonic() + patience
+    while True:
+        job = client.get_job_info(submission_id)
+        if job.status.is_terminal() or time.monotonic() > deadline:
+            return job
+        time.sleep(PAUSE)

@@ -1,0 +1,44 @@
+"""Nodes that are taken away: noticed beforehand where Ray drains them, told apart afterwards from a trial's faults."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+LOOK_EVERY = 2.0  # seconds between two questions to the head
+GONE = re.compile(r"its node has died|node was terminated|NodeDiedError|\bPreempted\b")
+
+
+class Preempted(Exception):
+    """The trial's node is about to be taken away; its state is on disk, and the process ends with the trial."""
+
+
+class Draining:
+    """Says whether the node of this process is being drained; asks at most every two seconds."""
+
+    def __init__(self, asked: Callable[[], bool] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ask, self._clock = asked or node_drains, clock
+        self._last: float | None = None
+        self._told = False
+
+    def __call__(self) -> bool:
+        now = self._clock()
+        if not self._told and (self._last is None or now - self._last >= LOOK_EVERY):
+            self._last, self._told = now, self._ask()
+        return self._told
+
+
+def node_drains() -> bool:
+    """Return whether Ray drains the node of this process: its machine will be taken away, and gets no new work."""
+    import ray
+
+    if not ray.is_initialized():
+        return False
+    draining = ray._private.state.state.get_draining_nodes()  # what Ray Train itself asks
+    return ray.get_runtime_context().get_node_id() in draining
+
+
+def node_lost(words: str) -> bool:
+    """Return whether a trial's process ended with its node, by what Ray says of its end."""
+    return bool(GONE.search(words))

@@ -1,0 +1,284 @@
+"""The files under cluster/: Ray's own schema, what manifests must and may hold, a review of the Dockerfile."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import ray
+import yaml
+
+import balance_tune
+
+HERE = Path(__file__).parents[2]
+CLUSTER = HERE / "cluster"
+LAUNCHER = ["aws.yaml", "gcp.yaml", "local-autoscaling.yaml"]
+CLOUDS = ["aws.yaml", "gcp.yaml"]
+KUBERAY = ["kuberay/raycluster.yaml", "kuberay/rayjob.yaml", "kuberay/mlflow.yaml"]
+SECRETS = re.compile(
+    r"AKIA[0-9A-Z]{12}|-----BEGIN|ssh_private_key|aws_secret|[0-9a-f]{32}|password: *\S|gcp_credentials"
+)
+
+# The fields of ray.io/v1 (KubeRay 1.6) and of pods that we use and know; a typing error is in none of them.
+CLUSTER_FIELDS = {
+    "rayVersion",
+    "authOptions",
+    "enableInTreeAutoscaling",
+    "autoscalerOptions",
+    "headGroupSpec",
+    "workerGroupSpecs",
+}
+JOB_FIELDS = {
+    "entrypoint", "submissionMode", "backoffLimit", "entrypointResources", "shutdownAfterJobFinishes",
+    "ttlSecondsAfterFinished", "runtimeEnvYAML", "rayClusterSpec",
+}  # fmt: skip
+AUTOSCALER_FIELDS = {"version", "upscalingMode", "idleTimeoutSeconds", "resources"}
+GROUP_FIELDS = {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
+POD_FIELDS = {
+    "containers", "volumes", "securityContext", "restartPolicy", "tolerations", "affinity", "nodeSelector",
+    "terminationGracePeriodSeconds", "serviceAccountName",
+}  # fmt: skip
+CONTAINER_FIELDS = {
+    "name", "image", "imagePullPolicy", "command", "args", "env", "ports", "resources", "volumeMounts",
+    "securityContext", "readinessProbe",
+}  # fmt: skip
+
+
+def documents(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((CLUSTER / name).read_text()))
+
+
+def one(name: str, kind: str) -> dict[str, Any]:
+    (found,) = [d for d in documents(name) if d["kind"] == kind]
+    return found
+
+
+def ray_cluster(name: str) -> dict[str, Any]:
+    spec: dict[str, Any] = (
+        one(name, "RayCluster")["spec"] if "cluster" in name else one(name, "RayJob")["spec"]["rayClusterSpec"]
+    )
+    return spec
+
+
+def pods(name: str) -> Iterator[dict[str, Any]]:
+    for d in documents(name):
+        if d["kind"] in ("RayCluster", "RayJob"):
+            spec = d["spec"].get("rayClusterSpec", d["spec"])
+            yield spec["headGroupSpec"]["template"]["spec"]
+            yield from (group["template"]["spec"] for group in spec["workerGroupSpecs"])
+        elif "template" in d.get("spec", {}):
+            yield d["spec"]["template"]["spec"]
+
+
+# launcher files ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", LAUNCHER)
+def test_launcher_files_fulfil_rays_own_schema(name: str) -> None:
+    schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
+    (config,) = documents(name)
+    jsonschema.validate(config, schema)
+    assert config["head_node_type"] in config["available_node_types"]
+    workers = {k: v for k, v in config["available_node_types"].items() if k != config["head_node_type"]}
+    assert all(v["min_workers"] == 0 < v["max_workers"] <= config["max_workers"] for v in workers.values())
+    assert config["available_node_types"][config["head_node_type"]]["resources"]["CPU"] == 0
+
+
+def test_the_schema_would_notice_a_mistake() -> None:
+    schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
+    (config,) = documents("aws.yaml")
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**config, "idle_timeout_minute": 5}, schema)
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_the_head_is_on_demand_and_the_workers_are_spot_with_roles_instead_of_keys(name: str) -> None:
+    (config,) = documents(name)
+    head, gpu = (
+        config["available_node_types"]["head"]["node_config"],
+        config["available_node_types"]["gpu"]["node_config"],
+    )
+    spot = re.compile(r"spot", re.IGNORECASE)
+    assert not spot.search(json.dumps(head))
+    assert spot.search(json.dumps(gpu))
+    role = {"aws.yaml": "IamInstanceProfile", "gcp.yaml": "serviceAccounts"}[name]
+    assert head[role] != gpu[role]
+    assert 0 < config["idle_timeout_minutes"] <= 10
+    start = " ".join(config["head_start_ray_commands"])
+    assert "--dashboard-host=127.0.0.1" in start
+    assert "--env=RAY_AUTH_MODE=token" in config["docker"]["run_options"]
+
+
+# manifests -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["kuberay/raycluster.yaml", "kuberay/rayjob.yaml"])
+def test_ray_manifests_hold_what_they_must_and_nothing_unknown(name: str) -> None:
+    spec = ray_cluster(name)
+    assert set(spec) == CLUSTER_FIELDS
+    assert spec["rayVersion"].split(".")[:2] == ray.__version__.split(".")[:2]
+    assert spec["authOptions"] == {"mode": "token", "secretName": "balance-tune-token"}
+    assert spec["enableInTreeAutoscaling"] is True
+    assert set(spec["autoscalerOptions"]) <= AUTOSCALER_FIELDS
+    assert spec["autoscalerOptions"]["version"] == "v2"
+    head = spec["headGroupSpec"]
+    assert set(head) <= GROUP_FIELDS
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    assert "tolerations" not in head["template"]["spec"]  # on demand
+    (group,) = spec["workerGroupSpecs"]
+    assert set(group) == GROUP_FIELDS
+    assert (group["replicas"], group["minReplicas"]) == (0, 0) < (group["maxReplicas"], 1)
+    pod = group["template"]["spec"]
+    (worker,) = pod["containers"]
+    assert worker["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert {t["key"] for t in pod["tolerations"]} >= {"nvidia.com/gpu", "cloud.google.com/gke-spot"}
+    assert pod["restartPolicy"] == head["template"]["spec"]["restartPolicy"] == "Never"  # as autoscaler v2 demands
+    reach = json.loads(next(e["value"] for e in worker["env"] if e["name"] == "BALANCE_TUNE_REACH"))
+    gpus, cpus = (int(worker["resources"]["limits"][key]) for key in ("nvidia.com/gpu", "cpu"))
+    assert reach == {"CPU": cpus * group["maxReplicas"], "GPU": gpus * group["maxReplicas"]}
+
+
+def test_the_ray_job_goes_on_by_itself_and_removes_its_cluster() -> None:
+    spec = one("kuberay/rayjob.yaml", "RayJob")["spec"]
+    assert set(spec) == JOB_FIELDS
+    assert spec["backoffLimit"] > 0
+    assert spec["shutdownAfterJobFinishes"] is True
+    assert spec["submissionMode"] in {"K8sJobMode", "HTTPMode", "SidecarMode"}
+    assert json.loads(spec["entrypointResources"])
+    assert yaml.safe_load(spec["runtimeEnvYAML"])
+    study = yaml.safe_load(one("kuberay/rayjob.yaml", "ConfigMap")["data"]["study.yaml"])
+    from balance_tune.studies.config import load_config
+
+    assert load_config(study).name == "quickstart"
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_pods_are_known_through_and_through_run_without_root_and_state_what_they_take(name: str) -> None:
+    for pod in pods(name):
+        assert set(pod) <= POD_FIELDS
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        declared = {v["name"] for v in pod.get("volumes", [])} | {"data"}
+        for container in pod["containers"]:
+            assert set(container) <= CONTAINER_FIELDS
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert {"cpu", "memory"} <= set(container["resources"]["requests"]) <= set(container["resources"]["limits"])
+            assert {m["name"] for m in container.get("volumeMounts", [])} <= declared
+            assert re.fullmatch(r"\S+:[^:\s]*\d[^:\s]*", container["image"]), container["image"]
+            assert not container["image"].endswith("latest")
+
+
+def test_mlflow_has_a_database_an_object_store_and_the_names_it_is_reached_by() -> None:
+    (container,) = one("kuberay/mlflow.yaml", "Deployment")["spec"]["template"]["spec"]["containers"]
+    environment = {e["name"]: e for e in container["env"]}
+    assert "secretKeyRef" in environment["MLFLOW_BACKEND_STORE_URI"]["valueFrom"]
+    hosts = environment["MLFLOW_SERVER_ALLOWED_HOSTS"]["value"].split(",")
+    services = {d["metadata"]["name"] for d in documents("kuberay/mlflow.yaml") if d["kind"] == "Service"}
+    used = {
+        e["value"]
+        for name in KUBERAY[:2]
+        for pod in pods(name)
+        for c in pod["containers"]
+        for e in c["env"]
+        if e["name"] == "MLFLOW_TRACKING_URI"
+    }
+    assert used == {"http://mlflow:5000"}
+    assert "mlflow:5000" in hosts
+    assert "mlflow" in services
+    assert any(a.startswith("--artifacts-destination=s3://") for a in container["args"])
+
+
+def test_selectors_meet_their_pods() -> None:
+    labels = [
+        d["spec"]["template"]["metadata"]["labels"]
+        for d in documents("kuberay/mlflow.yaml")
+        if d["kind"] in ("Deployment", "StatefulSet")
+    ]
+    for d in documents("kuberay/mlflow.yaml"):
+        if d["kind"] == "Service":
+            assert d["spec"]["selector"] in labels
+        elif "selector" in d.get("spec", {}):
+            assert d["spec"]["selector"]["matchLabels"] == d["spec"]["template"]["metadata"]["labels"]
+
+
+# all of them -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("path", sorted(p for p in CLUSTER.rglob("*") if p.is_file()), ids=lambda p: p.name)
+def test_no_file_holds_a_secret(path: Path) -> None:
+    assert not SECRETS.search(path.read_text())
+
+
+def test_one_image_everywhere_and_it_is_this_version() -> None:
+    images = set(re.findall(r"REGISTRY/\S+", "".join(p.read_text() for p in CLUSTER.rglob("*") if p.is_file())))
+    assert images == {f"REGISTRY/balance-tune:{balance_tune.__version__}"}
+
+
+def test_the_walk_through_names_every_file_and_links_lead_somewhere() -> None:
+    text = (CLUSTER / "README.md").read_text()
+    for path in CLUSTER.rglob("*"):
+        if path.is_file() and path.name != "README.md":
+            assert f"]({path.relative_to(CLUSTER)})" in text
+    for target in re.findall(r"\]\(([^)#]+)", text):
+        assert (CLUSTER / target).exists()
+    for target in re.findall(r"(?:cluster|search_spaces)/[\w/.-]+\.(?:yaml|sh)", text):
+        assert (HERE / target).exists()
+
+
+# Dockerfile and script -----------------------------------------------------------------------------------------
+def instructions() -> list[tuple[str, str]]:
+    text = re.sub(r"^#.*\n", "", (CLUSTER / "Dockerfile").read_text(), flags=re.MULTILINE)
+    lines = re.sub(r"\\\n", " ", text).splitlines()
+    return [(line.split()[0], line.split(maxsplit=1)[1]) for line in lines if line.strip()]
+
+
+def test_the_dockerfile_is_pinned_small_and_without_root() -> None:
+    found = instructions()
+    for name, words in found:
+        if name == "FROM":
+            assert re.match(r"\S+:\d+\.\d+\.\d+\S*( AS \w+)?$", words), words  # a version, never `latest`
+        if name == "RUN" and "apt-get install" in words:
+            assert "--no-install-recommends" in words
+            assert "rm -rf /var/lib/apt/lists/*" in words
+            assert words.index("apt-get update") < words.index("apt-get install")
+        if name == "RUN" and "pip install" in words:
+            assert "--no-cache-dir" in words
+            assert "-c constraints.txt" in words
+        assert name not in {"ADD", "MAINTAINER"}
+        assert "sudo" not in words
+        assert "curl" not in words
+    assert [words for name, words in found if name == "USER"] == ["1000:1000"]
+    assert found.index(("USER", "1000:1000")) > max(i for i, (name, _) in enumerate(found) if name in ("RUN", "COPY"))
+    assert found[-1][0] == "CMD"
+    assert json.loads(found[-1][1])  # the exec form
+    assert all(words.startswith("/") for name, words in found if name == "WORKDIR")
+    last_stage = max(i for i, (name, _) in enumerate(found) if name == "FROM")
+    assert "pip install" not in " ".join(words for _, words in found[last_stage:])
+
+
+def test_what_the_dockerfile_copies_is_not_ignored() -> None:
+    kept = {line[1:] for line in (HERE / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for name, words in instructions():
+        if name == "COPY" and "--from" not in words:
+            sources = [w for w in words.split()[:-1] if not w.startswith("--")]
+            assert set(sources) <= kept
+            assert all((HERE / source).exists() for source in sources)
+
+
+def test_the_slurm_script_is_well_formed_and_stops_on_errors() -> None:
+    script = CLUSTER / "slurm.sh"
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    text = script.read_text()
+    assert text.startswith("#!/usr/bin/env bash\n")
+    assert "set -euo pipefail" in text
+    assert "ray stop" not in text  # it ends every Ray on the node
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", str(script)], check=True)
+
+
+def test_the_slurm_script_asks_for_what_it_needs() -> None:
+    done = subprocess.run(
+        ["bash", str(CLUSTER / "slurm.sh")], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}
+    )
+    assert done.returncode != 0
+    assert "which study file?" in done.stderr

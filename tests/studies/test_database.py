@@ -1,0 +1,99 @@
+"""Trials in a database that several studies share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from balance_tune.errors import UserError
+from balance_tune.studies.database import URL, connect, database_of, forget
+from balance_tune.studies.records import DATABASE, JOURNAL, read_records
+from balance_tune.studies.storage import export, open_storage
+from tests.studies.toy import ToyStudy, toy_config
+
+SMALL: dict[str, Any] = {"datasets": ["d1"], "methods": ["joint"]}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    made = f"sqlite:///{tmp_path / 'shared.db'}" if request.param == "sqlite" else request.getfixturevalue("postgres")
+    monkeypatch.setenv(URL, made)
+    return str(made)
+
+
+def told(source: Any) -> list[tuple[Any, ...]]:
+    return [(r.arm, r.phase, r.number, r.state, dict(r.params), r.value, dict(r.curve)) for r in read_records(source)]
+
+
+def test_a_study_in_a_database_is_the_one_in_a_journal_interrupted_or_not(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = ToyStudy(tmp_path / "there", toy_config(**SMALL))
+    for _ in range(3):
+        there.play(11)
+        there.reopen()
+    there.play()
+    assert there.queue.finished()
+    assert not (tmp_path / "there" / JOURNAL).exists()
+    assert "secret" not in (tmp_path / "there" / DATABASE).read_text()
+    monkeypatch.delenv(URL)
+    here = ToyStudy(tmp_path / "here", toy_config(**SMALL))
+    here.play()
+    monkeypatch.setenv(URL, url)
+    assert told(tmp_path / "there") == told(tmp_path / "here")
+
+
+def test_studies_of_one_name_do_not_see_each_other(url: str, tmp_path: Path) -> None:
+    mine, yours = (ToyStudy(tmp_path / who / "s", toy_config(**SMALL)) for who in ("me", "you"))
+    mine.play(20)
+    assert [r for r in read_records(tmp_path / "you" / "s") if r.state == "complete"] == []
+    yours.play()
+    assert len(read_records(tmp_path / "me" / "s")) < len(read_records(tmp_path / "you" / "s"))
+    forget(tmp_path / "you" / "s")
+    assert read_records(tmp_path / "you" / "s") == []
+    assert read_records(tmp_path / "me" / "s")
+    assert len(connect(url).get_all_studies()) >= 2
+
+
+def test_an_export_of_a_database_has_the_plain_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(URL, f"sqlite:///{tmp_path / 'shared.db'}")
+    ToyStudy(tmp_path / "s", toy_config(**SMALL)).play()
+    export(open_storage(tmp_path / "s"), tmp_path / "out.sqlite3")
+    assert told(f"sqlite:///{tmp_path / 'out.sqlite3'}") == told(tmp_path / "s")
+
+
+def test_a_study_that_has_a_journal_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = ToyStudy(tmp_path / "s", toy_config(**SMALL))
+    study.play(5)
+    monkeypatch.setenv(URL, f"sqlite:///{tmp_path / 'shared.db'}")
+    study.reopen()
+    study.play()
+    assert database_of(tmp_path / "s") is None
+    assert not (tmp_path / "shared.db").exists()
+
+
+@pytest.mark.parametrize("other", ["", "sqlite:///elsewhere.db", "postgresql://me:secret@db/x"])
+def test_without_the_right_address_a_study_in_a_database_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    monkeypatch.setenv(URL, f"sqlite:///{tmp_path / 'shared.db'}")
+    ToyStudy(tmp_path / "s", toy_config(**SMALL)).play(2)
+    monkeypatch.setenv(URL, other)
+    with pytest.raises(UserError, match="the trials of `s` are in sqlite") as caught:
+        read_records(tmp_path / "s")
+    assert "secret" not in str(caught.value)
+    with pytest.raises(UserError, match=URL):
+        open_storage(tmp_path / "s")
+
+
+def test_a_database_that_does_not_answer_is_one_line_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(URL, "postgresql://me:secret@127.0.0.1:1/x")
+    with pytest.raises(UserError, match="must answer") as caught:
+        open_storage(tmp_path)
+    assert "secret" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / DATABASE).exists()
