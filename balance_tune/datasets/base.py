@@ -127,8 +127,11 @@ class Dataset(ABC):
         return self.shaped(modality, raw)
 
     def shaped(self, modality: str, raw: Any) -> NDArray[np.float32]:
-        """Return numbers (an array, or nested lists) as float32 if they are finite and have the modality's shape."""
-        shape = self.modalities[modality].shape
+        """Return numbers (an array, or nested lists) as float32 if they are finite and have the modality's shape.
+
+        Of a modality whose samples are not standardised in the store it is the shape that they are stored in.
+        """
+        shape = self.modalities[modality].stored
         try:
             array = np.asarray(raw, dtype=np.float32)
         except (TypeError, ValueError) as error:

@@ -28,10 +28,11 @@ def assess_part(served: Served, store: Path | str, part: str, *, unseal: bool = 
     """
     from balance_tune.datasets.store import open_store
     from balance_tune.training.evaluation import predict
+    from balance_tune.training.feed import Feed
 
     data = open_store(store, parts=(part,), unseal=unseal)
     _check_alike(served, data.manifest)
-    opened = _rescaled(data.parts[part], data.manifest, served)
+    opened = Feed(_rescaled(data.parts[part], data.manifest, served), served.transforms)
     fused, alone = predict(served.model, opened)
     by_modality = {m: (alone[i], opened.labels) for i, m in enumerate(served.model.modalities)}
     return scores(served.task, fused, opened.labels, by_modality, served.classes)
@@ -103,7 +104,7 @@ def _summary(task: Task, answers: Tensor, labels: Tensor) -> dict[str, Any]:
 
 
 def _check_alike(served: Served, manifest: Manifest) -> None:
-    theirs = {m: tuple(modality.shape) for m, modality in manifest.modalities.items()}
+    theirs = {m: tuple(modality.stored) for m, modality in manifest.modalities.items()}
     ours = {m: tuple(entry["shape"]) for m, entry in served.known["modalities"].items()}
     if theirs != ours or list(manifest.classes) != served.classes or manifest.task != served.task:
         raise UserError(
@@ -113,7 +114,7 @@ def _check_alike(served: Served, manifest: Manifest) -> None:
 
 
 def _rescaled(part: Part, manifest: Manifest, served: Served) -> Part:
-    """Return the part scaled by the statistics that the model was trained with, where its own are others."""
+    """Return the part, what is stored standardised scaled by the model's own statistics where the data's are others."""
     import torch
 
     from balance_tune.datasets.shards import Part as Made
@@ -121,6 +122,9 @@ def _rescaled(part: Part, manifest: Manifest, served: Served) -> Part:
     inputs = {}
     for m, x in part.inputs.items():
         known = served.known["modalities"][m]
+        if served.transforms[m].modality.normalise != "baked":  # it is scaled when it is read
+            inputs[m] = x
+            continue
         own = manifest.statistics[m]
         if (own.mean, own.std) == (known["mean"], known["std"]):
             inputs[m] = x

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import shutil
 import sys
 import tempfile
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from mlflow.models import Model, ModelSignature
 
 LOADER = "balance_tune.studies.tracking.served"
+LARGEST_EXAMPLE = 20_000  # numbers
 NEEDED = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "torch")
 TO_DECODE = ("soundfile", "torchaudio", "torchvision")
 
@@ -62,6 +65,8 @@ def _classes(trial_folder: Path) -> Iterator[type[Any]]:
     """Yield the classes that a trial's model was built with: its method, its fusion, its encoders."""
     card = json.loads((trial_folder / CARD).read_text())
     yield modulations().get(card["method"])
+    if card["model"].get("name"):
+        yield import_path("a model", card["model"]["name"])
     yield fusions().get(card["model"]["fusion"])
     for _, name, _ in card["model"]["encoders"].values():
         yield import_path("an encoder", name) if ":" in name else encoders().get(name)
@@ -87,15 +92,16 @@ def _not_served(folder: str, names: list[str]) -> list[str]:
 
 def preprocessing(manifest: Manifest, cls: type[Dataset] | None) -> dict[str, Any]:
     """Return what turns raw inputs into what the model was trained on, and the data it was trained on."""
-    modalities = {
-        m: {
-            "shape": list(modality.shape),
+    modalities = {}
+    for m, modality in manifest.modalities.items():
+        statistics = manifest.statistics.get(m)  # token ids have none
+        modalities[m] = {
+            "shape": list(modality.stored),
             "standardise": list(modality.standardise),
-            "mean": manifest.statistics[m].mean,
-            "std": manifest.statistics[m].std,
+            "mean": statistics and statistics.mean,
+            "std": statistics and statistics.std,
+            "declared": dataclasses.asdict(modality),
         }
-        for m, modality in manifest.modalities.items()
-    }
     return {
         "dataset": manifest.dataset,
         "dataset_class": f"{cls.__module__}:{cls.__qualname__}" if cls is not None else f"{manifest.dataset}:absent",
@@ -116,7 +122,7 @@ def signature(manifest: Manifest, decodes: bool) -> ModelSignature:
         return Array(nested(depth - 1)) if depth else DataType.double
 
     inputs = [
-        ColSpec(AnyType() if decodes else nested(len(modality.shape)), m, required=False)  # bytes, base64 or numbers
+        ColSpec(AnyType() if decodes else nested(len(modality.stored)), m, required=False)  # bytes, base64 or numbers
         for m, modality in manifest.modalities.items()
     ]
     numbers = Array(DataType.double)
@@ -129,15 +135,21 @@ def signature(manifest: Manifest, decodes: bool) -> ModelSignature:
 
 
 def example(manifest: Manifest) -> Any:
-    """Return one sample as a table: the mean of the training rows, so that no one's data leaves with the model."""
+    """Return one sample as a table: the mean of the training rows, so that no one's data leaves with the model.
+
+    None where a sample is too large to be read as text.
+    """
     import numpy as np
     import pandas as pd  # type: ignore[import-untyped]
 
+    if sum(math.prod(modality.stored) for modality in manifest.modalities.values()) > LARGEST_EXAMPLE:
+        return None
     row = {}
     for m, modality in manifest.modalities.items():
-        shape = [size if axis in modality.standardise else 1 for axis, size in enumerate(modality.shape)]
-        mean = np.asarray(manifest.statistics[m].mean).reshape(shape)
-        row[m] = [np.broadcast_to(mean, modality.shape).tolist()]
+        shape = [size if axis in modality.standardise else 1 for axis, size in enumerate(modality.stored)]
+        statistics = manifest.statistics.get(m)
+        mean = np.zeros(()) if statistics is None else np.asarray(statistics.mean).reshape(shape) / modality.unit
+        row[m] = [np.broadcast_to(mean, modality.stored).tolist()]
     return pd.DataFrame(row)
 
 

@@ -20,6 +20,8 @@ from balance_tune.tasks import Task
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from balance_tune.training.transform import Transform
+
 PREPROCESSING = "preprocessing.json"
 
 Decode = Callable[[str, Any], NDArray[np.float32]]
@@ -30,9 +32,9 @@ class Served:
     """The checkpoint in `folder`, with the preprocessing it was trained with.
 
     `predict` takes a table with a column per modality. A cell holds what the dataset's `decode` takes: numbers of one
-    sample's shape, not standardised, and where the dataset knows files also a file's bytes, as they are or as base64
-    text. Modalities may be missing, as columns or cell by cell: the answer then adds up what each of the others would
-    have answered alone.
+    sample's shape as it is stored (pixels, say), not standardised, and where the dataset knows files also a file's
+    bytes, as they are or as base64 text. Modalities may be missing, as columns or cell by cell: the answer then adds up
+    what each of the others would have answered alone.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,8 +47,8 @@ class Served:
         self.modalities: list[str] = list(self.known["modalities"])
         self.model = load_best(folder)
         self.task: Task = self.model.task
-        self._shapes = {m: tuple(entry["shape"]) for m, entry in self.known["modalities"].items()}
-        self._scales = {m: _scale(entry) for m, entry in self.known["modalities"].items()}
+        self.transforms = {m: _transform(entry) for m, entry in self.known["modalities"].items()}
+        self._shapes = {m: t.modality.shape for m, t in self.transforms.items()}
         self._decode = decoder(self.known)
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
@@ -123,9 +125,16 @@ class Served:
             array = self._decode(modality, _unpacked(value))
         except UserError as error:
             raise UserError(f"row {row}: {error}") from error
-        mean, std = self._scales[modality]
-        scaled: NDArray[np.float32] = ((array - mean) / std).astype(np.float32)
-        return scaled
+        entry, transform = self.known["modalities"][modality], self.transforms[modality]
+        if transform.modality.normalise == "baked":  # the store holds standardised values, the sample is as it came
+            mean, std = _scale(entry)
+            scaled: NDArray[np.float32] = ((array - mean) / std).astype(np.float32)
+            return scaled
+        import torch
+
+        stored = torch.from_numpy(array).to(getattr(torch, transform.modality.dtype))
+        prepared: NDArray[np.float32] = transform(stored[None])[0].numpy()
+        return prepared
 
 
 def decoder(known: Mapping[str, Any]) -> Decode:
@@ -153,6 +162,17 @@ def _numbers(known: Mapping[str, Any], modality: str, raw: Any) -> NDArray[np.fl
 def _load_pyfunc(path: str) -> Served:
     """Called by `mlflow.pyfunc.load_model`."""
     return Served(Path(path))
+
+
+def _transform(entry: Mapping[str, Any]) -> Transform:
+    """Return what brings a sample, as it would be stored, to what the model takes."""
+    from balance_tune.datasets.modality import Modality, Statistics
+    from balance_tune.training.transform import Transform
+
+    if "declared" not in entry:  # models made before stores held other types
+        return Transform(Modality(tuple(entry["shape"]), "-", standardise=tuple(entry["standardise"])), None)
+    statistics = None if entry["mean"] is None else Statistics(entry["mean"], entry["std"])
+    return Transform(Modality.of(entry["declared"]), statistics)
 
 
 def _scale(entry: Mapping[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

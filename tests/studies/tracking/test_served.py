@@ -7,17 +7,22 @@ import json
 import shutil
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from balance_tune.datasets.store import build_store
+from balance_tune.datasets.base import Dataset, Samples
+from balance_tune.datasets.modality import IMAGENET, Modality
+from balance_tune.datasets.splits import SplitRecipe
+from balance_tune.datasets.store import build_store, open_store
 from balance_tune.errors import UserError
-from balance_tune.studies.tracking.models import foreign_code, preprocessing, requirements
+from balance_tune.studies.assessment import assess_part
+from balance_tune.studies.tracking.models import example, foreign_code, preprocessing, requirements
 from balance_tune.studies.tracking.served import PREPROCESSING, Served
 from balance_tune.training.checkpoint import save_best
+from balance_tune.training.evaluation import evaluate, predict
 from balance_tune.training.loop import train
 from balance_tune.training.setup import prepare
 from tests.datasets.tiny import Tiny
@@ -97,3 +102,60 @@ def test_requirements_are_pinned_to_public_versions() -> None:
     for line in requirements(decodes=True):
         assert "==" in line
         assert "+" not in line
+
+
+class Raw(Dataset):
+    """Pixels, a spectrogram standardised when it is read, and words."""
+
+    name = "raw_types"
+    classes = ("no", "yes")
+    modalities: ClassVar[dict[str, Modality]] = {
+        "photo": Modality(
+            (3, 4, 4),
+            "cnn",
+            {"channels": [3], "features": 4},
+            stored=(3, 6, 5),
+            dtype="uint8",
+            unit=1 / 255,
+            normalise=IMAGENET,
+            augment=(("random_crop", {"size": 4}), ("flip", {})),
+            evaluate=(("centre_crop", {"size": 4}),),
+        ),
+        "sound": Modality(
+            (1, 4, 6), "cnn", {"channels": [3], "features": 4}, dtype="float16", normalise="train", standardise=(0, 1)
+        ),
+        "words": Modality(
+            (5,), "text", {"vocabulary": 9, "width": 8, "heads": 2, "layers": 1}, dtype="int32", normalise=None
+        ),
+    }
+    split = SplitRecipe("stratified", train=0.5, monitor=0.1, val=0.2, test=0.2)
+
+    def read(self) -> Samples:
+        generator = np.random.default_rng(0)
+        inputs = {
+            "photo": generator.integers(0, 256, (40, 3, 6, 5)).astype(np.uint8),
+            "sound": generator.normal(3, 2, (40, 1, 4, 6)).astype(np.float16),
+            "words": generator.integers(0, 9, (40, 5)).astype(np.int32),
+        }
+        return Samples(inputs, np.arange(40) % 2)
+
+
+def test_what_is_stored_as_it_came_is_served_as_it_was_trained(tmp_path: Path) -> None:
+    manifest = build_store(Raw(), tmp_path / "store")
+    run, modulation = prepare(
+        {"method": "joint", "seed": 0, "store": str(tmp_path / "store"), "objective": "val/accuracy", "device": "cpu",
+         "training": {"epochs": 1, "batch_size": 8}}
+    )  # fmt: skip
+    list(train(run, modulation))
+    save_best(run, tmp_path)
+    (tmp_path / PREPROCESSING).write_text(json.dumps({**preprocessing(manifest, Raw), "imports": []}))
+    model = Served(tmp_path)
+    logits, _ = predict(model.model, run.validation)
+    part = open_store(tmp_path / "store").parts["val"]
+    table = pd.DataFrame({m: [sample.tolist() for sample in x] for m, x in part.inputs.items()})
+    np.testing.assert_allclose(
+        np.stack(model.predict(table)["probabilities"]), logits.double().softmax(1).numpy(), rtol=1e-4, atol=1e-5
+    )
+    found = assess_part(model, tmp_path / "store", "val")
+    assert found["accuracy"] == evaluate(model.model, run.validation)["val/accuracy"]
+    assert example(manifest).iloc[0]["words"] == [0.0] * 5
