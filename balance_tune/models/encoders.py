@@ -89,10 +89,13 @@ class Mlp(Encoder):
 
 
 class Cnn(Encoder):
-    """Strided 3x3 convolutions, then one linear layer, for small images and spectrograms (C, H, W)."""
+    """Strided 3x3 convolutions, then one linear layer, for small images, spectrograms (C, H, W) and frames (C, T, H, W).
+
+    Features of frames are averaged over time.
+    """
 
     name = "cnn"
-    axes = (("channels", "height", "width"),)
+    axes = (("channels", "height", "width"), ("channels", "time", "height", "width"))
 
     def __init__(self, shape: Sequence[int], channels: Sequence[int] = (8, 16, 16), features: int = 64) -> None:
         super().__init__(shape)
@@ -101,13 +104,17 @@ class Cnn(Encoder):
         self.stages = nn.ModuleList(
             nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1), nn.ReLU()) for a, b in pairwise(widths)
         )
-        pixels = math.prod(math.ceil(side / 2 ** len(channels)) for side in shape[1:])
+        pixels = math.prod(math.ceil(side / 2 ** len(channels)) for side in shape[-2:])
         self.project = nn.Linear(widths[-1] * pixels, features)
         self.features = features
+        self.frames = shape[1] if len(shape) == 4 else 1
+
+    def prepare(self, x: Tensor) -> Tensor:
+        return x.transpose(1, 2).flatten(0, 1) if x.dim() == 5 else x
 
     def finish(self, x: Tensor) -> Tensor:
         out: Tensor = self.project(x.flatten(1))
-        return out
+        return out if self.frames == 1 else out.view(-1, self.frames, self.features).mean(1)
 
 
 class Cnn1d(Encoder):

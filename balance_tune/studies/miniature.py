@@ -22,8 +22,8 @@ SETTINGS: dict[str, Any] = {
 def miniature(config: StudyConfig) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return a study's miniature as plain data, and the methods left out because they would never act in it.
 
-    Every dataset that is prepared is replaced by its miniature; a trial has two epochs, an arm one trial, and two
-    confirmation seeds.
+    Every dataset that is prepared is replaced by its miniature, and has small encoders where it has large ones; a trial
+    has two epochs, an arm one trial, and two confirmation seeds.
     """
     plain = config.as_dict()
     stores = {n: MINIATURE for n in config.datasets if issubclass(datasets().get(n), Distribution)}

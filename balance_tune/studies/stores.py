@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "BALANCE_TUNE_DATA"
 """A folder or URI below which prepared stores lie under their datasets' names."""
+LARGE = ("resnet18",)
 MINIATURE = "miniature:"
 """What a study says instead of a place where the miniature of a dataset is meant; it is made below the root."""
 
@@ -125,5 +128,15 @@ def _miniature(dataset: Distribution, folder: Path, tell: Callable[[str], None])
         with tempfile.TemporaryDirectory() as source:
             dataset.miniature(Path(source))
             shutil.rmtree(folder, ignore_errors=True)  # what an interruption left
-            prepare(dataset, source, folder)
-    return _checked(dataset, str(folder))
+            prepare(small(dataset), source, folder)
+    return _checked(small(dataset), str(folder))
+
+
+def small(dataset: Distribution) -> Distribution:
+    """Return the dataset with a small encoder wherever it has a large one for pictures or sound."""
+    made = copy.copy(dataset)
+    made.modalities = {  # type: ignore[misc]
+        name: replace(modality, encoder="cnn", settings={}) if modality.encoder in LARGE else modality
+        for name, modality in dataset.modalities.items()
+    }
+    return made

@@ -148,3 +148,12 @@ def test_auto_modulates_a_vision_transformer_beyond_its_patches() -> None:
 def test_an_unknown_name_lists_the_nearest_first() -> None:
     with pytest.raises(UserError, match="did you mean `resnet18`"):
         encoders().get("resnet")
+
+
+def test_a_cnn_averages_the_features_of_frames() -> None:
+    torch.manual_seed(0)
+    still, moving = Cnn((3, 16, 16)), Cnn((3, 2, 16, 16))
+    moving.load_state_dict(still.state_dict())
+    x = torch.randn(4, 3, 2, 16, 16)
+    expected = (still(x[:, :, 0]) + still(x[:, :, 1])) / 2
+    torch.testing.assert_close(moving(x), expected)
