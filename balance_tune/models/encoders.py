@@ -89,9 +89,9 @@ class Mlp(Encoder):
 
 
 class Cnn(Encoder):
-    """Strided 3x3 convolutions, then one linear layer, for small images, spectrograms (C, H, W) and frames (C, T, H, W).
+    """Strided 3x3 convolutions, then one linear layer, for small images and spectrograms (C, H, W).
 
-    Features of frames are averaged over time.
+    Of frames (C, T, H, W) the features are averaged over time.
     """
 
     name = "cnn"
