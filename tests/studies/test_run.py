@@ -113,6 +113,13 @@ def test_actors_are_used_again_from_trial_to_trial_also_after_a_stop(tmp_path: P
     assert {r.state for r in searched(study)} == {"complete", "pruned"}
 
 
+def test_without_warmth_every_trial_has_a_process_of_its_own(tmp_path: Path, cluster: None) -> None:
+    study = study_of(tmp_path, trials=3)
+    pids: set[int] = set()
+    run(study, slots=1, callbacks=[Pids(pids)], warm=False)
+    assert len(pids) == len(study.ended)
+
+
 def test_with_one_slot_the_run_is_the_one_that_the_queue_alone_gives(tmp_path: Path, cluster: None) -> None:
     search = {"trials": 6, "sampler": "tpe", "early_stopping": ASHA}
     in_ray = study_of(tmp_path / "ray", ("joint", "mlb"), **search)
