@@ -20,8 +20,10 @@ pytest.importorskip("torch")
 from balance_tune.datasets.base import Dataset, Modality, Samples
 from balance_tune.datasets.splits import SplitRecipe
 from balance_tune.modulations.base import Modulation
+from balance_tune.studies.arms import arms_of
 from balance_tune.studies.config import load_config
 from balance_tune.studies.ledger import Ledger
+from balance_tune.studies.plan import plan_of
 from balance_tune.studies.records import JOURNAL, read_records
 from balance_tune.studies.tracking.backend import connect, store_of
 from balance_tune.training.context import Context
@@ -140,6 +142,21 @@ def test_the_same_study_run_again_has_the_same_leaderboard_but_for_times(study: 
 
 def timeless(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if "seconds" not in name}
+
+
+def test_the_plan_gave_its_trials_and_an_upper_bound_of_its_epochs(study: Told) -> None:
+    config = load_config(STUDY)
+    plan = plan_of(config, arms_of(config), {}, machine=(1, 0))
+    records = read_records(study.folder)
+    ran = Counter(r.phase for r in records)
+    assert (ran["search"], ran["select"]) == (plan.trials["search"], plan.trials["select"])
+    least, most = plan.trials["confirm_least"], plan.trials["confirm"]
+    assert least is not None
+    assert most is not None
+    defaults_won = [row["default_won"] for row in study.rows.values()]
+    assert ran["confirm"] == most - (most - least) // len(defaults_won) * sum(defaults_won)
+    assert plan.epochs.most is not None
+    assert plan.epochs.most * 0.5 < sum(r.epochs for r in records) <= plan.epochs.most
 
 
 def test_every_pruned_trial_carries_its_curve_up_to_the_verdict_and_so_does_its_run(study: Told) -> None:
