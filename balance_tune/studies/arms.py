@@ -111,6 +111,7 @@ def trial_config(
         "store": str(store),
         "residency": config.data.residency,
         "objective": config.objective,
+        "protocol": config.protocol,
         "training": arm.settings(params, "training"),
         "model": config.model.model_dump(mode="json"),
         "modulation": arm.settings(params, "modulation"),

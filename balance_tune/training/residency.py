@@ -55,14 +55,18 @@ def choose(asked: str, nbytes: int, *, device_free: int | None, memory_free: int
 
 
 @lru_cache(maxsize=8)
-def opened(store: str, device: str, asked: str = "auto", share: float = 1.0) -> Data:
+def opened(
+    store: str, device: str, asked: str = "auto", share: float = 1.0, judged: Literal["val", "test"] = "val"
+) -> Data:
     """Return what training may open of a store, lying where it should; a process opens it once and keeps it.
 
     Args:
         asked: `data.residency`.
         share: of the device that the trial has.
+        judged: the part that epochs are judged by; "test", which breaks the seal, where a study says `protocol: paper`.
     """
-    data, target = open_store(store, parts=OPEN), torch.device(device)
+    parts = tuple(judged if part == "val" else part for part in OPEN)
+    data, target = open_store(store, parts=parts, unseal=judged == "test"), torch.device(device)
     nbytes = sum(part.nbytes for part in data.parts.values())
     where = choose(asked, nbytes, device_free=device_memory(target, share), memory_free=available_memory())
     return Data(data.manifest, {name: _at(part, where, target) for name, part in data.parts.items()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -23,7 +23,8 @@ from balance_tune.training.settings import TrainingSettings
 def prepare(
     config: Mapping[str, Any], *, replicas: Replicas | None = None, stop: Callable[[], bool] = lambda: False
 ) -> tuple[Run, Modulation]:
-    """Return the run and the method of a trial configuration; reads train, monitor and validation rows, never test.
+    """Return the run and the method of a trial configuration; reads train, monitor and validation rows, never test
+    (but instead of validation rows where the study's protocol is "paper").
 
     The configuration's keys are those that `studies.arms.trial_config` writes.
 
@@ -32,7 +33,7 @@ def prepare(
     """
     device = resolve_device(config.get("device", "auto"))
     share = min(1.0, float(config.get("gpus") or 1.0))
-    data = opened(str(config["store"]), str(device), config.get("residency", "auto"), share)
+    data = opened(str(config["store"]), str(device), config.get("residency", "auto"), share, judged_by(config))
     return assemble(config, data, device=device, replicas=replicas, stop=stop)
 
 
@@ -67,7 +68,8 @@ def assemble(
     if settings.compile:
         for encoder in model.encoders.values():
             encoder.compile()
-    parts = {name: feed_of(data, name, device, dtype) for name in ("train", "monitor", "val")}
+    judged = judged_by(config)
+    parts = {name: feed_of(data, name, device, dtype) for name in ("train", "monitor", judged)}
     context = Context(
         model,
         modulation,
@@ -79,13 +81,18 @@ def assemble(
     )
     return Run(
         context,
-        parts["val"].only(model.modalities),
+        parts[judged].only(model.modalities),
         Best(config["objective"]),
         spec,
         config["method"],
         modulation_settings,
         stop,
     ), modulation
+
+
+def judged_by(config: Mapping[str, Any]) -> Literal["val", "test"]:
+    """Return the part by which a trial's epochs are judged: the test part only to reproduce a paper that did so."""
+    return "test" if config.get("protocol") == "paper" else "val"
 
 
 def method_settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -159,6 +159,18 @@ def test_the_plan_gave_its_trials_and_an_upper_bound_of_its_epochs(study: Told) 
     assert plan.epochs.most * 0.5 < sum(r.epochs for r in records) <= plan.epochs.most
 
 
+def test_protocol_paper_really_chooses_by_the_test_part_and_a_sealed_study_does_not(
+    study: Told, tmp_path: Path
+) -> None:
+    rows = in_process.run(load_config({**STUDY, "name": "paper", "protocol": "paper"}), tmp_path / "paper")
+    assert {row["protocol"] for row in rows} == {"paper"}
+    for folder, same in ((tmp_path / "paper", True), (study.folder, False)):
+        confirmed = [r for r in read_records(folder) if r.phase == "confirm"]
+        test = [json.loads((folder / r.attrs["folder"] / "test.json").read_text())["accuracy"] for r in confirmed]
+        assert len(test) >= 4
+        assert (test == pytest.approx([r.value for r in confirmed])) == same
+
+
 def test_every_pruned_trial_carries_its_curve_up_to_the_verdict_and_so_does_its_run(study: Told) -> None:
     client = connect(store_of(study.folder.parent))
     experiment = client.get_experiment_by_name("told")
