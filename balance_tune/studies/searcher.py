@@ -76,8 +76,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
 
     def _end(self, key: TrialKey, trial_id: str, result: Mapping[str, Any]) -> None:
         state, reason = result.get("state"), str(result.get("reason", ""))
-        if state in ("running", "complete"):
-            self._queue.report(key, result)  # the report that stopped a trial comes here only
+        if state in ("running", "complete") and result["epoch"] not in self._queue.live[key].curve:
+            self._queue.report(key, result)  # the report that stopped a trial comes here only, any other again
         if trial_id in self._scheduler.stopped:
             self._scheduler.stopped.discard(trial_id)
             self._queue.finish(key, "pruned")

@@ -68,6 +68,15 @@ def test_the_report_that_stopped_a_trial_is_in_its_curve(bench: Bench) -> None:
     assert bench.scheduler.stopped == set()
 
 
+def test_the_last_report_comes_twice_and_is_no_repetition(bench: Bench) -> None:
+    bench.searcher.suggest("a")
+    for last in (bench.row(1), bench.row(2, "complete")):
+        bench.searcher.on_trial_result("a", last)
+    bench.searcher.on_trial_complete("a", last)
+    assert (bench.record().state, list(bench.record().curve)) == ("complete", [1, 2])
+    assert "repeated" not in bench.record().attrs
+
+
 def test_a_reported_failure_is_told_with_its_reason(bench: Bench) -> None:
     bench.searcher.suggest("a")
     row = bench.row(1, "failed", reason="train/loss is nan in epoch 2") | {"val/accuracy": float("nan")}
