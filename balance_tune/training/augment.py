@@ -58,12 +58,14 @@ def random_resized_crop(x: Tensor, settings: Settings, draws: Draws) -> Tensor:
     h = (area / ratio).sqrt().round().clamp(1, height)
     w = (area * ratio).sqrt().round().clamp(1, width)
     top, left = (u[:, 2] * (height - h + 1)).floor(), (u[:, 3] * (width - w + 1)).floor()
-    return resample(x.float(), torch.stack([top, left, h, w], dim=1), int(settings["size"]))
+    return resample(x, torch.stack([top, left, h, w], dim=1), int(settings["size"]))
 
 
 def resize(x: Tensor, settings: Settings, draws: Draws) -> Tensor:
     """The whole image at size x size (bilinear, antialiased), its shape not kept."""
     size = int(settings["size"])
+    if x.device.type == "cpu":  # sample by sample, each in the cache
+        return resample(x, torch.tensor([[0, 0, *x.shape[-2:]]]).expand(len(x), -1), size)
     flat = x.float().flatten(1, -3)
     return F.interpolate(flat, (size, size), mode="bilinear", antialias=True).view(*x.shape[:-2], size, size)
 
@@ -71,7 +73,12 @@ def resize(x: Tensor, settings: Settings, draws: Draws) -> Tensor:
 def flip(x: Tensor, settings: Settings, draws: Draws) -> Tensor:
     """Left to right, with probability p."""
     chosen = draws(1)[:, 0] < settings.get("p", 0.5)
-    return torch.where(_like(chosen, x), x.flip(-1), x)
+    if x.device.type != "cpu":
+        return torch.where(_like(chosen, x), x.flip(-1), x)
+    out = torch.empty_like(x)
+    for target, sample, turned in zip(out, x, chosen.tolist(), strict=True):
+        target.copy_(sample.flip(-1) if turned else sample)
+    return out
 
 
 def flip_channels(x: Tensor, settings: Settings, draws: Draws) -> Tensor:
@@ -118,6 +125,11 @@ def frames(x: Tensor, settings: Settings, draws: Draws) -> Tensor:
         chosen = ((places + draws(count)) * time / count).long().clamp_max(time - 1)
     else:
         chosen = draws(time).argsort(1)[:, :count].sort(1).values
+    if x.device.type == "cpu":
+        out = x.new_empty(*x.shape[:2], count, *x.shape[3:])
+        for target, sample, places in zip(out, x, chosen, strict=True):
+            torch.index_select(sample, 1, places, out=target)
+        return out
     return x[torch.arange(len(x), device=x.device)[:, None], :, chosen].transpose(1, 2)
 
 
@@ -198,18 +210,20 @@ def by_index(x: Tensor, starts: Tensor, length: int, dim: int) -> Tensor:
 
 
 def resample(x: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """Return boxes (B, 4) of top, left, height, width in whole pixels of x (B, ..., H, W), each at size x size.
+    """Return boxes (B, 4) of top, left, height, width in whole pixels of x (B, C, [T,] H, W), each at size x size.
 
-    Bilinear and antialiased. On the CPU sample by sample; elsewhere as two matrix products per image, the same numbers.
+    Bilinear and antialiased. On the CPU sample by sample, pixels rounded to pixels; elsewhere as two matrix products
+    per image, the same numbers but for the rounding.
     """
-    flat = x.flatten(1, -3)
-    if x.device.type == "cpu":
-        out = x.new_empty(*flat.shape[:2], size, size)
-        for target, sample, (top, left, h, w) in zip(out, flat, boxes.long().tolist(), strict=True):
-            box = sample[None, :, top : top + h, left : left + w]
-            target.copy_(F.interpolate(box, (size, size), mode="bilinear", antialias=True)[0])
-    else:
-        out = by_matrices(flat, boxes, size)
+    if x.device.type != "cpu":
+        return by_matrices(x.flatten(1, -3).float(), boxes, size).view(*x.shape[:-2], size, size)
+    clip = x.unsqueeze(2) if x.dim() == 4 else x
+    if not (x.dtype == torch.uint8 and x.shape[1] in (3, 4)):  # torch is fast on pixels of images, and on floats
+        clip = clip if clip.is_floating_point() else clip.float()
+    out = clip.new_empty(*clip.shape[:3], size, size)
+    for target, sample, (top, left, h, w) in zip(out, clip, boxes.long().tolist(), strict=True):
+        box = sample[:, :, top : top + h, left : left + w].transpose(0, 1)
+        target.copy_(F.interpolate(box, (size, size), mode="bilinear", antialias=True).transpose(0, 1))
     return out.view(*x.shape[:-2], size, size)
 
 

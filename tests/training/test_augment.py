@@ -58,6 +58,16 @@ def test_boxes_by_matrices_are_the_boxes_resized_one_by_one() -> None:
             torch.testing.assert_close(by_matrices[i], expected, rtol=1e-5, atol=1e-4)
 
 
+def test_pixels_of_images_and_clips_are_resized_as_numbers_are_but_for_rounding() -> None:
+    boxes = torch.tensor([[0, 0, 10, 12], [2, 3, 5, 4], [1, 1, 9, 3], [0, 6, 1, 6]]).double()
+    for x in (IMAGES, CLIPS):
+        pixels, numbers = augment.resample(x, boxes, 7), augment.resample(x.float(), boxes, 7)
+        assert pixels.dtype == torch.uint8
+        assert (pixels.float() - numbers).abs().max() <= 1.01
+        flat = augment.by_matrices(x.float().flatten(1, -3), boxes, 7).view(numbers.shape)
+        torch.testing.assert_close(numbers, flat, rtol=1e-4, atol=1e-3)
+
+
 def test_a_random_resized_crop_keeps_within_its_bounds_and_differs_from_sample_to_sample() -> None:
     x = torch.arange(10.0).view(1, 1, 10, 1).expand(64, 1, 10, 12)
     found = augment.random_resized_crop(x, {"size": 8, "scale": [0.2, 0.5]}, draws(64))
@@ -134,7 +144,7 @@ def test_resizing_keeps_a_flat_image_flat() -> None:
     flat = torch.full((2, 3, 2, 10, 12), 7, dtype=torch.uint8)
     found = augment.resize(flat, {"size": 5}, draws())
     assert found.shape == (2, 3, 2, 5, 5)
-    torch.testing.assert_close(found, torch.full_like(found, 7.0))
+    torch.testing.assert_close(found.float(), torch.full_like(found, 7).float())
 
 
 def test_an_unknown_operation_lists_those_there_are() -> None:
