@@ -22,6 +22,7 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 NAMES = (
     "steps",
     "epochs",
+    "data",
     "trial_start",
     "efficiency",
     "driver",
