@@ -7,6 +7,7 @@ which shard follows from the list of samples alone, so that neither the number o
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -98,7 +99,13 @@ def plan_of(dataset: Distribution, source: Path, shard_bytes: int = SHARD_BYTES)
     """
     if not source.is_dir():
         raise UserError(f"the source of `{dataset.name}` must be a folder with {dataset.layout}, but got {source}.")
-    items = dataset.items(source)
+    try:
+        items = dataset.items(source)
+    except UserError:
+        raise
+    except (OSError, ValueError, csv.Error) as error:  # unreadable, or text that is none
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"the lists of `{dataset.name}` in {source} must be readable, but: {reason}.") from error
     _check(dataset, source, items)
     if dataset.task == "classes":
         labels: NDArray[Any] = np.array([item.label for item in items], dtype=np.int64)

@@ -41,6 +41,20 @@ def test_two_workers_write_the_bytes_of_one(source: Path, store: Path, tmp_path:
     assert len(read_manifest(store).shards["train"]) > 3
 
 
+@pytest.mark.ray
+def test_tasks_of_a_cluster_write_the_bytes_of_one_process(
+    source: Path, store: Path, tmp_path: Path, cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+    prepare(CremaD(), source, tmp_path / "many", shard_bytes=SMALL)
+    assert content(tmp_path / "many") == content(store)
+    copy, clip = broken(source, tmp_path, gone)
+    with pytest.raises(UserError, match=f"AudioWAV/{clip}"):
+        prepare(CremaD(), copy, tmp_path / "lost", max_corrupt=0.0, shard_bytes=SMALL)
+
+
 def test_a_killed_preparation_goes_on_and_ends_in_the_same_bytes(source: Path, store: Path, tmp_path: Path) -> None:
     code = f"""
 import os, signal
@@ -200,6 +214,15 @@ def test_a_wrong_list_is_one_line(source: Path, tmp_path: Path, csv: str, messag
     with pytest.raises(UserError, match=message) as caught:
         plan_of(CremaD(), copy)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00\x01", b'"', b"\x00" * 50, b"a" * 200_000])
+def test_a_list_that_is_no_text_is_one_line(source: Path, tmp_path: Path, content: bytes) -> None:
+    copy, _ = broken(source, tmp_path, lambda copy, clip: rewrite(copy / "train.csv", content))
+    with pytest.raises(UserError) as caught:
+        prepare(CremaD(), copy, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
 
 
 def test_workers_and_shares_that_cannot_be_are_told(source: Path, tmp_path: Path) -> None:
