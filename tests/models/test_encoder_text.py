@@ -63,6 +63,7 @@ def test_without_transformers_one_line_says_what_to_install(tmp_path: Path, monk
         HuggingFace((6,), folder=str(tmp_path))
 
 
+@pytest.mark.full  # its import takes seconds
 def test_a_local_bert_is_an_encoder(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="the extra `text` is not installed")
     config = transformers.BertConfig(
