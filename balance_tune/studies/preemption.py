@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 LOOK_EVERY = 2.0  # seconds between two questions to the head
 GONE = re.compile(r"its node has died|node was terminated|NodeDiedError|\bPreempted\b")
+SILENT = re.compile(r"The actor \w+ is unavailable")
 
 
 class Preempted(Exception):
@@ -39,6 +40,10 @@ def node_drains() -> bool:
     return ray.get_runtime_context().get_node_id() in draining
 
 
-def node_lost(words: str) -> bool:
-    """Return whether a trial's process ended with its node, by what Ray says of its end."""
-    return bool(GONE.search(words))
+def node_lost(words: str, several: bool = False) -> bool:
+    """Return whether a trial's process ended with its node, by what Ray says of its end.
+
+    A node that dies without notice is at first only out of reach; that means the node where there are `several`, since
+    of a process that dies on a living one its raylet tells more.
+    """
+    return bool(GONE.search(words)) or (several and bool(SILENT.search(words)))

@@ -10,7 +10,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from balance_tune.studies.cluster import HEAD, Shape, ray_log
+from balance_tune.studies.cluster import HEAD, Shape, ray_log, remote
 from balance_tune.studies.judge import Judge
 from balance_tune.studies.queue import StudyQueue
 from balance_tune.studies.scheduler import ArmScheduler
@@ -45,7 +45,7 @@ def run_trials(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(shape.slots)  # Tune asks for so many nodes
     each = {"CPU": float(shape.cpus * shape.workers), "GPU": shape.gpus * shape.workers}
     waiting = Waiting(each, patience, ray.cluster_resources)
-    scheduler = ArmScheduler(queue, judge, waiting=waiting, groups=shape.workers > 1)
+    scheduler = ArmScheduler(queue, judge, waiting=waiting, groups=shape.workers > 1, several=remote())
     searcher = StudySearcher(queue, scheduler, shape.slots, interrupted)
     watch = _Watch(scheduler, interrupted, exhausted)
     tuner = tune.Tuner(

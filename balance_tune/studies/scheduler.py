@@ -36,7 +36,8 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
     """Judges search trials against their own arm; a hung trial's process is ended, so that it counts as lost.
 
     `stopped` holds the ids of the trials that early stopping ended, `errors` the last words of those that broke,
-    `preempted` those that went with their node. With `groups` a trial that runs may still wait for its workers.
+    `preempted` those that went with their node. With `groups` a trial that runs may still wait for its workers; there
+    may be `several` nodes.
     `halted` is why no trial can go on (the disk is full, say); empty while they can.
     """
 
@@ -47,6 +48,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
         *,
         waiting: Waiting | None = None,
         groups: bool = False,
+        several: bool = False,
         silence: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -56,7 +58,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
         self.preempted: set[str] = set()
         self.halted = ""
         self._queue, self._judge, self._clock = queue, judge, clock
-        self._waiting, self._groups = waiting, groups
+        self._waiting, self._groups, self._several = waiting, groups, several
         self._reported: set[str] = set()
         self._asked: tuple[float, bool] | None = None
         self._silence = SILENCE if silence is None else silence
@@ -93,7 +95,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
         self.errors[trial.trial_id] = _last_words(trial) + self.errors.get(trial.trial_id, "")
         self._reported.discard(trial.trial_id)
         self._heard.pop(trial.trial_id, None)
-        if node_lost(_said(trial)):
+        if node_lost(_said(trial), self._several):
             self.preempted.add(trial.trial_id)
             with self.halting():
                 self._queue.preempted(key_of(trial.config))

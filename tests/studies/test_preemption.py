@@ -46,5 +46,12 @@ def test_a_lost_node_is_told_from_a_process_that_died_by_itself(words: str, expe
     assert node_lost(words) == expected
 
 
+def test_what_is_out_of_reach_is_a_lost_node_where_there_are_several() -> None:
+    words = "ActorUnavailableError: The actor 1031c3a0 is unavailable: RPC error: Socket closed rpc_code: 14."
+    assert node_lost(words, several=True)
+    assert not node_lost(words)
+    assert not node_lost("ActorDiedError: The actor died because its worker process has died. SIGKILL", several=True)
+
+
 def test_outside_ray_nothing_is_drained() -> None:
     assert not Draining()()
