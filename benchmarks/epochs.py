@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from balance_tune.datasets.shards import Part
 from balance_tune.datasets.store import open_store
 from balance_tune.models.multimodal import MultimodalModel
+from balance_tune.studies.process import settle
 from balance_tune.training.loop import train
 from balance_tune.training.setup import model_spec, prepare
 from benchmarks.table import Table, show, spread
@@ -70,7 +71,7 @@ def _accuracy(model: MultimodalModel, loader: DataLoader[tuple[torch.Tensor, ...
 
 def measure(rounds: int = 3) -> Table:
     """Return the table of wall time; the variants take turns."""
-    torch.set_num_threads(1)
+    settle(1)  # as the process of a trial does
     variants = {
         "PyTorch loop, DataLoader with 2 persistent workers": lambda: plain(2),
         "PyTorch loop, DataLoader without workers": lambda: plain(0),

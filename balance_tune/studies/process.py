@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import random
 from collections.abc import Callable, Iterator
@@ -18,14 +19,24 @@ FLAGS: tuple[tuple[Callable[[], bool], Callable[[bool], object]], ...] = (
     (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
 )
 DEVICES = ("cpu", "cuda")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 @cache
 def settle(cpus: int) -> None:
-    """Settle what holds for all trials of this process: threads, and what garbage collection need not look at."""
+    """Settle what holds for all trials of this process: threads, memory, what garbage collection need not look at."""
     torch.set_num_threads(max(1, cpus))
+    _keep_memory()
     gc.collect()
     gc.freeze()
+
+
+def _keep_memory() -> None:
+    """Have glibc keep what is freed (up to 128 MB) for the next step, which else faults in every page of it again."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 2**25)
+        mallopt(M_TRIM_THRESHOLD, 2**27)
 
 
 @contextmanager
