@@ -154,7 +154,7 @@ class Champions:
 
 def card(contender: Mapping[str, Any], manifest: Manifest) -> str:
     """Return the model card in Markdown: what it takes, how good it is, what it rests on, and its limits."""
-    inputs = ", ".join(f"`{m}` {tuple(modality.shape)}" for m, modality in manifest.modalities.items())
+    inputs = ", ".join(f"`{m}` {tuple(modality.stored)}" for m, modality in manifest.modalities.items())
     value = f"Mean `{contender['objective']}` over {contender['seeds']} confirmation seeds: {contender['val']:.4f}"
     test = "not evaluated" if contender["test_mean"] is None else f"{contender['test_mean']:.4f}"
     lines = [

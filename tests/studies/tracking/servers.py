@@ -78,7 +78,7 @@ def postgres(binaries: Path) -> Iterator[str]:
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
         run(str(binaries / "pg_ctl"), *where, "-w", "-l", str(log), "-o", options, "start")
         try:
-            yield f"postgresql+psycopg2://mlflow:{password}@127.0.0.1:{port}/postgres"
+            yield f"postgresql+psycopg://mlflow:{password}@127.0.0.1:{port}/postgres"
         finally:
             run(str(binaries / "pg_ctl"), *where, "-m", "immediate", "stop")
     finally:
@@ -109,7 +109,7 @@ class ServerProcess:
         log = []
         for line in self._process.stdout:
             log.append(line)
-            if "startup complete" in line:
+            if "Uvicorn running" in line:
                 break
         else:
             raise AssertionError("the MLflow server ended:\n" + "".join(log))

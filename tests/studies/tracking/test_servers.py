@@ -151,7 +151,7 @@ LONG = {
     "name": "long",
     "datasets": ["av_digits"],
     "methods": ["joint", "ogm_ge", "opm", "mlb"],
-    "training": {"epochs": 4},
+    "training": {"epochs": 3},
     "search": {"trials": 45, "sampler": "random", "early_stopping": "none"},
 }
 
