@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from balance_tune.errors import UserError
-from balance_tune.studies.tracking.backend import store_of
+from balance_tune.studies.tracking.backend import Store, connect, store_of
 
 
 def test_runs_go_to_a_file_below_the_root_unless_told_otherwise(
@@ -77,3 +79,37 @@ assert tracker._memory.store
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({"MLFLOW_TRACKING_TOKEN": "t0ken"}, "Bearer t0ken"),
+        ({"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "pa55"}, "Basic bWU6cGE1NQ=="),
+    ],
+)
+def test_a_server_is_asked_with_the_token_or_password_of_the_usual_variables(
+    given: dict[str, str], sent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = []
+
+    class Guarded(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append(self.headers["Authorization"])
+            body = b'{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "none"}'
+            self.send_response(404)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None: ...
+
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        store = Store(f"http://127.0.0.1:{server.server_port}", None)
+        assert connect(store).get_experiment_by_name("s") is None
+        server.shutdown()
+    assert set(heard) == {sent}
