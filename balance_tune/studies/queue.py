@@ -254,9 +254,9 @@ class StudyQueue:
         if not run.curve:
             run.repeated += max(0, run.reached - int(row["epoch"]) + 1)
         known, objective = len(run.curve), self.config.objective
-        if not run.curve:
+        if row["epoch"] > run.epochs + 1:  # trained before an interruption, or by workers whose reports were cut off
             for earlier in history(run.folder):
-                if earlier["epoch"] < row["epoch"]:
+                if run.epochs < earlier["epoch"] < row["epoch"]:
                     run.take(earlier, objective)
         before = run.device_seconds
         run.take(row, objective)

@@ -38,9 +38,9 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def processes(word: str) -> list[str]:
-    """Return the command lines of living processes that hold `word` in command line or environment."""
-    found = []
+def processes(word: str) -> dict[int, str]:
+    """Return ids and command lines of living processes that hold `word` in command line or environment."""
+    found = {}
     for path in Path("/proc").iterdir():
         if not path.name.isdigit() or path.name == str(os.getpid()):
             continue
@@ -50,14 +50,17 @@ def processes(word: str) -> list[str]:
         except OSError:
             continue
         if word.encode() in line and state != "Z":
-            found.append((path / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:200])
+            found[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:200]
     return found
 
 
 @contextmanager
-def running_head(*options: str, cpus: int = 2, port: int | None = None, **environment: str) -> Iterator[Head]:
+def running_head(
+    *options: str, cpus: int = 2, port: int | None = None, whole: bool = True, **environment: str
+) -> Iterator[Head]:
     """Start a head, wait until it takes jobs, and end it; nothing of it is left.
 
+    Unless it is the `whole` cluster: nodes that Ray's fake provider started leave a process behind, which is ended.
     Its folder has a short name, because sockets lie in it.
     """
     folder = Path(tempfile.mkdtemp(prefix="bt"))
@@ -91,11 +94,13 @@ def running_head(*options: str, cpus: int = 2, port: int | None = None, **enviro
         head.send_signal(signal.SIGTERM)
         head.wait(timeout=PATIENCE)
         log.close()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + (PATIENCE if whole else 10.0)
         while (left := processes(str(folder))) and time.monotonic() < deadline:
             time.sleep(0.2)
+        for pid in [] if whole else left:
+            os.kill(pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
-    assert left == []
+    assert left == {} or not whole
 
 
 def ray(*words: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

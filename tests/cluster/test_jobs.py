@@ -37,7 +37,7 @@ def submit(head: Head, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def study_processes(head: Head) -> list[str]:
-    return [line for line in processes(str(head.folder)) if "balance_tune" in line or "run_trial" in line]
+    return [line for line in processes(str(head.folder)).values() if "balance_tune" in line or "run_trial" in line]
 
 
 def test_a_job_streams_its_log_succeeds_and_leaves_nothing_running(head: Head) -> None:

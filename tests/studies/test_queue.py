@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -228,6 +229,21 @@ def test_workers_that_ray_train_starts_elsewhere_repeat_their_reports(tmp_path: 
     study.queue.finish(key, "complete")
     (record,) = read_records(tmp_path)
     assert (record.attrs["preempted"], record.attrs["repeated"], list(record.curve)) == (1, 1, [1, 2, 3, 4])
+
+
+def test_epochs_whose_reports_were_cut_off_are_read_from_the_trials_history(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+    given = study.queue.next()
+    assert given is not None
+    folder = Path(given.config["folder"])
+    folder.mkdir(parents=True)
+    (folder / "history.jsonl").write_text("".join(json.dumps(row(epoch)) + "\n" for epoch in range(1, 6)))
+    for told_row in (row(1), row(2, leaving=True), row(5)):
+        study.queue.report(given.key, told_row)
+    study.queue.finish(given.key, "complete")
+    (record,) = read_records(tmp_path)
+    assert list(record.curve) == [1, 2, 3, 4, 5]
+    assert "repeated" not in record.attrs
 
 
 def test_a_failed_trial_spends_its_place_and_says_why(tmp_path: Path) -> None:
