@@ -16,6 +16,7 @@ SETTINGS: dict[str, Any] = {
     "select": {"points": 1, "seeds": 0},
     "confirm": {"seeds": 2, "default_seeds": 0},
     "limit": {},
+    "resources": {"workers": 1, "cpus_per_trial": 1, "gpus_per_trial": "auto"},  # of any machine
 }
 
 

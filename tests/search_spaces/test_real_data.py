@@ -7,6 +7,7 @@ import pytest
 from balance_tune.datasets.distribution import Distribution
 from balance_tune.registry import datasets
 from balance_tune.studies.arms import arms_of
+from balance_tune.studies.cluster import shape_of
 from balance_tune.studies.config import load_config
 from balance_tune.studies.miniature import miniature
 
@@ -29,6 +30,7 @@ def test_its_miniature_can_start_and_keeps_every_dataset(path: Path) -> None:
     plain, _ = miniature(config)
     small = load_config(plain, check=False)
     assert small.datasets == config.datasets
+    assert shape_of(small.resources, {"CPU": 1}).slots == 1  # it runs on any machine
     assert arms_of(small)
 
 
