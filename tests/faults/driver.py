@@ -88,8 +88,8 @@ class Driver:
         return self.log.read_text(errors="replace")
 
     def left_running(self) -> list[str]:
-        """Return the processes that the driver started and that are there half a minute after its end."""
-        until(lambda: not list(self._processes()), "its processes to end", patience=45, required=False)
+        """Return the processes that the driver started and that are there two minutes after its end."""
+        until(lambda: not list(self._processes()), "its processes to end", patience=120, required=False)
         return list(self._processes())
 
     def _processes(self) -> Iterator[str]:
