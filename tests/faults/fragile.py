@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Never
 
 import torch
@@ -15,8 +14,8 @@ from torch import Tensor
 
 from balance_tune.modulations.base import Losses, Modulation
 from balance_tune.tunable import tunable
+from tests.faults.traps import sprung
 
-TRAPS = "BALANCE_TUNE_TEST_TRAPS"  # a folder; a file in it, named after a fault, is that fault waiting
 EPOCH = 2  # 0-based epoch in which it strikes
 
 
@@ -37,21 +36,6 @@ class Fragile(Modulation):
             if sprung(fault):
                 losses["fused"] = FAULTS[fault](losses["fused"])
         return losses
-
-
-def lay(folder: Path, fault: str) -> None:
-    """Have the next trial that gets there meet this fault."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / fault).touch()
-
-
-def sprung(fault: str) -> bool:
-    """Return whether the fault was waiting; it is no longer."""
-    try:
-        (Path(os.environ[TRAPS]) / fault).unlink()
-    except (FileNotFoundError, KeyError):
-        return False
-    return True
 
 
 def die(loss: Tensor) -> Never:

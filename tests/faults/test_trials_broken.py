@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from tests.faults.conftest import Trial
-from tests.faults.fragile import lay
+from tests.faults.traps import lay
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults]
 
