@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from balance_tune.datasets import media, spectra
+from balance_tune.datasets import media, published, spectra
 from balance_tune.datasets.distribution import Distribution, Item, Unreadable
 from balance_tune.datasets.miniature import scene, tone, write_video
-from balance_tune.datasets.modality import IMAGENET, Modality, Operation
+from balance_tune.datasets.modality import Modality, Operation, rgb
 from balance_tune.datasets.splits import SplitRecipe
 from balance_tune.errors import UserError
 
@@ -26,13 +26,9 @@ RESIZE: tuple[Operation, ...] = (("resize", {"size": 224}),)
 
 
 def visual(count: int) -> Modality:
-    return Modality(
+    return rgb(
         (3, count, 224, 224),
-        "resnet18",
         stored=(3, count, 256, 256),
-        dtype="uint8",
-        unit=1 / 255,
-        normalise=IMAGENET,
         augment=CROP,
         evaluate=RESIZE,
     )
@@ -79,14 +75,7 @@ class Ave(Distribution):
         "audio": Modality((1, 257, 1004), "resnet18", standardise=(), dtype="float16", normalise=None),
         "visual": visual(4),
     }
-    recipe: ClassVar[dict[str, tuple[Any, str]]] = {
-        "epochs": (100, f"{MLB}: up to 1,500 with patience; here as OGM-GE"),
-        "batch_size": (32, MLB),
-        "optimizer": ("adam", MLB),
-        "lr": (1e-3, MLB),
-        "weight_decay": (1e-4, MLB),
-        "schedule": ("cosine", f"{MLB}: cosine with restarts; here once over the run"),
-    }
+    recipe: ClassVar[published.Recipe] = published.mlb(MLB)
     split = SplitRecipe("official", monitor=0.05)
     licence = "videos of YouTube under their owners' terms; annotations by the authors, for research"
     source = "Y. Tian and others, ECCV 2018"
@@ -160,15 +149,7 @@ class AveOgm(Ave):
     protocol = "ogm"
     frames: ClassVar[int] = 3
     modalities: ClassVar[dict[str, Modality]] = {"audio": Ave.modalities["audio"], "visual": visual(3)}
-    recipe: ClassVar[dict[str, tuple[Any, str]]] = {
-        "epochs": (100, OGM),
-        "batch_size": (64, OGM),
-        "optimizer": ("sgd", OGM),
-        "lr": (1e-3, OGM),
-        "momentum": (0.9, OGM),
-        "weight_decay": (1e-4, OGM),
-        "schedule": ("step", f"{OGM}: divided by ten after 70 of 100 epochs"),
-    }
+    recipe: ClassVar[published.Recipe] = published.ogm(OGM)
 
     def times(self, start: float, end: float) -> list[float]:
         return [start + k * (end - start) / self.frames for k in range(self.frames)]

@@ -9,15 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from balance_tune.datasets import media, spectra
+from balance_tune.datasets import media, published, spectra
 from balance_tune.datasets.distribution import Distribution, Item, Unreadable
 from balance_tune.datasets.miniature import scene, tone, write_sound, write_video
-from balance_tune.datasets.modality import IMAGENET, Modality, Operation
+from balance_tune.datasets.modality import Modality, Operation, rgb
 from balance_tune.datasets.splits import SplitRecipe
 from balance_tune.errors import UserError
 
 OGM = "GeWu-Lab/OGM-GE_CVPR2022 README (CREMA-D)"
-BALANCE = "GeWu-Lab/BalanceBenchmark, default configuration"
 MLB = "kkontras/MLB, configs/CREMA_D"
 SQUASHED = [0.75 * 3 / 4, 4 / 3 * 3 / 4]
 """Aspects 3/4 to 4/3 of a box in the 480 x 360 original, in a frame that was squashed to a square."""
@@ -48,26 +47,14 @@ class CremaD(Distribution):
     )
     modalities: ClassVar[dict[str, Modality]] = {
         "audio": Modality((1, 257, 188), "resnet18", standardise=(), dtype="int16", unit=spectra.UNIT, normalise=None),
-        "visual": Modality(
+        "visual": rgb(
             (3, 1, 224, 224),
-            "resnet18",
             stored=(3, FRAMES, 256, 256),
-            dtype="uint8",
-            unit=1 / 255,
-            normalise=IMAGENET,
             augment=frames(1, "random", train=True),
             evaluate=frames(1, "even", train=False),
         ),
     }
-    recipe: ClassVar[dict[str, tuple[Any, str]]] = {
-        "epochs": (100, OGM),
-        "batch_size": (64, OGM),
-        "optimizer": ("sgd", OGM),
-        "lr": (1e-3, OGM),
-        "momentum": (0.9, OGM),
-        "weight_decay": (1e-4, OGM),
-        "schedule": ("step", f"{OGM}: divided by ten after 70 of 100 epochs"),
-    }
+    recipe: ClassVar[published.Recipe] = published.ogm(OGM)
     split = SplitRecipe("official", monitor=0.04, val=1 / 9)
     licence = "Open Database License (the database), Database Contents License (its contents)"
     source = "H. Cao and others, IEEE Transactions on Affective Computing 5 (2014) 377-390"
@@ -128,25 +115,14 @@ class CremaDBalance(CremaD):
     protocol = "balance_benchmark"
     modalities: ClassVar[dict[str, Modality]] = {
         "audio": Modality((1, 1024, 128), "resnet18", standardise=(), dtype="float16", normalise=None),
-        "visual": Modality(
+        "visual": rgb(
             (3, 2, 224, 224),
-            "resnet18",
             stored=(3, FRAMES, 256, 256),
-            dtype="uint8",
-            unit=1 / 255,
-            normalise=IMAGENET,
             augment=frames(2, "segments", train=True),
             evaluate=frames(2, "even", train=False),
         ),
     }
-    recipe: ClassVar[dict[str, tuple[Any, str]]] = {
-        "epochs": (30, BALANCE),
-        "batch_size": (32, BALANCE),
-        "optimizer": ("adamw", BALANCE),
-        "lr": (1e-3, BALANCE),
-        "weight_decay": (0.01, BALANCE),
-        "schedule": ("step", f"{BALANCE}: divided by ten every 10 of 30 epochs; here once, after 70 %"),
-    }
+    recipe: ClassVar[published.Recipe] = published.balance_benchmark()
 
     def hear(self, path: Path) -> NDArray[Any]:
         return spectra.filter_bank(media.sound(path, 16000), 16000)
@@ -160,25 +136,14 @@ class CremaDMlb(CremaD):
     layout = "AudioWAV/<clip>.wav and VideoFlash/<clip>.flv (or Image-01-FPS/<clip>/*.jpg)"
     modalities: ClassVar[dict[str, Modality]] = {
         "audio": CremaD.modalities["audio"],
-        "visual": Modality(
+        "visual": rgb(
             (3, 3, 224, 224),
-            "resnet18",
             stored=(3, FRAMES, 256, 256),
-            dtype="uint8",
-            unit=1 / 255,
-            normalise=IMAGENET,
             augment=CROP,
             evaluate=RESIZE,
         ),
     }
-    recipe: ClassVar[dict[str, tuple[Any, str]]] = {
-        "epochs": (100, f"{MLB}: up to 1,500 with patience; here as OGM-GE"),
-        "batch_size": (32, MLB),
-        "optimizer": ("adam", MLB),
-        "lr": (1e-3, MLB),
-        "weight_decay": (1e-4, MLB),
-        "schedule": ("cosine", f"{MLB}: cosine with restarts; here once over the run"),
-    }
+    recipe: ClassVar[published.Recipe] = published.mlb(MLB)
     split = SplitRecipe("group", train=0.62, monitor=0.08, val=0.15, test=0.15)
     limits: ClassVar[tuple[str, ...]] = (
         "labels are the emotions that were acted; MLB keeps the 5,820 clips on which viewers agree",

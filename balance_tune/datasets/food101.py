@@ -9,15 +9,14 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from balance_tune.datasets import media
+from balance_tune.datasets import media, published
 from balance_tune.datasets.distribution import Distribution, Item
 from balance_tune.datasets.files import class_names, csv_rows
 from balance_tune.datasets.miniature import scene, write_picture
-from balance_tune.datasets.modality import IMAGENET, Modality
+from balance_tune.datasets.modality import Modality, rgb
 from balance_tune.datasets.splits import SplitRecipe
 from balance_tune.datasets.tokens import VOCABULARY, hashed
 
-BALANCE = "GeWu-Lab/BalanceBenchmark, default configuration"
 LENGTH, SIZE = 40, (224, 224)
 HEADER = "Image_path"
 
@@ -30,24 +29,13 @@ class Food101(Distribution):
     layout = "texts/train_titles.csv and test_titles.csv (image, title, class) and images/train|test/<class>/<image>"
     classes = class_names("food101")
     modalities: ClassVar[dict[str, Modality]] = {
-        "image": Modality(
+        "image": rgb(
             (3, *SIZE),
-            "resnet18",
-            dtype="uint8",
-            unit=1 / 255,
-            normalise=IMAGENET,
             augment=(("rotate", {"degrees": 30}), ("flip", {"p": 0.5})),
         ),
         "text": Modality((LENGTH,), "text", {"vocabulary": VOCABULARY}, standardise=(), dtype="int32", normalise=None),
     }
-    recipe: ClassVar[dict[str, tuple[Any, str]]] = {
-        "epochs": (30, BALANCE),
-        "batch_size": (32, BALANCE),
-        "optimizer": ("adamw", BALANCE),
-        "lr": (1e-3, BALANCE),
-        "weight_decay": (0.01, BALANCE),
-        "schedule": ("step", f"{BALANCE}: divided by ten every 10 of 30 epochs; here once, after 70 %"),
-    }
+    recipe: ClassVar[published.Recipe] = published.balance_benchmark()
     split = SplitRecipe("official", monitor=0.02, val=0.05)
     licence = "research use; pictures and titles of the web under their owners' terms"
     source = "X. Wang and others, ICME workshops 2015 (UPMC Food-101)"

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from balance_tune.datasets import media, spectra
+from balance_tune.datasets import media, published, spectra
 from balance_tune.datasets.distribution import Distribution, Item
 from balance_tune.datasets.files import by_stem
 from balance_tune.datasets.miniature import scene, tone, write_video
-from balance_tune.datasets.modality import IMAGENET, Modality
+from balance_tune.datasets.modality import Modality, rgb
 from balance_tune.datasets.splits import SplitRecipe
 from balance_tune.errors import UserError
 
@@ -68,13 +68,9 @@ class KineticsSounds(Distribution):
     )
     modalities: ClassVar[dict[str, Modality]] = {
         "audio": Modality((1, 1024, 128), "resnet18", standardise=(), dtype="float16", normalise=None),
-        "visual": Modality(
+        "visual": rgb(
             (3, FRAMES, 112, 112),
-            "resnet18",
             stored=(3, FRAMES, *SIZE),
-            dtype="uint8",
-            unit=1 / 255,
-            normalise=IMAGENET,
             augment=(
                 ("random_resized_crop", {"size": 112, "scale": [0.25, 1.0], "ratio": [3 / 4, 4 / 3]}),
                 ("flip", {"p": 0.5}),
@@ -82,14 +78,7 @@ class KineticsSounds(Distribution):
             evaluate=(("centre_crop", {"size": 128}), ("resize", {"size": 112})),
         ),
     }
-    recipe: ClassVar[dict[str, tuple[Any, str]]] = {
-        "epochs": (100, BML),
-        "batch_size": (32, BML),
-        "optimizer": ("adamw", BML),
-        "lr": (5e-5, BML),
-        "weight_decay": (0.01, BML),
-        "schedule": ("step", f"{BML}: divided by ten every 40 of 100 epochs; here once, after 70 %"),
-    }
+    recipe: ClassVar[published.Recipe] = published.adamw(BML, epochs=100, lr=5e-5, every=40)
     split = SplitRecipe("official", monitor=0.04)
     licence = "videos of YouTube under their owners' terms; Kinetics' annotations: CC BY 4.0"
     source = "R. Arandjelovic and A. Zisserman, ICCV 2017; W. Kay and others, arXiv 1705.06950"

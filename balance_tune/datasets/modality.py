@@ -127,3 +127,22 @@ class Modality:
             means, deviations = made["normalise"]
             made["normalise"] = (tuple(means), tuple(deviations))
         return cls(**made)
+
+
+def rgb(
+    shape: tuple[int, ...],
+    stored: tuple[int, ...] = (),
+    augment: tuple[Operation, ...] = (),
+    evaluate: tuple[Operation, ...] = (),
+) -> Modality:
+    """Return pictures (3, H, W) or frames (3, T, H, W): bytes in the store, scaled as ImageNet's for a ResNet-18."""
+    return Modality(
+        shape,
+        "resnet18",
+        stored=stored,
+        dtype="uint8",
+        unit=1 / 255,
+        normalise=IMAGENET,
+        augment=augment,
+        evaluate=evaluate,
+    )

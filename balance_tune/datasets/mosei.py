@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from balance_tune.datasets import published
 from balance_tune.datasets.base import Task
 from balance_tune.datasets.distribution import Distribution, Item, Unreadable
 from balance_tune.datasets.miniature import generator
@@ -19,7 +20,6 @@ from balance_tune.datasets.pickles import read_arrays
 from balance_tune.datasets.splits import SplitRecipe
 from balance_tune.errors import UserError
 
-BALANCE = "GeWu-Lab/BalanceBenchmark, default configuration"
 MLB = "kkontras/MLB, configs/MOSEI"
 PARTS = {"train": "train", "valid": "val", "test": "test"}
 LENGTH = 50
@@ -42,14 +42,7 @@ class Mosei(Distribution):
         "visual": sequence(35),
         "text": sequence(300),
     }
-    recipe: ClassVar[dict[str, tuple[Any, str]]] = {
-        "epochs": (30, BALANCE),
-        "batch_size": (32, BALANCE),
-        "optimizer": ("adamw", BALANCE),
-        "lr": (1e-3, BALANCE),
-        "weight_decay": (0.01, BALANCE),
-        "schedule": ("step", f"{BALANCE}: divided by ten every 10 of 30 epochs; here once, after 70 %"),
-    }
+    recipe: ClassVar[published.Recipe] = published.balance_benchmark()
     split = SplitRecipe("official", monitor=0.05)
     licence = "CMU Multimodal SDK: research use under its end user licence"
     source = "A. Zadeh and others, ACL 2018 (features: COVAREP, Facet, GloVe)"

@@ -8,16 +8,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from balance_tune.datasets import media, spectra
+from balance_tune.datasets import media, published, spectra
 from balance_tune.datasets.distribution import Distribution, Item, Unreadable
 from balance_tune.datasets.files import class_names
 from balance_tune.datasets.flow import flow
 from balance_tune.datasets.miniature import scene, tone, write_video
-from balance_tune.datasets.modality import IMAGENET, Modality, Operation
+from balance_tune.datasets.modality import Modality, Operation, rgb
 from balance_tune.datasets.splits import SplitRecipe
 from balance_tune.errors import UserError
 
-BALANCE = "GeWu-Lab/BalanceBenchmark, default configuration"
 MLB = "kkontras/MLB, configs/UCF"
 LISTS = {"train": "trainlist01.txt", "test": "testlist01.txt"}
 FRAMES = 6
@@ -41,13 +40,9 @@ class Ucf101(Distribution):
     )
     classes = class_names("ucf101")
     modalities: ClassVar[dict[str, Modality]] = {
-        "visual": Modality(
+        "visual": rgb(
             (3, 3, *SIZE),
-            "resnet18",
             stored=(3, FRAMES, *SIZE),
-            dtype="uint8",
-            unit=1 / 255,
-            normalise=IMAGENET,
             augment=(segments(True), ("flip", {"p": 0.5})),
             evaluate=(segments(False),),
         ),
@@ -62,14 +57,7 @@ class Ucf101(Distribution):
             evaluate=(segments(False),),
         ),
     }
-    recipe: ClassVar[dict[str, tuple[Any, str]]] = {
-        "epochs": (30, BALANCE),
-        "batch_size": (32, BALANCE),
-        "optimizer": ("adamw", BALANCE),
-        "lr": (1e-3, BALANCE),
-        "weight_decay": (0.01, BALANCE),
-        "schedule": ("step", f"{BALANCE}: divided by ten every 10 of 30 epochs; here once, after 70 %"),
-    }
+    recipe: ClassVar[published.Recipe] = published.balance_benchmark()
     split = SplitRecipe("official", monitor=0.05, val=0.1, carve="group")
     licence = "research use; videos of YouTube under their owners' terms"
     source = "K. Soomro, A. Zamir, M. Shah, CRCV-TR-12-01 (2012)"
@@ -166,13 +154,9 @@ class Ucf101Sound(Ucf101):
     classes = tuple(kind for kind in Ucf101.classes if kind not in UCF50)
     modalities: ClassVar[dict[str, Modality]] = {
         "audio": Modality((1, 257, 136), "resnet18", standardise=(), dtype="int16", unit=spectra.UNIT, normalise=None),
-        "visual": Modality(
+        "visual": rgb(
             (3, 4, *SIZE),
-            "resnet18",
             stored=(3, 4, 256, 256),
-            dtype="uint8",
-            unit=1 / 255,
-            normalise=IMAGENET,
             augment=(
                 ("random_resized_crop", {"size": 224, "scale": [0.08, 1.0], "ratio": [9 / 16, 1.0]}),
                 ("flip", {"p": 0.5}),
@@ -180,14 +164,7 @@ class Ucf101Sound(Ucf101):
             evaluate=(("resize", {"size": 224}),),
         ),
     }
-    recipe: ClassVar[dict[str, tuple[Any, str]]] = {
-        "epochs": (100, f"{MLB}: up to 1,500 with patience; here as OGM-GE"),
-        "batch_size": (32, MLB),
-        "optimizer": ("adam", MLB),
-        "lr": (1e-3, MLB),
-        "weight_decay": (1e-4, MLB),
-        "schedule": ("cosine", f"{MLB}: cosine with restarts; here once over the run"),
-    }
+    recipe: ClassVar[published.Recipe] = published.mlb(MLB)
     limits: ClassVar[tuple[str, ...]] = (
         Ucf101.limits[0],
         "clips of fewer than four seconds repeat their last frame, and their sound; MLB leaves them out",

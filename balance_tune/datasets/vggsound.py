@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from balance_tune.datasets import media, spectra
+from balance_tune.datasets import media, published, spectra
 from balance_tune.datasets.distribution import Distribution, Item, Unreadable
 from balance_tune.datasets.files import by_stem, class_names, csv_rows
 from balance_tune.datasets.miniature import scene, tone, write_video
-from balance_tune.datasets.modality import IMAGENET, Modality
+from balance_tune.datasets.modality import Modality, rgb
 from balance_tune.datasets.splits import SplitRecipe
 from balance_tune.errors import UserError
 
@@ -40,13 +40,9 @@ class VggSound(Distribution):
             augment=(("crop_time", {"length": 626}),),
             evaluate=(("centre_time", {"length": 626}),),
         ),
-        "visual": Modality(
+        "visual": rgb(
             (3, FRAMES, 224, 224),
-            "resnet18",
             stored=(3, FRAMES, 256, 256),
-            dtype="uint8",
-            unit=1 / 255,
-            normalise=IMAGENET,
             augment=(
                 ("random_resized_crop", {"size": 224, "scale": [0.08, 1.0], "ratio": [3 / 4, 4 / 3]}),
                 ("flip", {"p": 0.5}),
@@ -54,15 +50,7 @@ class VggSound(Distribution):
             evaluate=(("resize", {"size": 224}),),
         ),
     }
-    recipe: ClassVar[dict[str, tuple[Any, str]]] = {
-        "epochs": (100, OGM),
-        "batch_size": (64, OGM),
-        "optimizer": ("sgd", OGM),
-        "lr": (1e-3, OGM),
-        "momentum": (0.9, OGM),
-        "weight_decay": (1e-4, OGM),
-        "schedule": ("step", f"{OGM}: divided by ten after 70 of 100 epochs"),
-    }
+    recipe: ClassVar[published.Recipe] = published.ogm(OGM)
     split = SplitRecipe("official", monitor=0.02, val=0.05)
     licence = "CC BY 4.0 (annotations); videos of YouTube under their owners' terms"
     source = "H. Chen and others, ICASSP 2020"
