@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
 from benchmarks.search_efficiency import CURVES, RANDOM, Curves, Efficiency, Search, measure, replay, summary
 
 

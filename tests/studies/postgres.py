@@ -1,10 +1,9 @@
-"""A PostgreSQL server of the tests' own, as a child process on the loopback; None where it is not installed."""
+"""A PostgreSQL server of the tests' own, on the loopback and with a password; nothing where it is not installed."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -12,39 +11,52 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PLACES = ("/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt")
+PLACES = ("/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt", "/usr/local/opt")
+PASSWORD = "kept-secret-7f"  # tests look for it where it must not be
 
 
 def binaries() -> Path | None:
-    """Return the folder of the server's programs."""
+    """Return the folder with initdb, pg_ctl and postgres, the newest there is."""
     found = shutil.which("initdb")
-    if found:
-        return Path(found).parent
-    return next((p.parent for place in PLACES for p in sorted(Path(place).glob("*/bin/initdb"), reverse=True)), None)
+    if found is not None:
+        return Path(found).resolve().parent
+    folders = [path.parent for place in PLACES for path in Path(place).glob("*/bin/initdb")]
+    return max(folders, key=lambda path: path.parent.name, default=None)
 
 
 @contextmanager
 def server(programs: Path) -> Iterator[str]:
-    """Yield the URL of an empty database; the server is ended by its process id."""
-    folder = Path(tempfile.mkdtemp(prefix="pg"))
-    account = {"user": "postgres"} if os.getuid() == 0 else {}  # it refuses to run as root
-    if account:
-        shutil.chown(folder, "postgres")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    data = folder / "data"
-    make = [str(programs / "initdb"), "-D", str(data), "-U", "tester", "--auth=trust", "--no-sync"]
-    subprocess.run(make, check=True, capture_output=True, cwd=folder, **account)  # type: ignore[call-overload]
-    command = [str(programs / "postgres"), "-D", str(data), "-p", str(port), "-k", str(folder), "-h", "127.0.0.1"]
-    process = subprocess.Popen([*command, "-F"], stderr=subprocess.PIPE, text=True, cwd=folder, **account)
+    """Run a server in a new folder and yield the URL of its empty database."""
+    user = "nobody" if os.geteuid() == 0 else None  # it refuses to run as root
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    (folder / "password").write_text(PASSWORD)
+    if user:
+        for path in (folder, folder / "password"):
+            shutil.chown(path, user)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = ["-D", str(folder / "data")]
+
+    def run(program: str, *words: str) -> None:
+        with (folder / "out").open("ab") as out:  # pg_ctl's child would keep a pipe open
+            subprocess.run(
+                [str(programs / program), *where, *words],
+                check=True,
+                user=user,
+                cwd="/",
+                stdout=out,
+                stderr=out,
+                env={"PATH": "/usr/bin:/bin"},
+            )
+
     try:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "ready to accept connections" in line:
-                break
-        yield f"postgresql://tester:secret@127.0.0.1:{port}/postgres"
+        run("initdb", "-U", "tester", "-E", "UTF8", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}")
+        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", options, "start")
+        try:
+            yield f"postgresql://tester:{PASSWORD}@127.0.0.1:{port}/postgres"
+        finally:
+            run("pg_ctl", "-m", "immediate", "stop")
     finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
         shutil.rmtree(folder, ignore_errors=True)

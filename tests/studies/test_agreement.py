@@ -16,7 +16,6 @@ import numpy as np
 import optuna
 import pytest
 
-pytest.importorskip("torch")
 from balance_tune.datasets.base import Dataset, Modality, Samples
 from balance_tune.datasets.splits import SplitRecipe
 from balance_tune.modulations.base import Modulation
@@ -199,7 +198,6 @@ def test_optunas_own_importance_opens_the_storage(study: Told) -> None:
 
 
 def test_optuna_dashboard_serves_the_studies_and_the_states_of_their_trials(study: Told) -> None:
-    pytest.importorskip("optuna_dashboard")
     journal = str(study.folder / JOURNAL)
     before = Path(journal).read_bytes()
     command = ["--storage-class", "JournalFileStorage", "--host", "127.0.0.1", "--port", "0", "--server", "wsgiref"]

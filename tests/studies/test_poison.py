@@ -9,17 +9,16 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-from balance_tune.datasets.base import Dataset, Modality, Samples  # noqa: E402
-from balance_tune.datasets.splits import SplitRecipe  # noqa: E402
-from balance_tune.datasets.store import open_store  # noqa: E402
-from balance_tune.modulations.base import Modulation  # noqa: E402
-from balance_tune.studies.config import load_config  # noqa: E402
-from balance_tune.studies.records import read_records  # noqa: E402
-from balance_tune.training.context import Context  # noqa: E402
-from balance_tune.training.evaluation import evaluate  # noqa: E402
-from balance_tune.tunable import tunable  # noqa: E402
-from tests.studies import in_process  # noqa: E402
+from balance_tune.datasets.base import Dataset, Modality, Samples
+from balance_tune.datasets.splits import SplitRecipe
+from balance_tune.datasets.store import open_store
+from balance_tune.modulations.base import Modulation
+from balance_tune.studies.config import load_config
+from balance_tune.studies.records import read_records
+from balance_tune.training.context import Context
+from balance_tune.training.evaluation import evaluate
+from balance_tune.tunable import tunable
+from tests.studies import in_process
 
 MLP = {"hidden": 8, "features": 8}
 

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import optuna
 import pytest
 
 from balance_tune.datasets.av_digits import AvDigits
@@ -136,7 +137,6 @@ def test_a_setting_cannot_be_fixed_and_searched() -> None:
 
 
 def test_distributions_are_optunas() -> None:
-    optuna = pytest.importorskip("optuna")
     found = space("search.space.training={batch_size: {low: 16, high: 128}, optimizer: [sgd, adam]}").distributions()
     assert found["training.lr"] == optuna.distributions.FloatDistribution(0.003, 0.3, log=True)
     assert found["training.batch_size"] == optuna.distributions.IntDistribution(16, 128, log=True)

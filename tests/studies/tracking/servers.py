@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
-
-PLACES = ("/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt", "/usr/local/opt")
 
 
 class Server(Protocol):
@@ -33,56 +27,6 @@ def free_port() -> int:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
         return port
-
-
-def postgres_binaries() -> Path | None:
-    """Return the folder with initdb, pg_ctl and postgres, the newest there is."""
-    found = shutil.which("initdb")
-    if found is not None:
-        return Path(found).resolve().parent
-    folders = [path.parent for place in PLACES for path in Path(place).glob("*/bin/initdb")]
-    return max(folders, key=lambda path: path.parent.name, default=None)
-
-
-@contextlib.contextmanager
-def postgres(binaries: Path) -> Iterator[str]:
-    """Run a database server in a new folder, on loopback, with a password; yield the address of its database."""
-    user = "nobody" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    password, port = secrets.token_hex(8), free_port()
-    (folder / "password").write_text(password)
-    if user:
-        for path in (folder, folder / "password"):
-            shutil.chown(path, user)
-    data, log = folder / "data", folder / "log"
-
-    def run(*command: str) -> None:
-        with (folder / "out").open("ab") as out:  # pg_ctl's child would keep a pipe open
-            subprocess.run(
-                command, check=True, user=user, cwd="/", stdout=out, stderr=out, env={"PATH": "/usr/bin:/bin"}
-            )
-
-    try:
-        where = ["-D", str(data)]
-        run(
-            str(binaries / "initdb"),
-            *where,
-            "-U",
-            "mlflow",
-            "-E",
-            "UTF8",
-            "-A",
-            "scram-sha-256",
-            f"--pwfile={folder / 'password'}",
-        )
-        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        run(str(binaries / "pg_ctl"), *where, "-w", "-l", str(log), "-o", options, "start")
-        try:
-            yield f"postgresql+psycopg://mlflow:{password}@127.0.0.1:{port}/postgres"
-        finally:
-            run(str(binaries / "pg_ctl"), *where, "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class ServerProcess:

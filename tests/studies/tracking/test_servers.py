@@ -21,7 +21,8 @@ from balance_tune.studies.records import read_records
 from balance_tune.studies.tracking.runs import TAG, RunKey, metrics_of
 from balance_tune.studies.tracking.tracker import Tracker
 from tests.studies import in_process
-from tests.studies.tracking.servers import Server, ServerProcess, ServerThread, postgres, postgres_binaries
+from tests.studies.postgres import PASSWORD
+from tests.studies.tracking.servers import Server, ServerProcess, ServerThread
 
 STUDY: dict[str, Any] = {
     "name": "served",
@@ -158,39 +159,35 @@ LONG = {
 
 @pytest.mark.full
 @pytest.mark.ray
-@pytest.mark.skipif(postgres_binaries() is None, reason="PostgreSQL's binaries (initdb, pg_ctl) are not here")
 def test_two_hundred_trials_on_postgresql_survive_half_a_minute_without_their_server(
-    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cluster: None, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    binaries = postgres_binaries()
-    assert binaries is not None
     with monkeypatch.context() as patch:
         patch.setattr("balance_tune.studies.tracking.tracker.Tracker", NoTracker)
         began = time.perf_counter()
         run_study({**LONG, "name": "plain"}, root=tmp_path, progress="none")
         plain = time.perf_counter() - began
-    with postgres(binaries) as backend:
-        server = ServerProcess(backend, tmp_path / "artifacts")
-        try:
-            server.start()
-            monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
-            seconds = {}
-            for name, callbacks in {"steady": [], "shaken": [Outage(server, 60, 30.0)]}.items():
-                began = time.perf_counter()
-                result = run_study({**LONG, "name": name}, root=tmp_path, progress="none", callbacks=callbacks)
-                seconds[name] = time.perf_counter() - began
-                for outage in callbacks:
-                    outage.back.join()
-                if (result.folder / "mlflow.queue").exists():  # it ended in the outage: the next run sends the rest
-                    assert run_study({**LONG, "name": name}, root=tmp_path, progress="none").state == "done"
-                assert not (result.folder / "mlflow.queue").exists()
-                assert not (result.folder / "mlflow.queue.rejected").exists()
-                assert check(backend, result.folder) >= 200
-            secret = backend.split(":")[2].split("@")[0]
-            told = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size < 2**22]
-            assert not [path for path in told if secret.encode() in path.read_bytes()]
-        finally:
-            server.kill()
+    server = ServerProcess(postgres, tmp_path / "artifacts")
+    try:
+        server.start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+        seconds = {}
+        for name, callbacks in {"steady": [], "shaken": [Outage(server, 60, 30.0)]}.items():
+            began = time.perf_counter()
+            result = run_study({**LONG, "name": name}, root=tmp_path, progress="none", callbacks=callbacks)
+            seconds[name] = time.perf_counter() - began
+            for outage in callbacks:
+                outage.back.join()
+            if (result.folder / "mlflow.queue").exists():  # it ended in the outage: the next run sends the rest
+                assert run_study({**LONG, "name": name}, root=tmp_path, progress="none").state == "done"
+            assert not (result.folder / "mlflow.queue").exists()
+            assert not (result.folder / "mlflow.queue.rejected").exists()
+            assert check(postgres, result.folder) >= 200
+        secret = PASSWORD
+        told = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size < 2**22]
+        assert not [path for path in told if secret.encode() in path.read_bytes()]
+    finally:
+        server.kill()
     with capsys.disabled():
         told = ", ".join(f"{name} {s:.1f} s ({100 * (s / plain - 1):+.1f} %)" for name, s in seconds.items())
         print(f"\n200 trials without MLflow {plain:.1f} s, with it on PostgreSQL: {told}")
