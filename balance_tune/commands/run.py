@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     result = run_study(config, root=root, progress=progress)
     if args.format == "json":
         print_json(result.rows)
-    else:
+    elif result.rows or result.state != "halted":
         from balance_tune.studies.leaderboard import as_text
 
         print(as_text(result.rows))

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from balance_tune.errors import UserError
 from balance_tune.studies import durable
+from balance_tune.studies.outage import waiting_for
 from balance_tune.studies.records import DATABASE
 from balance_tune.studies.wording import one_line
 
@@ -91,7 +92,9 @@ def connect(url: str) -> BaseStorage:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        return get_storage(RDBStorage(url, engine_kwargs={"pool_pre_ping": True}))  # with Optuna's own cache
+        storage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        waiting_for(storage.engine, shown(url))
+        return get_storage(storage)  # with Optuna's own cache
     except (SQLAlchemyError, ImportError, ValueError) as error:
         reason = one_line((str(error).splitlines() or ["no reason"])[0]).replace(url, shown(url))
         raise UserError(f"Optuna's database must answer, but {shown(url)} does not ({reason}).") from error

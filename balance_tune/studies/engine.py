@@ -241,10 +241,10 @@ class _Study:
     def _report(self, tracker: Tracker, state: str) -> list[dict[str, Any]]:
         for arm in self.queue.arms:
             self._retain(arm)
-        rows = leaderboard.build(self.folder)
         if state == "halted":  # nothing more can be written
             tracker.interrupt()
-            return rows
+            return self._rows_if_known()
+        rows = leaderboard.build(self.folder)
         leaderboard.write_files(self.folder, rows)
         if self.worked or not (self.folder / "report" / "index.html").is_file():
             report.write(self.folder)
@@ -253,6 +253,13 @@ class _Study:
         else:
             tracker.interrupt()
         return rows
+
+    def _rows_if_known(self) -> list[dict[str, Any]]:
+        try:
+            return leaderboard.build(self.folder)
+        except UserError as error:  # the database may be what halted the study
+            self.display.message(f"there is no leaderboard now: {error}")
+            return []
 
     def _configure(self, arm: Arm, params: Params, phase: Phase, number: int, seed: int) -> dict[str, Any]:
         config = trial_config(

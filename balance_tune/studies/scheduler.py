@@ -15,6 +15,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.util import placement_group_table
 
+from balance_tune.studies.outage import AWAY
 from balance_tune.studies.preemption import node_lost
 from balance_tune.studies.queue import TrialKey
 
@@ -142,6 +143,8 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
             yield
         except OSError as error:
             self.halted = self.halted or f"the study's folder cannot be written: {error}"
+        except AWAY:
+            self.halted = self.halted or "the database that holds the trials does not answer any more"
 
     def broken(self, trial_id: str) -> bool:
         """Return whether Tune gave a trial up without telling the searcher (an actor that could not be used again)."""

@@ -17,7 +17,7 @@ import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 MARK = "BALANCE_TUNE_TEST_MARK"  # in the environment of the driver, and so of every process it starts
-PATIENCE = 240.0  # seconds after which a test gives up on a driver
+PATIENCE = 600.0  # seconds after which a test gives up on a driver
 
 STUDY: dict[str, Any] = {
     "name": "faults",
@@ -88,8 +88,8 @@ class Driver:
         return self.log.read_text(errors="replace")
 
     def left_running(self) -> list[str]:
-        """Return the processes that the driver started and that are there two minutes after its end."""
-        until(lambda: not list(self._processes()), "its processes to end", patience=120, required=False)
+        """Return the processes that the driver started and that are there five minutes after its end."""
+        until(lambda: not list(self._processes()), "its processes to end", patience=300, required=False)
         return list(self._processes())
 
     def _processes(self) -> Iterator[str]:

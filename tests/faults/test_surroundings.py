@@ -1,4 +1,4 @@
-"""What a study stands on gives way: disk, clock, MLflow; or another driver comes."""
+"""What a study stands on gives way: disk, clock, MLflow, PostgreSQL; or another driver comes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,16 +17,18 @@ from pathlib import Path
 
 import pytest
 
-from balance_tune.studies.records import read_records
+from balance_tune.studies.database import URL
+from balance_tune.studies.records import DATABASE, JOURNAL, read_records
 from tests.faults.conftest import Trial
-from tests.faults.driver import Driver, end, running, until
+from tests.faults.driver import PATIENCE, Driver, end, running, until
+from tests.studies.postgres import PASSWORD, Postgres, binaries, server
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults]
 
 
 def ended(driver: Driver) -> int:
     """Return how many trials have ended."""
-    there = (driver.folder / "optuna.journal").exists()
+    there = any((driver.folder / name).exists() for name in (JOURNAL, DATABASE))
     return sum(r.finished for r in read_records(driver.folder)) if there else 0
 
 
@@ -37,7 +40,7 @@ def test_a_second_driver_is_refused_and_told_who_the_first_is(trial: Trial) -> N
         assert second.returncode == 2
         assert f"process {first.pid}" in second.stderr
         assert len(second.stderr.strip().splitlines()) == 1
-        assert first.wait(timeout=240) == 0, driver.said()
+        assert first.wait(timeout=PATIENCE) == 0, driver.said()
     trial.passed("a second driver")
 
 
@@ -62,7 +65,7 @@ def test_a_full_disk_ends_a_study_cleanly_and_it_goes_on_when_there_is_room(tria
         with running(driver) as process:
             until(lambda: ended(driver) > 1, "two trials to end", every=0.1)
             fill(ballast)
-            assert process.wait(timeout=240) == 1, driver.said()
+            assert process.wait(timeout=PATIENCE) == 1, driver.said()
         assert "No space left on device" in driver.said()
         assert "Traceback" not in driver.said()
         ballast.unlink()
@@ -94,10 +97,50 @@ def test_mlflow_that_goes_and_returns_loses_nothing(trial: Trial) -> None:
         before = ended(driver)
         until(lambda: ended(driver) > before + 1 or process.poll() is not None, "two more without MLflow", every=0.1)
         with mlflow_server(driver, port):
-            assert process.wait(timeout=240) == 0, driver.said()
+            assert process.wait(timeout=PATIENCE) == 0, driver.said()
             if "balance-tune run" in driver.said().splitlines()[-1]:  # it says that MLflow is behind
                 assert driver.run() == 0
     trial.passed("MLflow gone and back")
+
+
+@pytest.fixture
+def database(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postgres]:
+    """PostgreSQL, in which the study's trials are."""
+    programs = binaries()
+    if programs is None:
+        pytest.skip("PostgreSQL's initdb is not on this machine")
+    with server(programs) as running:
+        monkeypatch.setenv(URL, running.url)
+        yield running
+
+
+def test_postgresql_that_goes_and_returns_loses_nothing(trial: Trial, database: Postgres) -> None:
+    driver = trial.driver
+    with running(driver) as process:
+        until(lambda: ended(driver) > 1, "two trials to end", every=0.2)
+        database.stop()
+        time.sleep(10)
+        assert process.poll() is None, driver.said()
+        database.start()
+        status = process.wait(timeout=PATIENCE)
+    if status:  # it went in the middle of a statement
+        assert (status, driver.run()) == (1, 0), driver.said()
+    assert "Traceback" not in driver.said()
+    assert PASSWORD not in driver.said()
+    trial.passed("PostgreSQL gone and back")
+
+
+def test_postgresql_that_stays_away_ends_a_study_cleanly_and_it_goes_on_later(trial: Trial, database: Postgres) -> None:
+    driver = dataclasses.replace(trial.driver, environment={"BALANCE_TUNE_OUTAGE_S": "1"})
+    with running(driver) as process:
+        until(lambda: ended(driver) > 1, "two trials to end", every=0.2)
+        database.stop()
+        assert process.wait(timeout=PATIENCE) == 1, driver.said()
+    assert "Traceback" not in driver.said()
+    assert "does not answer any more" in driver.said()
+    database.start()
+    until(lambda: driver.run() == 0, "the driver's lease to run out and the study to end", every=5.0)
+    trial.passed("PostgreSQL gone for ten minutes")
 
 
 def free_port() -> int:

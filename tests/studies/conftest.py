@@ -33,5 +33,5 @@ def postgres() -> Iterator[str]:
     programs = binaries()
     if programs is None:
         pytest.skip("PostgreSQL's initdb is not on this machine")
-    with server(programs) as url:
-        yield url
+    with server(programs) as running:
+        yield running.url

@@ -24,39 +24,53 @@ def binaries() -> Path | None:
     return max(folders, key=lambda path: path.parent.name, default=None)
 
 
-@contextmanager
-def server(programs: Path) -> Iterator[str]:
-    """Run a server in a new folder and yield the URL of its empty database."""
-    user = "nobody" if os.geteuid() == 0 else None  # it refuses to run as root
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    (folder / "password").write_text(PASSWORD)
-    if user:
-        for path in (folder, folder / "password"):
-            shutil.chown(path, user)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    where = ["-D", str(folder / "data")]
+class Postgres:
+    """An empty database in a new folder; it can be stopped as a crash would, and started again at the same address."""
 
-    def run(program: str, *words: str) -> None:
-        with (folder / "out").open("ab") as out:  # pg_ctl's child would keep a pipe open
+    def __init__(self, programs: Path) -> None:
+        self._programs = programs
+        self._user = "nobody" if os.geteuid() == 0 else None  # it refuses to run as root
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        password = self.folder / "password"
+        password.write_text(PASSWORD)
+        if self._user:
+            for path in (self.folder, password):
+                shutil.chown(path, self._user)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.url = f"postgresql://tester:{PASSWORD}@127.0.0.1:{self._port}/postgres"
+        self._run("initdb", "-U", "tester", "-E", "UTF8", "-A", "scram-sha-256", f"--pwfile={password}")
+
+    def start(self) -> None:
+        options = f"-p {self._port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        self._run("pg_ctl", "-w", "-l", str(self.folder / "log"), "-o", options, "start")
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-m", "immediate", "stop")
+
+    def _run(self, program: str, *words: str) -> None:
+        with (self.folder / "out").open("ab") as out:  # pg_ctl's child would keep a pipe open
             subprocess.run(
-                [str(programs / program), *where, *words],
+                [str(self._programs / program), "-D", str(self.folder / "data"), *words],
                 check=True,
-                user=user,
+                user=self._user,
                 cwd="/",
                 stdout=out,
                 stderr=out,
                 env={"PATH": "/usr/bin:/bin"},
             )
 
+
+@contextmanager
+def server(programs: Path) -> Iterator[Postgres]:
+    """Run a server."""
+    made = Postgres(programs)
     try:
-        run("initdb", "-U", "tester", "-E", "UTF8", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}")
-        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", options, "start")
+        made.start()
         try:
-            yield f"postgresql://tester:{PASSWORD}@127.0.0.1:{port}/postgres"
+            yield made
         finally:
-            run("pg_ctl", "-m", "immediate", "stop")
+            made.stop()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(made.folder, ignore_errors=True)

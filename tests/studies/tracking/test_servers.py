@@ -152,8 +152,9 @@ LONG = {
     "name": "long",
     "datasets": ["av_digits"],
     "methods": ["joint", "ogm_ge", "opm", "mlb"],
-    "training": {"epochs": 3},
+    "training": {"epochs": 10},
     "search": {"trials": 45, "sampler": "random", "early_stopping": "none"},
+    "resources": {"max_concurrent": 1},  # the server and its database have a core of their own
 }
 
 
