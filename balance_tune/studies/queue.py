@@ -217,6 +217,7 @@ class StudyQueue:
                 self._storage.set_trial_user_attr(trial._trial_id, name, value)
         attrs |= trial.user_attrs
         settled_after = self.arms[arm].settled_after(trial.params)
+        reached = max(trial.intermediate_values, default=0)
         self.live[key] = Running(
             key,
             trial._trial_id,
@@ -225,10 +226,10 @@ class StudyQueue:
             lost=int(attrs.get("lost", 0)),
             preempted=int(attrs.get("preempted", 0)),
             repeated=int(attrs.get("repeated", 0)),
-            reached=max(trial.intermediate_values, default=0),
+            reached=reached,
         )
         self._record(key, "running", trial.params, attrs)
-        return Assignment(key, config)
+        return Assignment(key, {**config, "reported": reached} if reached else config)
 
     def _resume(self, key: TrialKey) -> Assignment:
         """Start an interrupted trial again under its number; draw its point if the crash came before that was done."""
@@ -249,7 +250,7 @@ class StudyQueue:
             self.preempted(key)
         run.leaving = bool(row.get("leaving"))
         if row["epoch"] in run.curve:
-            run.repeated += 1
+            run.repeated += not row.get("again")
             return
         if not run.curve:
             run.repeated += max(0, run.reached - int(row["epoch"]) + 1)

@@ -129,6 +129,9 @@ def work(
     or "halt" (nothing can be written any more). `report` may raise `SystemExit`: the trial was stopped. `stop` is
     looked at before every step; when it says so, the trial ends without another report. The process is left as it was.
 
+    `config["reported"]` is the last epoch that is known of an interrupted trial. Those that were saved after it are
+    reported first, with "again".
+
     `leaving()` is asked after every epoch: whether a node of the trial is about to be taken away. The state is saved
     then, and the report says "leaving".
 
@@ -181,8 +184,11 @@ def _attempts(
 
     The batch stays what it is (see `encode_in_pieces`); the rows say "micro_batch" from then on.
     """
+    reported = config.get("reported", 0)
     try:
-        yield from _epochs(config, folder, replicas, stop, leaving)
+        for row in _epochs(config, folder, replicas, stop, leaving):
+            reported = row["epoch"]
+            yield row
         return
     except torch.OutOfMemoryError as error:
         if replicas.world > 1 or "micro_batch" in config:
@@ -190,7 +196,8 @@ def _attempts(
         traceback.clear_frames(error.__traceback__)
     free()
     piece = max(1, config["training"]["batch_size"] // 4)
-    for row in _epochs({**config, "micro_batch": piece}, folder, replicas, stop, leaving):
+    config = {**config, "micro_batch": piece, "reported": reported}
+    for row in _epochs(config, folder, replicas, stop, leaving):
         yield {**row, "micro_batch": piece}
 
 
@@ -205,6 +212,7 @@ def _epochs(
     folder.mkdir(parents=True, exist_ok=True)
     run, modulation = prepare(config, replicas=replicas, stop=stop)
     done = load_state(run, modulation, folder)
+    yield from _unheard(folder, config.get("reported", 0), done)
     first = replicas.rank == 0
     every = float(os.environ.get("BALANCE_TUNE_SAVE_EVERY_S", SAVE_EVERY))
     with History(folder, done) if first else contextlib.nullcontext() as history:
@@ -226,6 +234,13 @@ def _epochs(
                     save_state(run, modulation, folder)
                     saved = time.monotonic()
             yield {**row, "state": "complete" if last else "running"}
+
+
+def _unheard(folder: Path, reported: int, done: int) -> Iterator[dict[str, Any]]:
+    """Yield the epochs that were trained and saved but not `reported` when a process died: a rung may lie there."""
+    for row in durable.json_lines(folder / "history.jsonl"):
+        if reported < row["epoch"] <= done:
+            yield {**row, "leaving": False, "state": "running", "again": True}
 
 
 def _refuse(draining: Callable[[], bool]) -> None:

@@ -323,3 +323,19 @@ def test_the_device_seconds_of_a_study_survive_a_restart(tmp_path: Path) -> None
     study.reopen()
     assert spent == pytest.approx(study.queue.device_seconds())
     assert isinstance(study.queue, StudyQueue)
+
+
+def test_an_interrupted_trial_is_told_what_is_known_of_it(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path / "toy", toy_config())
+    study.play(2)
+    study.reopen()
+    again = study.queue.next()
+    assert again is not None
+    assert again.config["reported"] == 2
+    fresh = study.queue.next()
+    assert fresh is not None
+    assert "reported" not in fresh.config
+    seen = {"val/accuracy": 0.5, "best_epoch": 1, "device_seconds": 1.0}
+    study.queue.report(again.key, {**seen, "epoch": 3})
+    study.queue.report(again.key, {**seen, "epoch": 3, "again": True})
+    assert study.queue.live[again.key].repeated == 0, "an epoch that is only told again was not trained again"

@@ -102,11 +102,32 @@ def test_a_stopped_trial_goes_on_from_its_state_and_ends_as_if_undisturbed(
     with pytest.raises(SystemExit):
         work(config_of(tmp_path / "cut", store), Reports(stop_after=2))
     rest = Reports()
-    work(config_of(tmp_path / "cut", store), rest)
+    work(config_of(tmp_path / "cut", store, reported=2), rest)
     assert [row["epoch"] for row in rest] == [3, 4]
     assert timeless(rest) == timeless(whole[2:])
     assert timeless(history(tmp_path / "cut")) == timeless(history(tmp_path / "whole"))
     assert rest[-1]["device_seconds"] > 0
+
+
+def test_saved_epochs_that_nobody_heard_of_are_reported_before_a_trial_goes_on(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may lie on a rung, where the trial is to be stopped: then nothing is trained any more."""
+    whole = Reports()
+    work(config_of(tmp_path / "whole", store), whole)
+    monkeypatch.setattr(trial, "SAVE_EVERY", 0.0)
+    with pytest.raises(SystemExit):
+        work(config_of(tmp_path / "cut", store), Reports(stop_after=3))
+    stopped = Reports(stop_after=2)
+    with pytest.raises(SystemExit):
+        work(config_of(tmp_path / "cut", store), stopped)
+    assert [row["epoch"] for row in stopped] == [1, 2]
+    assert len(history(tmp_path / "cut")) == 3
+    rest = Reports()
+    work(config_of(tmp_path / "cut", store, reported=1), rest)
+    assert [(row["epoch"], row.get("again", False)) for row in rest] == [(2, True), (3, True), (4, False)]
+    told = [{k: v for k, v in row.items() if k not in ("again", "leaving")} for row in rest]
+    assert timeless(told) == timeless(whole[1:])
 
 
 def test_without_a_state_a_trial_begins_again_and_its_old_history_is_dropped(tmp_path: Path, store: Path) -> None:
@@ -223,8 +244,9 @@ def test_on_a_node_that_is_drained_the_state_is_saved_and_the_trial_goes_on_else
         work(config_of(tmp_path / "t", store), reports, leaving=lambda: len(reports) == 1)
     assert [row.get("leaving") for row in reports] == [None, True]
     rest = Reports()
-    work(config_of(tmp_path / "t", store), rest)
-    assert [row["epoch"] for row in rest] == [3, 4]
+    work(config_of(tmp_path / "t", store, reported=1), rest)
+    assert [(row["epoch"], row.get("leaving", False)) for row in rest] == [(2, False), (3, False), (4, False)]
+    rest.pop(0)
     assert timeless(rest) == timeless(whole[2:])
 
 
