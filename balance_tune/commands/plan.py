@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 def as_text(plan: Plan, config: StudyConfig) -> str:
     """Return the plan for a terminal."""
     datasets, methods = len(config.datasets), len(config.methods)
-    where = f"{plan.cpus} CPUs" + (f" and {plan.gpus} GPUs" if plan.gpus else "")
+    where = f"{plan.cpus} CPUs" + (f" and {plan.gpus} GPUs" if plan.gpus else "") + f" of {plan.place}"
     rows = [
         (
             arm.arm,

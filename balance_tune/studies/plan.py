@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from balance_tune.errors import UserError
 from balance_tune.studies.asha import rungs
 from balance_tune.studies.cluster import shapes_of
+from balance_tune.studies.reach import REACH, told
 
 if TYPE_CHECKING:
     from balance_tune.studies.arms import Arm
@@ -20,6 +21,7 @@ START = 20.0  # seconds: Ray, the first import of torch in every process, stores
 TRIAL = 0.1  # seconds: what a trial costs beside its epochs
 STOPPED_AT_THE_MEDIAN = 0.5  # share of trials that the median rule stops, of those after the first few
 MEDIAN_NEEDS = 4
+HERE = "this machine"
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Plan:
     """What a study would run and take.
 
     `trials` by phase, and "total"; of "confirm" and "total" also the "..._least". `epoch_seconds` by arm.
-    `device_hours` count each worker of each trial.
+    `device_hours` count each worker of each trial. `place` is what has so many CPUs and GPUs, in words.
     """
 
     study: str
@@ -83,6 +85,7 @@ class Plan:
     slots: int
     cpus: int
     gpus: int
+    place: str
     epochs: Estimate
     epoch_seconds: Mapping[str, float | None]
     wall_seconds: Estimate
@@ -97,12 +100,24 @@ def plan_of(
     pace: Mapping[str, float | None],
     machine: tuple[int, int] | None = None,
 ) -> Plan:
-    """Return the plan of a study; `pace` is arm -> seconds of an epoch, `machine` the CPUs and GPUs there are."""
-    cpus, gpus = machine or this_machine()
+    """Return the plan of a study; `pace` is arm -> seconds of an epoch, `machine` the CPUs and GPUs there are.
+
+    Without `machine` they are those of the cluster that BALANCE_TUNE_REACH tells, else of this machine.
+
+    Raises:
+        UserError: BALANCE_TUNE_REACH is wrong.
+    """
+    size, place = told(), HERE
+    if machine is not None:
+        cpus, gpus = machine
+    elif size is not None:
+        cpus, gpus, place = int(size.get("CPU", 0)), int(size.get("GPU", 0)), f"the cluster that {REACH} tells"
+    else:
+        cpus, gpus = this_machine()
     try:
         slots, unfit = shapes_of(config, {"CPU": cpus, "GPU": gpus})[0].slots, []
     except UserError as error:  # a plan may be made on another machine than the study will run on
-        slots, unfit = 0, [f"On this machine: {error}"]
+        slots, unfit = 0, [f"On {place}: {error}"]
     planned = tuple(_plan(config, arm, pace.get(arm.name)) for arm in arms)
     search = None if config.search.trials is None else sum(a.search or 0 for a in planned)
     select = sum(a.select for a in planned)
@@ -129,6 +144,7 @@ def plan_of(
         slots=slots,
         cpus=cpus,
         gpus=gpus,
+        place=place,
         epochs=Estimate(_sum(a.epochs_most for a in planned), _sum(a.epochs_expected for a in planned)),
         epoch_seconds=dict(pace),
         wall_seconds=Estimate(
@@ -136,7 +152,7 @@ def plan_of(
         ),
         device_hours=hours,
         price=None if price is None else Estimate(_scaled(hours.most, price), _scaled(hours.expected, price)),
-        notes=(*_notes(config, planned, hours), *unfit),
+        notes=(*_notes(config, planned, hours), *_elsewhere(place, pace), *unfit),
     )
 
 
@@ -257,6 +273,12 @@ def _notes(config: StudyConfig, arms: Sequence[ArmPlan], hours: Estimate) -> lis
     if config.protocol == "paper":
         notes.append("Protocol paper: the test set selects, as in publications; not comparable with a sealed study.")
     return notes
+
+
+def _elsewhere(place: str, pace: Mapping[str, float | None]) -> list[str]:
+    if place == HERE or all(seconds is None for seconds in pace.values()):
+        return []
+    return [f"The time of an epoch is this machine's, not one of {place}."]
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

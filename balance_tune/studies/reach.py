@@ -26,10 +26,8 @@ def reach(now: Mapping[str, float]) -> dict[str, float]:
     Raises:
         UserError: BALANCE_TUNE_REACH is not such a mapping.
     """
-    told = os.environ.get(REACH)
-    if told:
-        most = _told(told)
-    else:
+    most = told()
+    if most is None:
         most = largest(_bootstrap())
     return {name: max(now.get(name, 0.0), most.get(name, 0.0)) for name in {**now, **most}}
 
@@ -45,7 +43,15 @@ def largest(config: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-def _told(text: str) -> dict[str, float]:
+def told() -> dict[str, float] | None:
+    """Return what BALANCE_TUNE_REACH says; None where it says nothing.
+
+    Raises:
+        UserError: as `reach`.
+    """
+    text = os.environ.get(REACH)
+    if not text:
+        return None
     try:
         value = json.loads(text)
         most = {str(name): float(amount) for name, amount in value.items()}

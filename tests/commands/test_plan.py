@@ -14,6 +14,7 @@ QUICKSTART = str(Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("balance_tune.studies.pace._measured", lambda config, arm, root: 0.1)
     monkeypatch.setattr("balance_tune.studies.plan.this_machine", lambda: (2, 0))
+    monkeypatch.delenv("BALANCE_TUNE_REACH", raising=False)
 
 
 def planned(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -36,7 +37,7 @@ def test_text_says_arms_rungs_times_and_money(tmp_path: Path, capsys: pytest.Cap
     assert "10 arms from 2 datasets and 5 methods" in text
     assert "av_digits/ogm_ge" in text
     assert "search 120 (12 an arm), select 60, confirm 60 to 90: 240 to 270 in all" in text
-    assert "2 trials on 2 CPUs" in text
+    assert "2 trials on 2 CPUs of this machine" in text
     assert "0.1 s (av_digits)" in text
     for title in ("wall time", "device-hours", "price"):
         assert any(line.startswith(title) and "about" in line for line in text.splitlines())
@@ -47,3 +48,15 @@ def test_nothing_is_written_without_a_measurement(tmp_path: Path, capsys: pytest
     assert "not measured" in text
     assert "wall time" not in text
     assert not (tmp_path / "none").exists()
+
+
+def test_the_size_of_a_cluster_can_be_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BALANCE_TUNE_REACH", '{"CPU": 64, "GPU": 8}')
+    text = planned(capsys, "--root", str(tmp_path))
+    assert "32 trials on 64 CPUs and 8 GPUs of the cluster that BALANCE_TUNE_REACH tells" in text
+    assert "The time of an epoch is this machine's" in text
+    monkeypatch.setenv("BALANCE_TUNE_REACH", "64")
+    assert main(["plan", QUICKSTART, "--root", str(tmp_path)]) == 2
+    assert "must look like" in capsys.readouterr().err
