@@ -81,7 +81,7 @@ def test_the_module_is_the_command() -> None:
         (("status", "x", "y"), "unrecognized argument: y"),
         (("ui", "--port", "0"), "must be a whole number from 1 to 65535, but got `0`"),
         (("status", "x"), "a study must have been run, but there is none in"),
-        (("status", "x", "--root", "s3://bucket"), "the root must be a folder that this machine can reach"),
+        (("status", "x", "--root", "s3://bucket"), "the root must be a folder that all machines see under one path"),
         (("run", "nowhere.yaml"), "must be readable, but `nowhere.yaml`: No such file"),
         (("run", "."), "a study file must be a file"),
     ],

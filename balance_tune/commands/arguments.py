@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balance_tune.errors import UserError
+from balance_tune.studies.root import ROOT, root_folder
 from balance_tune.studies.wording import did_you_mean, nearest, one_line, shown
 
 if TYPE_CHECKING:
     from balance_tune.studies.config import StudyConfig
-
-ROOT_VARIABLE = "BALANCE_TUNE_ROOT"
 
 
 def root_option(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +23,7 @@ def root_option(parser: argparse.ArgumentParser) -> None:
         "--root",
         metavar="DIR",
         default=argparse.SUPPRESS,
-        help=f"folder of all studies (default: {ROOT_VARIABLE}, else ./studies)",
+        help=f"folder of all studies (default: {ROOT}, else ./studies)",
     )
 
 
@@ -60,13 +59,7 @@ def study_argument(parser: argparse.ArgumentParser) -> None:
 
 def root_of(args: argparse.Namespace) -> Path:
     """Return the root folder, which need not exist."""
-    text = getattr(args, "root", None) or os.environ.get(ROOT_VARIABLE) or _default_root()
-    if "://" in text:
-        raise UserError(f"the root must be a folder that this machine can reach as a path, but got {shown(text)}.")
-    try:
-        return Path(text).expanduser().absolute()
-    except RuntimeError as error:  # ~somebody
-        raise UserError(f"the root must be a folder, but got {shown(text)}: {error}.") from error
+    return root_folder(getattr(args, "root", None) or os.environ.get(ROOT) or _default_root())
 
 
 def _default_root() -> str:

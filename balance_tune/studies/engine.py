@@ -27,6 +27,7 @@ from balance_tune.studies.preflight import preflight
 from balance_tune.studies.progress import Kind, Progress, progress_of
 from balance_tune.studies.queue import Params, StudyQueue, TrialKey
 from balance_tune.studies.records import Phase, State, lower_is_better, read_records
+from balance_tune.studies.root import ROOT, root_folder
 from balance_tune.studies.sealed import Sealed
 from balance_tune.studies.storage import open_storage
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from balance_tune.datasets.manifest import Manifest
     from balance_tune.studies.tracking.tracker import Tracker
 
-ROOT = "BALANCE_TUNE_ROOT"
 SCRATCH = ".tune"
 
 
@@ -74,7 +74,7 @@ def run_study(
             driver runs this study, or code, data or file no longer are what the study was begun with.
     """
     config = config if isinstance(config, StudyConfig) else load_config(config)
-    folder = _folder(Path(root or os.environ.get(ROOT, "studies")).absolute(), config.name)
+    folder = _folder(root_folder(str(root or os.environ.get(ROOT) or "studies")), config.name)
     with StudyLock(folder), ExitStack() as held:
         display = progress_of(progress)
         try:
