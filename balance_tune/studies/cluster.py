@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import math
 import os
@@ -96,7 +97,24 @@ def ray_for(resources: Resources, *, cpus: int | None = None) -> Iterator[Mappin
     try:
         yield reach(ray.cluster_resources()) if joined else ray.cluster_resources()
     finally:
+        disconnect()
+
+
+def disconnect() -> None:
+    """Shut Ray down, with no garbage collected meanwhile.
+
+    Collections run in whichever thread allocates. One that frees a reference to an object of Ray's in another thread
+    (MLflow's writer, say) while Ray shuts down ends the process with status 1; after that it does no harm.
+    """
+    import ray
+
+    collects = gc.isenabled()
+    gc.disable()
+    try:
         ray.shutdown()
+    finally:
+        if collects:
+            gc.enable()
 
 
 def remote() -> bool:

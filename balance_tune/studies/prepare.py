@@ -120,6 +120,8 @@ def _processes(work: Work, due: Sequence[Chunk], workers: int) -> Iterator[tuple
 def _cluster(work: Work, due: Sequence[Chunk]) -> Iterator[tuple[Chunk, Outcome]]:
     import ray
 
+    from balance_tune.studies.cluster import disconnect
+
     begun = not ray.is_initialized()
     if begun:
         ray.init(log_to_driver=False, logging_level="ERROR")
@@ -141,4 +143,4 @@ def _cluster(work: Work, due: Sequence[Chunk]) -> Iterator[tuple[Chunk, Outcome]
                 raise (error.cause if isinstance(error.cause, Exception) else error) from error
     finally:
         if begun:
-            ray.shutdown()
+            disconnect()

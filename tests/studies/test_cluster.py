@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -50,3 +52,33 @@ def test_a_trial_that_does_not_fit_is_one_line() -> None:
     with pytest.raises(UserError, match="must fit on the cluster") as caught:
         shape_of(Resources(cpus_per_trial=4), {"CPU": 2.0})
     assert "cpus=4" in str(caught.value)
+
+
+BUSY = """
+import threading, time
+import ray
+from balance_tune.studies.cluster import ray_for
+from balance_tune.studies.config import Resources
+
+class Cycle: pass
+
+def allocate(references):
+    while references:
+        cycle = Cycle()
+        cycle.itself, cycle.reference = cycle, references.pop()
+        del cycle
+        for few in [[] for _ in range(100)]:
+            few.append(few)
+        time.sleep(0.0005)
+
+with ray_for(Resources(), cpus=1):
+    references = [ray.put(1) for _ in range(6000)]
+    threading.Thread(target=allocate, args=[references], daemon=True).start()
+print(len(references) < 6000)
+"""
+
+
+@pytest.mark.ray
+def test_a_thread_that_collects_garbage_while_ray_shuts_down_does_not_end_the_process() -> None:
+    done = subprocess.run([sys.executable, "-c", BUSY], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
