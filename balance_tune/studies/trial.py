@@ -26,7 +26,7 @@ import torch
 from balance_tune.errors import UserError
 from balance_tune.replicas import Replicas
 from balance_tune.studies import durable
-from balance_tune.studies.preemption import Draining, Preempted
+from balance_tune.studies.preemption import LOOK_EVERY, Draining, Preempted
 from balance_tune.studies.process import free, left_as_found, settle
 from balance_tune.training.checkpoint import load_state, save_best, save_state
 from balance_tune.training.errors import Diverged, Stopped
@@ -79,6 +79,7 @@ def _run_workers(config: dict[str, Any]) -> None:
     from ray.tune.integration.ray_train import TuneReportCallback
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # Tune sees a report when Train polls: every 2 s
+    os.environ.setdefault("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", str(LOOK_EVERY))  # 5 s are much of a short notice
     folder = Path(config["folder"])
     cpus, gpus = config.get("cpus", 1), config.get("gpus", 0)
     resources = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}

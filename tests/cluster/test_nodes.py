@@ -2,55 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import subprocess
-import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 from ray import tune
-from ray.cluster_utils import Cluster
 
 from balance_tune.studies.engine import run_study
-from tests.cluster.head import RAY
+from tests.cluster.nodes import NEVER, drain, nodes
 from tests.cluster.study import STUDY, count, leaderboard, told, weights
 
 pytestmark = pytest.mark.cluster
-NEVER = 1e9
-
-
-@contextlib.contextmanager
-def nodes(
-    count: int, patch: pytest.MonkeyPatch, *, dashboard: bool = False, save_every: float = 0.0
-) -> Iterator[tuple[Cluster, list[Any]]]:
-    """Yield a cluster of a head without CPUs and `count` nodes with one each, and this process connected to it."""
-    from balance_tune.studies.cluster import ENVIRONMENT, pin
-
-    tmp = Path(tempfile.mkdtemp(prefix="bt"))  # sockets lie in it, so its name is short
-    (tmp / "ray").mkdir()
-    patch.setenv("RAY_TMPDIR", str(tmp))
-    patch.setenv("RAY_AUTH_MODE", "disabled")  # cluster_utils starts its nodes itself
-    patch.setenv("BALANCE_TUNE_SAVE_EVERY_S", str(save_every))
-    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp / 'mlflow.db'}")
-    for name, value in ENVIRONMENT.items():
-        patch.setenv(name, value)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": dashboard})
-    try:
-        made = [cluster.add_node(num_cpus=1) for _ in range(count)]
-        ray.init(
-            address=cluster.address, log_to_driver=False, logging_level="ERROR",
-            runtime_env={"worker_process_setup_hook": pin},
-        )  # fmt: skip
-        yield cluster, made
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-        shutil.rmtree(tmp, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -87,16 +50,6 @@ class Disturb(tune.Callback):  # type: ignore[misc]  # ray is not typed
             self.thread.start()
         elif self.thread is not None and node is not None:
             self.seen.append((node, not self.thread.is_alive()))
-
-
-def drain(cluster: Cluster, node: Any, seconds: int) -> None:
-    """Tell Ray that a node will be taken away in so many seconds; Ray itself ends nothing."""
-    command = [
-        str(RAY), "drain-node", "--address", cluster.address, "--node-id", node.node_id,
-        "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a test",
-        "--deadline-remaining-seconds", str(seconds),
-    ]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True)
 
 
 def test_a_node_killed_in_the_middle_costs_nothing_but_an_epoch(
