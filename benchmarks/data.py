@@ -25,7 +25,9 @@ from balance_tune.datasets.miniature import scene, tone, write_picture, write_so
 from balance_tune.datasets.modality import IMAGENET
 from balance_tune.datasets.store import Data, open_store
 from balance_tune.studies.prepare import prepare
+from balance_tune.training.buffers import Buffers
 from balance_tune.training.feed import Feed, draws_for, feed_of
+from balance_tune.training.rows import Rows
 from benchmarks.table import Table, machine, spread
 
 CLIPS, BATCH, ROUNDS = 192, 64, 7
@@ -91,13 +93,13 @@ def from_store(feed: Feed, epoch: int) -> Iterator[int]:
         yield len(next(iter(inputs.values())))
 
 
-def gathered(data: Data, epoch: int) -> Iterator[int]:
+def gathered(data: Data, buffers: Buffers, epoch: int) -> Iterator[int]:
     """Yield one epoch's batches in the types of the store, only read."""
     part = data.parts["train"]
     order = torch.randperm(len(part), generator=torch.Generator().manual_seed(epoch))
     for rows in order.split(BATCH):
-        for modality in part.inputs:
-            part.take(modality, rows)
+        for source in part.inputs.values():
+            Rows(source, rows).gathered(buffers)
         yield len(rows)
 
 
@@ -128,13 +130,13 @@ def main() -> None:
         prepared = CLIPS / (time.perf_counter() - began)
         data = open_store(store)
         loader = DataLoader(Official(source), BATCH, shuffle=True, num_workers=cores, persistent_workers=True)
-        feed = feed_of(data, "train")
+        feed, buffers = feed_of(data, "train"), Buffers()
         train = data.parts["train"]
         memory = torch.ones(2 * BATCH * train.nbytes // len(train), dtype=torch.uint8)
         ways: dict[str, Callable[[int], Iterator[int]]] = {
             f"official way, DataLoader of {cores} processes": lambda epoch: official(loader),
             "store: gathered, cropped, flipped, scaled": lambda epoch: from_store(feed, epoch),
-            "store: gathered, as stored": lambda epoch: gathered(data, epoch),
+            "store: gathered, as stored": lambda epoch: gathered(data, buffers, epoch),
             "as many bytes copied": lambda epoch: copied(memory, len(train)),
         }
         found: dict[str, list[float]] = {name: [] for name in ways}

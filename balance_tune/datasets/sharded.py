@@ -16,9 +16,10 @@ LARGE = 16384  # bytes of a sample from which on samples are copied one by one: 
 
 
 class Sharded:
-    """Tensors (n_k, *shape) of one type, one after the other, read by row; what is read is a copy.
+    """Tensors (n_k, *shape) of one type, one after the other, read by row; rows are read as a copy.
 
-    It answers to as much of a tensor as reading rows needs: `x[rows]`, `len`, `shape`, `dtype`, `nbytes`, `dim`.
+    It answers to as much of a tensor as reading rows needs: `x[rows]`, `len`, `shape`, `dtype`, `nbytes`, `dim`; x[row]
+    is the sample itself.
     """
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
@@ -50,9 +51,14 @@ class Sharded:
     def is_floating_point(self) -> bool:
         return self.tensors[0].is_floating_point()
 
-    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+    def __getitem__(self, rows: Tensor | slice | int) -> Tensor:
         import torch
 
+        if isinstance(rows, int):
+            if not 0 <= rows < len(self):
+                raise IndexError(f"a row must lie from 0 to {len(self) - 1}, but got {rows}.")
+            k = bisect_right(self._ends, rows)
+            return self.tensors[k][rows - self._start(k)]
         if isinstance(rows, slice):
             rows = torch.arange(*rows.indices(len(self)))
         return self.gather(rows)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from balance_tune.errors import UserError
+from balance_tune.training.buffers import Buffers
 
 
 class Draws(Protocol):
@@ -29,6 +30,7 @@ class Draws(Protocol):
 
 Settings = Mapping[str, Any]
 Apply = Callable[[Tensor, Settings, Draws], Tensor]
+_buffers = Buffers()  # of what one operation hands to the next
 
 
 def random_crop(x: Tensor, settings: Settings, draws: Draws) -> Tensor:
@@ -75,7 +77,7 @@ def flip(x: Tensor, settings: Settings, draws: Draws) -> Tensor:
     chosen = draws(1)[:, 0] < settings.get("p", 0.5)
     if x.device.type != "cpu":
         return torch.where(_like(chosen, x), x.flip(-1), x)
-    out = torch.empty_like(x)
+    out = _buffers.empty(tuple(x.shape), x.dtype)
     for target, sample, turned in zip(out, x, chosen.tolist(), strict=True):
         target.copy_(sample.flip(-1) if turned else sample)
     return out
@@ -116,17 +118,17 @@ def frames(x: Tensor, settings: Settings, draws: Draws) -> Tensor:
     how: `first` ones; `even`, the middles of as many equal segments; `segments`, a random one in each; `random` ones.
     """
     count, how, time = int(settings["count"]), settings.get("how", "even"), x.shape[2]
-    if how == "first":
-        return x[:, :, :count]
     places = torch.arange(count, device=x.device)
-    if how == "even":
-        return x[:, :, ((places + 0.5) * time / count).long()]
-    if how == "segments":
+    if how == "first":
+        chosen = places.expand(len(x), -1)
+    elif how == "even":
+        chosen = ((places + 0.5) * time / count).long().expand(len(x), -1)
+    elif how == "segments":
         chosen = ((places + draws(count)) * time / count).long().clamp_max(time - 1)
     else:
         chosen = draws(time).argsort(1)[:, :count].sort(1).values
     if x.device.type == "cpu":
-        out = x.new_empty(*x.shape[:2], count, *x.shape[3:])
+        out = _buffers.empty((*x.shape[:2], count, *x.shape[3:]), x.dtype)
         for target, sample, places in zip(out, x, chosen, strict=True):
             torch.index_select(sample, 1, places, out=target)
         return out
@@ -175,6 +177,10 @@ OPERATIONS: dict[str, Apply] = {
 }
 
 
+BY_SAMPLE = frozenset({random_crop, random_resized_crop, resize, flip, frames, crop_time})
+"""Those that on the CPU only go through the samples they are given, which then need not lie side by side."""
+
+
 def operation(name: str) -> Apply:
     """Return the operation called `name`.
 
@@ -193,7 +199,7 @@ def windows(x: Tensor, starts: Tensor, length: int, dim: int) -> Tensor:
     if x.device.type == "cpu":
         shape = list(x.shape)
         shape[dim] = length
-        out = x.new_empty(shape)
+        out = _buffers.empty(tuple(shape), x.dtype)
         for target, sample, start in zip(out, x, starts.tolist(), strict=True):
             target.copy_(sample.narrow(dim, start, length))
         return out
@@ -217,14 +223,16 @@ def resample(x: Tensor, boxes: Tensor, size: int) -> Tensor:
     """
     if x.device.type != "cpu":
         return by_matrices(x.flatten(1, -3).float(), boxes, size).view(*x.shape[:-2], size, size)
-    clip = x.unsqueeze(2) if x.dim() == 4 else x
-    if not (x.dtype == torch.uint8 and x.shape[1] in (3, 4)):  # torch is fast on pixels of images, and on floats
-        clip = clip if clip.is_floating_point() else clip.float()
-    out = clip.new_empty(*clip.shape[:3], size, size)
-    for target, sample, (top, left, h, w) in zip(out, clip, boxes.long().tolist(), strict=True):
-        box = sample[:, :, top : top + h, left : left + w].transpose(0, 1)
-        target.copy_(F.interpolate(box, (size, size), mode="bilinear", antialias=True).transpose(0, 1))
-    return out.view(*x.shape[:-2], size, size)
+    pixels = x.dtype == torch.uint8 and x.shape[1] in (3, 4)  # torch is fast on these, and on floats
+    kept = pixels or x.dtype.is_floating_point
+    out = _buffers.empty((*x.shape[:-2], size, size), x.dtype if kept else torch.float32)
+    for target, sample, (top, left, h, w) in zip(out, x, boxes.long().tolist(), strict=True):
+        box = sample[..., top : top + h, left : left + w]
+        box = box.unsqueeze(0) if box.dim() == 3 else box.transpose(0, 1)
+        box = box.contiguous(memory_format=torch.channels_last) if pixels else box.to(out.dtype)
+        made = F.interpolate(box, (size, size), mode="bilinear", antialias=True)
+        target.copy_(made[0] if target.dim() == 3 else made.transpose(0, 1))
+    return out
 
 
 def by_matrices(x: Tensor, boxes: Tensor, size: int) -> Tensor:

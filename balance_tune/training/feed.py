@@ -12,12 +12,17 @@ from torch import Tensor
 from balance_tune.datasets.shards import Part
 from balance_tune.datasets.store import Data
 from balance_tune.models.multimodal import Inputs
+from balance_tune.training.buffers import Buffers
 from balance_tune.training.prefetch import ahead
+from balance_tune.training.rows import Rows, gather
 from balance_tune.training.transform import Drawn, Transform
 
 AT_ONCE = {"cpu": 2**26, "cuda": 2**29}  # bytes of inputs that an evaluation-mode pass takes at once
 CACHED = 2**21  # of them, on a CPU: a layer's output then stays in its cache (half the time, for small models)
 LARGE = 2**28  # bytes of mapped data from which on rows are gathered ahead
+
+Stored = Mapping[str, Tensor | Rows]
+"""Samples as they are stored: modality -> (B, *stored); on the CPU large ones are not read before they are needed."""
 
 
 class Feed:
@@ -44,6 +49,7 @@ class Feed:
         self.host = any(x.device != self.device for x in self.inputs.values())  # not where the model is
         size = sum(x.nbytes for x in self.inputs.values())
         self._ahead = self.host or (size >= LARGE and self.device.type == "cpu")
+        self._buffers = Buffers()
         self._stream = torch.cuda.Stream(self.device) if self.host and self.device.type == "cuda" else None
 
     def __len__(self) -> int:
@@ -71,28 +77,28 @@ class Feed:
         """Return rows (B,) as the model takes them outside training, {modality: (B, *shape)} on the device."""
         return self.prepared(self.stored(rows))
 
-    def stored(self, rows: Tensor | slice) -> Inputs:
+    def stored(self, rows: Tensor | slice) -> Stored:
         """Return rows (B,) as they are stored, on the device."""
         if isinstance(rows, Tensor):
             rows = rows.cpu() if self.host else rows.to(self.device)
         if self.host and self.device.type == "cuda" and isinstance(rows, Tensor):
             return {m: _pinned(x, rows).to(self.device, non_blocking=True) for m, x in self.inputs.items()}
-        return {m: _rows(x, rows).to(self.device) for m, x in self.inputs.items()}
+        return {m: self._named(m, x, rows) for m, x in self.inputs.items()}
 
-    def prepared(self, stored: Inputs, draws: Mapping[str, Drawn] | None = None) -> Inputs:
+    def prepared(self, stored: Stored, draws: Mapping[str, Drawn] | None = None) -> Inputs:
         """Return stored samples as the model takes them; augmented where there are `draws` for each modality."""
         return {
-            m: self.transforms[m](x, None if draws is None else draws[m]) if m in self.transforms else x
+            m: self.transforms[m](x, None if draws is None else draws[m]) if m in self.transforms else _read(x)
             for m, x in stored.items()
         }
 
-    def stream(self, rows: Iterable[Tensor]) -> Iterator[Inputs]:
+    def stream(self, rows: Iterable[Tensor]) -> Iterator[Stored]:
         """Yield `stored` of one batch of rows after another; gathered and copied ahead where that takes time."""
         if not self._ahead:
             yield from map(self.stored, rows)
             return
         if self._stream is None:
-            yield from ahead(self.stored, rows)
+            yield from ahead(self._gathered, rows)
             return
         for batch, ready in ahead(self._copied, rows):
             now = torch.cuda.current_stream(self.device)
@@ -114,10 +120,19 @@ class Feed:
         for chunk, x in zip(chunks, self.stream(chunks), strict=True):
             yield chunk.to(self.device), self.prepared(x)
 
+    def _named(self, modality: str, x: Any, rows: Tensor | slice) -> Tensor | Rows:
+        transform = self.transforms.get(modality)
+        if transform is not None and transform.large and isinstance(rows, Tensor) and self.device.type == "cpu":
+            return Rows(x, rows)
+        return _rows(x, rows).to(self.device)
+
+    def _gathered(self, rows: Tensor) -> Inputs:
+        return {m: _read(x, self._buffers) for m, x in self.stored(rows).items()}
+
     def _copied(self, rows: Tensor) -> tuple[Inputs, torch.cuda.Event]:
         assert self._stream is not None
         with torch.cuda.stream(self._stream):
-            batch = self.stored(rows)
+            batch = self._gathered(rows)
             ready = torch.cuda.Event()
             ready.record(self._stream)
         return batch, ready
@@ -147,14 +162,15 @@ def draws_for(modalities: Iterable[str], key: tuple[Any, ...], position: Tensor,
 
 
 def _rows(x: Any, rows: Tensor | slice) -> Tensor:
-    found: Tensor = x.index_select(0, rows) if isinstance(x, Tensor) and isinstance(rows, Tensor) else x[rows]
+    found: Tensor = gather(x, rows) if isinstance(rows, Tensor) else x[rows]
     return found
+
+
+def _read(x: Tensor | Rows, buffers: Buffers | None = None) -> Tensor:
+    return x.gathered(buffers) if isinstance(x, Rows) else x
 
 
 def _pinned(x: Any, rows: Tensor) -> Tensor:
     """Return x[rows] in page-locked memory, from which a device can copy while it computes."""
     out = torch.empty((len(rows), *x.shape[1:]), dtype=x.dtype, pin_memory=True)
-    if isinstance(x, Tensor):
-        return torch.index_select(x, 0, rows, out=out)
-    gathered: Tensor = x.gather(rows, out)
-    return gathered
+    return gather(x, rows, out)

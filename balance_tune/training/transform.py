@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -10,7 +11,9 @@ from torch import Tensor
 from balance_tune.datasets.modality import Modality, Statistics
 from balance_tune.errors import UserError
 from balance_tune.seeds import derive
-from balance_tune.training.augment import Draws, operation
+from balance_tune.training.augment import BY_SAMPLE, Draws, operation
+from balance_tune.training.buffers import Buffers
+from balance_tune.training.rows import Rows
 
 LARGE = 4096  # numbers in a sample from which on the CPU goes sample by sample, which stays in its cache
 
@@ -35,6 +38,8 @@ class Transform:
         affine = modality.affine(statistics)
         self._affine = None if affine is None else tuple(torch.tensor(a, dtype=dtype) for a in affine)
         self.identity = affine is None and not self._augment and not self._evaluate
+        self.large = not modality.ids and math.prod(modality.stored) >= LARGE
+        self._buffers = Buffers()
         self._check()
 
     @property
@@ -42,21 +47,35 @@ class Transform:
         """Whether training batches differ from others."""
         return bool(self._augment) or bool(self._evaluate)
 
-    def __call__(self, x: Tensor, draws: Draws | None = None) -> Tensor:
+    def __call__(self, x: Tensor | Rows, draws: Draws | None = None) -> Tensor:
         """Return (B, *shape) from stored samples (B, *stored), augmented where there are `draws`."""
-        for apply, settings in self._evaluate if draws is None else self._augment:
-            x = apply(x, settings, draws or _none)
-        if self.modality.ids:
-            return x
-        if self._affine is None:
+        if self.identity and isinstance(x, Tensor):
             return x.to(self.dtype)
-        scale, shift = self._on(x.device)
-        if x.device.type != "cpu" or x[:1].numel() < LARGE:
-            return x.to(self.dtype).mul(scale).add_(shift)
-        out = torch.empty(x.shape, dtype=self.dtype)
-        for target, sample in zip(out, x, strict=True):
-            target.copy_(sample).mul_(scale).add_(shift)
+        if x.device.type == "cpu" and self.large:
+            return self._by_sample(x, draws)
+        y = self._operated(x, draws)
+        if self.modality.ids:
+            return y
+        if self._affine is None:
+            return y.to(self.dtype)
+        scale, shift = self._on(y.device)
+        return y.to(self.dtype).mul(scale).add_(shift)
+
+    def _by_sample(self, x: Tensor | Rows, draws: Draws | None) -> Tensor:
+        out = self._buffers.empty((len(x), *self.modality.shape), self.dtype)
+        affine = None if self._affine is None else self._on(x.device)
+        for target, sample in zip(out, self._operated(x, draws), strict=True):
+            target.copy_(sample)
+            if affine is not None:
+                target.mul_(affine[0]).add_(affine[1])
         return out
+
+    def _operated(self, x: Tensor | Rows, draws: Draws | None) -> Tensor:
+        for apply, settings in self._evaluate if draws is None else self._augment:
+            if isinstance(x, Rows) and apply not in BY_SAMPLE:
+                x = x.gathered()
+            x = apply(cast(Tensor, x), settings, draws or _none)
+        return cast(Tensor, x)  # what is left of rows is gone through, as a tensor's samples are
 
     def _on(self, device: torch.device) -> tuple[Tensor, ...]:
         assert self._affine is not None
@@ -65,11 +84,10 @@ class Transform:
         return self._affine
 
     def _check(self) -> None:
-        kept, self._affine = self._affine, None
         x = torch.zeros(2, *self.modality.stored, dtype=getattr(torch, self.modality.dtype))
         for what, draws in (("augment", _zeros), ("evaluate", None)):
             try:
-                made = self(x, draws)
+                made = self._operated(x, draws)
             except (RuntimeError, IndexError, KeyError, TypeError, ValueError) as error:
                 if isinstance(error, UserError):
                     raise
@@ -83,7 +101,6 @@ class Transform:
                     f"the `{what}` operations of a modality must lead from {self.modality.stored} to "
                     f"{self.modality.shape}, but lead to {tuple(made.shape[1:])}."
                 )
-        self._affine = kept
 
 
 class Drawn:

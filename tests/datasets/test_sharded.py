@@ -18,6 +18,7 @@ def test_rows_of_several_files_read_as_those_of_one(shape: tuple[int, ...]) -> N
     rows = torch.tensor([9, 0, 4, 3, 5, 5])
     assert torch.equal(sharded[rows], whole[rows])
     assert torch.equal(sharded[1::3], whole[1::3])
+    assert all(torch.equal(sharded[row], whole[row]) for row in range(10))
     assert torch.equal(sharded.to("cpu"), whole)
     assert (len(sharded), sharded.shape, sharded.dtype, sharded.nbytes) == (10, (10, *shape), torch.uint8, whole.nbytes)
 
@@ -33,6 +34,8 @@ def test_rows_can_be_read_into_a_buffer_that_is_used_again() -> None:
 def test_a_row_that_does_not_exist_is_told(row: int) -> None:
     with pytest.raises(IndexError, match="from 0 to 4"):
         Sharded([torch.zeros(3, 2), torch.zeros(2, 2)])[torch.tensor([row])]
+    with pytest.raises(IndexError, match="from 0 to 4"):
+        Sharded([torch.zeros(3, 2), torch.zeros(2, 2)])[row]
 
 
 def test_a_part_in_several_files_is_one_part(tmp_path: Path) -> None:

@@ -9,17 +9,19 @@ from typing import Any
 import pytest
 import torch
 
-from balance_tune.datasets.modality import Modality, Statistics
+from balance_tune.datasets.modality import IMAGENET, Modality, Statistics
 from balance_tune.datasets.sharded import Sharded
 from balance_tune.datasets.shards import Part
 from balance_tune.datasets.store import Data
 from balance_tune.replicas import Replicas
 from balance_tune.testing.tiny import tiny_run
 from balance_tune.testing.workers import Workers
+from balance_tune.training import buffers
 from balance_tune.training import feed as feeds
 from balance_tune.training.evaluation import evaluate, predict
-from balance_tune.training.feed import Feed, feed_of
+from balance_tune.training.feed import Feed, draws_for, feed_of
 from balance_tune.training.loop import train
+from balance_tune.training.rows import Rows
 
 SPECS = {
     "clip": Modality(
@@ -107,6 +109,51 @@ def test_what_is_gathered_ahead_is_what_is_gathered_at_once(sharded: bool, monke
     rows = list(torch.randperm(21, generator=torch.Generator().manual_seed(1)).split(8))
     for a, b in zip(plain.stream(rows), early.stream(rows), strict=True):
         assert all(torch.equal(a[m], b[m]) for m in a)
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("sharded", [False, True])
+def test_large_samples_read_where_they_lie_are_those_that_were_gathered_and_stay_as_they_are(
+    sharded: bool, early: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def large(data: Data) -> Data:
+        specs = {
+            "clip": replace(
+                SPECS["clip"],
+                shape=(3, 3, 60, 60),
+                stored=(3, 4, 80, 90),
+                normalise=IMAGENET,
+                augment=(*SPECS["clip"].augment[:1], ("random_resized_crop", {"size": 60}), ("flip", {})),
+                evaluate=(("frames", {"count": 3, "how": "even"}), ("centre_crop", {"size": 60})),
+            ),
+            "sound": replace(SPECS["sound"], shape=(1, 8, 600), stored=()),
+        }
+        generator = torch.Generator().manual_seed(0)
+        clip = torch.randint(0, 256, (21, 3, 4, 80, 90), generator=generator).to(torch.uint8)
+        inputs: dict[str, Any] = {"clip": clip, "sound": torch.randn(21, 1, 8, 600, generator=generator).half()}
+        if sharded:
+            inputs = {m: Sharded([x[:4], x[4:]]) for m, x in inputs.items()}
+        part = Part(inputs, data.parts["train"].labels, torch.arange(21), None)
+        manifest: Any = SimpleNamespace(modalities=specs, statistics=STATISTICS)
+        return Data(manifest, {"train": part})
+
+    monkeypatch.setattr(buffers, "LEAST", 0)
+    monkeypatch.setattr(feeds, "LARGE", 0 if early else 2**28)
+    feed = feed_of(large(raw()), "train")
+    chunks = list(torch.randperm(21, generator=torch.Generator().manual_seed(1)).split(4))
+    kept: list[dict[str, torch.Tensor]] = []
+    expected: list[dict[str, torch.Tensor]] = []
+    for step, (rows, stored) in enumerate(zip(chunks, feed.stream(chunks), strict=True)):
+        assert {type(x) for x in stored.values()} == {torch.Tensor if early else Rows}
+        read = {m: x[rows] for m, x in feed.inputs.items()}
+        for augmented in (False, True):
+            for made, source in ((kept, stored), (expected, read)):
+                draws = draws_for(feed.inputs, (0, step), torch.arange(len(rows)), len(rows)) if augmented else None
+                made.append(feed.prepared(source, draws))
+                if made is expected:
+                    made[-1] = {m: x.clone() for m, x in made[-1].items()}
+    for found, wanted in zip(kept, expected, strict=True):
+        assert all(torch.equal(found[m], wanted[m]) for m in wanted)
 
 
 def test_an_epoch_is_augmented_by_seed_and_epoch_alone() -> None:
