@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             from balance_tune.studies.file_table import FileTable
 
             told = {"data": str(table)} | assess_table(
-                served, FileTable(table, served.modalities, served.classes, served.task)
+                served, FileTable(table, served.modalities, served.classes, served.task, served.words)
             )
     told = {"model": args.model, **told}
     print_json(told) if args.format == "json" else print(_as_text(told))

@@ -54,6 +54,8 @@ class AvDigits(ParquetDataset):
         "a few thousand samples: differences below a point need many seeds",
     )
 
+    needs = ("soundfile", "torchaudio", "torchvision")
+
     def read(self) -> Samples:
         import torch
 

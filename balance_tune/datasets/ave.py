@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from balance_tune.datasets import media, published, spectra
@@ -23,6 +26,29 @@ CROP: tuple[Operation, ...] = (
     ("flip", {"p": 0.5}),
 )
 RESIZE: tuple[Operation, ...] = (("resize", {"size": 224}),)
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happens from `start` to `end` seconds of a file; to its end where there is none."""
+
+    file: Any
+    start: float = 0.0
+    end: float | None = None
+
+    @classmethod
+    def of(cls, raw: Any) -> Event:
+        """Return the event that a user gives: a file, which is all event, or {file, start, end}."""
+        if not isinstance(raw, Mapping):
+            return cls(raw)
+        try:
+            start, end = float(raw["start"]), float(raw["end"])
+            file = raw["file"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise Unreadable("the file", f"an event is {{file, start, end}}, in seconds ({error!r})") from error
+        if not 0 <= start < end:
+            raise Unreadable("the file", f"`0 <= start < end` must hold, but got ({start=:g}, {end=:g})")
+        return cls(file, start, end)
 
 
 def visual(count: int) -> Modality:
@@ -118,16 +144,28 @@ class Ave(Distribution):
         return [min(start + k, end) for k in range(self.frames)]
 
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
-        (file,) = item.files
         start, end = item.more
-        wave = media.sound(source / file, RATE)[int(start * RATE) : int(end * RATE)]
+        return {m: self.sample(m, Event(source / item.files[0], start, end)) for m in self.modalities}
+
+    def sample(self, modality: str, raw: Any) -> NDArray[Any]:
+        """Take the event as a video, a sound file, a waveform or pictures; or where it is, {file, start, end}."""
+        event = raw if isinstance(raw, Event) else Event.of(raw)
+        return self.hear(event) if modality == "audio" else self.look(event)
+
+    def hear(self, event: Event) -> NDArray[Any]:
+        wave = media.sound(event.file, RATE)
+        if event.end is not None:
+            wave = wave[int(event.start * RATE) : int(event.end * RATE)]
         if not wave.any():
-            raise Unreadable(source / file, f"it is silent from {start:g} to {end:g} s")
-        frames = media.video_frames(source / file, self.times(start, end))
-        return {
-            "audio": spectra.standard_spectrogram(spectra.tiled(wave, SECONDS * RATE), RATE),
-            "visual": media.clip(frames, self.frames, (256, 256)),
-        }
+            raise Unreadable(media.named(event.file), f"it is silent from {event.start:g} to {event.end:g} s")
+        return spectra.standard_spectrogram(spectra.tiled(wave, SECONDS * RATE), RATE)
+
+    def look(self, event: Event) -> NDArray[np.uint8]:
+        seen = media.stills(event.file)
+        if seen is None:
+            end = media.duration(event.file) if event.end is None else event.end
+            seen = media.video_frames(event.file, self.times(event.start, end))
+        return media.clip(seen, self.frames, (256, 256))
 
     def miniature(self, folder: Path) -> None:
         listed: dict[str, list[str]] = {part: [] for part in FILES}

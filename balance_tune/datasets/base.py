@@ -105,6 +105,8 @@ class Dataset(ABC):
     source: ClassVar[str] = ""
     limits: ClassVar[tuple[str, ...]] = ()
     """What a reader of the results must know about the data, in words."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Packages that `decode` needs beside those of any model."""
 
     @abstractmethod
     def read(self) -> Samples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,17 +18,24 @@ from balance_tune.datasets.modality import IMAGENET, Modality
 from balance_tune.datasets.tokens import VOCABULARY, hashed
 from balance_tune.errors import UserError
 
-Read = Callable[[Path, tuple[str, ...]], NDArray[Any]]
+Read = Callable[[Any], NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A modality, the columns it comes from, and what makes a sample of the source folder and a row's entries."""
+    """A modality, the columns it comes from, and what makes a sample of a file, or of words or entries."""
 
     modality: Modality
     names: tuple[str, ...]
     read: Read
     is_file: bool = True
+    is_sound: bool = False
+
+    def sample(self, source: Path, entries: tuple[str, ...]) -> NDArray[Any]:
+        """Return the sample of a row's entries; files lie in `source`."""
+        if self.is_file:
+            return self.read(source / entries[0])
+        return self.read(entries[0] if self.modality.ids else entries)
 
 
 def _spectrogram(
@@ -39,8 +47,8 @@ def _spectrogram(
     return modality, partial(_heard, rate=rate, samples=samples, n_fft=n_fft, hop=hop)
 
 
-def _heard(source: Path, entry: tuple[str, ...], *, rate: int, samples: int, n_fft: int, hop: int) -> NDArray[Any]:
-    wave = spectra.tiled(media.sound(source / entry[0], rate), samples)
+def _heard(file: media.Sound, *, rate: int, samples: int, n_fft: int, hop: int) -> NDArray[Any]:
+    wave = spectra.tiled(media.sound(file, rate), samples)
     return spectra.steps(spectra.log_spectrogram(wave, n_fft, hop))
 
 
@@ -49,8 +57,8 @@ def _filter_bank(rate: int = 16000, frames: int = 1024, encoder: str = "resnet18
     return modality, partial(_banked, rate=rate, frames=frames)
 
 
-def _banked(source: Path, entry: tuple[str, ...], *, rate: int, frames: int) -> NDArray[Any]:
-    return spectra.filter_bank(media.sound(source / entry[0], rate), rate, frames)
+def _banked(file: media.Sound, *, rate: int, frames: int) -> NDArray[Any]:
+    return spectra.filter_bank(media.sound(file, rate), rate, frames)
 
 
 def _image(size: int = 224, encoder: str = "resnet18") -> tuple[Modality, Read]:
@@ -68,8 +76,8 @@ def _image(size: int = 224, encoder: str = "resnet18") -> tuple[Modality, Read]:
     return modality, partial(_seen, size=stored)
 
 
-def _seen(source: Path, entry: tuple[str, ...], *, size: int) -> NDArray[Any]:
-    return media.clip([media.picture(source / entry[0])], 1, (size, size), "cover")[:, 0].copy()
+def _seen(file: media.File, *, size: int) -> NDArray[Any]:
+    return media.clip([media.picture(file)], 1, (size, size), "cover")[:, 0].copy()
 
 
 def _frames(count: int = 3, size: int = 224, encoder: str = "resnet18") -> tuple[Modality, Read]:
@@ -87,11 +95,8 @@ def _frames(count: int = 3, size: int = 224, encoder: str = "resnet18") -> tuple
     return modality, partial(_watched, count=count, size=stored)
 
 
-def _watched(source: Path, entry: tuple[str, ...], *, count: int, size: int) -> NDArray[Any]:
-    path = source / entry[0]
-    length = media.duration(path)
-    seen = media.video_frames(path, [(k + 0.5) * length / count for k in range(count)])
-    return media.clip(seen, count, (size, size), "cover")
+def _watched(seen: media.Seen, *, count: int, size: int) -> NDArray[Any]:
+    return media.clip(media.middles(seen, count), count, (size, size), "cover")
 
 
 def _text(length: int = 40, vocabulary: int = VOCABULARY, encoder: str = "text") -> tuple[Modality, Read]:
@@ -99,8 +104,10 @@ def _text(length: int = 40, vocabulary: int = VOCABULARY, encoder: str = "text")
     return modality, partial(_read, length=length, vocabulary=vocabulary)
 
 
-def _read(source: Path, entry: tuple[str, ...], *, length: int, vocabulary: int) -> NDArray[Any]:
-    return hashed(entry[0], length, vocabulary)
+def _read(text: Any, *, length: int, vocabulary: int) -> NDArray[Any]:
+    if not isinstance(text, str):
+        raise Unreadable("the text", f"it is of type {type(text).__name__}")
+    return hashed(text, length, vocabulary)
 
 
 def _array(shape: list[int] | None = None, encoder: str = "mlp") -> tuple[Modality, Read]:
@@ -109,12 +116,13 @@ def _array(shape: list[int] | None = None, encoder: str = "mlp") -> tuple[Modali
     return Modality(tuple(shape), encoder, normalise="train"), _loaded
 
 
-def _loaded(source: Path, entry: tuple[str, ...]) -> NDArray[Any]:
-    path = source / entry[0]
+def _loaded(file: media.File) -> NDArray[Any]:
     try:
-        made = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise Unreadable(path, f"it is no array of numbers ({str(error).partition(chr(10))[0]})") from error
+        made = np.load(io.BytesIO(file) if isinstance(file, bytes) else file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, TypeError) as error:
+        raise Unreadable(
+            media.named(file), f"it is no array of numbers ({str(error).partition(chr(10))[0]})"
+        ) from error
     return np.asarray(made, dtype=np.float32)
 
 
@@ -122,11 +130,11 @@ def _numbers(encoder: str = "mlp") -> tuple[Modality, Read]:
     return Modality((1,), encoder, normalise="train"), _counted
 
 
-def _counted(source: Path, entry: tuple[str, ...]) -> NDArray[Any]:
+def _counted(entries: tuple[str, ...]) -> NDArray[Any]:
     try:
-        return np.array([float(text) for text in entry], dtype=np.float32)
-    except ValueError as error:
-        raise Unreadable(source, f"{error}") from error
+        return np.array([float(text) for text in entries], dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise Unreadable("the table", f"{error}") from error
 
 
 KINDS: dict[str, Callable[..., tuple[Modality, Read]]] = {
@@ -141,6 +149,7 @@ KINDS: dict[str, Callable[..., tuple[Modality, Read]]] = {
 """What a modality of a table may be: log-spectrogram or filter bank of a sound, a picture, frames of a video, words,
 an array in a .npy file, numbers in columns."""
 WORDS = ("text", "numbers")  # in the table itself
+SOUNDS = ("spectrogram", "filter_bank")
 
 
 def column_of(name: str, entry: Any) -> Column:
@@ -165,4 +174,4 @@ def column_of(name: str, entry: Any) -> Column:
         raise UserError(f"modality `{name}` of kind {kind} must take its settings, but: {error}.") from error
     if kind == "numbers":
         modality = Modality((len(names),), modality.encoder, normalise="train")
-    return Column(modality, names, read, kind not in WORDS)
+    return Column(modality, names, read, kind not in WORDS, kind in SOUNDS)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balance_tune.datasets import media, published, spectra
-from balance_tune.datasets.distribution import Distribution, Item, Unreadable
+from balance_tune.datasets.distribution import Distribution, Item
 from balance_tune.datasets.miniature import scene, tone, write_sound, write_video
 from balance_tune.datasets.modality import Modality, Operation, rgb
 from balance_tune.datasets.splits import SplitRecipe
@@ -87,11 +87,14 @@ class CremaD(Distribution):
         return Item(clip, label, part, group=clip.partition("_")[0], files=(f"AudioWAV/{clip}.wav", seen))
 
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
-        heard, seen = (source / file for file in item.files)
-        return {"audio": self.hear(heard), "visual": media.clip(look(seen), FRAMES, (256, 256))}
+        return {m: self.sample(m, source / file) for m, file in zip(("audio", "visual"), item.files, strict=True)}
 
-    def hear(self, path: Path) -> NDArray[Any]:
-        wave = spectra.tiled(media.sound(path, 22050), 3 * 22050)
+    def sample(self, modality: str, raw: Any) -> NDArray[Any]:
+        """Take a sound file or a waveform; a video, its frames at one a second as pictures, or one picture."""
+        return self.hear(raw) if modality == "audio" else media.clip(look(raw), FRAMES, (256, 256))
+
+    def hear(self, heard: media.Sound) -> NDArray[Any]:
+        wave = spectra.tiled(media.sound(heard, 22050), 3 * 22050)
         return spectra.steps(spectra.log_spectrogram(wave, n_fft=512, hop=353))
 
     def miniature(self, folder: Path) -> None:
@@ -124,8 +127,8 @@ class CremaDBalance(CremaD):
     }
     recipe: ClassVar[published.Recipe] = published.balance_benchmark()
 
-    def hear(self, path: Path) -> NDArray[Any]:
-        return spectra.filter_bank(media.sound(path, 16000), 16000)
+    def hear(self, heard: media.Sound) -> NDArray[Any]:
+        return spectra.filter_bank(media.sound(heard, 16000), 16000)
 
 
 class CremaDMlb(CremaD):
@@ -167,14 +170,10 @@ class CremaDMlb(CremaD):
         return made
 
 
-def look(path: Path) -> list[NDArray[np.uint8]]:
-    """Return a clip's frames at one a second, from its video or the folder of its extracted frames, in their order."""
-    if not path.is_dir():
-        return media.video_frames(path, fps=1.0, most=FRAMES)
-    files = sorted(path.glob("*.jpg"))
-    if not files:
-        raise Unreadable(path, "it holds no .jpg")
-    return [media.picture(file) for file in files[:FRAMES]]
+def look(seen: media.Seen) -> list[NDArray[np.uint8]]:
+    """Return a clip's frames at one a second, from its video or its extracted frames, in their order."""
+    extracted = media.stills(seen)
+    return media.video_frames(seen, fps=1.0, most=FRAMES) if extracted is None else extracted
 
 
 def _found(source: Path, name: str) -> Path:

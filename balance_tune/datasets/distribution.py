@@ -7,13 +7,16 @@ that over processes and machines, shards, hashes and going on after an interrupt
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from balance_tune.datasets.base import Dataset, Samples
+from balance_tune.datasets.base import Samples
+from balance_tune.datasets.decoding import Decoding
+from balance_tune.datasets.decoding import Unreadable as Unreadable
 from balance_tune.errors import UserError
 
 
@@ -38,19 +41,7 @@ class Item:
     more: tuple[Any, ...] = ()
 
 
-class Unreadable(Exception):
-    """A sample whose file cannot be used: it is recorded with the reason, and left out."""
-
-    def __init__(self, file: Path | str, reason: str) -> None:
-        reason = reason.replace(str(file), Path(file).name)  # decoders repeat the path, which is of this machine
-        super().__init__(str(file), reason)
-        self.file, self.reason = str(file), reason
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.reason}"
-
-
-class Distribution(Dataset):
+class Distribution(Decoding):
     """A dataset that is prepared from the folder its authors give away.
 
     Every way of preparing one (a `protocol`, or recipe, of the `family`) is a dataset of its own, so
@@ -61,6 +52,8 @@ class Distribution(Dataset):
     protocol: ClassVar[str]
     layout: ClassVar[str]
     """What the folder must hold, in words that end a sentence."""
+    raw: ClassVar[Mapping[str, Any]] = {}
+    """Of a user's table: what each modality is made from, as its recipe says; a store keeps it."""
 
     @abstractmethod
     def items(self, source: Path) -> list[Item]:
@@ -72,7 +65,7 @@ class Distribution(Dataset):
 
     @abstractmethod
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
-        """Return one sample as it is to be stored: modality -> (*stored) in the modality's type.
+        """Return one sample as it is to be stored: modality -> (*stored) in the modality's type, each by `sample`.
 
         Raises:
             Unreadable: one of its files is missing, broken, silent, ...

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from balance_tune.datasets import media, published
-from balance_tune.datasets.distribution import Distribution, Item
+from balance_tune.datasets.distribution import Distribution, Item, Unreadable
 from balance_tune.datasets.files import class_names, csv_rows
 from balance_tune.datasets.miniature import scene, write_picture
 from balance_tune.datasets.modality import Modality, rgb
@@ -59,8 +59,15 @@ class Food101(Distribution):
         return made
 
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
-        image = media.fitted(media.picture(source / item.files[0]), SIZE)
-        return {"image": image.transpose(2, 0, 1).copy(), "text": hashed(item.more[0], LENGTH)}
+        return {"image": self.sample("image", source / item.files[0]), "text": hashed(item.more[0], LENGTH)}
+
+    def sample(self, modality: str, raw: Any) -> NDArray[Any]:
+        """Take a picture; a title."""
+        if modality == "image":
+            return media.fitted(media.picture(raw), SIZE).transpose(2, 0, 1).copy()
+        if not isinstance(raw, str):
+            raise Unreadable("the file", f"a title is words, and this is of type {type(raw).__name__}")
+        return hashed(cleaned(raw), LENGTH)
 
     def miniature(self, folder: Path) -> None:
         (folder / "texts").mkdir()

@@ -108,13 +108,13 @@ class KineticsSounds(Distribution):
         return made
 
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
-        path = source / item.files[0]
-        length = media.duration(path)
-        times = [(k + 0.5) * length / FRAMES for k in range(FRAMES)]
-        return {
-            "audio": spectra.filter_bank(media.sound(path, 16000), 16000),
-            "visual": media.clip(media.video_frames(path, times), FRAMES, SIZE, "cover"),
-        }
+        return {m: self.sample(m, source / item.files[0]) for m in self.modalities}
+
+    def sample(self, modality: str, raw: Any) -> NDArray[Any]:
+        """Take a video, a sound file, a waveform, or three pictures."""
+        if modality == "audio":
+            return spectra.filter_bank(media.sound(raw, 16000), 16000)
+        return media.clip(media.middles(raw, FRAMES), FRAMES, SIZE, "cover")
 
     def miniature(self, folder: Path) -> None:
         database = {}

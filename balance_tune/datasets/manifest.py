@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,7 @@ class Manifest:
         data_hash: SHA-256 over the shards' own; two stores with the same one hold the same bytes.
         recipe: how it is trained by default: setting -> (value, source).
         skipped: the samples that could not be read; they have no row.
+        raw: of a user's table what each modality is made from, as its recipe says.
     """
 
     identity: Identity
@@ -100,6 +101,7 @@ class Manifest:
     limits: tuple[str, ...]
     recipe: dict[str, tuple[Any, str]]
     skipped: tuple[Skipped, ...] = ()
+    raw: dict[str, Any] = field(default_factory=dict)
 
     @property
     def dataset(self) -> str:

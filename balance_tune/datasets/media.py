@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,23 +20,52 @@ SOUNDS = (".wav", ".flac", ".ogg")
 COMPLETE = 0.8
 """Share of the length it declares that a video must have."""
 Fit = Literal["squash", "cover"]
+File = Path | bytes
+"""A file, or what is in one."""
+Sound = File | NDArray[np.float32]
+"""... or a waveform (samples,) that is at the rate asked for."""
+Seen = File | Sequence[bytes]
+"""... or several pictures' files, in order."""
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")  # what such files begin with
 
 
-def sound(path: Path, rate: int) -> NDArray[np.float32]:
+def sound(heard: Sound, rate: int) -> NDArray[np.float32]:
     """Return a file's sound as mono (samples,) at `rate` Hz, as librosa.load does: mean of channels, soxr HQ.
 
     Raises:
         Unreadable: the file is missing or broken, has no sound, or is silent throughout.
     """
-    values, native = _soundfile(path) if path.suffix.lower() in SOUNDS else _av_sound(path)
+    if isinstance(heard, np.ndarray):
+        values, native = heard[:, None], rate
+    else:
+        values, native = _soundfile(heard) if _is_sound(heard) else _av_sound(heard)
     if not len(values):
-        raise Unreadable(path, "it has no sound")
+        raise Unreadable(named(heard), "it has no sound")
     mono = values.mean(axis=1, dtype=np.float32) if values.shape[1] > 1 else values[:, 0]
     if not np.isfinite(mono).all():
-        raise Unreadable(path, "its sound has values that are not finite")
+        raise Unreadable(named(heard), "its sound has values that are not finite")
     if not mono.any():
-        raise Unreadable(path, "it is silent")
+        raise Unreadable(named(heard), "it is silent")
     return resampled(mono, native, rate)
+
+
+def named(file: Sound | Seen) -> Path | str:
+    """Return what a message calls a file."""
+    return file if isinstance(file, Path) else "the file"
+
+
+def _is_sound(file: File) -> bool:
+    if isinstance(file, Path):
+        return file.suffix.lower() in SOUNDS
+    if not isinstance(file, bytes):
+        return False
+    return file[:4] in (b"fLaC", b"OggS") or (file[:4] == b"RIFF" and file[8:12] == b"WAVE")
+
+
+def _readable(file: File) -> Any:
+    if not isinstance(file, Path | bytes):
+        raise Unreadable(named(file), f"it is of type {type(file).__name__}")
+    return str(file) if isinstance(file, Path) else io.BytesIO(file)
 
 
 def resampled(mono: NDArray[np.float32], native: int, rate: int) -> NDArray[np.float32]:
@@ -48,32 +78,67 @@ def resampled(mono: NDArray[np.float32], native: int, rate: int) -> NDArray[np.f
     return np.pad(made, (0, length - len(made)))
 
 
-def _soundfile(path: Path) -> tuple[NDArray[np.float32], int]:
+def _soundfile(file: File) -> tuple[NDArray[np.float32], int]:
     import soundfile
 
     try:
-        values, native = soundfile.read(path, dtype="float32", always_2d=True)
+        values, native = soundfile.read(_readable(file), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
-        raise Unreadable(path, f"it is no readable sound file ({_first(error)})") from error
+        raise Unreadable(named(file), f"it is no readable sound file ({_first(error)})") from error
     return values, native
 
 
-def _av_sound(path: Path) -> tuple[NDArray[np.float32], int]:
-    with _opened(path) as container:
+def _av_sound(file: File) -> tuple[NDArray[np.float32], int]:
+    with _opened(file) as container:
         if not container.streams.audio:
-            raise Unreadable(path, "it has no sound track")
+            raise Unreadable(named(file), "it has no sound track")
         stream = container.streams.audio[0]
         native = int(stream.rate)
         resampler = extra("av").AudioResampler(format="fltp", layout=stream.layout, rate=native)
         blocks = [out.to_ndarray() for frame in container.decode(stream) for out in resampler.resample(frame)]
         blocks += [out.to_ndarray() for out in resampler.resample(None)]
     if not blocks:
-        raise Unreadable(path, "it has no sound")
+        raise Unreadable(named(file), "it has no sound")
     return np.concatenate(blocks, axis=1).T.astype(np.float32, copy=False), native
 
 
+def middles(seen: Seen, count: int) -> list[NDArray[np.uint8]]:
+    """Return the frames of a video at the middles of `count` equal segments; pictures are taken as they are.
+
+    Raises:
+        Unreadable: as `video_frames` and `picture`.
+    """
+    pictures = stills(seen)
+    return pictures if pictures is not None else video_frames(seen, middle_times(seen, count))
+
+
+def middle_times(seen: Seen, count: int) -> list[float]:
+    """Return the seconds at the middles of `count` equal segments of a video."""
+    length = duration(seen)
+    return [(k + 0.5) * length / count for k in range(count)]
+
+
+def stills(seen: Seen) -> list[NDArray[np.uint8]] | None:
+    """Return the frames that pictures are, (height, width, 3) each; None of a video.
+
+    Pictures are the .jpg of a folder, in the order of their names, or the content of one picture's file, or of several.
+    """
+    if isinstance(seen, Path):
+        if not seen.is_dir():
+            return None
+        files = sorted(seen.glob("*.jpg"))
+        if not files:
+            raise Unreadable(seen, "it holds no .jpg")
+        return [picture(file) for file in files]
+    if isinstance(seen, bytes):
+        return [picture(seen)] if seen.startswith(_PICTURES) else None
+    if not isinstance(seen, list | tuple) or not seen:
+        raise Unreadable(named(seen), f"it is of type {type(seen).__name__}, and empty or no file")
+    return [picture(one) for one in seen]
+
+
 def video_frames(
-    path: Path, times: Sequence[float] | None = None, *, fps: float = 1.0, most: int | None = None
+    seen: Seen, times: Sequence[float] | None = None, *, fps: float = 1.0, most: int | None = None
 ) -> list[NDArray[np.uint8]]:
     """Return frames (height, width, 3) of a video: at `times` (seconds), or at 0, 1/fps, 2/fps, ... at most `most`.
 
@@ -82,13 +147,14 @@ def video_frames(
     Raises:
         Unreadable: the file is missing or broken, has no pictures, or is much shorter than it declares.
     """
+    path = _one(seen)
     found: list[NDArray[np.uint8]] = []
     last: Any = None
-    seen = 0.0
+    shown = 0.0
     wanted = list(times) if times is not None else None
     with _opened(path) as container:
         if not container.streams.video:
-            raise Unreadable(path, "it has no pictures")
+            raise Unreadable(named(path), "it has no pictures")
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
         step = 1 / float(stream.average_rate) if stream.average_rate else 0.04
@@ -96,28 +162,28 @@ def video_frames(
         first: float | None = None
         for frame in container.decode(stream):
             first = frame.time if first is None else first
-            seen = (frame.time or 0.0) - (first or 0.0)
+            shown = (frame.time or 0.0) - (first or 0.0)
             last = frame
             due = wanted[len(found)] if wanted is not None else len(found) / fps
-            while seen + step / 2 >= due:
+            while shown + step / 2 >= due:
                 found.append(frame.to_ndarray(format="rgb24"))
                 if len(found) == (len(wanted) if wanted is not None else most):
                     return found
                 due = wanted[len(found)] if wanted is not None else len(found) / fps
     if last is None:
-        raise Unreadable(path, "not one of its pictures can be decoded")
-    if seen + step < COMPLETE * declared:
-        raise Unreadable(path, f"it is cut off: {seen + step:.1f} s of {declared:.1f} s can be decoded")
+        raise Unreadable(named(path), "not one of its pictures can be decoded")
+    if shown + step < COMPLETE * declared:
+        raise Unreadable(named(path), f"it is cut off: {shown + step:.1f} s of {declared:.1f} s can be decoded")
     while wanted is not None and len(found) < len(wanted):
         found.append(last.to_ndarray(format="rgb24"))
     return found
 
 
-def duration(path: Path) -> float:
+def duration(seen: Seen) -> float:
     """Return the length in seconds that a video declares."""
-    with _opened(path) as container:
+    with _opened(_one(seen)) as container:
         if not container.duration:
-            raise Unreadable(path, "it does not say how long it is")
+            raise Unreadable(named(seen), "it does not say how long it is")
         return float(container.duration / 1e6)
 
 
@@ -127,17 +193,23 @@ def has_sound(path: Path) -> bool:
         return bool(container.streams.audio)
 
 
+def _one(seen: Seen) -> File:
+    if not isinstance(seen, Path | bytes):
+        raise Unreadable("the file", "a video is one file, and these are several")
+    return seen
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(file: File) -> Iterator[Any]:
     av = extra("av")
     try:
-        with av.open(str(path)) as container:
+        with av.open(_readable(file)) as container:
             yield container
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise Unreadable(path, f"it cannot be decoded ({_first(error)})") from error
+        raise Unreadable(named(file), f"it cannot be decoded ({_first(error)})") from error
 
 
-def picture(path: Path, mode: Literal["RGB", "L"] = "RGB") -> NDArray[np.uint8]:
+def picture(file: File, mode: Literal["RGB", "L"] = "RGB") -> NDArray[np.uint8]:
     """Return an image file as (height, width, 3), or (height, width) in grey.
 
     Raises:
@@ -146,10 +218,10 @@ def picture(path: Path, mode: Literal["RGB", "L"] = "RGB") -> NDArray[np.uint8]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
+        with Image.open(_readable(file)) as image:
             return np.asarray(image.convert(mode))
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise Unreadable(path, f"it is no readable image ({_first(error)})") from error
+        raise Unreadable(named(file), f"it is no readable image ({_first(error)})") from error
 
 
 def fitted(image: NDArray[np.uint8], size: tuple[int, int], fit: Fit = "squash") -> NDArray[np.uint8]:

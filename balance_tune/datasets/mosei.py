@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balance_tune.datasets import published
-from balance_tune.datasets.base import Task
+from balance_tune.datasets.base import Dataset, Task
 from balance_tune.datasets.distribution import Distribution, Item, Unreadable
 from balance_tune.datasets.miniature import generator
 from balance_tune.datasets.modality import Modality
@@ -43,6 +43,7 @@ class Mosei(Distribution):
         "text": sequence(300),
     }
     recipe: ClassVar[published.Recipe] = published.balance_benchmark()
+    needs = ()
     split = SplitRecipe("official", monitor=0.05)
     licence = "CMU Multimodal SDK: research use under its end user licence"
     source = "A. Zadeh and others, ACL 2018 (features: COVAREP, Facet, GloVe)"
@@ -96,11 +97,24 @@ class Mosei(Distribution):
         arrays = _arrays(path, path.stat().st_mtime_ns)[split]
         made = {}
         for name in self.modalities:
-            x = arrays[_THEIRS.get(name, name)][row].astype(np.float32)
-            made[name] = np.where(np.isfinite(x), x, np.float32(0))
+            made[name] = self.sample(name, arrays[_THEIRS.get(name, name)][row])
         if not any(x.any() for x in made.values()):
             raise Unreadable(path, f"row {row} of {split} is all zero")
         return made
+
+    def sample(self, modality: str, raw: Any) -> NDArray[np.float32]:
+        """Take the features of a sentence (50, width); values that are not finite count as 0."""
+        x = np.asarray(raw, dtype=np.float32)
+        return np.where(np.isfinite(x), x, np.float32(0))
+
+    def decode(self, modality: str, raw: Any) -> NDArray[np.float32]:
+        """Take the features of a sentence, as in the published file."""
+        try:
+            return self.shaped(modality, self.sample(modality, raw))
+        except (TypeError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            return Dataset.decode(self, modality, raw)  # which says what it is not
 
     def miniature(self, folder: Path) -> None:
         arrays: dict[str, dict[str, NDArray[Any]]] = {}

@@ -369,6 +369,7 @@ def finish(plan: Plan, outcomes: Sequence[Outcome], place: Place, most: float) -
         source=plan.dataset.source,
         limits=tuple(plan.dataset.limits),
         recipe=dict(plan.dataset.recipe),
+        raw=dict(plan.dataset.raw),
         skipped=tuple(entry for outcome in outcomes for entry in outcome.skipped),
     )
     place.write(LISTING, _listing(plan))

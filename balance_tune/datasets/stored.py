@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from balance_tune.datasets.base import Dataset, Samples
+from numpy.typing import NDArray
+
+from balance_tune.datasets.base import Samples
+from balance_tune.datasets.columns import SOUNDS, column_of
+from balance_tune.datasets.decoding import Decoding, Unreadable
 from balance_tune.datasets.manifest import Manifest
+from balance_tune.datasets.modality import Modality
 from balance_tune.datasets.store import read_manifest
 from balance_tune.errors import UserError
 
 
-class Stored(Dataset):
+class Stored(Decoding):
     """A dataset whose class was made from a manifest; `where` is its store."""
 
     where: ClassVar[str]
     manifest: ClassVar[Manifest]
+    raw: ClassVar[Mapping[str, Any]]
 
     def read(self) -> Samples:
         raise UserError(f"dataset `{self.name}` is its store {self.where}; there is nothing to build it from.")
+
+    def sample(self, modality: str, raw: Any) -> NDArray[Any]:
+        """Take a file's bytes, or words, as the table that it was prepared from has them."""
+        if modality not in self.raw:
+            raise Unreadable("the file", f"the store of `{self.name}` does not say how it was made; prepare it again")
+        return column_of(modality, self.raw[modality]).read(raw)
+
+
+def decoding(name: str, raw: Mapping[str, Any], modalities: Mapping[str, Modality]) -> Stored:
+    """Return a dataset that decodes as the table did that a store was prepared from, where the store is not."""
+    made: Stored = type("Stored", (Stored,), {"name": "", **_decoded(raw), "modalities": dict(modalities)})()
+    made.name = name  # type: ignore[misc]  # of this one alone: no study finds it
+    return made
+
+
+def _decoded(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {"raw": raw, "waveforms": tuple(m for m, entry in raw.items() if entry["kind"] in SOUNDS)}
 
 
 _KNOWN: dict[str, type[Stored]] = {}
@@ -52,6 +76,7 @@ def stored(name: str, where: str) -> type[Stored]:
             "licence": manifest.licence,
             "source": manifest.source,
             "limits": manifest.limits,
+            **_decoded(manifest.raw),
             "where": where,
             "manifest": manifest,
         },

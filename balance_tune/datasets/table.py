@@ -56,6 +56,8 @@ class Table(Distribution):
         self._need([*self.labels, *([self.group] if self.group else [])])
         for column in self.columns.values():
             self._need(column.names)
+        self.raw = {m: dict(entry) for m, entry in recipe["modalities"].items()}  # type: ignore[misc]
+        self.waveforms = tuple(m for m, column in self.columns.items() if column.is_sound)  # type: ignore[misc]
         self.modalities = {m: column.modality for m, column in self.columns.items()}  # type: ignore[misc]
         self.part_column, self.split = self._split(recipe.get("split"))  # type: ignore[misc]
         self.classes = self._classes(recipe.get("classes"))  # type: ignore[misc]
@@ -135,7 +137,11 @@ class Table(Distribution):
 
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
         pairs = zip(self.columns.items(), item.more, strict=True)
-        return {name: column.read(source, tuple(values)) for (name, column), values in pairs}
+        return {name: column.sample(source, tuple(values)) for (name, column), values in pairs}
+
+    def sample(self, modality: str, raw: Any) -> NDArray[Any]:
+        """Take a file's bytes, or words."""
+        return self.columns[modality].read(raw)
 
     def miniature(self, folder: Path) -> None:
         raise UserError("a table has no miniature: it is the user's own data.")

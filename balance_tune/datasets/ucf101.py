@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -58,6 +59,7 @@ class Ucf101(Distribution):
         ),
     }
     recipe: ClassVar[published.Recipe] = published.balance_benchmark()
+    needs = (*Distribution.needs, "opencv-python-headless")
     split = SplitRecipe("official", monitor=0.05, val=0.1, carve="group")
     licence = "research use; videos of YouTube under their owners' terms"
     source = "K. Soomro, A. Zamir, M. Shah, CRCV-TR-12-01 (2012)"
@@ -106,20 +108,21 @@ class Ucf101(Distribution):
 
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
         video, *published = (source / file for file in item.files)
-        length = media.duration(video)
-        times = [(k + 0.5) * length / FRAMES for k in range(FRAMES)]
         if published:
-            seen = media.video_frames(video, times)
-            moved = [_grey(folder) for folder in published]
-        else:
-            pairs = media.video_frames(video, [t for time in times for t in (time, time + 0.04)])
-            seen = pairs[::2]
-            both = [flow(a, b) for a, b in zip(pairs[::2], pairs[1::2], strict=True)]
-            moved = [[u for u, _ in both], [v for _, v in both]]
-        return {
-            "visual": media.clip(seen, FRAMES, SIZE),
-            "flow": np.concatenate([media.clip(axis, FRAMES, SIZE) for axis in moved]),
-        }
+            moved = {axis: _jpgs(folder) for axis, folder in zip("uv", published, strict=True)}
+            return {"visual": self.sample("visual", video), "flow": self.sample("flow", moved)}
+        pairs = _pairs(video)  # decoded once for both
+        return {"visual": media.clip(pairs[::2], FRAMES, SIZE), "flow": _computed(pairs)}
+
+    def sample(self, modality: str, raw: Any) -> NDArray[Any]:
+        """Take a video, or for `visual` six pictures, for `flow` the pictures of its two axes, {u: [...], v: [...]}."""
+        if modality == "visual":
+            return media.clip(media.middles(raw, FRAMES), FRAMES, SIZE)
+        if not isinstance(raw, Mapping):
+            return _computed(_pairs(raw))
+        if set(raw) != set("uv") or not all(raw.values()):
+            raise Unreadable("the file", "optical flow is the pictures of its axes, u and v")
+        return np.concatenate([media.clip(_grey(raw[axis]), FRAMES, SIZE) for axis in "uv"])
 
     def miniature(self, folder: Path) -> None:
         listed: dict[str, list[str]] = {part: [] for part in LISTS}
@@ -137,11 +140,25 @@ class Ucf101(Distribution):
             (folder / "ucfTrainTestlist" / LISTS[part]).write_text("".join(lines))
 
 
-def _grey(folder: Path) -> list[NDArray[np.uint8]]:
-    """Return the flow pictures of one axis at the middles of as many segments as frames are kept."""
+def _pairs(video: media.Seen) -> list[NDArray[np.uint8]]:
+    """Return the frames at the middles of as many segments as are kept, each with the one 0.04 s after it."""
+    return media.video_frames(video, [t for time in media.middle_times(video, FRAMES) for t in (time, time + 0.04)])
+
+
+def _computed(pairs: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    both = [flow(a, b) for a, b in zip(pairs[::2], pairs[1::2], strict=True)]
+    return np.concatenate([media.clip([axes[k] for axes in both], FRAMES, SIZE) for k in (0, 1)])
+
+
+def _jpgs(folder: Path) -> list[Path]:
     files = sorted(folder.glob("*.jpg"))
     if not files:
         raise Unreadable(folder, "it holds no .jpg")
+    return files
+
+
+def _grey(files: Sequence[media.File]) -> list[NDArray[np.uint8]]:
+    """Return the flow pictures of one axis at the middles of as many segments as frames are kept."""
     return [media.picture(files[int((k + 0.5) * len(files) / FRAMES)], "L") for k in range(FRAMES)]
 
 
@@ -178,12 +195,15 @@ class Ucf101Sound(Ucf101):
         return ()
 
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
-        path = source / item.files[0]
-        wave = spectra.tiled(media.sound(path, 16000), 3 * 16000)
-        return {
-            "audio": spectra.steps(spectra.log_spectrogram(wave, n_fft=512, hop=353)),
-            "visual": media.clip(media.video_frames(path, fps=1.0, most=4), 4, (256, 256)),
-        }
+        return {m: self.sample(m, source / item.files[0]) for m in self.modalities}
+
+    def sample(self, modality: str, raw: Any) -> NDArray[Any]:
+        """Take a video, a sound file, a waveform, or four pictures."""
+        if modality == "audio":
+            wave = spectra.tiled(media.sound(raw, 16000), 3 * 16000)
+            return spectra.steps(spectra.log_spectrogram(wave, n_fft=512, hop=353))
+        seen = media.stills(raw)
+        return media.clip(media.video_frames(raw, fps=1.0, most=4) if seen is None else seen, 4, (256, 256))
 
     def miniature(self, folder: Path) -> None:
         Ucf101().miniature(folder)

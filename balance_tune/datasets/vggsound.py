@@ -81,13 +81,14 @@ class VggSound(Distribution):
         length = media.duration(path)
         if length < LEAST - 1:
             raise Unreadable(path, f"it has {length:.1f} s, fewer than {LEAST} frames at one a second")
-        wave = media.sound(path, RATE)
-        log = spectra.log_spectrogram(spectra.tiled(wave, SECONDS * RATE), n_fft=256, hop=128)
-        times = [(k + 0.5) * length / FRAMES for k in range(FRAMES)]
-        return {
-            "audio": spectra.steps(log),
-            "visual": media.clip(media.video_frames(path, times), FRAMES, (256, 256)),
-        }
+        return {m: self.sample(m, path) for m in self.modalities}
+
+    def sample(self, modality: str, raw: Any) -> NDArray[Any]:
+        """Take a video, a sound file, a waveform, or three pictures."""
+        if modality == "audio":
+            wave = spectra.tiled(media.sound(raw, RATE), SECONDS * RATE)
+            return spectra.steps(spectra.log_spectrogram(wave, n_fft=256, hop=128))
+        return media.clip(media.middles(raw, FRAMES), FRAMES, (256, 256))
 
     def miniature(self, folder: Path) -> None:
         rows = []

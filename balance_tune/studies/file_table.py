@@ -16,7 +16,8 @@ LABEL = "label"
 
 
 class FileTable:
-    """Rows of samples. A cell names a file, relative to the table (`.npy`: an array), or is empty: missing.
+    """Rows of samples. A cell names a file, relative to the table (`.npy`: an array), or is empty: missing. Of the
+    modalities that are `words` it holds these.
 
     In Parquet a cell may also hold a file's bytes, or a list of numbers. A label is a class's name, or its index; of a
     multilabel task the names, and of a regression the numbers, with `;` between them (in Parquet also a list).
@@ -25,8 +26,15 @@ class FileTable:
         UserError: the table cannot be read, has no column `label` or none of a modality, or a label is no class.
     """
 
-    def __init__(self, path: Path, modalities: Sequence[str], classes: Sequence[str], task: Task = "classes") -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        modalities: Sequence[str],
+        classes: Sequence[str],
+        task: Task = "classes",
+        words: Sequence[str] = (),
+    ) -> None:
+        self.path, self._words = path, words
         columns = _columns(path)
         if LABEL not in columns:
             raise UserError(f"{path} must have a column `{LABEL}`, but has {', '.join(columns)}.")
@@ -45,14 +53,14 @@ class FileTable:
 
     def rows(self, start: int, stop: int) -> tuple[dict[str, list[Any]], list[Any]]:
         """Return the samples of some rows as modality -> values, None where one is missing, and their labels."""
-        values = {m: [self._value(v) for v in column[start:stop]] for m, column in self._values.items()}
+        values = {m: [self._value(m, v) for v in column[start:stop]] for m, column in self._values.items()}
         return values, self.labels[start:stop]
 
-    def _value(self, cell: Any) -> Any:
-        if not isinstance(cell, str):
-            return cell
-        if not cell:
+    def _value(self, modality: str, cell: Any) -> Any:
+        if not cell if isinstance(cell, str) else cell is None:
             return None
+        if not isinstance(cell, str) or modality in self._words:
+            return cell
         path = self.path.parent / cell
         try:
             return np.load(path, allow_pickle=False) if path.suffix == ".npy" else path.read_bytes()

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 LOADER = "balance_tune.studies.tracking.served"
 LARGEST_EXAMPLE = 20_000  # numbers
 NEEDED = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "torch")
-TO_DECODE = ("soundfile", "torchaudio", "torchvision")
 
 
 @contextmanager
@@ -55,7 +54,7 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
             mlflow_model=model,
             signature=signature(manifest, decodes),
             input_example=example(manifest),
-            pip_requirements=requirements(decodes),
+            pip_requirements=requirements(cls.needs if cls is not None else ()),
         )
         Served(data)  # a model that cannot be loaded must not be registered
         yield target
@@ -109,6 +108,7 @@ def preprocessing(manifest: Manifest, cls: type[Dataset] | None) -> dict[str, An
         "split_hash": manifest.split_hash,
         "classes": list(manifest.classes),
         "modalities": modalities,
+        "raw": manifest.raw,
     }
 
 
@@ -153,10 +153,10 @@ def example(manifest: Manifest) -> Any:
     return pd.DataFrame(row)
 
 
-def requirements(decodes: bool) -> list[str]:
-    """Return the pinned packages a model needs; local builds (`+cpu`) are pinned to their public version."""
+def requirements(needs: Iterable[str]) -> list[str]:
+    """Return the pinned packages a model and its data need; a local build (`+cpu`) is pinned to its public one."""
     found = []
-    for name in (*NEEDED, *(TO_DECODE if decodes else ())):
+    for name in (*NEEDED, *needs):
         try:
             found.append(f"{name}=={version(name).split('+')[0]}")
         except PackageNotFoundError:  # then nothing here used it

@@ -33,8 +33,8 @@ class Served:
 
     `predict` takes a table with a column per modality. A cell holds what the dataset's `decode` takes: numbers of one
     sample's shape as it is stored (pixels, say), not standardised, and where the dataset knows files also a file's
-    bytes, as they are or as base64 text. Modalities may be missing, as columns or cell by cell: the answer then adds up
-    what each of the others would have answered alone.
+    bytes, as they are or as base64 text; words are text. Modalities may be missing, as columns or cell by cell: the
+    answer then adds up what each of the others would have answered alone.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,6 +49,7 @@ class Served:
         self.task: Task = self.model.task
         self.transforms = {m: _transform(entry) for m, entry in self.known["modalities"].items()}
         self._shapes = {m: t.modality.shape for m, t in self.transforms.items()}
+        self.words = tuple(m for m, t in self.transforms.items() if t.modality.ids)
         self._decode = decoder(self.known)
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
@@ -122,7 +123,7 @@ class Served:
 
     def _prepared(self, modality: str, value: Any, row: int) -> NDArray[np.float32]:
         try:
-            array = self._decode(modality, _unpacked(value))
+            array = self._decode(modality, value if modality in self.words else _unpacked(value))
         except UserError as error:
             raise UserError(f"row {row}: {error}") from error
         entry, transform = self.known["modalities"][modality], self.transforms[modality]
@@ -139,8 +140,14 @@ class Served:
 
 def decoder(known: Mapping[str, Any]) -> Decode:
     """Return what turns a raw value into numbers of its modality's shape: the dataset's own, where its code is here."""
+    from balance_tune.datasets.modality import Modality
     from balance_tune.registry import import_path
 
+    if known.get("raw"):  # a user's table
+        from balance_tune.datasets.stored import decoding
+
+        modalities = {m: Modality.of(entry["declared"]) for m, entry in known["modalities"].items()}
+        return decoding(known["dataset"], known["raw"], modalities).decode
     try:
         dataset = import_path("a dataset", known["dataset_class"])()
     except UserError:  # a third party's, not installed where the model is served: then only numbers are taken
@@ -193,6 +200,12 @@ def _unpacked(value: Any) -> Any:
             return base64.b64decode(value, validate=True)
         except binascii.Error as error:
             raise UserError(f"text must be the base64 of a file's bytes, but: {error}.") from error
-    if isinstance(value, np.ndarray) and value.dtype == object:
+    if isinstance(value, Mapping):  # a file with what belongs to it, or several
+        return {key: _unpacked(inner) for key, inner in value.items()}
+    if (isinstance(value, np.ndarray) and value.dtype == object) or (isinstance(value, list) and _of_text(value)):
         return [_unpacked(inner) for inner in value]
     return value
+
+
+def _of_text(values: list[Any]) -> bool:
+    return bool(values) and isinstance(values[0], str)

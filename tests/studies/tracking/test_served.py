@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
 import shutil
 from importlib import import_module
@@ -14,13 +15,18 @@ import pandas as pd
 import pytest
 
 from balance_tune.datasets.base import Dataset, Samples
+from balance_tune.datasets.crema_d import CremaD
+from balance_tune.datasets.food101 import Food101
 from balance_tune.datasets.modality import IMAGENET, Modality
 from balance_tune.datasets.splits import SplitRecipe
 from balance_tune.datasets.store import build_store, open_store
 from balance_tune.errors import UserError
-from balance_tune.studies.assessment import assess_part
+from balance_tune.studies.assessment import assess_part, assess_table
+from balance_tune.studies.file_table import FileTable
+from balance_tune.studies.stores import small
 from balance_tune.studies.tracking.models import example, foreign_code, preprocessing, requirements
 from balance_tune.studies.tracking.served import PREPROCESSING, Served
+from balance_tune.testing.distributions import prepared
 from balance_tune.training.checkpoint import save_best
 from balance_tune.training.evaluation import evaluate, predict
 from balance_tune.training.loop import train
@@ -99,9 +105,12 @@ def test_an_input_that_cannot_be_one_is_told_in_one_line(folder: Path, row: dict
 
 
 def test_requirements_are_pinned_to_public_versions() -> None:
-    for line in requirements(decodes=True):
+    found = requirements(CremaD.needs)
+    for line in found:
         assert "==" in line
         assert "+" not in line
+    assert {"torch", "soundfile", "soxr"} <= {line.partition("==")[0] for line in found}
+    assert set(found) - set(requirements(()))
 
 
 class Raw(Dataset):
@@ -159,3 +168,37 @@ def test_what_is_stored_as_it_came_is_served_as_it_was_trained(tmp_path: Path) -
     found = assess_part(model, tmp_path / "store", "val")
     assert found["accuracy"] == evaluate(model.model, run.validation)["val/accuracy"]
     assert example(manifest).iloc[0]["words"] == [0.0] * 5
+
+
+def test_pictures_and_words_of_a_real_dataset_are_answered_as_its_stored_rows(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    dataset = small(Food101())
+    dataset.miniature(source)
+    store = prepared(dataset, source, tmp_path / "store")
+    run, modulation = prepare(
+        {"method": "joint", "seed": 0, "store": str(store), "objective": "val/accuracy", "device": "cpu",
+         "training": {"epochs": 1, "batch_size": 8}}
+    )  # fmt: skip
+    list(train(run, modulation))
+    save_best(run, tmp_path)
+    manifest = open_store(store).manifest
+    (tmp_path / PREPROCESSING).write_text(json.dumps({**preprocessing(manifest, Food101), "imports": []}))
+    model = Served(tmp_path)
+
+    part, items = open_store(store).parts["val"], dataset.items(source)
+    chosen = [items[row] for row in part.rows.tolist()]
+    pictures = [(source / item.files[0]).read_bytes() for item in chosen]
+    expected = predict(model.model, run.validation)[0].double().softmax(1).numpy()
+    raw = {"image": [pictures[0], *(base64.b64encode(x).decode() for x in pictures[1:])]}
+    raw["text"] = [item.more[0] for item in chosen]
+    np.testing.assert_allclose(model.answers(raw), expected, rtol=1e-4, atol=1e-6)
+
+    with (source / "table.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("label", "image", "text"))
+        rows.writerows((Food101.classes[int(item.label)], item.files[0], item.more[0]) for item in chosen)  # type: ignore[arg-type]
+    table = FileTable(source / "table.csv", model.modalities, model.classes, model.task, model.words)
+    found = assess_table(model, table)
+    assert found["loss"] == pytest.approx(assess_part(model, store, "val")["loss"], abs=1e-5)
+    assert found["modalities"]["text"]["rows"] == len(chosen)
