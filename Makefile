@@ -36,7 +36,7 @@ test-cluster: $(READY)  ## jobs, lost and drained nodes, autoscaling, on real cl
 	$(BIN)/python -m pytest -m cluster tests/cluster $(PYTEST)
 
 miniatures: $(READY)  ## every study of real data on made-up data, with two methods (minutes)
-	@for study in crema_d ave kinetics_sounds ucf101 vggsound mosei food101; do \
+	@for study in crema_d ave kinetics_sounds ucf101 vggsound mosei food101 across; do \
 	  $(BIN)/balance-tune run search_spaces/$$study.yaml --miniature --root $(ROOT) -q 'methods=[joint,ogm_ge]' || exit 1; \
 	done
 

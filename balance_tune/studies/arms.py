@@ -160,6 +160,7 @@ def check_models(config: StudyConfig, arms: list[Arm]) -> None:
 
 @lru_cache(maxsize=1024)
 def _build(dataset: str, method: str, variant: str | None, settings: str, model: str) -> None:
+    from balance_tune.models.blank import Blank
     from balance_tune.training.setup import method_settings, model_spec
 
     config = {"method": method, "variant": variant, "modulation": json.loads(settings), "model": json.loads(model)}
@@ -167,7 +168,8 @@ def _build(dataset: str, method: str, variant: str | None, settings: str, model:
     unopened: Any = SimpleNamespace(manifest=cls)  # the class knows its modalities and classes as a manifest does
     spec, modulation = model_spec(config, unopened), modulations().get(method).of(method_settings(config))
     modulation.check_task(spec.task)  # before a model is made, which may take seconds
-    modulation.build(spec.build(seed=0))
+    with Blank():
+        modulation.build(spec.build(seed=0))
 
 
 def _check(arm: Arm) -> None:
