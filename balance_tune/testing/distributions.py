@@ -124,6 +124,22 @@ class DistributionContract:
         with pytest.raises(UserError, match="must be a folder"):
             plan_of(dataset, tmp_path / "nowhere")
 
+    @pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff\xfe\x00"])
+    def test_a_list_that_is_empty_or_no_text_is_told_in_one_line_and_nothing_is_begun(
+        self, dataset: Distribution, source: Path, tmp_path: Path, content: bytes
+    ) -> None:
+        for path in dataset.annotations(source):
+            whole = path.read_bytes()
+            try:
+                path.write_bytes(content)
+                with pytest.raises(UserError) as caught:
+                    prepared(dataset, source, tmp_path / "store")
+            finally:
+                path.write_bytes(whole)
+            assert path.name in str(caught.value) or str(source) in str(caught.value)
+            assert "\n" not in str(caught.value)
+            assert not (tmp_path / "store").exists()
+
     def test_a_broken_file_is_recorded_and_left_out(self, dataset: Distribution, source: Path, tmp_path: Path) -> None:
         item = dataset.items(source)[0]
         path = source / item.files[0]

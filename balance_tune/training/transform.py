@@ -50,7 +50,7 @@ class Transform:
     def __call__(self, x: Tensor | Rows, draws: Draws | None = None) -> Tensor:
         """Return (B, *shape) from stored samples (B, *stored), augmented where there are `draws`."""
         if self.identity and isinstance(x, Tensor):
-            return x.to(self.dtype)
+            return x if self.modality.ids else x.to(self.dtype)
         if x.device.type == "cpu" and self.large:
             return self._by_sample(x, draws)
         y = self._operated(x, draws)

@@ -17,6 +17,7 @@ from balance_tune.datasets.food101 import Food101, cleaned
 from balance_tune.datasets.kinetics_sounds import KineticsSounds
 from balance_tune.datasets.miniature import scene, tone, write_picture, write_video
 from balance_tune.datasets.mosei import Mosei, Mosi
+from balance_tune.datasets.preparation import plan_of
 from balance_tune.datasets.spectra import UNIT, filter_bank, log_spectrogram, standard_spectrogram, tiled
 from balance_tune.datasets.tokens import hashed
 from balance_tune.datasets.ucf101 import UCF50, Ucf101, Ucf101Sound
@@ -150,6 +151,55 @@ def test_a_wrong_row_of_vggsound_is_told_with_its_line(tmp_path: Path, row: str,
     with pytest.raises(UserError, match=message) as caught:
         VggSound().items(tmp_path)
     assert "line 1 of" in str(caught.value)
+
+
+def replaced(path: Path, old: str, new: str) -> None:
+    text = path.read_text("utf-8-sig")
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "file", "old"),
+    [
+        (CremaD, "train.csv", "HAP\n"),
+        (Ave, "valSet.txt", "Bark&"),
+        (KineticsSounds, "KS.json", '"label": "laughing"'),
+        (VggSound, "vggsound.csv", VggSound.classes[75]),
+        (Ucf101, "ucfTrainTestlist/testlist01.txt", f"{Ucf101.classes[5]}/"),
+        (Food101, "texts/train_titles.csv", f",{Food101.classes[36]}"),
+    ],
+)
+def test_a_wrong_class_is_told_with_where_it_stands(
+    dataset: type[Distribution], file: str, old: str, tmp_path: Path
+) -> None:
+    dataset().miniature(tmp_path)
+    known = next(name for name in dataset.classes if name in old)
+    replaced(tmp_path / file, old, old.replace(known, "Wrong"))
+    with pytest.raises(UserError, match=rf"must be one of .*{Path(file).name} says `Wrong`") as caught:
+        plan_of(dataset(), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "first", "second"),
+    [
+        (CremaD, "train.csv", "test.csv"),
+        (VggSound, "vggsound.csv", "vggsound.csv"),
+        (Ucf101, "ucfTrainTestlist/trainlist01.txt", "ucfTrainTestlist/testlist01.txt"),
+        (Food101, "texts/train_titles.csv", "texts/test_titles.csv"),
+    ],
+)
+def test_a_sample_that_is_listed_twice_is_told(
+    dataset: type[Distribution], first: str, second: str, tmp_path: Path
+) -> None:
+    dataset().miniature(tmp_path)
+    line = (tmp_path / first).read_text("utf-8-sig").splitlines()[1]
+    with (tmp_path / second).open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(UserError, match="must be listed once") as caught:
+        plan_of(dataset(), tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_ucf101_with_sound_has_the_classes_that_ucf50_has_not() -> None:

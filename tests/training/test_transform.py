@@ -58,7 +58,9 @@ def test_values_are_standardised_by_the_training_rows_when_loaded() -> None:
 
 def test_ids_stay_what_they_are_and_standardised_data_is_not_touched() -> None:
     ids = torch.randint(0, 9, (3, 5), dtype=torch.int32)
-    assert torch.equal(Transform(Modality((5,), "text", dtype="int32", normalise=None), None)(ids), ids)
+    found = Transform(Modality((5,), "text", dtype="int32", normalise=None), None)(ids)
+    assert found.dtype == torch.int32
+    assert torch.equal(found, ids)
     baked = Transform(Modality((4,), "mlp"), None)
     x = torch.randn(3, 4)
     assert baked.identity
