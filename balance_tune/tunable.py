@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from balance_tune.errors import UserError
@@ -67,8 +68,13 @@ def tunables(owner: Any) -> dict[str, Tunable]:
     return {f.name: f.metadata["tunable"] for f in dataclasses.fields(owner) if "tunable" in f.metadata}
 
 
-def words(owner: type) -> dict[str, tuple[Value, ...]]:
+def words(owner: type) -> Mapping[str, tuple[Value, ...]]:
     """Return field name -> what it may be, for a dataclass's fields of a type `Literal[...]`."""
+    return _words(owner)
+
+
+@cache
+def _words(owner: type) -> Mapping[str, tuple[Value, ...]]:
     try:
         hints = get_type_hints(owner)
     except NameError:  # a third party may import its types for the type checker alone

@@ -18,6 +18,7 @@ from optuna.trial import create_trial
 
 from balance_tune.studies.samplers import sampler_for
 from balance_tune.studies.storage import open_storage
+from balance_tune.studies.tpe import common_space
 from benchmarks.search_phase import study_folder
 from benchmarks.table import Table, show, spread
 
@@ -43,9 +44,10 @@ def study_with(storage: BaseStorage, finished: int) -> optuna.Study:
 
 def trials_of(study: optuna.Study, finished: int) -> Iterator[float]:
     """Yield the milliseconds of one further trial after another."""
+    space = common_space()
     for number in range(finished, finished + REPEATS):
         began = time.perf_counter()
-        study.sampler = sampler_for("tpe", study_seed=0, arm="a/b", number=number, trials=finished)
+        study.sampler = sampler_for("tpe", study_seed=0, arm="a/b", number=number, trials=finished, space=space)
         trial = study.ask(dict(SPACE))
         value = 1 - sum(v * v for v in trial.params.values())
         trial.report(value, 1)

@@ -25,6 +25,7 @@ from balance_tune.studies.config import StudyConfig
 from balance_tune.studies.ledger import Ledger
 from balance_tune.studies.records import CONFIRM, Phase, State, TrialRecord, lower_is_better, read_records
 from balance_tune.studies.samplers import sampler_for
+from balance_tune.studies.tpe import common_space
 
 if TYPE_CHECKING:
     from balance_tune.studies.arms import Arm
@@ -129,6 +130,7 @@ class StudyQueue:
         self._due: dict[str, list[confirm.Due]] = {}
         self._seconds = 0.0
         self._studies: dict[str, optuna.Study] = {}
+        self._spaces = {name: common_space() for name in self.arms}
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         for name in self.arms:
             for study_name in (name, name + CONFIRM):
@@ -306,9 +308,7 @@ class StudyQueue:
         if outcome == "failed":
             attrs["reason"] = reason
         self._set(run, attrs)
-        study = self._studies[key.study_name]
-        if key.phase == "search":
-            study.sampler = self._sampler(key.arm, key.number)
+        study = self._studies[key.study_name]  # its sampler has nothing to do here: all learn from the storage
         if outcome == "complete":
             told = study.tell(key.number, run.value)
         else:
@@ -403,7 +403,8 @@ class StudyQueue:
     def _sampler(self, arm: str, number: int) -> optuna.samplers.BaseSampler:
         search = self.config.search
         trials = search.trials or TYPICAL_TRIALS
-        return sampler_for(search.sampler, study_seed=self.config.seed, arm=arm, number=number, trials=trials)
+        seed, space = self.config.seed, self._spaces[arm]
+        return sampler_for(search.sampler, study_seed=seed, arm=arm, number=number, trials=trials, space=space)
 
     def _search_seed(self, number: int) -> int:
         return confirm.seed_of(self.config.seed, "search", number)

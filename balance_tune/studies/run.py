@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,16 @@ def run_trials(
 
 def _place(config: Mapping[str, Any], shape: Shape) -> tune.PlacementGroupFactory:
     """Return where a trial's Tune actor goes; one of several workers does nothing but wait for them."""
+    if shape.workers > 1:
+        return _one_place(**ON_HEAD)
     gpus = config.get("gpus", shape.gpus)
-    one = ON_HEAD if shape.workers > 1 else {"CPU": config.get("cpus", shape.cpus), **({"GPU": gpus} if gpus else {})}
-    return tune.PlacementGroupFactory([one])
+    return _one_place(CPU=config.get("cpus", shape.cpus), **({"GPU": gpus} if gpus else {}))
+
+
+@cache
+def _one_place(**resources: float) -> tune.PlacementGroupFactory:
+    """Return the same object for the same resources; Tune compares those of all trials, and equal ones only slowly."""
+    return tune.PlacementGroupFactory([resources])
 
 
 class _Watch(tune.Stopper):  # type: ignore[misc]  # ray is not typed

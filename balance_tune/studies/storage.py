@@ -25,9 +25,13 @@ class JournalFile(JournalFileBackend):
     of a running trial, which its next run repeats. A write that fails half-way (disk full) is taken back.
     """
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with Path(self._file_path).open("ab", buffering=0) as file:
+        with self._path.open("ab", buffering=0) as file:
             durable.append(file, text, sync=any(log["op_code"] in LASTING for log in logs))
 
 
@@ -47,7 +51,7 @@ def open_storage(folder: Path) -> BaseStorage:
     path = folder / JOURNAL
     durable.cut_torn_line(path)
     try:
-        return JournalStorage(JournalFile(str(path)))
+        return JournalStorage(JournalFile(path))
     except (ValueError, KeyError, AssertionError) as error:
         raise UserError(
             f"the journal of a study must be readable, but `{path}` is damaged ({one_line(str(error))}); "

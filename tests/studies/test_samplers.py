@@ -9,10 +9,12 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from balance_tune.studies.records import read_records
 from balance_tune.studies.samplers import sampler_for
 from balance_tune.studies.space import Fixed, Parameter, Space
+from balance_tune.studies.tpe import Tpe, common_space
 from tests.studies.toy import EPOCHS, ToyArm, ToyStudy, toy_config
 
 KINDS = {
@@ -53,7 +55,7 @@ def searched(folder: Path, sampler: str, *, trials: int = 10, seed: int = 0, arm
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_sampler_is_the_one_asked_for(kind: str) -> None:
-    assert type(sampler_for(kind, study_seed=0, arm="d/m", number=3, trials=20)) is KINDS[kind]
+    assert isinstance(sampler_for(kind, study_seed=0, arm="d/m", number=3, trials=20), KINDS[kind])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -75,6 +77,31 @@ def test_the_points_follow_from_the_studys_seed_and_the_arm(tmp_path: Path, kind
 def test_arms_do_not_draw_the_same_points(tmp_path: Path) -> None:
     first = searched(tmp_path / "a", "random", arm="d1/joint")
     assert not [p for p in searched(tmp_path / "b", "random", arm="d2/joint")[1:] if p in first]
+
+
+def test_a_space_carried_from_sampler_to_sampler_is_what_each_would_have_found_itself() -> None:
+    study, carried = optuna.create_study(direction="maximize"), common_space()
+    whole = SPACE.distributions()
+    less = {name: whole[name] for name in whole if name != "modulation.count"}
+    states = [None, TrialState.PRUNED, TrialState.COMPLETE, TrialState.FAIL]
+    sizes, open_trials = [], []
+    for number in range(24):
+        asked = study.ask(less if number == 18 else whole)
+        found = Tpe(carried, seed=0, n_startup_trials=4).infer_relative_search_space(study, frozen(study, number))
+        own = optuna.samplers.TPESampler().infer_relative_search_space(study, frozen(study, number))
+        assert found == own
+        sizes.append(len(found))
+        if (state := states[number % 4]) is None:
+            open_trials.append(asked)  # ends much later, or never
+        else:
+            study.tell(asked, 0.5 if state == TrialState.COMPLETE else None, state=state)
+        if number == 12:
+            study.tell(open_trials[0], 0.25)
+    assert sorted(set(sizes)) == [0, 3, 4]
+
+
+def frozen(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:
+    return study.get_trials(deepcopy=False)[number]
 
 
 @pytest.mark.parametrize("kind", ["tpe", "gp"])
