@@ -81,7 +81,7 @@ class Mlp(Encoder):
         super().__init__(shape)
         self.check_sizes(hidden=hidden, features=features, layers=layers)
         widths = [math.prod(shape), *[hidden] * (layers - 1), features]
-        self.stages = nn.ModuleList(nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise(widths))
+        self.stages = nn.ModuleList(nn.Sequential(nn.Linear(a, b), nn.ReLU(inplace=True)) for a, b in pairwise(widths))
         self.features = features
 
     def prepare(self, x: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class Cnn(Encoder):
         self.check_sizes(channels=channels, features=features)
         widths = [shape[0], *channels]
         self.stages = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1), nn.ReLU()) for a, b in pairwise(widths)
+            nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1), nn.ReLU(inplace=True)) for a, b in pairwise(widths)
         )
         pixels = math.prod(math.ceil(side / 2 ** len(channels)) for side in shape[-2:])
         self.project = nn.Linear(widths[-1] * pixels, features)
@@ -130,7 +130,7 @@ class Cnn1d(Encoder):
         self.check_sizes(channels=channels, features=features, kernel=kernel)
         widths = [shape[0], *channels]
         self.stages = nn.ModuleList(
-            nn.Sequential(nn.Conv1d(a, b, kernel, stride=2, padding=kernel // 2), nn.ReLU())
+            nn.Sequential(nn.Conv1d(a, b, kernel, stride=2, padding=kernel // 2), nn.ReLU(inplace=True))
             for a, b in pairwise(widths)
         )
         self.project = nn.Linear(widths[-1], features)

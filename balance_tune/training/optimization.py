@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.replicas import Replicas
 from balance_tune.training.settings import TrainingSettings
+from balance_tune.training.sgd import Sgd
 
 
 class Optimization:
@@ -38,6 +39,7 @@ class Optimization:
             if "lr" in group:
                 group["lr_factor"] = group["lr"] / settings.lr if settings.lr else 0.0
         self.torch = _optimizer(groups, settings, self.parameters)
+        self._update = self.torch.update if isinstance(self.torch, Sgd) else self.torch.step
         self._averaged = False
         self._laid_out = [p for p in self.parameters if not p.is_contiguous()]  # images last in channels
         self._scaled: list[tuple[list[nn.Parameter], Tensor | float]] = []
@@ -48,7 +50,8 @@ class Optimization:
             group["lr"] = rate * group["lr_factor"]
 
     def zero(self) -> None:
-        self.torch.zero_grad(set_to_none=True)
+        for p in self.parameters:
+            p.grad = None
         self._averaged = False
 
     def average(self) -> None:
@@ -75,7 +78,7 @@ class Optimization:
             if p.grad is not None and p.grad.stride() != p.stride():
                 p.grad = torch.empty_like(p).copy_(p.grad)
         before = [[p.detach().clone() for p in parameters] for parameters, _ in self._scaled]
-        self.torch.step()
+        self._update()
         with torch.no_grad():
             # p_old + k (p_new - p_old) is a learning rate times k for SGD, Adam and AdamW alike, without a sync.
             for (parameters, factor), old in zip(self._scaled, before, strict=True):
@@ -91,9 +94,5 @@ def _optimizer(
     common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     common["fused"] = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
     if settings.optimizer == "sgd":
-        sgd = torch.optim.SGD(groups, momentum=settings.momentum, **common)
-        for group in sgd.param_groups:
-            if group["momentum"]:  # torch's fused SGD fails when parameters get their first gradient in a later step
-                sgd.state.update({p: {"momentum_buffer": torch.zeros_like(p)} for p in group["params"]})
-        return sgd
+        return Sgd(groups, momentum=settings.momentum, **common)
     return (torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam)(groups, **common)

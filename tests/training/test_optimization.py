@@ -12,6 +12,7 @@ from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.replicas import Replicas
 from balance_tune.training.optimization import Optimization
 from balance_tune.training.settings import TrainingSettings
+from balance_tune.training.sgd import Sgd
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "adam"])
@@ -29,3 +30,27 @@ def test_gradients_of_another_layout_than_the_weights_train_them_alike(optimizer
         updated.append([p.detach().clone() for p in model.parameters()])
     for one, other in zip(*updated, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_updates_as_torchs_own_does_and_goes_on_from_its_state(momentum: float) -> None:
+    settings = {"momentum": momentum, "weight_decay": 0.01, "fused": True}
+    draws = torch.Generator().manual_seed(0)
+    start = [torch.randn(3, 4, generator=draws), torch.randn(5, generator=draws)]
+    ours, theirs = ([nn.Parameter(p.clone()) for p in start] for _ in range(2))
+    made = Sgd([{"params": ours}], lr=0.1, **settings)  # type: ignore[arg-type]
+    reference = torch.optim.SGD(theirs, lr=0.1, **settings)  # type: ignore[arg-type]
+    for step in range(4):
+        for p, q in zip(ours, theirs, strict=True):
+            p.grad = torch.randn(p.shape, generator=draws)
+            q.grad = p.grad.clone()
+        if step == 2:
+            ours[1].grad, theirs[1].grad = None, None  # stays where it is
+        made.update()
+        reference.step()
+        if step == 1:
+            state = made.state_dict()
+            made = Sgd([{"params": ours}], lr=0.1, **settings)  # type: ignore[arg-type]
+            made.load_state_dict(state)
+    for p, q in zip(ours, theirs, strict=True):
+        assert torch.equal(p, q)
