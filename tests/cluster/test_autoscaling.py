@@ -63,7 +63,7 @@ def test_a_study_has_the_cluster_grow_uses_all_of_it_at_once_and_gives_it_back(t
     path = os.pathsep.join([str(HERE), str(plugin(tmp_path)), os.environ.get("PYTHONPATH", "")])
     fake = {"RAY_FAKE_CLUSTER": "1", "RAY_enable_autoscaler_v2": "0", PLACE: str(place), "PYTHONPATH": path}
     options = f"--autoscaling-config={config(tmp_path, port)}"
-    with running_head(options, cpus=0, port=port, whole=False, **fake) as head:
+    with running_head(options, cpus=0, port=port, **fake) as head:
         assert raylets(head) == 1
         driver = subprocess.Popen(
             [sys.executable, "-m", "balance_tune", "run", str(study), "--root", str(tmp_path / "studies")],
