@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import platform
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from balance_tune.errors import UserError
+from balance_tune.studies import durable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+ABANDONED = 600.0  # seconds after which nobody is at work any more on a store that is not whole
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 # Read by MLflow at import and at each request. One attempt a request: the writer has its own back-off, which a closing
@@ -86,10 +91,40 @@ def connect(store: Store) -> MlflowClient:
     Any exception means: not now. The caller tries again.
     """
     quiet_environment()
-    if store.file:
-        store.file.parent.mkdir(parents=True, exist_ok=True)
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    if store.file:
+        store.file.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(store.file)
+        if not store.file.exists():
+            _make(store.file)
     return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
+
+
+def _make(file: Path) -> None:
+    """Make an sqlite store under another name, and give it its own once it is whole.
+
+    MLflow makes its tables in many steps; of a store that was left between two of them it can never make any use.
+    """
+    from mlflow import MlflowClient
+
+    draft = file.with_name(f".{file.name}.{platform.node()}-{os.getpid()}{durable.TEMPORARY}")
+    draft.unlink(missing_ok=True)
+    MlflowClient(tracking_uri=f"sqlite:///{draft}").search_experiments(max_results=1)
+    try:
+        os.link(draft, file)
+    except FileExistsError:  # made by another study in the meantime
+        pass
+    except OSError:  # a file system without links
+        draft.rename(file)
+    draft.unlink(missing_ok=True)
+
+
+def _sweep(file: Path) -> None:
+    """Remove what killed processes have left of stores they were making."""
+    for draft in file.parent.glob(f".{file.name}.*{durable.TEMPORARY}*"):
+        with contextlib.suppress(FileNotFoundError):  # another sweeps too
+            if time.time() - draft.stat().st_mtime > ABANDONED:
+                draft.unlink()

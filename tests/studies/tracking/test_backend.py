@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -113,3 +115,28 @@ def test_a_server_is_asked_with_the_token_or_password_of_the_usual_variables(
         assert connect(store).get_experiment_by_name("s") is None
         server.shutdown()
     assert set(heard) == {sent}
+
+
+def test_a_store_whose_making_was_cut_short_is_made_again(tmp_path: Path) -> None:
+    """Killed between two of its tables, a store under its final name would be of no use to MLflow for ever."""
+    file = tmp_path / "mlflow.db"
+    program = (
+        "import sys, pathlib; from balance_tune.studies.tracking.backend import Store, connect\n"
+        f"connect(Store('sqlite:///{file}', None)).search_experiments()"
+    )
+    cut = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not any(path.stat().st_size for path in tmp_path.glob(".mlflow.db.*.tmp")):
+        assert cut.poll() is None
+        time.sleep(0.01)
+    cut.kill()
+    cut.wait()
+    (draft,) = tmp_path.glob(".mlflow.db.*.tmp")
+    assert not file.exists()
+
+    several = [subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [(one.communicate()[1], one.returncode) for one in several] == [("", 0)] * 2
+    assert connect(Store(f"sqlite:///{file}", None)).search_experiments()[0].name == "Default"
+    assert list(tmp_path.glob(".mlflow.db.*")) == [draft], "somebody may still be at work on it"
+    os.utime(draft, (0, 0))
+    connect(Store(f"sqlite:///{file}", None))
+    assert list(tmp_path.iterdir()) == [file]
