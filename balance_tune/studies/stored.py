@@ -40,7 +40,7 @@ def _fetched(address: str, root: Path, here: str) -> Path:
     from mlflow.exceptions import MlflowException
 
     try:
-        with _asking(store):
+        with asking(store):
             return Path(download_artifacts(address, dst_path=here))
     except (MlflowException, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
@@ -48,7 +48,7 @@ def _fetched(address: str, root: Path, here: str) -> Path:
 
 
 @contextmanager
-def _asking(store: Store) -> Iterator[None]:
+def asking(store: Store) -> Iterator[None]:
     """Let the process's own store be `store` for the block: MLflow looks up `models:/` addresses nowhere else."""
     import mlflow
 

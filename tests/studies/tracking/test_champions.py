@@ -17,6 +17,7 @@ from balance_tune.datasets.store import open_store
 from balance_tune.studies.arms import Arm
 from balance_tune.studies.config import load_config
 from balance_tune.studies.space import Space
+from balance_tune.studies.stored import asking
 from balance_tune.studies.tracking.artifacts import best_trial
 from balance_tune.studies.tracking.backend import connect, store_of
 from balance_tune.studies.tracking.tracker import Tracker
@@ -63,10 +64,8 @@ def served(study: Trained, root: Path) -> Any:
     """The champion, loaded as a user loads it."""
     import mlflow
 
-    uri = store_of(root).uri
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    return mlflow.pyfunc.load_model(f"models:/{MODEL}@champion")
+    with asking(store_of(root)):
+        return mlflow.pyfunc.load_model(f"models:/{MODEL}@champion")
 
 
 def chosen(study: Trained) -> Path:
