@@ -71,6 +71,7 @@ class Running:
     repeated: int = 0  # epochs trained again after a loss
     reached: int = 0  # epoch that an earlier attempt had reported
     leaving: bool = False
+    heard: int = 0  # epoch of the last report
     epochs: int = 0
     device_seconds: float = 0.0
     best_epoch: int | None = None
@@ -248,6 +249,10 @@ class StudyQueue:
     def report(self, key: TrialKey, row: Mapping[str, Any]) -> None:
         """Take a trial's metrics after an epoch; those from before an interruption are read from its history."""
         run = self.live[key]
+        if row["epoch"] <= run.heard and self.config.resources.workers > 1 and not run.leaving:
+            run.lost += 1  # Ray Train has started the worker group again
+            self._set(run, {"lost": run.lost})
+        run.heard = int(row["epoch"])
         if row.get("leaving") and not run.leaving:  # a worker group that Ray Train will start elsewhere
             self.preempted(key)
         run.leaving = bool(row.get("leaving"))

@@ -221,7 +221,8 @@ def test_a_trial_that_loses_its_node_again_and_again_goes_on_and_what_it_repeats
 
 
 def test_workers_that_ray_train_starts_elsewhere_repeat_their_reports(tmp_path: Path) -> None:
-    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+    config = toy_config(datasets=["d1"], methods=["joint"], resources={"workers": 2})
+    study = ToyStudy(tmp_path, config)
     key = TrialKey("d1/joint", "search", 0)
     study.queue.next()
     for told_row in (row(1), row(2, leaving=True), row(3, leaving=True), row(3), row(4)):
@@ -229,6 +230,19 @@ def test_workers_that_ray_train_starts_elsewhere_repeat_their_reports(tmp_path: 
     study.queue.finish(key, "complete")
     (record,) = read_records(tmp_path)
     assert (record.attrs["preempted"], record.attrs["repeated"], list(record.curve)) == (1, 1, [1, 2, 3, 4])
+    assert "lost" not in record.attrs
+
+
+def test_workers_that_died_and_were_started_again_count_as_lost_once(tmp_path: Path) -> None:
+    config = toy_config(datasets=["d1"], methods=["joint"], resources={"workers": 2})
+    study = ToyStudy(tmp_path, config)
+    key = TrialKey("d1/joint", "search", 0)
+    study.queue.next()
+    for told_row in (row(1), row(2), row(3), row(1, again=True), row(2, again=True), row(3), row(4)):
+        study.queue.report(key, told_row)
+    study.queue.finish(key, "complete")
+    (record,) = read_records(tmp_path)
+    assert (record.attrs["lost"], record.attrs["repeated"], list(record.curve)) == (1, 1, [1, 2, 3, 4])
 
 
 def test_epochs_whose_reports_were_cut_off_are_read_from_the_trials_history(tmp_path: Path) -> None:
