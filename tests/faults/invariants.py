@@ -12,7 +12,7 @@ from balance_tune.studies.ledger import Ledger
 from balance_tune.studies.records import TrialRecord, read_records
 from balance_tune.studies.tracking.runs import TAG
 
-CLOCK = ("seconds", "time/", "lost")  # what may differ between two runs of one study
+MAY_DIFFER = ("seconds", "time/", "lost", "preempted", "repeated")  # between two runs of one study: time and losses
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Outcome:
         ]
 
     def leaderboard(self) -> list[dict[str, Any]]:
-        return [{k: v for k, v in row.items() if not any(word in k for word in CLOCK)} for row in self.rows]
+        return [{k: v for k, v in row.items() if not any(word in k for word in MAY_DIFFER)} for row in self.rows]
 
 
 def lost_and_duplicated(found: Outcome, expected: Outcome) -> tuple[int, int]:
