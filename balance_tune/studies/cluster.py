@@ -7,6 +7,7 @@ import gc
 import logging
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
@@ -49,10 +50,22 @@ class Shape:
         return "cuda" if self.gpus > 0 else "cpu"
 
 
+class _Log(RotatingFileHandler):
+    """A log file that nobody waits for: where the disk is full, its lines are dropped without a word."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- logging calls it so
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what is still in its buffer
+            super().close()
+
+
 @contextlib.contextmanager
 def ray_log(path: Path) -> Iterator[None]:
     """Send what Ray Tune and Ray Train log on the driver to a file: a study tells what matters itself."""
-    handler = RotatingFileHandler(path, maxBytes=2**20, backupCount=2, delay=True)
+    handler = _Log(path, maxBytes=2**20, backupCount=2, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)  # a line a trial: Tune's own result files are off
     loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train", "ray.air")]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from sqlalchemy import create_engine, text
 
 from balance_tune.errors import UserError
 from balance_tune.studies.database import URL, connect, database_of, forget
+from balance_tune.studies.outage import AWAY, waiting_for
 from balance_tune.studies.records import DATABASE, JOURNAL, read_records
 from balance_tune.studies.storage import export, open_storage
+from tests.studies.postgres import binaries, server
 from tests.studies.toy import ToyStudy, toy_config
 
 SMALL: dict[str, Any] = {"datasets": ["d1"], "methods": ["joint"]}
@@ -97,3 +102,36 @@ def test_a_database_that_does_not_answer_is_one_line_without_its_password(
     assert "secret" not in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert not (tmp_path / DATABASE).exists()
+
+
+def test_a_database_that_crashed_and_is_back_answers_as_if_nothing_had_been() -> None:
+    programs = binaries()
+    if programs is None:
+        pytest.skip("PostgreSQL's initdb is not on this machine")
+    with server(programs) as database:
+        storage = connect(database.url)
+        study = optuna.create_study(storage=storage)
+        for number in range(6):
+            assert study.ask().number == number
+            database.stop()
+            back = threading.Timer(0.2, database.start)
+            back.start()
+            assert len(study.get_trials(deepcopy=False)) == number + 1
+            back.join()
+
+
+def test_a_database_that_stays_away_fails_after_a_while() -> None:
+    programs = binaries()
+    if programs is None:
+        pytest.skip("PostgreSQL's initdb is not on this machine")
+    with server(programs) as database:
+        engine = create_engine(database.url, pool_pre_ping=True)
+        waiting_for(engine, "it", patience=0.3)
+        with engine.connect() as connection:
+            assert connection.execute(text("SELECT 1")).scalar() == 1
+        database.stop()
+        with pytest.raises(AWAY), engine.connect():
+            pass
+        database.start()
+        with engine.connect() as connection:
+            assert connection.execute(text("SELECT 1")).scalar() == 1
