@@ -32,7 +32,7 @@ test-all: $(READY)  ## everything: the whole contract table too
 faults: $(READY)  ## break real studies in every way we know, and see that nothing is lost (half an hour)
 	$(BIN)/python -m pytest -m faults tests/faults $(PYTEST)
 
-test-cluster: $(READY)  ## jobs, lost and drained nodes, autoscaling, on real clusters of this machine (minutes)
+test-cluster: $(READY)  ## jobs, lost and drained nodes, autoscaling, on real clusters of this machine (a quarter of an hour)
 	$(BIN)/python -m pytest -m cluster tests/cluster $(PYTEST)
 
 miniatures: $(READY)  ## every study of real data on made-up data, with two methods (minutes)

@@ -152,7 +152,7 @@ LONG = {
     "name": "long",
     "datasets": ["av_digits"],
     "methods": ["joint", "ogm_ge", "opm", "mlb"],
-    "training": {"epochs": 10},
+    "training": {"epochs": 5},
     "search": {"trials": 45, "sampler": "random", "early_stopping": "none"},
     "resources": {"max_concurrent": 1},  # the server and its database have a core of their own
 }
