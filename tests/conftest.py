@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,11 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.studies.tracking.digits import Digits
+
+
+def pytest_configure() -> None:
+    """Commands that tests end with Ctrl-C would ignore it, if the suite itself was started in a background job."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

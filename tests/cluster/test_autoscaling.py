@@ -14,8 +14,8 @@ import yaml
 from ray.util import get_node_ip_address
 
 from balance_tune.studies.records import read_records
-from tests.cluster.gathering import NODES, PLACE, present
 from tests.cluster.head import HERE, Head, free_port, processes, running_head
+from tests.cluster.meeting import NODES, PLACE, present
 
 pytestmark = pytest.mark.cluster
 
