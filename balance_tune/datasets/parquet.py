@@ -31,7 +31,7 @@ class ParquetDataset(Dataset):
         try:
             table = parquet.read_table(self.path).combine_chunks()
         except (OSError, pa.ArrowException) as error:
-            reason = str(error).partition("\n")[0]
+            reason = (str(error).splitlines() or [""])[0]
             raise UserError(
                 f"dataset `{self.name}` needs a readable Parquet file {self.path}, but: {reason}"
             ) from error

@@ -146,10 +146,12 @@ def open_shard(path: Path, shard: Shard, modalities: Mapping[str, Modality], lab
             rows=column("row", "int64"),
             groups=column("group", "int64") if "group" in names else None,
         )
-    except (OSError, pa.ArrowException, KeyError, RuntimeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).partition("\n")[0]
+    except UserError:
+        raise
+    except Exception as error:  # what readers raise over damaged bytes has no end
+        reason = (
+            error.strerror if isinstance(error, OSError) and error.strerror else (str(error).splitlines() or [""])[0]
+        )
         raise UserError(f"{shard.file} cannot be read ({reason})") from error
 
 
@@ -161,9 +163,11 @@ def _tensor(array: Any, memory: mmap.mmap, start: int, dtype: str, shape: tuple[
     values = array.storage.values if isinstance(array, pa.ExtensionArray) else array
     if str(values.type) != ARROW.get(dtype, dtype):
         raise ValueError(f"a column is {values.type} where {dtype} was expected")
-    data = values.buffers()[1]
-    typed = getattr(torch, dtype)
-    return torch.frombuffer(memory, dtype=typed, count=len(values), offset=data.address - start).view(shape)
+    data, typed, count = values.buffers()[1], getattr(torch, dtype), len(values)
+    offset = -1 if data is None else data.address - start
+    if not 0 <= offset <= len(memory) - count * typed.itemsize:  # torch would raise a SystemError
+        raise ValueError("a column lies outside of the file")
+    return torch.frombuffer(memory, dtype=typed, count=count, offset=offset).view(shape)
 
 
 def sha256(path: Path) -> str:
