@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balance_tune.datasets import media, spectra
+from balance_tune.datasets.decoding import words
 from balance_tune.datasets.distribution import Unreadable
 from balance_tune.datasets.modality import IMAGENET, Modality
 from balance_tune.datasets.tokens import VOCABULARY, hashed
@@ -105,9 +106,7 @@ def _text(length: int = 40, vocabulary: int = VOCABULARY, encoder: str = "text")
 
 
 def _read(text: Any, *, length: int, vocabulary: int) -> NDArray[Any]:
-    if not isinstance(text, str):
-        raise Unreadable("the text", f"it is of type {type(text).__name__}")
-    return hashed(text, length, vocabulary)
+    return hashed(words(text), length, vocabulary)
 
 
 def _array(shape: list[int] | None = None, encoder: str = "mlp") -> tuple[Modality, Read]:

@@ -25,6 +25,13 @@ class Unreadable(Exception):
         return f"{self.file}: {self.reason}"
 
 
+def words(raw: Any, what: str = "a text") -> str:
+    """Return `raw`, which must be words; `what` they are is for the message."""
+    if not isinstance(raw, str):
+        raise Unreadable("the text", f"{what} is words, and it is of type {type(raw).__name__}")
+    return raw
+
+
 class Decoding(Dataset):
     """A dataset whose samples are made of files, in its preparation and for its models alike."""
 

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from balance_tune.datasets import media, published
-from balance_tune.datasets.distribution import Distribution, Item, Unreadable
+from balance_tune.datasets.decoding import words
+from balance_tune.datasets.distribution import Distribution, Item
 from balance_tune.datasets.files import class_names, csv_rows
 from balance_tune.datasets.miniature import scene, write_picture
 from balance_tune.datasets.modality import Modality, rgb
@@ -65,9 +66,7 @@ class Food101(Distribution):
         """Take a picture; a title."""
         if modality == "image":
             return media.fitted(media.picture(raw), SIZE).transpose(2, 0, 1).copy()
-        if not isinstance(raw, str):
-            raise Unreadable("the file", f"a title is words, and this is of type {type(raw).__name__}")
-        return hashed(cleaned(raw), LENGTH)
+        return hashed(cleaned(words(raw, "a title")), LENGTH)
 
     def miniature(self, folder: Path) -> None:
         (folder / "texts").mkdir()

@@ -126,15 +126,20 @@ def stills(seen: Seen) -> list[NDArray[np.uint8]] | None:
     if isinstance(seen, Path):
         if not seen.is_dir():
             return None
-        files = sorted(seen.glob("*.jpg"))
-        if not files:
-            raise Unreadable(seen, "it holds no .jpg")
-        return [picture(file) for file in files]
+        return [picture(file) for file in jpgs(seen)]
     if isinstance(seen, bytes):
         return [picture(seen)] if seen.startswith(_PICTURES) else None
     if not isinstance(seen, list | tuple) or not seen:
         raise Unreadable(named(seen), f"it is of type {type(seen).__name__}, and empty or no file")
     return [picture(one) for one in seen]
+
+
+def jpgs(folder: Path) -> list[Path]:
+    """Return the pictures of a folder, in the order of their names; none is `Unreadable`."""
+    files = sorted(folder.glob("*.jpg"))
+    if not files:
+        raise Unreadable(folder, "it holds no .jpg")
+    return files
 
 
 def video_frames(

@@ -149,10 +149,8 @@ def open_shard(path: Path, shard: Shard, modalities: Mapping[str, Modality], lab
     except UserError:
         raise
     except Exception as error:  # what readers raise over damaged bytes has no end
-        reason = (
-            error.strerror if isinstance(error, OSError) and error.strerror else (str(error).splitlines() or [""])[0]
-        )
-        raise UserError(f"{shard.file} cannot be read ({reason})") from error
+        told = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise UserError(f"{shard.file} cannot be read ({(told.splitlines() or [''])[0]})") from error
 
 
 def _tensor(array: Any, memory: mmap.mmap, start: int, dtype: str, shape: tuple[int, ...]) -> Tensor:

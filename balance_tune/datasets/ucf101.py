@@ -109,7 +109,7 @@ class Ucf101(Distribution):
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
         video, *published = (source / file for file in item.files)
         if published:
-            moved = {axis: _jpgs(folder) for axis, folder in zip("uv", published, strict=True)}
+            moved = {axis: media.jpgs(folder) for axis, folder in zip("uv", published, strict=True)}
             return {"visual": self.sample("visual", video), "flow": self.sample("flow", moved)}
         pairs = _pairs(video)  # decoded once for both
         return {"visual": media.clip(pairs[::2], FRAMES, SIZE), "flow": _computed(pairs)}
@@ -148,13 +148,6 @@ def _pairs(video: media.Seen) -> list[NDArray[np.uint8]]:
 def _computed(pairs: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     both = [flow(a, b) for a, b in zip(pairs[::2], pairs[1::2], strict=True)]
     return np.concatenate([media.clip([axes[k] for axes in both], FRAMES, SIZE) for k in (0, 1)])
-
-
-def _jpgs(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("*.jpg"))
-    if not files:
-        raise Unreadable(folder, "it holds no .jpg")
-    return files
 
 
 def _grey(files: Sequence[media.File]) -> list[NDArray[np.uint8]]:

@@ -19,13 +19,13 @@ from balance_tune.datasets.distribution import Distribution, Item
 from balance_tune.datasets.media import sound
 from balance_tune.datasets.mosei import Mosei
 from balance_tune.datasets.pickles import read_arrays
-from balance_tune.datasets.splits import PARTS
 from balance_tune.datasets.store import open_store
 from balance_tune.datasets.stored import decoding, stored
 from balance_tune.datasets.table import Table
 from balance_tune.errors import UserError
 from balance_tune.registry import datasets
 from balance_tune.testing.distributions import prepared
+from tests.datasets.prepared import miniature
 from tests.datasets.test_table import RECIPE, table
 
 __all__ = ["table"]  # a fixture
@@ -76,11 +76,7 @@ OURS = [
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_raw_sample_is_the_row_that_preparation_made_of_it(name: str, tmp_path: Path) -> None:
-    dataset: Any = datasets().get(name)()
-    source = tmp_path / "source"
-    source.mkdir()
-    dataset.miniature(source)
-    data = open_store(prepared(dataset, source, tmp_path / "store"), PARTS, unseal=True)
+    dataset, source, data = miniature(name, tmp_path)
     items = dataset.items(source)
     for part in ("train", "test"):
         rows = torch.tensor([0, len(data.parts[part]) - 1])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,11 +16,10 @@ from torch import Tensor
 
 from balance_tune.datasets.mosei import Mosei
 from balance_tune.datasets.pickles import read_arrays
-from balance_tune.datasets.splits import PARTS
-from balance_tune.datasets.store import Data, open_store
-from balance_tune.registry import datasets
+from balance_tune.datasets.store import open_store
 from balance_tune.testing.distributions import prepared
 from balance_tune.training.feed import draws_for, feed_of
+from tests.datasets.prepared import miniature
 
 FLOOR = math.log(1e-7)
 MEAN, DEVIATION = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -106,11 +104,7 @@ TABLE: dict[str, dict[str, Callable[[Tensor], None]]] = {
 
 @pytest.mark.parametrize("name", TABLE)
 def test_values_are_those_of_the_recipe(name: str, tmp_path: Path) -> None:
-    dataset: Any = datasets().get(name)()
-    source = tmp_path / "source"
-    source.mkdir()
-    dataset.miniature(source)
-    data: Data = open_store(prepared(dataset, source, tmp_path / "store"), PARTS, unseal=True)
+    dataset, _, data = miniature(name, tmp_path)
     feed = feed_of(data, "train")
     rows = torch.arange(min(8, len(feed)))
     plain = feed.take(rows)

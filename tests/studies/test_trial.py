@@ -93,14 +93,20 @@ def test_a_short_trial_writes_no_state(tmp_path: Path, store: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "t").iterdir()) == ["best.json", "best.safetensors", "history.jsonl"]
 
 
-def test_a_stopped_trial_goes_on_from_its_state_and_ends_as_if_undisturbed(
-    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def whole_and_cut(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> Reports:
+    """Train a trial in "whole" to its end and return its reports; the same in "cut" only so far, its state saved."""
     whole = Reports()
     work(config_of(tmp_path / "whole", store), whole)
     monkeypatch.setattr(trial, "SAVE_EVERY", 0.0)
     with pytest.raises(SystemExit):
-        work(config_of(tmp_path / "cut", store), Reports(stop_after=2))
+        work(config_of(tmp_path / "cut", store), Reports(stop_after=after))
+    return whole
+
+
+def test_a_stopped_trial_goes_on_from_its_state_and_ends_as_if_undisturbed(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = whole_and_cut(tmp_path, store, monkeypatch, after=2)
     rest = Reports()
     work(config_of(tmp_path / "cut", store, reported=2), rest)
     assert [row["epoch"] for row in rest] == [3, 4]
@@ -113,11 +119,7 @@ def test_saved_epochs_that_nobody_heard_of_are_reported_before_a_trial_goes_on(
     tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They may lie on a rung, where the trial is to be stopped: then nothing is trained any more."""
-    whole = Reports()
-    work(config_of(tmp_path / "whole", store), whole)
-    monkeypatch.setattr(trial, "SAVE_EVERY", 0.0)
-    with pytest.raises(SystemExit):
-        work(config_of(tmp_path / "cut", store), Reports(stop_after=3))
+    whole = whole_and_cut(tmp_path, store, monkeypatch, after=3)
     stopped = Reports(stop_after=2)
     with pytest.raises(SystemExit):
         work(config_of(tmp_path / "cut", store), stopped)
