@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from balance_tune.errors import UserError
 from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
+from balance_tune.studies.judge import judged_at
 from balance_tune.studies.space import Parameter, Space, declared_method, space_of
 from balance_tune.studies.wording import did_you_mean, one_line, shown
 from balance_tune.tasks import check_objective
@@ -98,6 +99,8 @@ def trial_config(
     store: Path | str,
 ) -> dict[str, Any]:
     """Return what one trial needs to run, anywhere, as JSON-able data; `params` name the arm's searched parameters."""
+    stopping = config.search.early_stopping
+    judged = judged_at(stopping, arm.epochs(params), arm.settled_after(params)) if phase == "search" else ()
     return {
         "study": config.name,
         "arm": arm.name,
@@ -115,6 +118,7 @@ def trial_config(
         "training": arm.settings(params, "training"),
         "model": config.model.model_dump(mode="json"),
         "modulation": arm.settings(params, "modulation"),
+        "judged_at": list(judged),
         "workers": config.resources.workers,
         "device": _device(config.resources.of(arm.dataset)),
     }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from balance_tune.studies.asha import Asha, MedianRule, StoppingRule
+from balance_tune.studies.asha import Asha, MedianRule, StoppingRule, rungs
 from balance_tune.studies.config import EarlyStopping
 from balance_tune.studies.ledger import Ledger, Verdict
 
@@ -46,6 +46,15 @@ class Judge:
             return verdict
         threshold = None if verdict.threshold is None else -verdict.threshold
         return dataclasses.replace(verdict, value=-verdict.value, threshold=threshold)
+
+
+def judged_at(settings: EarlyStopping, epochs: int, settled_after: int) -> Collection[int]:
+    """Return the epochs after which a search trial of so many epochs is judged."""
+    if settings.kind == "asha":
+        return [rung for rung in rungs(epochs, settings.grace, settings.reduction) if rung >= settled_after]
+    if settings.kind == "median":
+        return range(max(settings.grace, settled_after), epochs)
+    return ()
 
 
 def _rule(settings: EarlyStopping, epochs: int) -> StoppingRule | None:

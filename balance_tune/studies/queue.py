@@ -24,6 +24,7 @@ from balance_tune.studies import confirm, durable
 from balance_tune.studies.config import StudyConfig
 from balance_tune.studies.ledger import Ledger
 from balance_tune.studies.records import CONFIRM, Phase, State, TrialRecord, lower_is_better, read_records
+from balance_tune.studies.reports import epochs_of
 from balance_tune.studies.samplers import sampler_for
 from balance_tune.studies.tpe import common_space
 
@@ -69,7 +70,7 @@ class Running:
     lost: int = 0
     preempted: int = 0
     repeated: int = 0  # epochs trained again after a loss
-    reached: int = 0  # epoch that an earlier attempt had reported
+    reached: int = 0  # epoch that an earlier attempt had trained
     leaving: bool = False
     heard: int = 0  # epoch of the last report
     epochs: int = 0
@@ -210,7 +211,7 @@ class StudyQueue:
         study.add_trial(trial)
         return self._start(arm, phase, self._storage.get_trial(self._trial_id(TrialKey(arm, phase, number))))
 
-    def _start(self, arm: str, phase: Phase, trial: FrozenTrial) -> Assignment:
+    def _start(self, arm: str, phase: Phase, trial: FrozenTrial, trained: int = 0) -> Assignment:
         key = TrialKey(arm, phase, trial.number)
         seed = trial.user_attrs.get("seed", self._search_seed(trial.number))
         config = self._configure(self.arms[arm], trial.params, phase, trial.number, seed)
@@ -220,7 +221,7 @@ class StudyQueue:
                 self._storage.set_trial_user_attr(trial._trial_id, name, value)
         attrs |= trial.user_attrs
         settled_after = self.arms[arm].settled_after(trial.params)
-        reached = max(trial.intermediate_values, default=0)
+        reported = max(trial.intermediate_values, default=0)
         self.live[key] = Running(
             key,
             trial._trial_id,
@@ -229,10 +230,10 @@ class StudyQueue:
             lost=int(attrs.get("lost", 0)),
             preempted=int(attrs.get("preempted", 0)),
             repeated=int(attrs.get("repeated", 0)),
-            reached=reached,
+            reached=max(reported, trained),
         )
         self._record(key, "running", trial.params, attrs)
-        return Assignment(key, {**config, "reported": reached} if reached else config)
+        return Assignment(key, {**config, "reported": reported} if reported else config)
 
     def _resume(self, key: TrialKey) -> Assignment:
         """Start an interrupted trial again under its number; draw its point if the crash came before that was done."""
@@ -243,11 +244,18 @@ class StudyQueue:
             trial = optuna.trial.Trial(study, trial_id)
             for name, distribution in self.arms[key.arm].space.distributions().items():
                 trial._suggest(name, distribution)  # what study.ask(distributions) does; leaves drawn values alone
-        return self._start(key.arm, key.phase, self._storage.get_trial(trial_id))
+        known = self._storage.get_trial(trial_id)
+        folder = self.folder / str(known.user_attrs.get("folder", ""))
+        trained = max((int(row["epoch"]) for row in history(folder)), default=0)
+        return self._start(key.arm, key.phase, known, trained)
 
     # what became of it -----------------------------------------------------------------------------------------------
-    def report(self, key: TrialKey, row: Mapping[str, Any]) -> None:
-        """Take a trial's metrics after an epoch; those from before an interruption are read from its history."""
+    def report(self, key: TrialKey, report: Mapping[str, Any]) -> None:
+        """Take the epochs that a trial tells; those from before an interruption are read from its history."""
+        for row in epochs_of(report):
+            self._take(key, row)
+
+    def _take(self, key: TrialKey, row: Mapping[str, Any]) -> None:
         run = self.live[key]
         if row["epoch"] <= run.heard and self.config.resources.workers > 1 and not run.leaving:
             run.lost += 1  # Ray Train has started the worker group again
@@ -259,8 +267,9 @@ class StudyQueue:
         if row["epoch"] in run.curve:
             run.repeated += not row.get("again")
             return
-        if not run.curve:
+        if not row.get("again"):
             run.repeated += max(0, run.reached - int(row["epoch"]) + 1)
+            run.reached = 0
         known, objective = len(run.curve), self.config.objective
         if row["epoch"] > run.epochs + 1:  # trained before an interruption, or by workers whose reports were cut off
             for earlier in history(run.folder):
@@ -376,7 +385,7 @@ class StudyQueue:
             self._resume(key)
             for row in history(self.live[key].folder):
                 if row["epoch"] <= stop.epoch:
-                    self.report(key, row)
+                    self._take(key, {**row, "again": True})
             self.finish(key, "pruned")
 
     def _record(

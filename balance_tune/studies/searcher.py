@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.search import Searcher
 
 from balance_tune.studies.queue import StudyQueue, TrialKey
+from balance_tune.studies.reports import epochs_of
 
 if TYPE_CHECKING:
     from balance_tune.studies.scheduler import ArmScheduler
@@ -55,7 +56,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         key = self._keys.get(trial_id)
-        if key is not None and result.get("state") in ("running", "complete"):
+        if key is not None:
             with self._scheduler.halting():
                 self._queue.report(key, result)
 
@@ -76,7 +77,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
 
     def _end(self, key: TrialKey, trial_id: str, result: Mapping[str, Any]) -> None:
         state, reason = result.get("state"), str(result.get("reason", ""))
-        if state in ("running", "complete") and result["epoch"] not in self._queue.live[key].curve:
+        if any(row["epoch"] not in self._queue.live[key].curve for row in epochs_of(result)):
             self._queue.report(key, result)  # the report that stopped a trial comes here only, any other again
         if trial_id in self._scheduler.stopped:
             self._scheduler.stopped.discard(trial_id)

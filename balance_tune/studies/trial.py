@@ -28,12 +28,12 @@ from balance_tune.replicas import Replicas
 from balance_tune.studies import durable
 from balance_tune.studies.preemption import LOOK_EVERY, Draining, Preempted
 from balance_tune.studies.process import free, left_as_found, settle
+from balance_tune.studies.reports import Gathered, Report
 from balance_tune.training.checkpoint import load_state, save_best, save_state
 from balance_tune.training.errors import Diverged, Stopped
 from balance_tune.training.loop import train
 from balance_tune.training.setup import prepare
 
-Report = Callable[[dict[str, Any]], None]
 SAVE_EVERY = 10.0
 """Seconds between two states that an interrupted trial can go on from; BALANCE_TUNE_SAVE_EVERY_S overrides it."""
 SILENCE = float(os.environ.get("BALANCE_TUNE_SILENCE_S", "1800"))
@@ -61,7 +61,7 @@ def _alone(config: dict[str, Any]) -> None:
     settle(int(config.get("cpus", 1)))
     draining = Draining()
     _refuse(draining)
-    work(config, tune.report, stop=_told_to_stop(), leaving=draining)
+    work(config, Gathered(tune.report, config["judged_at"]), stop=_told_to_stop(), leaving=draining)
 
 
 def _told_to_stop() -> Callable[[], bool]:
@@ -109,7 +109,7 @@ def _together(config: dict[str, Any]) -> None:
     settle(int(config.get("cpus", 1)))
     work(
         config,
-        ray_train.report,
+        ray_train.report,  # every epoch, for all workers have to agree on when
         replicas=Replicas(),
         leaving=lambda: ray_train.get_preemption_info() is not None,  # all workers ask, and get one answer
     )

@@ -39,6 +39,7 @@ def nodes(
     patch.setenv("RAY_TMPDIR", str(tmp))
     patch.setenv("RAY_AUTH_MODE", "disabled")  # cluster_utils starts its nodes itself
     patch.setenv("BALANCE_TUNE_SAVE_EVERY_S", str(save_every))
+    patch.setenv("BALANCE_TUNE_REPORT_EVERY_S", "0")  # tests count the epochs they hear of
     patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp / 'mlflow.db'}")
     for name, value in {**ENVIRONMENT, **environment}.items():
         patch.setenv(name, value)

@@ -23,6 +23,7 @@ def cluster() -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.delenv("RAY_ADDRESS", raising=False)
             patch.setenv("BALANCE_TUNE_SAVE_EVERY_S", "0")  # trials in the cluster save their state every epoch
+            patch.setenv("BALANCE_TUNE_REPORT_EVERY_S", "0")  # and tests count their epochs
             running.enter_context(ray_for(Resources(), cpus=2))
         yield
 

@@ -86,6 +86,15 @@ def test_a_reported_failure_is_told_with_its_reason(bench: Bench) -> None:
     assert dict(bench.record().curve) == {}
 
 
+def test_epochs_that_come_with_a_failure_are_in_the_curve_once(bench: Bench) -> None:
+    bench.searcher.suggest("a")
+    row = bench.row(2, "failed", reason="it broke", earlier=[bench.row(1), bench.row(2)])
+    bench.searcher.on_trial_result("a", row)
+    bench.searcher.on_trial_complete("a", row)
+    assert (bench.record().state, list(bench.record().curve)) == ("failed", [1, 2])
+    assert "repeated" not in bench.record().attrs
+
+
 def test_a_dead_process_is_a_loss_with_its_last_words_and_the_trial_runs_again(bench: Bench) -> None:
     bench.searcher.suggest("a")
     bench.scheduler.errors["a"] = "RayActorError: the actor died"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
+from balance_tune.studies.reports import epochs_of
 from balance_tune.studies.tracking.artifacts import best_trial, checkpoint_files, study_files
 from balance_tune.studies.tracking.backend import store_of
 from balance_tune.studies.tracking.delivery import NOTE, Delivery
@@ -49,8 +50,6 @@ ROW_METRICS = (
 
 TRIAL = "trial.json"  # among a trial's artifacts
 PLACES = ("folder", "store", "scratch")  # of a trial's configuration: where it ran, which nobody else can use
-
-EPOCH_STATES = ("running", "complete")  # of a report that tells an epoch
 
 P = ParamSpec("P")
 logger = logging.getLogger(__name__)
@@ -139,14 +138,14 @@ class Tracker:
 
     @harmless
     def trial_reported(self, trial: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        """Tell of one finished epoch; a last report that says how the trial failed holds none."""
-        metrics = metrics_of(result)
-        if metrics and "epoch" in result and result.get("state", "running") in EPOCH_STATES:
-            now = _now()
+        """Tell of the epochs in a report; a last one that says how the trial failed may hold none."""
+        now = _now()
+        rows = [Row(int(row["epoch"]), now, metrics) for row in epochs_of(result) if (metrics := metrics_of(row))]
+        if rows:
             key = RunKey(trial["arm"], trial["phase"], trial["number"])
             host = {TAG + "host": str(result["hostname"])} if "hostname" in result and key in self._placeless else {}
             self._placeless.discard(key)
-            self._put(Update(key, now, tags=host, rows=[Row(int(result["epoch"]), now, metrics)]))
+            self._put(Update(key, now, tags=host, rows=rows))
 
     @harmless
     def trial_finished(self, arm: Arm | str, phase: str, number: int, state: str, attrs: Mapping[str, Any]) -> None:

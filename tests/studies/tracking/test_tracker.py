@@ -363,6 +363,17 @@ def test_an_absent_store_costs_a_line_and_nothing_else(
     assert not (t._folder / "mlflow.queue").exists()
 
 
+def test_epochs_that_are_told_together_are_rows_of_their_own(tracker: Make, client: Any) -> None:
+    t = tracker()
+    t.trial_started(trial(0))
+    t.trial_reported(trial(0), result(3) | {"earlier": [result(1), result(2)]})
+    failed = result(4) | {"state": "failed", "earlier": [result(4)]}
+    t.trial_reported(trial(0), failed)
+    t.trial_reported(trial(0), failed)  # Tune tells a last report twice
+    t.interrupt()
+    assert steps(client, runs_of(client, study_name(t))["av_digits / mlb / 000"]) == [1, 2, 3, 4]
+
+
 def test_hooks_tell_of_starts_and_epochs_and_survive_tunes_pickling(tracker: Make, client: Any) -> None:
     from types import SimpleNamespace
 

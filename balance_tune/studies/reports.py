@@ -1,0 +1,55 @@
+"""What a trial tells its driver, and how often: epochs of milliseconds go several to a report.
+
+A report is a row of metrics (one epoch, or how the trial failed); under `EARLIER` it holds the rows of the epochs
+before it that were not told yet.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+Report = Callable[[dict[str, Any]], None]
+
+EVERY = 1.0
+"""Seconds without a report after which the next epoch is told; BALANCE_TUNE_REPORT_EVERY_S overrides it."""
+MOST = 100  # epochs in one report
+EARLIER = "earlier"
+EPOCH_STATES = ("running", "complete")  # of a row that tells an epoch
+
+
+class Gathered:
+    """Hands rows to `report`: at once those that end a trial or that somebody decides on, others with the next of them.
+
+    A report of its own costs driver and trial some milliseconds each, and the trial waits until the driver has dealt
+    with it. `judged_at` are the epochs that early stopping looks at. What is held back when a process dies is lost
+    here, but not from the trial's history.
+    """
+
+    def __init__(self, report: Report, judged_at: Collection[int], clock: Callable[[], float] = time.monotonic) -> None:
+        self._report, self._judged_at, self._clock = report, frozenset(judged_at), clock
+        self._every = float(os.environ.get("BALANCE_TUNE_REPORT_EVERY_S", EVERY))
+        self._held: list[dict[str, Any]] = []
+        self._last = clock()
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        if not self._due(row):
+            self._held.append(row)
+            return
+        earlier, self._held = self._held, []
+        self._report({**row, EARLIER: earlier} if earlier else row)
+        self._last = self._clock()
+
+    def _due(self, row: Mapping[str, Any]) -> bool:
+        if row["state"] != "running" or row["epoch"] in self._judged_at or row.get("leaving"):
+            return True
+        return len(self._held) >= MOST - 1 or self._clock() - self._last >= self._every
+
+
+def epochs_of(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of the epochs that a report tells, in their order."""
+    yield from report.get(EARLIER, ())
+    if report.get("state", "running") in EPOCH_STATES and "epoch" in report:
+        yield report
