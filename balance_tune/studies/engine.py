@@ -99,6 +99,7 @@ class _Study:
         self.config, self.folder, self.display, self.interruption = config, folder, display, interruption
         self.callbacks = list(callbacks)
         durable.sweep(folder)
+        shutil.rmtree(folder / SCRATCH, ignore_errors=True)  # of a driver that was killed
         self.arms = arms_of(config)
         check_models(config, self.arms)
         self.stores, self.manifests = _stores(config, folder.parent / "data", display)
@@ -348,7 +349,6 @@ def _longest(arm: Arm) -> int:
 def _scratch(folder: Path) -> Iterator[Path]:
     """Yield a folder that all nodes reach, for what Tune writes and a study never reads; it is removed afterwards."""
     path = folder / SCRATCH
-    shutil.rmtree(path, ignore_errors=True)
     path.mkdir()
     try:
         yield path
