@@ -349,7 +349,7 @@ def _longest(arm: Arm) -> int:
 def _scratch(folder: Path) -> Iterator[Path]:
     """Yield a folder that all nodes reach, for what Tune writes and a study never reads; it is removed afterwards."""
     path = folder / SCRATCH
-    path.mkdir()
+    path.mkdir(exist_ok=True)
     try:
         yield path
     finally:
