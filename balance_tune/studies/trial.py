@@ -37,6 +37,7 @@ from balance_tune.training.setup import prepare
 SAVE_EVERY = 10.0
 """Seconds between two states that an interrupted trial can go on from; BALANCE_TUNE_SAVE_EVERY_S overrides it."""
 SILENCE = float(os.environ.get("BALANCE_TUNE_SILENCE_S", "1800"))
+PIECE = "micro_batch.json"  # in the folder of a trial whose workers have met a device that is too small
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no other trial could write either
 
 
@@ -183,23 +184,27 @@ def _attempts(
 ) -> Generator[dict[str, Any]]:
     """Yield the epochs; where the device's memory is too small, once more from the last state, a quarter at a time.
 
-    The batch stays what it is (see `encode_in_pieces`); the rows say "micro_batch" from then on.
+    The batch stays what it is (see `encode_in_pieces`); the rows say "micro_batch" from then on. Several workers leave
+    a note of it and end: Ray Train starts all of them again.
     """
-    reported = config.get("reported", 0)
+    reported, note, group = config.get("reported", 0), folder / PIECE, replicas.world > 1
+    if group and note.exists():
+        config = {**config, **json.loads(note.read_text())}
     try:
         for row in _epochs(config, folder, replicas, stop, leaving):
             reported = row["epoch"]
             yield row
         return
     except torch.OutOfMemoryError as error:
-        if replicas.world > 1 or "micro_batch" in config:
+        if "micro_batch" in config:
+            raise
+        smaller = {"micro_batch": max(1, config["training"]["batch_size"] // replicas.world // 4)}
+        if group:
+            durable.write_json(note, smaller)
             raise
         traceback.clear_frames(error.__traceback__)
     free()
-    piece = max(1, config["training"]["batch_size"] // 4)
-    config = {**config, "micro_batch": piece, "reported": reported}
-    for row in _epochs(config, folder, replicas, stop, leaving):
-        yield {**row, "micro_batch": piece}
+    yield from _epochs({**config, **smaller, "reported": reported}, folder, replicas, stop, leaving)
 
 
 def _epochs(
@@ -221,6 +226,8 @@ def _epochs(
         for metrics in train(run, modulation):
             last = run.context.epoch >= run.context.epochs
             row: dict[str, Any] = {**metrics, "best_epoch": int(run.best.metrics["epoch"])}
+            if "micro_batch" in config:
+                row["micro_batch"] = config["micro_batch"]
             if not math.isfinite(row[config["objective"]]):
                 raise Diverged(f"{config['objective']} is {row[config['objective']]} in epoch {row['epoch']}")
             if not last and leaving():

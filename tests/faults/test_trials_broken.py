@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from tests.faults.conftest import Trial
+from tests.faults.invariants import check
 from tests.faults.traps import lay
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults]
@@ -37,6 +38,17 @@ def test_a_full_device_is_met_with_smaller_pieces_of_the_same_batch(trial: Trial
     assert driver.run() == 0, driver.said()
     found = trial.passed("no memory on the device", same=False)
     assert [r.attrs["micro_batch"] for r in found.records if "micro_batch" in r.attrs] == [32]
+    assert all(r.state != "failed" for r in found.records)
+
+
+def test_several_workers_meet_a_full_device_in_the_same_way(trial: Trial) -> None:
+    small = {"search": {"trials": 1, "early_stopping": "none"}, "confirm": {"seeds": 2, "default_seeds": 1}}
+    study = {**trial.driver.study, **small, "resources": {"workers": 2, "max_concurrent": 1}}
+    driver = dataclasses.replace(trial.driver, study=study)
+    lay(driver.traps, "device memory")
+    assert driver.run() == 0, driver.said()
+    found = check(driver.folder)  # a smaller study than the others', so that it is no row of their table
+    assert [r.attrs["micro_batch"] for r in found.records if "micro_batch" in r.attrs] == [16]
     assert all(r.state != "failed" for r in found.records)
 
 

@@ -218,6 +218,34 @@ def test_a_device_out_of_memory_again_fails_the_trial(
     assert [(row["state"], row["reason"]) for row in reports] == [("failed", "OutOfMemoryError: the device is full")]
 
 
+def test_workers_that_find_the_device_full_leave_a_note_and_begin_again_with_smaller_pieces(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces: list[Any] = []
+
+    def crowded(config: Any, *rest: Any) -> Iterator[dict[str, Any]]:
+        pieces.append(config.get("micro_batch"))
+        yield {"epoch": 1}
+        if len(pieces) == 1 or sum(pieces[1:]) > 2 * pieces[1]:
+            raise torch.OutOfMemoryError("the device is full")
+
+    class Two:
+        rank, world = 1, 2
+
+    def attempt() -> list[dict[str, Any]]:
+        config = config_of(tmp_path, store, workers=2)
+        return list(trial._attempts(config, tmp_path, Two(), lambda: False, lambda: False))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trial, "_epochs", crowded)
+    with pytest.raises(torch.OutOfMemoryError):
+        attempt()
+    assert len(attempt()) == 1
+    assert len(attempt()) == 1
+    with pytest.raises(torch.OutOfMemoryError):
+        attempt()
+    assert pieces == [None, 1, 1, 1]
+
+
 def test_an_objective_that_is_no_number_fails_the_trial(
     tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
