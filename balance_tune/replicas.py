@@ -64,7 +64,7 @@ class Replicas:
             return
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         for parameter, mean in zip(parameters, self.average(grads), strict=True):
-            parameter.grad = mean.clone()
+            parameter.grad = torch.empty_like(parameter).copy_(mean)  # laid out as the gradients of one worker are
 
     def broadcast(self, module: nn.Module) -> None:
         """Give every worker rank 0's parameters and buffers."""

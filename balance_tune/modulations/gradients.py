@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -18,15 +19,23 @@ def deviations(gradients: Sequence[Tensor]) -> list[Tensor]:
     """Return sigma = std(g) + 1e-8 of each gradient (unbiased, over all elements); 1e-8 for a single element."""
     if not gradients:
         return []
-    sigma = torch.stack([g.std() if g.numel() > 1 else g.new_zeros(()) for g in gradients])
-    return list(sigma.add_(1e-8).unbind())
+    sigma = [g.std() if g.numel() > 1 else g.new_zeros(()) for g in gradients]
+    torch._foreach_add_(sigma, 1e-8)
+    return sigma
 
 
 def add_noise(gradients: Sequence[Tensor], sigma: Sequence[Tensor], generator: torch.Generator) -> None:
-    """Add N(0, sigma^2) noise to each gradient: one draw for all elements, in order."""
+    """Add N(0, sigma^2) noise to each gradient: one draw for all elements, in the order in which they lie in memory."""
     if not gradients:
         return
-    count = sum(g.numel() for g in gradients)
-    flat = gradients[0].new_empty(count).normal_(generator=generator)
-    noise = torch._utils._unflatten_dense_tensors(flat, gradients)
-    torch._foreach_addcmul_(list(gradients), list(noise), list(sigma))
+    ends = list(accumulate((g.numel() for g in gradients), initial=0))
+    flat = gradients[0].new_empty(ends[-1]).normal_(generator=generator)
+    noise = [_part(flat, at, g) for at, g in zip(ends, gradients, strict=False)]
+    torch._foreach_addcmul_(list(gradients), noise, list(sigma))
+
+
+def _part(flat: Tensor, start: int, like: Tensor) -> Tensor:
+    """Return the part of `flat` from `start` on in the shape of a gradient, and where that has no gaps as it lies."""
+    if like.is_contiguous() or like.is_contiguous(memory_format=torch.channels_last):
+        return flat.as_strided(like.shape, like.stride(), start)
+    return flat.narrow(0, start, like.numel()).view(like.shape)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from balance_tune.models.multimodal import Policy
-from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.modulations.base import Losses, Modulation, Neutral
 from balance_tune.modulations.gradients import add_noise, deviations, scale
 from balance_tune.modulations.scores import Scores, by_name, ratios, stacked
 from balance_tune.tasks import Task
@@ -38,22 +38,25 @@ def ogm_coefficients(scores: Scores, alpha: float, form: Form = "tanh_alpha_rho"
 
 def coefficients(rho: Tensor, alpha: float, form: Form = "tanh_alpha_rho") -> Tensor:
     """Return k (M,) from the scores' ratios rho (M,), see `ogm_coefficients`."""
-    even, ahead = _bounds(len(rho), rho.dtype, rho.device)
+    strength, even, ahead = _constants(len(rho), alpha, rho.dtype, rho.device)
     if form == "tanh_alpha_rho":
-        slowed = even - torch.tanh(alpha * rho)
+        slowed = even - torch.mul(rho, strength).tanh_()
     else:
-        slowed = even - alpha * torch.tanh(rho - 1)
+        slowed = even - torch.sub(rho, even).tanh_().mul_(strength)
     return torch.where(rho > ahead, slowed, even)
 
 
-@cache
-def _bounds(modalities: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return 1 for each modality, and the same with the first of two just below 1, so that a tie slows it."""
+@lru_cache(maxsize=64)
+def _constants(modalities: int, alpha: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    """Return alpha; 1 for each modality; and the same with the first of two just below 1, so that a tie slows it.
+
+    As tensors: making one of a number in every step costs more than the operation it is for.
+    """
     even = torch.ones(modalities, dtype=dtype, device=device)
     ahead = even.clone()
     if modalities == 2:
         ahead[0] = torch.nextafter(even[0], torch.zeros_like(even[0]))
-    return even, ahead
+    return torch.full_like(even, alpha), even, ahead
 
 
 @dataclass
@@ -81,20 +84,26 @@ class Ogm(Modulation):
     policy: Policy = "auto"
     apply_to: Literal["grad", "lr"] = "grad"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.k = torch.ones(0)
+
+    def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
+        k = coefficients(ctx.score_ratios, self.alpha, self.form)  # now that features and head are in the caches
+        self.k = k if self.form == "tanh_alpha_rho" else k.clamp_min(0)
+        return losses
+
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
         self.slow([ctx.model.gradients(m, self.policy) for m in ctx.model.modalities], ctx)
 
     def slow(self, gradients: Sequence[Sequence[Tensor]], ctx: Context) -> None:
         """Apply the step's factors; `gradients` are those of each modality."""
-        k = coefficients(ctx.score_ratios, self.alpha, self.form)
-        if self.form != "tanh_alpha_rho":
-            k = k.clamp_min(0)
-        for m, own, k_m in zip(ctx.model.modalities, gradients, k.unbind(), strict=True):
+        for m, own, k_m in zip(ctx.model.modalities, gradients, self.k.unbind(), strict=True):
             if self.apply_to == "lr":
                 ctx.scale_lr(m, k_m, self.policy)
             else:
                 scale(own, k_m)
-        ctx.log("k", k)
+        ctx.log("k", self.k)
 
     @classmethod
     def neutral(cls) -> Neutral | str:

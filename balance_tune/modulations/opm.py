@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -34,29 +34,36 @@ def drop_probabilities(scores: Scores, q_base: float, lam: float) -> dict[str, T
 
 def probabilities(rho: Tensor, q_base: float, lam: float) -> Tensor:
     """Return q (M,) from the scores' ratios rho (M,), see `drop_probabilities`."""
-    z = torch.tanh(rho - 1).relu_()
-    q = torch.add(z.sign(), z, alpha=lam).mul_(q_base)
+    even, base, none = _constants(len(rho), q_base, rho.dtype, rho.device)
+    z = torch.sub(rho, even).tanh_()
+    q = torch.where(rho > even, torch.add(base, z, alpha=q_base * lam), none)
     return q if lam >= 0 and q_base * (1 + lam) <= 1 else q.clamp_(0, 1)
+
+
+@lru_cache(maxsize=64)
+def _constants(modalities: int, q_base: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    """Return 1, q_base and 0 for each modality; as tensors, see `ogm`."""
+    return tuple(torch.full((modalities,), value, dtype=dtype, device=device) for value in (1.0, q_base, 0.0))
 
 
 def drop(features: Features, kept: Tensor, q: Tensor) -> Features:
     """Return the features of kept samples, all multiplied by 1 / (1 - theta), theta = sum_m d_m q_m / sum_m d_m.
 
-    kept (M, B) is 0 or 1 per modality and sample, q (M,). The factor is common to all modalities, as in the official
-    code.
+    kept (M, B) is 0 or 1 per modality and sample, q (M,), at least one of them below 1. The factor is common to all
+    modalities, as in the official code.
     """
     widths = [h.shape[1] for h in features.values()]
-    theta = q @ _shares(tuple(widths), q.dtype, q.device)
+    shares, one = _shares(tuple(widths), q.dtype, q.device)
     like = next(iter(features.values()))
-    mask = (kept / (1 - theta).clamp_min(1e-8)).to(like.dtype).unsqueeze(-1)
+    mask = (kept / (one - torch.dot(q, shares))).to(like.dtype).unsqueeze(-1)
     return {m: h * column for (m, h), column in zip(features.items(), mask.unbind(), strict=True)}
 
 
 @cache
-def _shares(widths: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """d_m / sum_m d_m."""
+def _shares(widths: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return d_m / sum_m d_m (M,), and 1."""
     d = torch.tensor(widths, dtype=dtype, device=device)
-    return d / d.sum()
+    return d / d.sum(), torch.ones((), dtype=dtype, device=device)
 
 
 @dataclass

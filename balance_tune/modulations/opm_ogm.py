@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from balance_tune.models.multimodal import Policy
-from balance_tune.modulations.base import Neutral
+from balance_tune.modulations.base import Losses, Neutral
 from balance_tune.modulations.ogm import Form, Ogm
 from balance_tune.modulations.opm import SCRIPT, Opm
 from balance_tune.tunable import tunable
@@ -35,6 +35,9 @@ class OpmOgm(Opm):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.ogm = Ogm(alpha=self.alpha, end=self.ogm_end, form=self.form, policy=self.policy, apply_to=self.apply_to)
+
+    def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
+        return self.ogm.on_losses(losses, output, batch, ctx) if self.ogm.acts(ctx.epoch, ctx.epochs) else losses
 
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
         if self.ogm.acts(ctx.epoch, ctx.epochs):
