@@ -26,11 +26,21 @@ class Gathered:
     A report of its own costs driver and trial some milliseconds each, and the trial waits until the driver has dealt
     with it. `judged_at` are the epochs that early stopping looks at. What is held back when a process dies is lost
     here, but not from the trial's history.
+
+    The workers of a group have to report together, whatever their clocks say: with `every` 0 nothing but epochs that
+    are told again is held back.
     """
 
-    def __init__(self, report: Report, judged_at: Collection[int], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        report: Report,
+        judged_at: Collection[int],
+        *,
+        every: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._report, self._judged_at, self._clock = report, frozenset(judged_at), clock
-        self._every = float(os.environ.get("BALANCE_TUNE_REPORT_EVERY_S", EVERY))
+        self._every = float(os.environ.get("BALANCE_TUNE_REPORT_EVERY_S", EVERY)) if every is None else every
         self._held: list[dict[str, Any]] = []
         self._last = clock()
 
@@ -45,7 +55,9 @@ class Gathered:
     def _due(self, row: Mapping[str, Any]) -> bool:
         if row["state"] != "running" or row["epoch"] in self._judged_at or row.get("leaving"):
             return True
-        return len(self._held) >= MOST - 1 or self._clock() - self._last >= self._every
+        if len(self._held) >= MOST - 1:
+            return True
+        return not (self._every == 0 and row.get("again")) and self._clock() - self._last >= self._every
 
 
 def epochs_of(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -110,7 +110,7 @@ def _together(config: dict[str, Any]) -> None:
     settle(int(config.get("cpus", 1)))
     work(
         config,
-        ray_train.report,  # every epoch, for all workers have to agree on when
+        Gathered(ray_train.report, config["judged_at"], every=0),
         replicas=Replicas(),
         leaving=lambda: ray_train.get_preemption_info() is not None,  # all workers ask, and get one answer
     )

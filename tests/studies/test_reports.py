@@ -34,7 +34,7 @@ def epochs(report: dict[str, Any]) -> list[int]:
 def told(rows: list[dict[str, Any]], judged: list[int]) -> list[list[int]]:
     """Return the epochs of each report when all rows come within a second."""
     reports: list[dict[str, Any]] = []
-    gathered = Gathered(reports.append, judged, Clock())
+    gathered = Gathered(reports.append, judged, clock=Clock())
     for one in rows:
         gathered(one)
     return [epochs(report) for report in reports]
@@ -55,7 +55,7 @@ def test_a_trial_on_a_node_that_goes_away_tells_so_at_once() -> None:
 
 def test_a_failure_brings_along_the_epochs_before_it_and_is_none_itself() -> None:
     reports: list[dict[str, Any]] = []
-    gathered = Gathered(reports.append, [], Clock())
+    gathered = Gathered(reports.append, [], clock=Clock())
     gathered(row(1))
     gathered(row(1, "failed", reason="why"))
     assert [epochs(report) for report in reports] == [[1]]
@@ -64,7 +64,7 @@ def test_a_failure_brings_along_the_epochs_before_it_and_is_none_itself() -> Non
 
 def test_after_a_second_of_silence_the_next_epoch_is_told() -> None:
     clock, reports = Clock(), list[dict[str, Any]]()
-    gathered = Gathered(reports.append, [], clock)
+    gathered = Gathered(reports.append, [], clock=clock)
     for epoch in range(1, 9):
         clock.now += 0.4
         gathered(row(epoch))
@@ -73,16 +73,25 @@ def test_after_a_second_of_silence_the_next_epoch_is_told() -> None:
 
 def test_epochs_longer_than_that_are_told_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, reports = Clock(), list[dict[str, Any]]()
-    gathered = Gathered(reports.append, [], clock)
+    gathered = Gathered(reports.append, [], clock=clock)
     for epoch in (1, 2):
         clock.now += 60
         gathered(row(epoch))
     assert reports == [row(1), row(2)]
     monkeypatch.setenv("BALANCE_TUNE_REPORT_EVERY_S", "0")
     reports.clear()
-    gathered = Gathered(reports.append, [], Clock())
+    gathered = Gathered(reports.append, [], clock=Clock())
     gathered(row(1))
     assert reports == [row(1)]
+
+
+def test_workers_report_together_and_only_what_is_told_again_is_held_back() -> None:
+    clock, reports = Clock(), list[dict[str, Any]]()
+    gathered = Gathered(reports.append, [3], every=0, clock=clock)
+    for one in [*(row(epoch, again=True) for epoch in range(1, 6)), row(6), row(7)]:
+        clock.now += 9.0
+        gathered(one)
+    assert [epochs(report) for report in reports] == [[1, 2, 3], [4, 5, 6], [7]]
 
 
 def test_a_report_does_not_grow_without_bound() -> None:
