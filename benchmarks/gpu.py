@@ -1,4 +1,4 @@
-"""What a GPU gives: trials per hour by its fraction, samples per second, step overhead: make bench-gpu
+"""What a GPU gives: trials per hour by its fraction, samples per second, waiting, step overhead: make bench-gpu
 
 Writes benchmarks/RESULTS_GPU.md. Needs a GPU; without one it says so and exits with status 2.
 """
@@ -10,15 +10,19 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.nn import functional as F
 
+from balance_tune.datasets.store import Data
 from balance_tune.errors import UserError
 from balance_tune.models.multimodal import MultimodalModel
+from balance_tune.training.batch import Batch
+from balance_tune.training.context import Context
 from balance_tune.training.loop import train
 from balance_tune.training.setup import assemble, prepare
 from benchmarks.steps import ALWAYS_ON, LIGHT, Ready, crema_d, in_turns, large, rows_of, small
@@ -30,6 +34,7 @@ SHARES = (1, 2, 4, 8)
 TRIALS = 16  # of AV-Digits a process, 20 epochs each
 ROWS, BATCH, EPOCHS = 1024, 64, 2  # of a CREMA-D-shaped trial
 ROUNDS = 5
+Moment = float | torch.cuda.Event
 
 
 def av_digits() -> None:
@@ -122,6 +127,80 @@ def samples() -> Table:
     return Table("ResNet-18 on a GPU", f"Samples per second, batch {BATCH}, data on it.", ("loop", "/s", "ratio"), rows)
 
 
+def waiting(data: Data | None = None, device: str = "cuda", batch_size: int = BATCH, rounds: int = ROUNDS) -> Table:
+    """Return the share of time that a device waits for data which lies on the host, and samples per second."""
+    data = data or crema_d(ROWS)
+    feeds = {"indexed and copied when it is needed": plainly, "balance_tune: gathered ahead, from pinned memory": ahead}
+    settings = {"batch_size": batch_size, "precision": "bf16"}
+    runs = {name: (large("joint", data, device, **settings), feed) for name, feed in feeds.items()}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    for turn in range(rounds + 1):
+        for name, ((ctx, modulation), feed) in runs.items():
+            share, seconds = waited(feed(ctx), partial(modulation.train_step, ctx=ctx), device)
+            if turn:  # the first round warms up
+                found[name].append((share, len(data.parts["train"]) / seconds))
+    base = [rate for _, rate in next(iter(found.values()))]
+    rows = []
+    for name, measured in found.items():
+        shares, rates = zip(*measured, strict=True)
+        ratios = [a / b for a, b in zip(rates, base, strict=True)]
+        rows.append([name, spread([100 * share for share in shares], 1), spread(rates, 0), spread(ratios)])
+    return Table(
+        "Waiting for data",
+        f"Epochs of {len(data.parts['train'])} samples of the ResNet-18 pair in bf16, batch {batch_size}, data in the "
+        "host's memory: per cent of the device's time between a step's end and the next batch, and samples per second.",
+        ("feed", "% waiting", "/s", "ratio"),
+        rows,
+    )
+
+
+def plainly(ctx: Context) -> Iterator[Batch]:
+    """Yield an epoch's batches as one would write it: indexed on the host, then copied."""
+    part, size = ctx.parts["train"], ctx.settings.batch_size
+    for rows in ctx.plan().order.cpu().split(size):
+        inputs = {m: x[rows].to(ctx.device) for m, x in part.inputs.items()}
+        rows = rows.to(ctx.device)
+        yield Batch(inputs, part.labels[rows], rows, torch.arange(len(rows), device=ctx.device), len(rows))
+
+
+def ahead(ctx: Context) -> Iterator[Batch]:
+    """Yield an epoch's batches as training takes them."""
+    yield from ctx.planned(ctx.plan())
+
+
+def waited(batches: Iterator[Batch], step: Callable[[Batch], object], device: str) -> tuple[float, float]:
+    """Return the share of a device's time that passes between the end of a step and the next batch, and all seconds.
+
+    By the device's own clock: where the host has everything ready before a step ends, that is no time at all.
+    """
+    began = ended = moment(device)
+    gaps = []
+    for batch in batches:
+        gaps.append((ended, moment(device)))
+        step(batch)
+        ended = moment(device)
+    if device == "cuda":
+        torch.cuda.synchronize()
+    seconds = between(began, ended)
+    return sum(between(*gap) for gap in gaps) / seconds, seconds
+
+
+def moment(device: str) -> Moment:
+    """Return when the device will have done what it was asked to do up to now."""
+    if device != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def between(one: Moment, other: Moment) -> float:
+    """Return the seconds between two moments of the past."""
+    if isinstance(one, float) or isinstance(other, float):
+        return cast(float, other) - cast(float, one)
+    return one.elapsed_time(other) / 1e3
+
+
 def steps(ready: Ready) -> Iterator[None]:
     """Take one training step after another."""
     ctx, modulation = ready
@@ -171,7 +250,7 @@ def main() -> None:
     if not torch.cuda.is_available():
         raise UserError("`make bench-gpu` needs a GPU that torch can use, but there is none.")
     parts = [f"# Benchmarks on a GPU\n\nMade by `make bench-gpu`.\n\n{machine()}\n"]
-    for table in (sharing, samples, small_steps, large_steps):
+    for table in (sharing, samples, waiting, small_steps, large_steps):
         parts.append(table().markdown())
         print(parts[-1], flush=True)
     RESULTS.write_text("\n".join(parts))

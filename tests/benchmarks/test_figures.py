@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from benchmarks import __main__ as bench
+from benchmarks import gpu
 from benchmarks.driver import costs
 from benchmarks.search_phase import Phase
+from benchmarks.steps import crema_d, large
 from benchmarks.table import Table, spread
 from benchmarks.trial_start import gaps, marginal
 
@@ -61,6 +65,42 @@ def test_a_benchmark_that_breaks_is_named_and_the_others_run(
     assert not (tmp_path / "RESULTS.md").exists()
     assert bench.main(["nothing"]) == 2
     assert "a benchmark must be one of breaks, hangs, works, but got nothing." in capsys.readouterr().err
+
+
+def test_a_device_waits_from_the_end_of_a_step_to_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(gpu, "moment", lambda device: now)
+
+    def pass_by(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def batches() -> Iterator[Any]:
+        for late in (2.0, 0.0, 1.0):
+            pass_by(late)
+            yield None
+
+    assert gpu.waited(batches(), lambda batch: pass_by(3.0), "cpu") == (3.0 / 12.0, 12.0)
+
+
+def test_how_long_a_device_waits_is_measured_for_a_plain_loop_and_for_ours() -> None:
+    data = crema_d(4, shapes={"audio": (1, 33, 33), "visual": (3, 1, 32, 32)})
+    table = gpu.waiting(data, "cpu", batch_size=2, rounds=1)
+    assert [row[0].partition(":")[0] for row in table.rows] == ["indexed and copied when it is needed", "balance_tune"]
+    for _, share, rate, _ in table.rows:
+        assert 0 < float(share) < 100
+        assert float(rate) > 0
+    assert table.rows[0][-1] == "1.00"
+
+
+def test_the_plain_loop_takes_the_batches_of_ours() -> None:
+    ctx, _ = large("joint", crema_d(5, shapes={"audio": (1, 33, 33), "visual": (3, 1, 32, 32)}), batch_size=2)
+    for plain, ours in zip(gpu.plainly(ctx), gpu.ahead(ctx), strict=True):
+        assert torch.equal(plain.index, ours.index)
+        assert torch.equal(plain.labels, ours.labels)
+        assert torch.equal(plain.position, ours.position)
+        assert plain.total == ours.total
+        assert all(torch.equal(x, ours.inputs[m]) for m, x in plain.inputs.items())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
