@@ -8,6 +8,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+CACHED = 2**18  # elements up to which a CPU draws noise for all gradients at once; more of it would leave the caches
+
 
 def scale(gradients: Sequence[Tensor], factor: Tensor) -> None:
     """Multiply every gradient by a 0-d factor that stays on the device."""
@@ -25,10 +27,14 @@ def deviations(gradients: Sequence[Tensor]) -> list[Tensor]:
 
 
 def add_noise(gradients: Sequence[Tensor], sigma: Sequence[Tensor], generator: torch.Generator) -> None:
-    """Add N(0, sigma^2) noise to each gradient: one draw for all elements, in the order in which they lie in memory."""
+    """Add N(0, sigma^2) noise to each gradient, drawn in the order in which its elements lie in memory."""
     if not gradients:
         return
     ends = list(accumulate((g.numel() for g in gradients), initial=0))
+    if ends[-1] > CACHED and gradients[0].device.type == "cpu" and len(gradients) > 1:
+        for g, s in zip(gradients, sigma, strict=True):
+            add_noise([g], [s], generator)
+        return
     flat = gradients[0].new_empty(ends[-1]).normal_(generator=generator)
     noise = [_part(flat, at, g) for at, g in zip(ends, gradients, strict=False)]
     torch._foreach_addcmul_(list(gradients), noise, list(sigma))

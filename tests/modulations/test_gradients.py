@@ -1,0 +1,40 @@
+"""In-place changes of gradients: what noise reaches, and what it leaves alone, in every layout."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from balance_tune.modulations import gradients
+from balance_tune.modulations.gradients import add_noise, deviations
+
+
+@pytest.mark.parametrize("cached", [2**18, 100])  # all in one draw, and one by one
+def test_every_element_gets_noise_of_its_own_and_its_gradients_size(
+    cached: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gradients, "CACHED", cached)
+    whole = torch.zeros(30, 40)
+    given = [
+        torch.zeros(8, 16, 3, 3),
+        torch.zeros(8, 16, 3, 3).to(memory_format=torch.channels_last),
+        whole[:, 10:30],  # a modality's share of a fusion weight: rows with gaps between them
+        torch.zeros(50),
+    ]
+    sigma = [1.0, 10.0, 0.1, 0.0]
+    add_noise(given, [torch.tensor(s) for s in sigma], torch.Generator().manual_seed(0))
+    for g, s in zip(given, sigma, strict=True):
+        assert g.std().item() == pytest.approx(s, rel=0.1)
+        assert len(g.unique()) == (g.numel() if s else 1)
+    assert not torch.equal(given[0], given[1] / 10)
+    assert torch.equal(whole[:, :10], torch.zeros(30, 10))
+    assert torch.equal(whole[:, 30:], torch.zeros(30, 10))
+
+
+def test_a_deviation_is_of_all_elements_and_that_of_one_element_is_as_good_as_none() -> None:
+    drawn = torch.randn(5, 4, 3, 2, dtype=torch.float64)
+    many, one = deviations([drawn.to(memory_format=torch.channels_last), torch.ones(1)])
+    expected = ((drawn - drawn.mean()).square().sum() / (drawn.numel() - 1)).sqrt() + 1e-8
+    assert many.item() == pytest.approx(expected.item(), rel=1e-12)
+    assert one.item() == pytest.approx(1e-8)
+    assert deviations([]) == []
