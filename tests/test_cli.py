@@ -81,7 +81,15 @@ def test_the_module_is_the_command() -> None:
         (("status", "x", "y"), "unrecognized argument: y"),
         (("ui", "--port", "0"), "must be a whole number from 1 to 65535, but got `0`"),
         (("status", "x"), "a study must have been run, but there is none in"),
-        (("status", "x", "--root", "s3://bucket"), "the root must be a folder that all machines see under one path"),
+        (
+            ("status", "x", "--root", "nosuch://bucket"),
+            "a URI that pyarrow can open, but got nosuch://bucket:",
+        ),
+        (("status", "x", "--root", "s3://me:kept@bucket/p"), "must not hold credentials, but s3://bucket/p was given"),
+        (
+            ("status", "x", "--root", "s3:/bucket/p"),
+            "must be given as text, s3://bucket/prefix",
+        ),
         (("run", "nowhere.yaml"), "must be readable, but `nowhere.yaml`: No such file"),
         (("run", "."), "a study file must be a file"),
     ],

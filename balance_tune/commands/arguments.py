@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balance_tune.errors import UserError
+from balance_tune.studies import mirror
 from balance_tune.studies.root import ROOT, root_folder
 from balance_tune.studies.wording import did_you_mean, nearest, one_line, shown
 
@@ -23,7 +24,7 @@ def root_option(parser: argparse.ArgumentParser) -> None:
         "--root",
         metavar="DIR",
         default=argparse.SUPPRESS,
-        help=f"folder of all studies (default: {ROOT}, else ./studies)",
+        help=f"folder of all studies, or s3://..., gs://... (default: {ROOT}, else ./studies)",
     )
 
 
@@ -59,7 +60,12 @@ def study_argument(parser: argparse.ArgumentParser) -> None:
 
 def root_of(args: argparse.Namespace) -> Path:
     """Return the root folder, which need not exist."""
-    return root_folder(getattr(args, "root", None) or os.environ.get(ROOT) or _default_root())
+    return root_folder(root_text(args))
+
+
+def root_text(args: argparse.Namespace) -> str:
+    """Return the root as it was given."""
+    return str(getattr(args, "root", None) or os.environ.get(ROOT) or _default_root())
 
 
 def _default_root() -> str:
@@ -82,11 +88,15 @@ def writable_root(args: argparse.Namespace) -> Path:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UserError(one_line(f"the root must be a folder that can be written, but {root}: {reason}.")) from error
+    if mirror.mirror_of(root) is not None:
+        mirror.check(root)
     return root
 
 
 def studies_in(root: Path) -> list[str]:
     """Return the names of the studies under a root."""
+    if mirror.mirror_of(root) is not None:
+        return mirror.studies_below(root)
     if not root.is_dir():
         return []
     return sorted(path.parent.name for path in root.glob("*/study.yaml"))
@@ -102,9 +112,19 @@ def study_folder(args: argparse.Namespace) -> Path:
     names = studies_in(root)
     name: str = args.study
     if name in names:
-        return root / name
+        return _brought(root / name)
+    place = mirror.where(root)
     if not names:
-        raise UserError(f"a study must have been run, but there is none in {root}; is that the right --root?")
+        raise UserError(f"a study must have been run, but there is none in {place}; is that the right --root?")
     stem = Path(name).stem  # somebody gave the study file
     hint = f" Did you mean `{stem}`?" if nearest(name, names) is None and stem in names else did_you_mean(name, names)
-    raise UserError(one_line(f"a study must exist, but there is no {shown(name)} in {root}.{hint}"))
+    raise UserError(one_line(f"a study must exist, but there is no {shown(name)} in {place}.{hint}"))
+
+
+def _brought(folder: Path) -> Path:
+    """Return a study's folder; one that stands for an object store's as it is there now."""
+    if mirror.mirror_of(folder) is not None:
+        from balance_tune.studies.claim import fetch_study
+
+        fetch_study(folder)
+    return folder

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from balance_tune.commands.arguments import format_option, root_of, root_option, writable_root
 from balance_tune.commands.output import columns, duration, print_json
+from balance_tune.datasets.address import bare
 from balance_tune.errors import UserError
+from balance_tune.studies import mirror
 
 if TYPE_CHECKING:
     from balance_tune.datasets.distribution import Distribution
@@ -63,7 +65,8 @@ def _prepare(args: argparse.Namespace) -> int:
         source = source.parent
     else:
         dataset = distribution(args.name, args.recipe)
-    out = args.out or writable_root(args) / "data" / dataset.name
+    own = writable_root(args) / "data" / dataset.name if args.out is None else None
+    out = args.out if own is None else mirror.address(own) or own
     with _Progress(dataset.name) as progress:
         manifest = prepare(
             dataset,
@@ -73,7 +76,7 @@ def _prepare(args: argparse.Namespace) -> int:
             max_corrupt=MAX_CORRUPT if args.max_corrupt is None else args.max_corrupt,
             advance=progress,
         )
-    _show(args, manifest, str(out))
+    _show(args, manifest, bare(str(out)))
     return 0
 
 
@@ -97,7 +100,7 @@ def _verify(args: argparse.Namespace) -> int:
     where = _store(args)
     manifest = verify_store(where)
     rows = ", ".join(f"{part} {manifest.rows(part)}" for part in manifest.shards)
-    print(f"{where}: {manifest.dataset}, every hash, shape, range and count as stated ({rows})")
+    print(f"{bare(where)}: {manifest.dataset}, every hash, shape, range and count as stated ({rows})")
     return 0
 
 
@@ -105,7 +108,7 @@ def _info(args: argparse.Namespace) -> int:
     from balance_tune.datasets.store import read_manifest
 
     where = _store(args)
-    _show(args, read_manifest(where), where)
+    _show(args, read_manifest(where), bare(where))
     return 0
 
 

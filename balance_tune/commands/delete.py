@@ -7,6 +7,7 @@ import sys
 
 from balance_tune.commands.arguments import root_option, study_argument, study_folder
 from balance_tune.errors import UserError
+from balance_tune.studies import mirror
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -20,12 +21,14 @@ def run(args: argparse.Namespace) -> int:
     if not args.yes:
         if not sys.stdin.isatty():
             raise UserError("a study is removed only after a yes, but nobody can be asked here; say it with --yes.")
-        if input(f"Remove {folder} and its runs in MLflow? [y/N] ").strip().lower() not in ("y", "yes"):
+        if input(f"Remove {mirror.where(folder)} and its runs in MLflow? [y/N] ").strip().lower() not in ("y", "yes"):
             print("Nothing was removed.")
             return 0
     from balance_tune.studies.deletion import delete_study
 
     for remark in delete_study(folder):
         print(remark)
-    print(f"{folder.name} is removed. Stores of datasets are shared and stay in {folder.parent / 'data'}.")
+    print(
+        f"{folder.name} is removed. Stores of datasets are shared and stay in {mirror.where(folder.parent / 'data')}."
+    )
     return 0

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _on_dataset(args: argparse.Namespace, served: Served, root: Path) -> dict[str, Any]:
-    from balance_tune.studies import unsealed
+    from balance_tune.studies import mirror, unsealed
     from balance_tune.studies.assessment import assess_part
     from balance_tune.studies.stores import store_of
 
@@ -65,7 +65,7 @@ def _on_dataset(args: argparse.Namespace, served: Served, root: Path) -> dict[st
     if split == "test" and not args.unseal:
         raise UserError(
             "the test part is sealed, so that nothing is chosen by it; say --unseal to open it, which is recorded in "
-            f"{root / unsealed.FILE}."
+            f"{mirror.where(root / unsealed.FILE)}."
         )
     store, manifest = store_of(args.data, {}, root / "data")
     told = {"data": args.data, "split": split} | assess_part(served, store, split, unseal=args.unseal)

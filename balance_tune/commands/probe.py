@@ -84,10 +84,11 @@ def _model(folder: Path, record: TrialRecord, store: str) -> tuple[MultimodalMod
     from balance_tune.studies.arms import arms_of, trial_config
     from balance_tune.studies.config import stored_config
     from balance_tune.studies.retrain import retrain
-    from balance_tune.training.checkpoint import WEIGHTS, load_best
+    from balance_tune.studies.tracking.artifacts import bring_weights
+    from balance_tune.training.checkpoint import load_best
 
     place = folder / str(record.attrs.get("folder", ""))
-    if (place / WEIGHTS).is_file():
+    if bring_weights(place):
         return load_best(place), False
     config = stored_config(folder)
     arm = next(a for a in arms_of(config) if a.name == record.arm)

@@ -7,6 +7,7 @@ import sys
 
 from balance_tune.commands.arguments import format_option, root_option, study_argument, study_folder
 from balance_tune.commands.output import print_json
+from balance_tune.studies import mirror
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -26,5 +27,5 @@ def run(args: argparse.Namespace) -> int:
     from balance_tune.studies import report
 
     print(leaderboard.as_text(rows))
-    print(f"The whole report: {report.write(folder)}", file=sys.stderr)
+    print(f"The whole report: {mirror.where(report.write(folder))}", file=sys.stderr)
     return 0

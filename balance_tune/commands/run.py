@@ -14,10 +14,13 @@ from balance_tune.commands.arguments import (
     in_a_job,
     miniature_option,
     root_option,
+    root_text,
     study_of,
     writable_root,
 )
 from balance_tune.commands.output import print_json
+from balance_tune.datasets.address import bare
+from balance_tune.studies import mirror
 
 if TYPE_CHECKING:
     from balance_tune.studies.progress import Kind
@@ -39,13 +42,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the study; the leaderboard goes to standard output, progress to standard error."""
     config = study_of(args)
-    root = writable_root(args)
+    place = mirror.where(writable_root(args) / config.name)
     if in_a_job():
-        print(f"the study is {root / config.name} on {platform.node()}", file=sys.stderr)
+        print(f"the study is {place} on {platform.node()}", file=sys.stderr)
     from balance_tune.studies.engine import run_study  # loads ray: not before the study file is known to be right
 
     progress: Kind = "none" if args.quiet else "json" if args.format == "json" else "auto"
-    result = run_study(config, root=root, progress=progress)
+    result = run_study(config, root=root_text(args), progress=progress)
     if args.format == "json":
         print_json(result.rows)
     elif result.rows or result.state != "halted":
@@ -61,6 +64,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _again(args: argparse.Namespace) -> str:
-    root = ["--root", args.root] if getattr(args, "root", None) else []
+    root = ["--root", bare(args.root)] if getattr(args, "root", None) else []
     small = ["--miniature"] if args.miniature else []
     return shlex.join(["balance-tune", "run", str(args.study_file), *args.overrides, *small, *root])

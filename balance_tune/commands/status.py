@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from balance_tune.commands.arguments import format_option, root_option, study_argument, study_folder
 from balance_tune.commands.output import columns, duration, print_json
+from balance_tune.studies import mirror
 
 if TYPE_CHECKING:
     from balance_tune.studies.config import StudyConfig
@@ -40,7 +41,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def is_running(folder: Path) -> bool:
-    """Return whether a driver holds the study's lock."""
+    """Return whether a driver holds the study's lock, or its row where the root is an object store."""
+    if mirror.mirror_of(folder) is not None:
+        from balance_tune.studies.claim import driven
+
+        return driven(folder)
     try:
         with (folder / "lock").open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

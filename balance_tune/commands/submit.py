@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balance_tune.errors import UserError
+from balance_tune.studies import mirror
 from balance_tune.studies.wording import shown
 
 if TYPE_CHECKING:
@@ -131,8 +132,12 @@ def _stop(client: JobSubmissionClient, name: str) -> int:
 
 def _root(args: argparse.Namespace) -> str | None:
     root: str | None = getattr(args, "root", None)
-    if root is not None and not root.startswith(("/", "~")):
-        raise UserError(f"--root must be an absolute path, as the nodes of the cluster see it, but got {shown(root)}.")
+    if root is not None and "://" not in root and not root.startswith(("/", "~")):
+        raise UserError(
+            f"--root must be an absolute path, as the nodes of the cluster see it, or a URI, but got {shown(root)}."
+        )
+    if root is not None:
+        mirror.refuse_keys(root)
     return root
 
 

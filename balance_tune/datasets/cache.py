@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from balance_tune.datasets.address import bare
 from balance_tune.datasets.manifest import Manifest, Shard
 from balance_tune.datasets.place import Place, filesystem
 from balance_tune.datasets.shards import sha256
@@ -35,9 +36,11 @@ def remote_manifest(uri: str) -> tuple[Manifest, bytes]:
         return Manifest.from_json(content.decode()), content
     except (OSError, UnicodeDecodeError) as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"a store must have a manifest.json, but that of {uri} cannot be read ({reason}).") from error
+        raise UserError(
+            f"a store must have a manifest.json, but that of {bare(uri)} cannot be read ({reason})."
+        ) from error
     except UserError as error:
-        raise UserError(f"the store {uri} must be complete, but {error}.") from error
+        raise UserError(f"the store {bare(uri)} must be complete, but {error}.") from error
 
 
 def cached(uri: str, parts: Sequence[str]) -> Path:
@@ -81,10 +84,10 @@ def _fetch(uri: str, shard: Shard, folder: Path) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"{uri}/{shard.file} must be readable, and {folder} writable, but: {reason}.") from error
+        raise UserError(f"{bare(uri)}/{shard.file} must be readable, and {folder} writable, but: {reason}.") from error
     if sha256(temporary) != shard.sha256:
         temporary.unlink()
         raise UserError(
-            f"{uri}/{shard.file} must be what its manifest says, but its SHA-256 is another; prepare it again."
+            f"{bare(uri)}/{shard.file} must be what its manifest says, but its SHA-256 is another; prepare it again."
         )
     temporary.replace(path)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from balance_tune.datasets.address import bare
 from balance_tune.errors import UserError
 
 REMOTE = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+://")
@@ -114,7 +115,7 @@ class Place:
         return sorted(info.base_name for info in found if info.type == fs.FileType.File)
 
     def __str__(self) -> str:
-        return self.uri
+        return bare(self.uri)
 
     def _filesystem(self) -> tuple[Any, str]:
         return filesystem(self.uri)
@@ -128,6 +129,8 @@ def filesystem(uri: str) -> tuple[Any, str]:
     try:
         system, root = fs.FileSystem.from_uri(uri)
     except (pa.ArrowException, ValueError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"a place must be a folder or a URI that pyarrow can open, but got {uri}: {reason}.") from error
+        reason = str(error).partition("\n")[0].replace(uri, bare(uri))
+        raise UserError(
+            f"a place must be a folder or a URI that pyarrow can open, but got {bare(uri)}: {reason}."
+        ) from error
     return system, root.rstrip("/")

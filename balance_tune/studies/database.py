@@ -18,7 +18,7 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from balance_tune.errors import UserError
-from balance_tune.studies import durable
+from balance_tune.studies import durable, mirror
 from balance_tune.studies.outage import waiting_for
 from balance_tune.studies.records import DATABASE
 from balance_tune.studies.wording import one_line
@@ -33,6 +33,16 @@ def database_of(folder: Path) -> BaseStorage | None:
     Raises:
         UserError: a database does, but BALANCE_TUNE_STORAGE names none or another, or it does not answer.
     """
+    found = place_of(folder)
+    return None if found is None else Shared(connect(found[0]), found[1])
+
+
+def place_of(folder: Path) -> tuple[str, str] | None:
+    """Return the URL of the database that holds a study's trials, and under which names; None where a journal does.
+
+    Raises:
+        UserError: a database does, but BALANCE_TUNE_STORAGE names none or another.
+    """
     if not (folder / DATABASE).is_file():
         return None
     told, names = _known(folder)
@@ -42,16 +52,15 @@ def database_of(folder: Path) -> BaseStorage | None:
             f"the trials of `{folder.name}` are in {told}, but {URL} {f'is {shown(url)}' if url else 'is not set'}; "
             "set it to that address, with user and password."
         )
-    return Shared(connect(url), names)
+    return url, names
 
 
 def lease_of(folder: Path) -> AbstractContextManager[object]:
     """Return what one driver alone can hold of a study whose trials are in a database; nothing to hold elsewhere."""
     from balance_tune.studies.lease import Lease
 
-    if not (folder / DATABASE).is_file():
-        return nullcontext()
-    return Lease(os.environ[URL], _known(folder)[1])
+    found = place_of(folder)
+    return nullcontext() if found is None else Lease(*found)
 
 
 def begin(folder: Path) -> BaseStorage | None:
@@ -66,11 +75,18 @@ def begin(folder: Path) -> BaseStorage | None:
 
 
 def forget(folder: Path) -> None:
-    """Remove a study's trials from its database, if they are in one."""
+    """Remove a study's trials from its database, and its ledger, if they are in one."""
     storage = database_of(folder)
     if storage is not None:
         for study in storage.get_all_studies():
             storage.delete_study(study._study_id)
+    if mirror.mirror_of(folder) is not None:
+        from balance_tune.studies.ledger_table import table_of
+
+        table = table_of(folder)
+        if table is not None:
+            table.clear()
+            table.close()
 
 
 def _known(folder: Path) -> tuple[str, str]:

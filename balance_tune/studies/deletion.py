@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from balance_tune.studies import mirror
+from balance_tune.studies.claim import held_at_address
 from balance_tune.studies.config import stored_config
-from balance_tune.studies.database import forget
+from balance_tune.studies.database import forget, lease_of
 from balance_tune.studies.lock import StudyLock
+from balance_tune.studies.provenance import CONFIG
+from balance_tune.studies.records import DATABASE
 from balance_tune.studies.tracking.backend import Store, connect, store_of
 from balance_tune.studies.tracking.memory import FILE, Memory
 from balance_tune.studies.tracking.runs import TAG
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+FOUND_BY = (CONFIG, DATABASE, FILE)  # of a study in an object store: what a second attempt to remove it needs
 BATCH = 1000  # runs named on one command line
 
 
@@ -34,9 +39,11 @@ def delete_study(folder: Path) -> list[str]:
         UserError: the study is being run, or its MLflow store cannot be one.
     """
     root = folder.parent
-    with StudyLock(folder):
+    with StudyLock(folder), held_at_address(folder), lease_of(folder):
         remarks = _forget(root, folder) if (folder / FILE).is_file() else []
+        mirror.clear(folder, keep=FOUND_BY)  # first: no trial of a later study may find what is left of this one
         forget(folder)
+        mirror.clear(folder)
         doomed = folder.with_name(f".{folder.name}.deleting")
         shutil.rmtree(doomed, ignore_errors=True)
         folder.rename(doomed)  # at once: a half-removed study is never found under its name
@@ -53,16 +60,17 @@ def _forget(root: Path, folder: Path) -> list[str]:
     experiment = client.get_experiment_by_name(config.name)
     if experiment is None:
         return []
+    local = not store.artifacts or store.artifacts.startswith("file:")
     for dataset in config.datasets:
         _unregister(client, f"{config.name}-{dataset}", study_id)
     ours = _runs(client, experiment.experiment_id, f"tags.`{TAG}study_id` = '{study_id}'")
-    remarks = _empty(client, store, experiment.experiment_id, study_id, ours) if store.file is None else []
+    remarks = _empty(client, store, experiment.experiment_id, study_id, ours) if store.file is None or not local else []
     for run in ours:
         client.delete_run(run.info.run_id)
     alone = not _runs(client, experiment.experiment_id, "")
     if alone and experiment.lifecycle_stage == "active":
         client.delete_experiment(experiment.experiment_id)
-    artifacts = store.artifacts and Path(unquote(urlsplit(store.artifacts).path)) / study_id
+    artifacts = local and store.artifacts and Path(unquote(urlsplit(store.artifacts).path)) / study_id
     if store.file is None:
         return [*remarks, f"The runs are marked as deleted in {store.shown}; `mlflow gc` there frees their rows."]
     remarks = _purge(store, experiment.experiment_id if alone else None, [run.info.run_id for run in ours])

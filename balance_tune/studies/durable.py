@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from balance_tune.errors import UserError
+from balance_tune.studies import mirror
 
 TEMPORARY = ".tmp"
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Put `content` under `path` at once: a temporary file in the same folder, fsync, rename."""
+    """Put `content` under `path` at once: a temporary file in the same folder, fsync, rename.
+
+    Where the folder stands for one in an object store, the file is there too when this returns.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
@@ -27,6 +31,7 @@ def write(path: Path, content: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+    mirror.put(path)
 
 
 def sweep(folder: Path) -> None:

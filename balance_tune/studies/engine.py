@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from balance_tune.errors import UserError
-from balance_tune.studies import confirm, durable, leaderboard, provenance, report, retention
+from balance_tune.studies import confirm, durable, leaderboard, mirror, provenance, report, retention
 from balance_tune.studies.arms import Arm, arms_of, check_models, trial_config
+from balance_tune.studies.claim import claimed, ledger_of
 from balance_tune.studies.cluster import GPU_SHARE, Shape, ray_for, remote, shapes_of
 from balance_tune.studies.config import BASELINE, StudyConfig, load_config
 from balance_tune.studies.database import lease_of
 from balance_tune.studies.interruption import Interruption
 from balance_tune.studies.judge import Judge
-from balance_tune.studies.ledger import Ledger
 from balance_tune.studies.limits import Limits
 from balance_tune.studies.lock import StudyLock
 from balance_tune.studies.outlook import outlook, seconds_left
 from balance_tune.studies.preflight import preflight
 from balance_tune.studies.progress import Kind, Progress, progress_of
 from balance_tune.studies.queue import Params, StudyQueue, TrialKey
-from balance_tune.studies.records import Phase, State, lower_is_better, read_records
+from balance_tune.studies.records import DATABASE, Phase, State, lower_is_better, read_records
 from balance_tune.studies.root import ROOT, root_folder
 from balance_tune.studies.sealed import Sealed
 from balance_tune.studies.storage import open_storage
@@ -66,22 +66,25 @@ def run_study(
     """Run a study, go on with one that was interrupted, extend a finished one, or just return its leaderboard.
 
     `config` is a study, a mapping of the same shape, or a study file. `root` (default: $BALANCE_TUNE_ROOT, else
-    ./studies) holds one folder per study. `callbacks` are `ray.tune.Callback`s of your own. The first Ctrl-C or SIGTERM
-    stops cleanly: the result then has the state "interrupted".
+    ./studies) holds one folder per study; it may be the URI of an object store. `callbacks` are `ray.tune.Callback`s of
+    your own. The first Ctrl-C or SIGTERM stops cleanly: the result then has the state "interrupted".
 
     Raises:
         UserError: one line, before anything has started: the study file is wrong, the root cannot be written, another
             driver runs this study, or code, data or file no longer are what the study was begun with.
     """
     config = config if isinstance(config, StudyConfig) else load_config(config)
-    folder = _folder(root_folder(str(root or os.environ.get(ROOT) or "studies")), config.name)
-    with StudyLock(folder), ExitStack() as held:
-        display = progress_of(progress)
-        try:
-            with Interruption(display.message) as interruption:
-                return _Study(config, folder, display, interruption, callbacks, held).run()
-        finally:
-            display.close()
+    folder = _folder(root_folder(str(root or os.environ.get(ROOT) or "studies"), driver=True), config.name)
+    try:
+        with StudyLock(folder), claimed(folder, config.mlflow.tracking_uri), ExitStack() as held:
+            display = progress_of(progress)
+            try:
+                with Interruption(display.message) as interruption:
+                    return _Study(config, folder, display, interruption, callbacks, held).run()
+            finally:
+                display.close()
+    except mirror.Away as error:
+        return StudyResult([], folder, "halted", str(error))
 
 
 class _Study:
@@ -112,9 +115,9 @@ class _Study:
         self.shapes: dict[str, Shape] = {}
         self.tracker: Tracker | None = None
         self.worked = False
-        self.ledger = Ledger(folder / "ledger.jsonl")
         self.storage = open_storage(folder)
         held.enter_context(lease_of(folder))
+        self.ledger = ledger_of(folder)
         self.queue = StudyQueue(
             config,
             self.arms,
@@ -227,7 +230,9 @@ class _Study:
         for one, found in evaluate_all(waiting, cpus=cpus, gpus=self.shape.gpus, device=self.shape.device):
             if isinstance(found, Exception):
                 self.display.message(f"{one.key.arm} confirm {one.key.number}: not evaluated on test: {found}")
-            elif self.tracker is not None:
+                continue
+            mirror.fetch(one.folder)
+            if self.tracker is not None:
                 self.tracker.sealed(one.key.arm, one.key.number, found, one.folder)
 
     def _unsealed(self) -> list[Sealed]:
@@ -245,6 +250,8 @@ class _Study:
         if state == "halted":  # nothing more can be written
             tracker.interrupt()
             return self._rows_if_known()
+        if self.worked:
+            mirror.fetch(self.folder)
         rows = leaderboard.build(self.folder)
         leaderboard.write_files(self.folder, rows)
         if self.worked or not (self.folder / "report" / "index.html").is_file():
@@ -275,7 +282,11 @@ class _Study:
         )
         shape = self.shapes.get(arm.dataset, self.shape)
         resources = {"cpus": shape.cpus, "gpus": shape.gpus}
-        return {**config, **resources, "scratch": str(self.folder / SCRATCH)}
+        scratch = self.folder / SCRATCH
+        home = mirror.home(Path(config["folder"]))
+        if home is not None:
+            return {**config, **resources, "scratch": mirror.address(scratch), "home": home}
+        return {**config, **resources, "scratch": str(scratch)}
 
     def _told(self, key: TrialKey, state: State, attrs: Mapping[str, Any]) -> None:
         self.display.ended(key, state, attrs)
@@ -310,6 +321,8 @@ def _folder(root: Path, name: str) -> Path:
         raise UserError(
             f"the root must be a folder that can be written, but {root}: {error.strerror}; choose another with --root."
         ) from error
+    if mirror.mirror_of(folder) is not None:
+        mirror.check(folder)
     return folder
 
 
@@ -329,6 +342,7 @@ def _warm_points(config: StudyConfig, arms: Sequence[Arm], root: Path) -> dict[s
     if other is None:
         return {}
     rule = confirm.Rule.of(config.as_dict())
+    mirror.fetched(root / other / DATABASE)
     points: dict[str, list[Params]] = {}
     records = read_records(root / other)
     for arm in arms:
@@ -347,10 +361,11 @@ def _longest(arm: Arm) -> int:
 
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """Yield a folder that all nodes reach, for what Tune writes and a study never reads; it is removed afterwards."""
+    """Yield a folder for what Tune writes and a study never reads, worker groups too; it is removed afterwards."""
     path = folder / SCRATCH
     path.mkdir(exist_ok=True)
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+        mirror.clear(path)

@@ -10,9 +10,8 @@ from typing import Any
 from balance_tune.errors import UserError
 from balance_tune.studies import strict_yaml
 from balance_tune.studies.records import read_records
-from balance_tune.studies.retention import WEIGHTS
 from balance_tune.studies.retrain import store_for
-from balance_tune.studies.tracking.artifacts import best_trial
+from balance_tune.studies.tracking.artifacts import best_trial, bring_weights
 from balance_tune.studies.tracking.backend import quiet_environment
 from balance_tune.studies.tracking.champions import card, contender
 
@@ -28,7 +27,7 @@ def export_best(study_folder: Path, row: Mapping[str, Any], study: Mapping[str, 
         raise UserError(f"an export must not overwrite, but {folder} exists; name another folder with --export.")
     best = best_trial(read_records(study_folder), row)
     place = study_folder / str(best.attrs.get("folder", "")) if best is not None else None
-    if best is None or place is None or not (place / WEIGHTS).is_file():
+    if best is None or place is None or not bring_weights(place):
         raise UserError(f"{row['arm']} must have a checkpoint to be exported, but has none (any more).")
     _, manifest = store_for(study_folder.parent, str(row["dataset"]), study_folder.name)
     quiet_environment()

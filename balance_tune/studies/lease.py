@@ -48,6 +48,18 @@ LEASES = Table(
 logger = logging.getLogger(__name__)
 
 
+def held(url: str, study: str) -> bool:
+    """Return whether a driver that lives holds the row of a study."""
+    engine = create_engine(url)
+    try:
+        LEASES.create(engine, checkfirst=True)
+        with engine.connect() as connection:
+            beat = connection.execute(select(LEASES.c.beat).where(LEASES.c.study == study)).scalar()
+    finally:
+        engine.dispose()
+    return beat is not None and abs(time.time() - beat) <= PATIENCE
+
+
 def _stop_cleanly() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 

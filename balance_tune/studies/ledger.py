@@ -6,10 +6,13 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from balance_tune.errors import UserError
 from balance_tune.studies import durable
+
+if TYPE_CHECKING:
+    from balance_tune.studies.ledger_table import LedgerTable
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,13 @@ class Verdict:
 
 
 class Ledger:
-    """Verdicts by arm, kept in memory and appended to a JSON-lines file, each on disk before it takes effect."""
+    """Verdicts by arm, kept in memory and appended to a JSON-lines file, each on disk before it takes effect.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    With a `table`, of which the file is a copy then, each is in that first.
+    """
+
+    def __init__(self, path: Path, table: LedgerTable | None = None) -> None:
+        self.path, self._table = path, table
         self._file: IO[bytes] | None = None
         self._verdicts: dict[str, list[Verdict]] = {}
         self._stopped: dict[tuple[str, int], Verdict] = {}
@@ -48,7 +54,7 @@ class Ledger:
             self._remember(str(line.get("arm")), _verdict(path, line))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None}
+        return {**self.__dict__, "_file": None, "_table": None}
 
     def of_arm(self, arm: str) -> tuple[Verdict, ...]:
         """Return the arm's verdicts in the order in which they were given."""
@@ -59,15 +65,20 @@ class Ledger:
         return self._stopped.get((arm, number))
 
     def append(self, arm: str, verdict: Verdict) -> None:
+        line = json.dumps({"arm": arm, **_line(verdict)})
+        if self._table is not None:
+            self._table.append(line)
         if self._file is None:
             self._file = self.path.open("ab", buffering=0)
-        durable.append(self._file, json.dumps({"arm": arm, **_line(verdict)}) + "\n")
+        durable.append(self._file, line + "\n")
         self._remember(arm, verdict)
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
+        if self._table is not None:
+            self._table.close()
 
     def _remember(self, arm: str, verdict: Verdict) -> None:
         self._verdicts.setdefault(arm, []).append(verdict)

@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from balance_tune.datasets.address import bare
+from balance_tune.datasets.place import Place
 from balance_tune.errors import UserError
+from balance_tune.studies import mirror
 from balance_tune.studies.cluster import Shape
 from balance_tune.studies.wording import one_line
 
@@ -29,14 +32,14 @@ def preflight(root: Path, shape: Shape, patience: float, say: Callable[[str], No
 
     from balance_tune.studies.waiting import too_long
 
-    with shared_folder(root) as (folder, token):
+    with shared_place(root) as (place, token):
         alive = [n for n in ray.nodes() if n["Alive"]]
-        asked = {task_on(n, try_storage).remote(folder, token): n["NodeManagerHostname"] for n in alive}
+        asked = {task_on(n, try_storage).remote(place, token): n["NodeManagerHostname"] for n in alive}
         _check(root, asked, ANSWER_WITHIN)
         if any(_takes(n["Resources"], shape) for n in alive):
             return ""
         say("waiting for the first node that can take a trial")
-        first = ray.remote(num_cpus=shape.cpus, num_gpus=shape.gpus, max_retries=3)(try_storage).remote(folder, token)
+        first = ray.remote(num_cpus=shape.cpus, num_gpus=shape.gpus, max_retries=3)(try_storage).remote(place, token)
         if not ray.wait([first], timeout=patience)[0]:
             ray.cancel(first, force=True)
             return too_long({"CPU": shape.cpus, "GPU": shape.gpus}, patience, ray.cluster_resources())
@@ -44,29 +47,34 @@ def preflight(root: Path, shape: Shape, patience: float, say: Callable[[str], No
         return ""
 
 
-def try_storage(folder: Path, token: str) -> str:
-    """Read the driver's `token` in `folder`, write one's own and delete it; return what went wrong, or nothing."""
-    mine = folder / f"{platform.node()}-{uuid.uuid4().hex}"
+def try_storage(where: str, token: str) -> str:
+    """Read the driver's `token` at `where`, write one's own and delete it; return what went wrong, or nothing."""
+    mine = f"{platform.node()}-{uuid.uuid4().hex}"
     try:
-        found = (folder / "driver").read_text()
-        mine.write_text(token)
-        back = mine.read_text()
-        mine.unlink()
+        place = Place.of(where)
+        found = place.read("driver")
+        place.write(mine, token.encode())
+        back = place.read(mine)
+        place.delete(mine)
     except OSError as error:
-        return f"{error.strerror or error} ({folder})"
-    return "" if found == back == token else f"another file lies under the same path ({folder})"
+        return f"{mirror.said(error)} ({bare(where)})"
+    except UserError as error:
+        return str(error)
+    same = found == back == token.encode()
+    return "" if same else f"another file lies under the same path ({bare(where)})"
 
 
 @contextmanager
-def shared_folder(root: Path) -> Iterator[tuple[Path, str]]:
-    """Yield a folder below `root`, for the time being, and the token that the driver has written into it."""
+def shared_place(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield a folder or URI below `root`, for the time being, and the token that the driver has written there."""
     folder, token = root / f".preflight-{uuid.uuid4().hex[:12]}", uuid.uuid4().hex
-    folder.mkdir(parents=True)
+    where = mirror.address(folder) or str(folder)
     try:
-        (folder / "driver").write_text(token)
-        yield folder, token
+        Place.of(where).write("driver", token.encode())
+        yield where, token
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        mirror.clear(folder)
 
 
 def task_on(node: Mapping[str, Any], function: Callable[..., Any]) -> Any:
@@ -94,7 +102,10 @@ def _check(root: Path, asked: Mapping[Any, str], patience: float) -> None:
         except ray.exceptions.RayError as error:
             wrong = one_line(str(error).strip().splitlines()[-1])[:200]
         if wrong:
+            cure = "put --root on a folder that all nodes mount under the same path"
+            if mirror.mirror_of(root) is not None:
+                cure = "let its role or credentials read, write and delete there"
             raise UserError(
-                f"every node must write below the root, but {name} cannot write to {root}: {wrong}; put --root on a "
-                "folder that all nodes mount under the same path."
+                f"every node must write below the root, but {name} cannot write to {mirror.where(root)}: {wrong}; "
+                f"{cure}."
             )

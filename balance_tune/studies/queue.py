@@ -20,7 +20,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from balance_tune.studies import confirm, durable
+from balance_tune.studies import confirm, durable, mirror
 from balance_tune.studies.config import StudyConfig
 from balance_tune.studies.ledger import Ledger
 from balance_tune.studies.records import CONFIRM, Phase, State, TrialRecord, lower_is_better, read_records
@@ -328,7 +328,7 @@ class StudyQueue:
         else:
             told = study.tell(key.number, state=TrialState.PRUNED if outcome == "pruned" else TrialState.FAIL)
         self._record(key, outcome, told.params, told.user_attrs, told.value if outcome != "failed" else None)
-        (run.folder / "state.pt").unlink(missing_ok=True)
+        mirror.remove(run.folder / "state.pt")
         self._told(key, outcome, told.user_attrs)
 
     def release(self, key: TrialKey) -> None:
@@ -383,9 +383,13 @@ class StudyQueue:
                 self._again.append(key)
                 continue
             self._resume(key)
-            for row in history(self.live[key].folder):
-                if row["epoch"] <= stop.epoch:
-                    self._take(key, {**row, "again": True})
+            rows = [row for row in history(self.live[key].folder) if row["epoch"] <= stop.epoch]
+            if len(rows) < stop.epoch:  # its node went before it had written that far: it gets there again
+                self.release(key)
+                self._again.append(key)
+                continue
+            for row in rows:
+                self._take(key, {**row, "again": True})
             self.finish(key, "pruned")
 
     def _record(
@@ -430,4 +434,4 @@ class StudyQueue:
 def history(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the metrics of each epoch that the trial in `folder` has written down."""
     with contextlib.suppress(FileNotFoundError):
-        yield from durable.json_lines(folder / "history.jsonl")
+        yield from durable.json_lines(mirror.fetched(folder / "history.jsonl"))

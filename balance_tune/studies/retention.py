@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from balance_tune.studies import mirror
 from balance_tune.studies.confirm import Rule, winner
 from balance_tune.studies.records import TrialRecord
 from balance_tune.studies.tracking.artifacts import best_trial
@@ -37,7 +38,8 @@ def prune(records: Sequence[TrialRecord], rule: Rule, keep: Keep, folder: Path) 
     """Delete the weights of one decided arm that need not stay; return how many were."""
     staying = kept(records, rule, keep, folder) if records else set()
     doomed = [folder / str(r.attrs["folder"]) for r in records if r.finished and r.attrs.get("folder")]
-    found = [place / WEIGHTS for place in doomed if place not in staying and (place / WEIGHTS).is_file()]
+    there = mirror.holding(folder / "trials") if doomed else Path.is_file
+    found = [place / WEIGHTS for place in doomed if place not in staying and there(place / WEIGHTS)]
     for path in found:
-        path.unlink(missing_ok=True)
+        mirror.remove(path)
     return len(found)

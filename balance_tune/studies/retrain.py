@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balance_tune.errors import UserError
+from balance_tune.studies import mirror
 from balance_tune.studies.config import stored_config
 from balance_tune.studies.stores import store_of
 
@@ -21,8 +22,8 @@ def store_for(root: Path, dataset: str, study: str = "", data_hash: str | None =
     Raises:
         UserError: the dataset is not installed or not prepared, or is no longer the data of `data_hash`.
     """
-    folder = root / study / "study.yaml"
-    given = stored_config(folder.parent).data.stores if study and folder.is_file() else {}
+    file = mirror.fetched(root / study / "study.yaml")
+    given = stored_config(file.parent).data.stores if study and file.is_file() else {}
     store, manifest = store_of(dataset, given, root / "data")
     if data_hash is not None and manifest.data_hash != data_hash:
         raise UserError(

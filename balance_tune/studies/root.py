@@ -1,7 +1,8 @@
-"""Where studies lie: a folder, which every machine of a study sees under one path."""
+"""Where studies lie: a folder, which every machine of a study sees under one path, or an object store."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from balance_tune.errors import UserError
@@ -10,18 +11,22 @@ from balance_tune.studies.wording import shown
 ROOT = "BALANCE_TUNE_ROOT"
 
 
-def root_folder(text: str) -> Path:
+def root_folder(text: str, *, driver: bool = False) -> Path:
     """Return the root that is meant, as an absolute path; it need not exist.
 
+    For a URI that pyarrow opens (s3://, gs://, ...) it is the local folder that stands for it (see `mirror`); that of a
+    study's `driver` is another than that of those who look on.
+
     Raises:
-        UserError: a URI, whatever it names: trials append to files below the root and lock them.
+        UserError: it can be neither.
     """
-    if "://" in text:
-        raise UserError(
-            f"the root must be a folder that all machines see under one path, but got {shown(text)}; mount shared "
-            "storage (NFS, EFS, Filestore, a ReadWriteMany claim) and give its path; datasets may lie in buckets."
-        )
+    if "://" in text and not text.startswith("file://"):
+        from balance_tune.studies.mirror import mirrored
+
+        return mirrored(text, "run" if driver else "look")
+    if re.match(r"[A-Za-z0-9+]+:/[^/]", text):
+        raise UserError(f"a root in an object store must be given as text, s3://bucket/prefix, but got {shown(text)}.")
     try:
-        return Path(text).expanduser().absolute()
+        return Path(text.removeprefix("file://")).expanduser().absolute()
     except RuntimeError as error:  # ~somebody
         raise UserError(f"the root must be a folder, but got {shown(text)}: {error}.") from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from balance_tune.studies import durable
+from balance_tune.studies import durable, mirror
 from balance_tune.studies.queue import TrialKey
 
 TEST = "test.json"
@@ -82,7 +82,7 @@ def evaluate_all(
     import ray
 
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3, retry_exceptions=[OSError])(_task)
-    pending = {task.remote(one.folder, one.store, device): one for one in waiting}
+    pending = {task.remote(_places(one), one.store, device): one for one in waiting}
     while pending:
         (ready, *_), _ = ray.wait(list(pending), num_returns=1)
         one = pending.pop(ready)
@@ -94,8 +94,14 @@ def evaluate_all(
             yield one, error
 
 
-def _task(folder: Path, store: Path | str, device: str) -> dict[str, Any]:
+def _places(one: Sealed) -> dict[str, Any]:
+    return {"folder": str(one.folder), "home": mirror.home(one.folder)}
+
+
+def _task(places: Mapping[str, Any], store: Path | str, device: str) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
-    return evaluate_sealed(folder, store, device)
+    with mirror.working_folder(places) as folder:
+        mirror.fetch(folder, lambda name: name != mirror.STATE)
+        return evaluate_sealed(folder, store, device)

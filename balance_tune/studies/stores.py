@@ -17,6 +17,8 @@ from balance_tune.datasets.store import build_store, read_manifest, store_name
 from balance_tune.datasets.stored import Stored, stored
 from balance_tune.errors import UserError
 from balance_tune.registry import datasets
+from balance_tune.studies import mirror
+from balance_tune.studies.root import ROOT, root_folder
 
 if TYPE_CHECKING:
     from balance_tune.datasets.base import Dataset
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "BALANCE_TUNE_DATA"
 """A folder or URI below which prepared stores lie under their datasets' names."""
+MANIFEST = "manifest.json"
 LARGE = ("resnet18",)
 MINIATURE = "miniature:"
 """What a study says instead of a place where the miniature of a dataset is meant; it is made below the root."""
@@ -44,35 +47,44 @@ def store_of(
     if isinstance(dataset, Stored):
         return dataset.where, read_manifest(dataset.where)
     if not isinstance(dataset, Distribution):
-        path = folder / store_name(dataset)
-        if not path.exists():
-            tell(f"preparing {name}")
-        return str(path), build_store(dataset, path)
+        return _embedded(dataset, folder / store_name(dataset), tell)
     where = given.get(name)
     if where == MINIATURE:
         return _miniature(dataset, folder / "miniature" / name, tell)
     if where is not None:
         return _checked(dataset, where)
     for place in _usual(name, folder):
-        if place.size("manifest.json") is not None:
-            return _checked(dataset, str(place))
+        if place.size(MANIFEST) is not None:
+            return _checked(dataset, place.uri)
+    own = mirror.where(folder / name)
     raise UserError(
-        f"the data of `{name}` must have been prepared, but it is not in {folder / name}; prepare it: "
-        f"{dataset.command()} --out {folder / name} (or say where it is: data.stores.{name}=PLACE, or {VARIABLE})."
+        f"the data of `{name}` must have been prepared, but it is not in {own}; prepare it: "
+        f"{dataset.command()} --out {own} (or say where it is: data.stores.{name}=PLACE, or {VARIABLE})."
     )
+
+
+def _embedded(dataset: Dataset, path: Path, tell: Callable[[str], None]) -> tuple[str, Manifest]:
+    """Return the store of an embedded dataset, made where it is missing."""
+    there = mirror.address(path)
+    if there is not None and Place.of(there).size(MANIFEST) is not None:
+        return there, read_manifest(there)
+    if not path.exists():
+        tell(f"preparing {dataset.name}")
+    manifest = build_store(dataset, path)
+    return mirror.published(path, MANIFEST), manifest
 
 
 def announce(names: Iterable[str], given: Mapping[str, str]) -> None:
     """Make known the datasets that only a store declares: where the study says, or in the usual places."""
-    base = Path(os.environ.get("BALANCE_TUNE_ROOT") or "studies").expanduser().absolute() / "data"
+    base = root_folder(os.environ.get(ROOT) or "studies") / "data"
     for name in names:
         there = datasets().classes().get(name)
         if there is not None and not issubclass(there, Stored):
             continue
         places = [Place.of(given[name])] if name in given else _usual(name, base)
-        where = next((place for place in places if place.size("manifest.json") is not None), None)
+        where = next((place for place in places if place.size(MANIFEST) is not None), None)
         if where is not None:
-            stored(name, str(where))
+            stored(name, where.uri)
         elif name in given:
             raise UserError(f"`data.stores.{name}` must be a store, but there is none in {given[name]}.")
 
@@ -94,7 +106,8 @@ def identity_of_store(name: str, given: Mapping[str, str], folder: Path) -> str 
 
 def _usual(name: str, folder: Path) -> list[Place]:
     base = os.environ.get(VARIABLE)
-    return [*([Place.of(f"{base.rstrip('/')}/{name}")] if base else []), Place.of(folder / name)]
+    own = Place.of(mirror.address(folder / name) or folder / name)
+    return [*([Place.of(f"{base.rstrip('/')}/{name}")] if base else []), own]
 
 
 def _checked(dataset: Distribution, where: str) -> tuple[str, Manifest]:
@@ -122,14 +135,17 @@ def _miniature(dataset: Distribution, folder: Path, tell: Callable[[str], None])
     """Return the store of a dataset's miniature, made where it is missing."""
     from balance_tune.studies.prepare import prepare
 
-    if not (folder / "manifest.json").is_file():
+    there = mirror.address(folder)
+    if there is not None and Place.of(there).size(MANIFEST) is not None:
+        return _checked(small(dataset), there)
+    if not (folder / MANIFEST).is_file():
         tell(f"making the miniature of {dataset.name}")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as source:
             dataset.miniature(Path(source))
             shutil.rmtree(folder, ignore_errors=True)  # what an interruption left
             prepare(small(dataset), source, folder)
-    return _checked(small(dataset), str(folder))
+    return _checked(small(dataset), mirror.published(folder, MANIFEST))
 
 
 def small(dataset: Distribution) -> Distribution:

@@ -25,11 +25,11 @@ import torch
 
 from balance_tune.errors import UserError
 from balance_tune.replicas import Replicas
-from balance_tune.studies import durable
+from balance_tune.studies import durable, mirror
 from balance_tune.studies.preemption import LOOK_EVERY, Draining, Preempted
 from balance_tune.studies.process import free, left_as_found, settle
 from balance_tune.studies.reports import Gathered, Report
-from balance_tune.training.checkpoint import load_state, save_best, save_state
+from balance_tune.training.checkpoint import CARD, STATE, WEIGHTS, load_state, save_best, save_state
 from balance_tune.training.errors import Diverged, Stopped
 from balance_tune.training.loop import train
 from balance_tune.training.setup import prepare
@@ -140,18 +140,18 @@ def work(
     Raises:
         Preempted: `leaving()`, with one worker; several are started elsewhere by Ray Train.
     """
-    with left_as_found():
-        _work(config, report, replicas or Replicas(), stop, leaving)
+    with left_as_found(), mirror.working_folder(config) as folder:
+        _work(config, folder, report, replicas or Replicas(), stop, leaving)
 
 
 def _work(
     config: Mapping[str, Any],
+    folder: Path,
     report: Report,
     replicas: Replicas,
     stop: Callable[[], bool],
     leaving: Callable[[], bool],
 ) -> None:
-    folder = Path(config["folder"])
     epoch = 0
     try:
         # closed, because the exception that stops a trial would keep model and optimiser alive
@@ -169,7 +169,7 @@ def _work(
         if replicas.world > 1 and not isinstance(error, Diverged):
             raise  # the other workers wait for this one; Ray Train starts all of them again
         ending = _ending(config, epoch, _outcome(error), error)
-        if replicas.rank == 0 and not isinstance(error, Unreachable):
+        if replicas.rank == 0 and not isinstance(error, Unreachable | mirror.Away):
             _write_down(folder, error)
         traceback.clear_frames(error.__traceback__)  # they hold the model, and the process lives on
         report(ending)
@@ -216,8 +216,13 @@ def _epochs(
 ) -> Iterator[dict[str, Any]]:
     _check_reachable(config)
     folder.mkdir(parents=True, exist_ok=True)
+    mirror.fetch(folder, lambda name: name in (mirror.STATE, mirror.HISTORY))
     run, modulation = prepare(config, replicas=replicas, stop=stop)
     done = load_state(run, modulation, folder)
+    if "home" in config and done > sum(1 for _ in durable.json_lines(folder / "history.jsonl")):
+        (folder / STATE).unlink()  # an attempt that had not noticed its end wrote the history after another's state
+        run, modulation = prepare(config, replicas=replicas, stop=stop)
+        done = load_state(run, modulation, folder)
     yield from _unheard(folder, config.get("reported", 0), done)
     first = replicas.rank == 0
     every = float(os.environ.get("BALANCE_TUNE_SAVE_EVERY_S", SAVE_EVERY))
@@ -237,9 +242,11 @@ def _epochs(
                 if last:
                     history.sync()
                     save_best(run, folder)
+                    mirror.put(folder / WEIGHTS, folder / CARD)
                 elif "leaving" in row or time.monotonic() - saved >= every:
                     history.sync()
                     save_state(run, modulation, folder)
+                    mirror.put(folder / STATE)  # after the history, which must reach at least as far
                     saved = time.monotonic()
             yield {**row, "state": "complete" if last else "running"}
 
@@ -260,7 +267,7 @@ def _refuse(draining: Callable[[], bool]) -> None:
 def _check_reachable(config: Mapping[str, Any]) -> None:
     """Notice a node that does not see the driver's folder, before the trial makes one of its own there."""
     scratch = config.get("scratch")
-    if scratch and not Path(scratch).is_dir():
+    if scratch and "home" not in config and not Path(scratch).is_dir():
         raise Unreachable(
             f"{scratch} is not on {platform.node()}; put --root on a folder that all nodes see under the same path"
         )
@@ -276,6 +283,7 @@ class History:
     def __init__(self, folder: Path, done: int) -> None:
         self.path = folder / "history.jsonl"
         self._file: IO[bytes] | None = None
+        self._put = True  # all of it is where it stays
         durable.cut_torn_line(self.path)
         rows = list(durable.json_lines(self.path))
         kept = [row for row in rows if row["epoch"] <= done]
@@ -289,21 +297,26 @@ class History:
     def append(self, row: Mapping[str, Any]) -> None:
         assert self._file is not None
         durable.append(self._file, json.dumps(row) + "\n", sync=False)
+        self._put = False
 
     def sync(self) -> None:
         assert self._file is not None
         os.fsync(self._file.fileno())
+        mirror.put(self.path)
+        self._put = True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
             self._file.close()
+        if not self._put and not isinstance(error, mirror.Away):
+            mirror.put(self.path)
 
 
 def _outcome(error: Exception) -> str:
     """Return what an exception means for the trial: its own failure, bad luck, or the end for all trials."""
-    if isinstance(error, Unreachable) or (isinstance(error, OSError) and error.errno in FULL):
+    if isinstance(error, Unreachable | mirror.Away) or (isinstance(error, OSError) and error.errno in FULL):
         return "halt"
     return "lost" if isinstance(error, MemoryError | OSError) else "failed"
 
@@ -314,7 +327,7 @@ def _blame(error: Exception) -> tuple[str, BaseException]:
 
     failures: Mapping[int, Exception] = getattr(error, "worker_failures", None) or {}
     causes = [getattr(failure, "_base_exc", failure) for _, failure in sorted(failures.items())]
-    nowhere = [cause for cause in causes if isinstance(cause, Unreachable)]
+    nowhere = [cause for cause in causes if isinstance(cause, Unreachable | mirror.Away)]
     if nowhere:
         return "halt", nowhere[0]
     own = [cause for cause in causes if not isinstance(cause, RayError | MemoryError | OSError)]
@@ -322,7 +335,7 @@ def _blame(error: Exception) -> tuple[str, BaseException]:
 
 
 def _ending(config: Mapping[str, Any], epoch: int, state: str, error: BaseException) -> dict[str, Any]:
-    kind = "" if isinstance(error, Diverged | UserError | Unreachable) else f"{type(error).__name__}: "
+    kind = "" if isinstance(error, Diverged | UserError | Unreachable | mirror.Away) else f"{type(error).__name__}: "
     lines = str(error).strip().splitlines() or ["no message"]
     return {config["objective"]: math.nan, "epoch": epoch, "state": state, "reason": f"{kind}{lines[0]}"[:500]}
 

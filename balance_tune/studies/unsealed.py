@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from balance_tune.errors import UserError
-from balance_tune.studies import durable
+from balance_tune.studies import durable, mirror
 from balance_tune.studies.tracking.origin import code_version
 
-FILE = "unsealed.jsonl"
+FILE, FOLDER = "unsealed.jsonl", "unsealed"
 
 
 def record(root: Path, entry: Mapping[str, Any]) -> None:
-    """Append who opened what, and what came out, to `<root>/unsealed.jsonl`.
+    """Append who opened what, and what came out, to `<root>/unsealed.jsonl`, or put it into an
+    object store of its own below `<root>/unsealed/`.
 
     Raises:
         UserError: the root cannot be written; a look that cannot be recorded must not be shown.
     """
     line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "code_version": code_version(), **entry}
     try:
+        if mirror.mirror_of(root) is not None:  # an object cannot be appended to
+            durable.write_json(root / FOLDER / f"{line['at']}-{uuid.uuid4().hex[:8]}.json", line)
+            return
         with (root / FILE).open("ab", buffering=0) as file:
             durable.append(file, json.dumps(line) + "\n")
     except OSError as error:
         raise UserError(
-            f"opening a sealed part must be recorded, but {root / FILE} cannot be written: {error.strerror}."
+            f"opening a sealed part must be recorded, but {mirror.where(root / FILE)} cannot be written: "
+            f"{mirror.said(error)}."
         ) from error

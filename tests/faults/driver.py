@@ -35,13 +35,15 @@ STUDY: dict[str, Any] = {
 class Driver:
     """Starts `balance-tune run` on one study in one root, again and again if need be.
 
-    `traps` is where `tests.faults.fragile` looks for faults; `program` is what python runs instead of the command.
+    `traps` is where `tests.faults.fragile` looks for faults; `program` is what python runs instead of the command;
+    `place` is the studies' root where that is not `root`.
     """
 
     root: Path
     study: Mapping[str, Any] = field(default_factory=lambda: STUDY)
     environment: Mapping[str, str] = field(default_factory=dict)
     program: tuple[str, ...] = ("-m", "balance_tune")
+    place: str = ""
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
@@ -60,7 +62,7 @@ class Driver:
         self.root.mkdir(parents=True, exist_ok=True)
         file = self.root / "study.yaml"
         file.write_text(yaml.safe_dump(dict(self.study)))
-        return [sys.executable, *self.program, "run", str(file), "--root", str(self.root), *overrides]
+        return [sys.executable, *self.program, "run", str(file), "--root", self.place or str(self.root), *overrides]
 
     def surroundings(self) -> dict[str, str]:
         inherited = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from balance_tune.studies import mirror
+from tests.studies.bucket import Bucket, endpoint, made
 from tests.studies.postgres import binaries, server
 
 
@@ -26,6 +30,16 @@ def cluster() -> Iterator[None]:
             patch.setenv("BALANCE_TUNE_REPORT_EVERY_S", "0")  # and tests count their epochs
             running.enter_context(ray_for(Resources(), cpus=2))
         yield
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """An empty bucket, and a process that has heard of no other and is patient with none."""
+    monkeypatch.setenv("BALANCE_TUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(mirror, "PATIENCE", 0.0)
+    monkeypatch.setattr(mirror, "_mirrors", {})
+    with endpoint(monkeypatch) as running:
+        yield made(running, f"tests-{uuid.uuid4().hex}")
 
 
 @pytest.fixture(scope="session")

@@ -259,8 +259,8 @@ def test_a_root_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         run(tmp_path / "file")
 
 
-def test_an_object_store_is_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_root_that_is_no_folder_and_no_store_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"all machines see under one path, but got `s3://bucket/studies`"):
-        run_study(STUDY, root="s3://bucket/studies", progress="none")
+    with pytest.raises(UserError, match=r"a URI that pyarrow can open, but got nosuch://bucket/studies"):
+        run_study(STUDY, root="nosuch://bucket/studies", progress="none")
     assert list(tmp_path.iterdir()) == []  # nor is there a folder of that name now

@@ -14,14 +14,14 @@ from balance_tune.studies.preflight import preflight, try_storage
 
 def test_a_folder_that_is_not_the_drivers_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "driver").write_text("token")
-    assert try_storage(tmp_path, "token") == ""
-    assert "another file" in try_storage(tmp_path, "other")
-    assert "No such file" in try_storage(tmp_path / "elsewhere", "token")
+    assert try_storage(str(tmp_path), "token") == ""
+    assert "another file" in try_storage(str(tmp_path), "other")
+    assert "No such file" in try_storage(str(tmp_path / "elsewhere"), "token")
     assert [p.name for p in tmp_path.iterdir()] == ["driver"]
 
 
-def elsewhere(folder: Path, token: str) -> str:
-    return try_storage(Path("/somewhere/else"), token)
+def elsewhere(where: str, token: str) -> str:
+    return try_storage("/somewhere/else", token)
 
 
 @pytest.mark.ray

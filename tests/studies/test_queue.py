@@ -143,6 +143,21 @@ def test_a_crash_between_verdict_and_telling_ends_in_pruned(tmp_path: Path) -> N
     assert (record.state, dict(record.curve)) == ("pruned", {1: 0.0})
 
 
+def test_a_stopped_trial_whose_node_wrote_less_than_its_verdict_gets_there_again(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+    study.play(EPOCHS)  # the default, to its end
+    given = study.queue.next()
+    assert given is not None
+    study.curve = lambda params, epoch: 0.0
+    assert study.judge.stops(given.key.arm, 1, 1, 0.0)
+    study.reopen()
+    assert next(r for r in read_records(tmp_path) if r.number == 1).state == "running"
+    study.play(1)
+    record = next(r for r in read_records(tmp_path) if r.number == 1)
+    assert (record.state, dict(record.curve), record.attrs.get("repeated")) == ("pruned", {1: 0.0}, None)
+    assert study.trained[given.key] == [1]
+
+
 def test_a_crash_before_a_point_was_drawn_draws_the_same_point(tmp_path: Path) -> None:
     config = toy_config(datasets=["d1"], methods=["joint"])
     whole, cut = ToyStudy(tmp_path / "whole", config), ToyStudy(tmp_path / "cut", config)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balance_tune.errors import UserError
+from balance_tune.studies import mirror
+from balance_tune.studies.claim import database_for
 from balance_tune.studies.doctor import nodes, surroundings
 from balance_tune.studies.doctor.finding import Finding, fail, ok
 from balance_tune.studies.doctor.probe import probe, versions_here
@@ -35,6 +37,11 @@ def examine(root: Path, config: StudyConfig | None = None, folder: Path | None =
         yield ask(store_of(root, config.mlflow.tracking_uri if config else None))
     except UserError as error:
         yield fail("mlflow", str(error), "set MLFLOW_TRACKING_URI")
+    if mirror.mirror_of(root) is not None:
+        try:
+            database_for(root / "any")
+        except UserError as error:
+            yield fail("database", str(error).partition(";")[0], "set BALANCE_TUNE_STORAGE to PostgreSQL's address")
     parcel = parcel_of(folder or Path.cwd())
     yield surroundings.working_dir(str(parcel.folder), parcel.size, parcel.largest, LIMIT)
     yield from _cluster(root, config)
@@ -65,7 +72,7 @@ def _cluster(root: Path, config: StudyConfig | None) -> Iterator[Finding]:
         if there:
             yield nodes.devices(there)
             yield nodes.versions(versions_here(), there)
-            yield nodes.storage(str(root), there)
+            yield nodes.storage(mirror.where(root), there)
             yield nodes.disk(there)
             yield nodes.shared_memory(there)
             yield nodes.clocks(there)

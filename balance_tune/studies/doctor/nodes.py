@@ -88,11 +88,10 @@ def storage(root: str, nodes: Sequence[Node]) -> Finding:
     """Whether every node can write, read and delete what the driver sees too."""
     bad = [n for n in nodes if n.storage]
     if bad:
-        return fail(
-            "storage",
-            f"{root} is not the driver's on {bad[0].name}: {bad[0].storage}",
-            "put --root on a folder that all nodes mount under the same path (NFS, EFS, Filestore, a volume claim)",
-        )
+        cure = "put --root on a folder that all nodes mount under the same path (NFS, EFS, Filestore, a volume claim)"
+        if "://" in root:
+            cure = "let the node's role or credentials read, write and delete there"
+        return fail("storage", f"{root} is not the driver's on {bad[0].name}: {bad[0].storage}", cure)
     return ok("storage", f"{root} was written, read and cleaned from {len(nodes)} node{'s' if nodes[1:] else ''}")
 
 

@@ -14,8 +14,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from balance_tune.datasets.cache import cache_folder
+from balance_tune.datasets.place import is_remote
 from balance_tune.studies.doctor.nodes import Node
-from balance_tune.studies.preflight import shared_folder, task_on, try_storage
+from balance_tune.studies.preflight import shared_place, task_on, try_storage
 
 PATIENCE = 120.0  # seconds for all nodes together; the first task on a node starts a process there
 PACKAGES = ("balance_tune", "ray", "torch", "optuna", "mlflow")
@@ -58,8 +60,9 @@ def memory_here() -> int:
     return min(whole, int(limit)) if limit.isdigit() else whole
 
 
-def look(folder: Path, token: str) -> dict[str, Any]:
+def look(where: str, token: str) -> dict[str, Any]:
     """Tell what this machine is; runs in a task there."""
+    folder = cache_folder() if is_remote(where) else Path(where)
     nearest = next((p for p in (folder, *folder.parents) if p.exists()), Path("/"))
     return {
         "name": platform.node(),
@@ -68,7 +71,7 @@ def look(folder: Path, token: str) -> dict[str, Any]:
         "disk_free": shutil.disk_usage(nearest).free,
         "shm": shutil.disk_usage(SHM).total if SHM.is_dir() else None,
         "memory": memory_here(),
-        "storage": try_storage(folder, token),
+        "storage": try_storage(where, token),
     }
 
 
@@ -82,9 +85,9 @@ def probe(root: Path, patience: float = PATIENCE) -> list[Node]:
 
     from balance_tune.studies.cluster import HEAD
 
-    with shared_folder(root) as (folder, token):
+    with shared_place(root) as (place, token):
         alive = sorted((n for n in ray.nodes() if n["Alive"]), key=lambda n: HEAD not in n["Resources"])
-        asked = [task_on(n, look).remote(folder, token) for n in alive]
+        asked = [task_on(n, look).remote(place, token) for n in alive]
         ray.wait(asked, num_returns=len(asked), timeout=patience)
         return [_node(n, reference) for n, reference in zip(alive, asked, strict=True)]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from balance_tune.studies import mirror
 from balance_tune.studies.confirm import point_key
 from balance_tune.studies.records import TrialRecord, lower_is_better
 
@@ -23,7 +24,14 @@ def study_files(study_folder: Path, report_folder: Path) -> list[tuple[str, str]
 
 def checkpoint_files(trial_folder: Path) -> list[tuple[str, str]]:
     """Return (file, name in the artifacts) of a trial's best epoch: weights, card, learning curves."""
+    bring_weights(trial_folder)
     return [(str(trial_folder / f), f"{FOLDER}/{f}") for f in CHECKPOINT if (trial_folder / f).is_file()]
+
+
+def bring_weights(trial_folder: Path) -> bool:
+    """Return whether a trial's best weights are there, with their card; brought here now if they are in a store."""
+    mirror.fetch(trial_folder, CHECKPOINT.__contains__)
+    return (trial_folder / CHECKPOINT[0]).is_file()
 
 
 def best_trial(records: Sequence[TrialRecord], row: Mapping[str, Any]) -> TrialRecord | None:

@@ -10,10 +10,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
+from balance_tune.datasets.address import bare
 from balance_tune.errors import UserError
-from balance_tune.studies import durable
+from balance_tune.studies import durable, mirror
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -62,10 +63,18 @@ def store_of(root: Path, configured: str | None = None) -> Store:
     """Return the store named by the study file, else by MLFLOW_TRACKING_URI, else `mlflow.db` under `root`.
 
     Raises:
-        UserError: the address is neither a database nor http(s), which is all MLflow 3 can write runs to.
+        UserError: the address is neither a database nor http(s), which is all MLflow 3 can write runs to; or none was
+            given, and the root is an object store.
     """
+    uri = configured or os.environ.get("MLFLOW_TRACKING_URI")
+    place = mirror.address(root)
+    if not uri and place is not None:
+        raise UserError(
+            f"a root in an object store ({mirror.where(root)}) must go with an MLflow server or database, but none was "
+            "named; set MLFLOW_TRACKING_URI, or mlflow.tracking_uri in the study file."
+        )
     root = root.expanduser().resolve()
-    uri = configured or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    uri = uri or f"sqlite:///{root / 'mlflow.db'}"
     scheme = uri.split("://")[0].split("+")[0] if "://" in uri else ""
     if scheme in ("http", "https"):
         return Store(uri, None)
@@ -75,7 +84,17 @@ def store_of(root: Path, configured: str | None = None) -> Store:
             + ", ".join(f"{d}://" for d in DATABASES)
             + f", but got `{f'{scheme}://...' if scheme else uri}`; MLflow 3 writes no runs to plain folders."
         )
-    return Store(uri, (root / "mlartifacts").as_uri())
+    return Store(uri, (root / "mlartifacts").as_uri() if place is None else _bucket(place))
+
+
+def _bucket(place: str) -> str:
+    """Return where artifacts lie below a root in an object store; MLflow finds a server of one's own by a variable."""
+    parts = urlsplit(place)
+    options = dict(parse_qsl(parts.query))
+    if parts.scheme == "s3" and "endpoint_override" in options:
+        server = f"{options.get('scheme', 'https')}://{options['endpoint_override']}"
+        os.environ.setdefault("MLFLOW_S3_ENDPOINT_URL", server)
+    return mirror.joined(bare(place), "mlartifacts")
 
 
 def quiet_environment() -> None:

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from balance_tune.studies.retention import WEIGHTS
-from balance_tune.studies.tracking.artifacts import best_trial
+from balance_tune.studies.tracking.artifacts import best_trial, bring_weights
 from balance_tune.studies.tracking.delivery import Delivery
 from balance_tune.studies.tracking.runs import TAG, RunKey, metric_name
 from balance_tune.tasks import lower_is_better
@@ -77,7 +76,7 @@ class Champions:
         """Register the candidates of one dataset, the best first, and give them their aliases."""
         name = f"{self._delivery.study}-{task['dataset']}"
         versions = self._versions(name)
-        contenders = [c for c in task["candidates"] if (self._folder / c["folder"] / WEIGHTS).is_file()]
+        contenders = [c for c in task["candidates"] if bring_weights(self._folder / c["folder"])]
         made = [versions.get(_identity(self._folder, c)) or self._register(name, c) for c in contenders]
         rival = self._foreign_champion(name, contenders)
         if rival is not None and made:  # of another study of this name in the same store

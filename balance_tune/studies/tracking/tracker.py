@@ -49,7 +49,7 @@ ROW_METRICS = (
 )  # fmt: skip
 
 TRIAL = "trial.json"  # among a trial's artifacts
-PLACES = ("folder", "store", "scratch")  # of a trial's configuration: where it ran, which nobody else can use
+PLACES = ("folder", "home", "store", "scratch")  # of a trial's configuration: where it ran, which nobody else can use
 
 P = ParamSpec("P")
 logger = logging.getLogger(__name__)
