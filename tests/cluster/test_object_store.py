@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from sqlalchemy import create_engine, text
 
 from balance_tune.studies import mirror
 from balance_tune.studies.claim import fetch_study
 from balance_tune.studies.lease import PATIENCE
+from balance_tune.studies.tracking.runs import TAG
 from tests.faults.driver import Driver, running, until
 from tests.faults.invariants import Outcome, check
 from tests.studies.bucket import SECRET, Bucket, endpoint, made
@@ -63,7 +65,24 @@ def outcome(driver: Driver, bucket: Bucket, expected: Outcome, patch: pytest.Mon
     folder = driver.root / "seen" / "faults"
     patch.setattr(mirror, "_mirrors", {folder.parent: mirror.Mirror(folder.parent, bucket.uri)})
     fetch_study(folder)
-    return check(folder, expected)
+    found = check(folder, expected)
+    curves = {(r.arm, f"{r.phase} {r.number}"): list(r.curve) for r in found.records}
+    assert epochs_in_mlflow(folder) == curves
+    return found
+
+
+def epochs_in_mlflow(folder: Path) -> dict[tuple[str, str], list[int]]:
+    client = MlflowClient(f"sqlite:///{folder.parent / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(folder.name)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    return {
+        (tags[TAG + "arm"], f"{tags[TAG + 'phase']} {tags[TAG + 'number']}"): [
+            metric.step for metric in client.get_metric_history(run.info.run_id, "val/accuracy")
+        ]
+        for run in runs
+        if TAG + "number" in (tags := run.data.tags)
+    }
 
 
 def keys(bucket: Bucket) -> set[str]:

@@ -84,7 +84,7 @@ class Delivery:
             return
         made = run is None and self._create(update.key, update)
         run = self.runs[update.key]
-        rows = self._fresh(run, _history(update) if update.history else update.rows)
+        rows = self._fresh(run, told_in(update.history, update.at) if update.history else update.rows)
         params = {name: value for name, value in update.params.items() if name not in run.params}  # MLflow: write once
         for source, name in update.files:  # before the metrics, by which a run counts as told
             upload(self._artifacts(run), Path(source), name)
@@ -234,12 +234,12 @@ def _batches(rows: Sequence[Row]) -> Iterator[list[Metric]]:
         yield batch
 
 
-def _history(update: Update) -> list[Row]:
-    """Return the epochs in the update's history file, as far as it can be read; a missing file holds none."""
+def told_in(history: Path | str, at: int) -> list[Row]:
+    """Return the epochs in a trial's history file, as far as it can be read; a missing file holds none."""
     rows: list[Row] = []
-    lines = durable.json_lines(Path(update.history))
+    lines = durable.json_lines(Path(history))
     try:
-        rows.extend(Row(int(result["epoch"]), update.at, metrics_of(result)) for result in lines)
+        rows.extend(Row(int(result["epoch"]), at, metrics_of(result)) for result in lines)
     except UserError as error:
         logger.warning("MLflow gets only %d epochs of a trial: %s", len(rows), error)
     return rows

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
+from balance_tune.studies import mirror
 from balance_tune.studies.reports import epochs_of
 from balance_tune.studies.tracking.artifacts import best_trial, checkpoint_files, study_files
 from balance_tune.studies.tracking.backend import store_of
-from balance_tune.studies.tracking.delivery import NOTE, Delivery
+from balance_tune.studies.tracking.delivery import NOTE, Delivery, told_in
 from balance_tune.studies.tracking.memory import Memory, digest, digest_of
 from balance_tune.studies.tracking.note import note
 from balance_tune.studies.tracking.origin import NAMED, code_version, origin_tags
@@ -130,6 +131,7 @@ class Tracker:
                 _now(),
                 tags=tags,
                 params=params_of(trial),
+                rows=_earlier(trial),
                 documents={TRIAL: self._trial(trial)},
                 inputs=_inputs(key),
                 status="RUNNING",
@@ -357,6 +359,13 @@ def _now() -> int:
 def _inputs(key: RunKey) -> list[str]:
     """Return the datasets to be named as a run's inputs; search trials, of which there are many, have them as tags."""
     return [key.arm.partition("/")[0]] if key.phase == "confirm" else []
+
+
+def _earlier(trial: Mapping[str, Any]) -> list[Row]:
+    """Return the epochs of a trial that goes on; what was not sent of them may have gone with another machine."""
+    if "home" not in trial or not trial.get("reported"):
+        return []
+    return told_in(mirror.fetched(Path(trial["folder"]) / mirror.HISTORY), _now())
 
 
 def _name(arm: Arm | str) -> str:

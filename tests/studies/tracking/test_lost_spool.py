@@ -1,0 +1,23 @@
+"""A study in an object store whose driver's machine was lost, and with it what MLflow had not been sent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from balance_tune.studies import mirror
+from balance_tune.studies.tracking.tracker import _earlier
+from tests.studies.bucket import Bucket
+
+
+def test_a_trial_that_goes_on_tells_its_earlier_epochs_again(bucket: Bucket, tmp_path: Path) -> None:
+    mirror._mirrors[tmp_path / "run"] = mirror.Mirror(tmp_path / "run", bucket.uri)
+    lines = [json.dumps({"epoch": epoch, "val/accuracy": 0.1 * epoch, "best_epoch": epoch}) for epoch in (1, 2)]
+    bucket.write("s/trials/t/history.jsonl", "\n".join([*lines, ""]).encode())
+    trial = {"folder": str(tmp_path / "run" / "s" / "trials" / "t"), "home": (bucket.uri, "s/trials/t")}
+    assert [(row.step, row.metrics) for row in _earlier({**trial, "reported": 2})] == [
+        (1, {"val/accuracy": 0.1}),
+        (2, {"val/accuracy": 0.2}),
+    ]
+    assert _earlier(trial) == []
+    assert _earlier({"folder": trial["folder"], "reported": 2}) == []
