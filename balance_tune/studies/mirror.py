@@ -213,12 +213,12 @@ def fetch(folder: Path, wanted: Callable[[str], bool] = small) -> None:
         listed = _listed(mirror, folder)
         there = {name: info for name, info in listed.items() if not _own(mirror, folder / name)}
         stale = {name for name, info in there.items() if not _same(folder / name, info)}
+        missing = {name for name in stale if wanted(name.rpartition("/")[2])}
         for path in folder.rglob("*") if folder.is_dir() else ():
             name = path.relative_to(folder).as_posix()
             of_store = path.is_file() and not path.name.endswith(".tmp") and not _own(mirror, path)
-            if of_store and (name not in there or name in stale):
+            if of_store and (name not in there or name in stale - missing):  # what is brought replaces the old at once
                 path.unlink(missing_ok=True)
-        missing = [name for name in stale if wanted(name.rpartition("/")[2])]
         if not missing:
             return
         with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -245,7 +245,10 @@ def told_in(history: Path | str, at: int) -> list[Row]:
     return rows
 
 
+OTHERS = ("mlflow.", "sqlalchemy.", "urllib3.", "botocore.", "boto3.", "google.", "azure.")  # artifacts' stores too
+
+
 def is_refusal(error: Exception) -> bool:
     """Whether asking again is of no use: MLflow understood and said no, or the fault is in the entry or in us."""
-    outside = isinstance(error, OSError) or type(error).__module__.startswith(("mlflow.", "sqlalchemy.", "urllib3."))
+    outside = isinstance(error, OSError) or type(error).__module__.startswith(OTHERS)
     return not outside or getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE"

@@ -1,11 +1,14 @@
-"""A study in an object store whose driver's machine was lost, and with it what MLflow had not been sent."""
+"""MLflow beside an object store: what was not sent went with the driver's machine, or the bucket was away."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+from botocore.exceptions import ClientError, EndpointConnectionError
+
 from balance_tune.studies import mirror
+from balance_tune.studies.tracking.delivery import is_refusal
 from balance_tune.studies.tracking.tracker import _earlier
 from tests.studies.bucket import Bucket
 
@@ -21,3 +24,10 @@ def test_a_trial_that_goes_on_tells_its_earlier_epochs_again(bucket: Bucket, tmp
     ]
     assert _earlier(trial) == []
     assert _earlier({"folder": trial["folder"], "reported": 2}) == []
+
+
+def test_a_bucket_that_does_not_answer_is_asked_again_and_a_fault_of_ours_is_not() -> None:
+    away = EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
+    assert not is_refusal(away)
+    assert not is_refusal(ClientError({"Error": {"Code": "ExpiredToken"}}, "PutObject"))
+    assert is_refusal(KeyError("run"))
