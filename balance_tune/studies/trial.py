@@ -27,7 +27,7 @@ from balance_tune.errors import UserError
 from balance_tune.replicas import Replicas
 from balance_tune.studies import durable, mirror
 from balance_tune.studies.preemption import LOOK_EVERY, Draining, Preempted
-from balance_tune.studies.process import free, left_as_found, settle
+from balance_tune.studies.process import free, keep, left_as_found, settle
 from balance_tune.studies.reports import Gathered, Report
 from balance_tune.training.checkpoint import CARD, STATE, WEIGHTS, load_state, save_best, save_state
 from balance_tune.training.errors import Diverged, Stopped
@@ -63,6 +63,7 @@ def _alone(config: dict[str, Any]) -> None:
     draining = Draining()
     _refuse(draining)
     work(config, Gathered(tune.report, config["judged_at"]), stop=_told_to_stop(), leaving=draining)
+    keep()
 
 
 def _told_to_stop() -> Callable[[], bool]:

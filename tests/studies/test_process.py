@@ -6,6 +6,7 @@ import gc
 import random
 import weakref
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 
 from balance_tune.errors import UserError
 from balance_tune.models.multimodal import MultimodalModel
-from balance_tune.studies import trial
+from balance_tune.studies import process, trial
 from balance_tune.studies.process import left_as_found
 from balance_tune.studies.trial import work
 from balance_tune.training.run import Run
@@ -172,3 +173,14 @@ def test_tunes_wish_to_stop_is_looked_at_before_every_step(
     flag.set()
     trial._alone(config_of(tmp_path / "u", store))
     assert reports[-1]["state"] == "complete"  # of the first trial; the second left before its first step
+
+
+def test_what_the_first_trials_leave_is_taken_out_of_garbage_collection_a_few_times_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frozen: list[int] = []
+    monkeypatch.setattr(process, "_ended", count(1))
+    monkeypatch.setattr(process.gc, "freeze", lambda: frozen.append(ended))
+    for ended in range(1, 101):
+        process.keep()
+    assert frozen == [1, 2, 4, 8, 16, 32, 64]
