@@ -84,6 +84,7 @@ def search(
     )
     queue = StudyQueue(config, arms, open_storage(folder), ledger, folder, configure=configure, told=told)
     with ray_for(config.resources, cpus=cpus) as cluster, _scratch(folder) as scratch:
+        tracker.begin()
         shape = shape_of(config.resources, cluster)
         phase.slots = shape.slots
         run_trials(

@@ -203,6 +203,8 @@ class _Study:
         lower = lower_is_better(self.config.objective)
         epochs = {arm.name: _longest(arm) for arm in self.arms}
         judge = Judge(self.config.search.early_stopping, epochs, self.ledger, lower=lower)
+        if self.tracker is not None:
+            self.tracker.begin()
         tracker = [self.tracker.callback] if self.tracker is not None else []
         with self.interruption.patient(), _scratch(self.folder) as scratch:
             return run_trials(

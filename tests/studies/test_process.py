@@ -165,22 +165,24 @@ def test_tunes_wish_to_stop_is_looked_at_before_every_step(
     flag, reports = Flag(), Reports()
     monkeypatch.setattr(session, "get_session", lambda: SimpleNamespace(stop_event=flag))
     monkeypatch.setattr(tune, "report", reports)
-    config = config_of(tmp_path / "t", store)
+    config = config_of(tmp_path / "t", store, judged_at=[1, 2, 3])
     trial._alone(config)
     run, _ = trial.prepare(config)
     steps = -(-len(run.context.parts["train"]) // config["training"]["batch_size"])
     assert flag.looks == steps * len(reports) > len(reports) > 1
     flag.set()
-    trial._alone(config_of(tmp_path / "u", store))
+    trial._alone({**config, "folder": str(tmp_path / "u")})
     assert reports[-1]["state"] == "complete"  # of the first trial; the second left before its first step
 
 
 def test_what_the_first_trials_leave_is_taken_out_of_garbage_collection_a_few_times_at_most(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    frozen: list[int] = []
+    frozen: list[bool] = []
     monkeypatch.setattr(process, "_ended", count(1))
-    monkeypatch.setattr(process.gc, "freeze", lambda: frozen.append(ended))
-    for ended in range(1, 101):
+    monkeypatch.setattr(process.gc, "freeze", lambda: frozen.append(True))
+    found = []
+    for _ in range(20):
         process.keep()
-    assert frozen == [1, 2, 4, 8, 16, 32, 64]
+        found.append(len(frozen))
+    assert found == [1, 2, 2, 3, 3, 3, 3, *[4] * 8, *[5] * 5]

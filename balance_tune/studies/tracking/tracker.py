@@ -118,6 +118,11 @@ class Tracker:
         return self._writer.trouble if self._writer else ""
 
     @harmless
+    def begin(self) -> None:
+        """Tell of the study and its arms, so that MLflow is ready by the time the first trial has something to tell."""
+        self._opened()
+
+    @harmless
     def trial_started(self, trial: Mapping[str, Any]) -> None:
         """Tell of a trial that starts, or starts again after a fault; `trial` is its configuration."""
         key = RunKey(trial["arm"], trial["phase"], trial["number"])
