@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from balance_tune.errors import UserError
 from balance_tune.models.multimodal import ModelSpec, MultimodalModel
@@ -33,7 +33,9 @@ def save_state(run: Run, modulation: Modulation, folder: Path) -> None:
         "modulation": modulation.state_dict(),
         "best": {"metrics": run.best.metrics, "weights": run.best.weights},
     }
-    _write(folder / STATE, lambda path: torch.save(state, path))
+    content = io.BytesIO()
+    torch.save(state, content)
+    _write(folder / STATE, content.getbuffer())
 
 
 def load_state(run: Run, modulation: Modulation, folder: Path) -> int:
@@ -63,7 +65,7 @@ def load_state(run: Run, modulation: Modulation, folder: Path) -> int:
 def save_best(run: Run, folder: Path) -> None:
     """Write the best epoch's weights (best.safetensors), then its card (best.json: metrics, model, method)."""
     weights = {name: t.contiguous().cpu() for name, t in run.best.weights.items()}
-    _write(folder / WEIGHTS, lambda path: save_file(weights, path))
+    _write(folder / WEIGHTS, save(weights))
     spec = run.spec
     card = {
         "metrics": run.best.metrics,
@@ -79,7 +81,7 @@ def save_best(run: Run, folder: Path) -> None:
         "method": run.method,
         "modulation": dict(run.modulation),
     }
-    _write(folder / CARD, lambda path: Path(path).write_text(json.dumps(card, indent=1)))
+    _write(folder / CARD, json.dumps(card, indent=1).encode())
 
 
 def load_best(folder: Path) -> MultimodalModel:
@@ -117,15 +119,19 @@ def load_best(folder: Path) -> MultimodalModel:
     return model
 
 
-def _write(path: Path, write: Callable[[str], object]) -> None:
-    """Write beside, flush to disk, then rename: `path` is never half-written."""
+def _write(path: Path, content: bytes | memoryview) -> None:
+    """Write beside, flush to disk, then rename: `path` is never half-written.
+
+    The content is whole before: torch and safetensors, writing to a full disk themselves, raise no `OSError`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
     try:
-        write(temporary)
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
+        with open(handle, "wb", buffering=0) as file:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

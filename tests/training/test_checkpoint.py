@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -94,3 +96,20 @@ def test_nothing_temporary_is_left(tmp_path: Path) -> None:
     save_state(run, modulation, tmp_path)
     save_best(run, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.json", "best.safetensors", "state.pt"]
+
+
+@pytest.mark.parametrize("write", [lambda run, m, to: save_state(run, m, to), lambda run, m, to: save_best(run, to)])
+def test_a_disk_without_room_is_an_error_of_the_disk_and_leaves_what_was_there(tmp_path: Path, write: Any) -> None:
+    """A trial that meets one stops its study; any other exception would be taken for the trial's own fault."""
+    run, modulation = tiny_run("joint")
+    for _ in train(run, modulation):
+        write(run, modulation, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, allowed[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            write(run, modulation, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
