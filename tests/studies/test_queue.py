@@ -12,7 +12,11 @@ import pytest
 
 from balance_tune.studies.queue import MAX_LOST, StudyQueue, TrialKey
 from balance_tune.studies.records import read_records
-from tests.studies.toy import EPOCHS, ToyStudy, toy_arm, toy_config
+from balance_tune.studies.space import Fixed, Parameter, Space
+from balance_tune.studies.storage import JournalFile
+from tests.studies.toy import EPOCHS, ToyArm, ToyStudy, toy_arm, toy_config
+
+SET_PARAM = 5  # of Optuna's journal operations
 
 
 def told(study: ToyStudy) -> list[tuple[Any, ...]]:
@@ -368,3 +372,33 @@ def test_an_interrupted_trial_is_told_what_is_known_of_it(tmp_path: Path) -> Non
     study.queue.report(again.key, {**seen, "epoch": 3})
     study.queue.report(again.key, {**seen, "epoch": 3, "again": True})
     assert study.queue.live[again.key].repeated == 0, "an epoch that is only told again was not trained again"
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes", "gp"])  # qmc counts its points in the storage
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_a_crash_between_two_parameters_changes_no_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str, number: int
+) -> None:
+    config = toy_config(datasets=["d1"], methods=["joint"], search={"trials": 6, "sampler": sampler})
+    x = Parameter("modulation.x", "float", 0.0, 1.0, False, None, 0.5, "a paper")
+    y = Parameter("modulation.y", "float", 0.0, 1.0, False, None, 0.5, "a paper")
+    arms = (ToyArm("d1", "joint", None, Space((x, y), {"training.epochs": Fixed(EPOCHS, "study file")})),)
+    whole, cut = (ToyStudy(tmp_path / name, config, arms) for name in ("whole", "cut"))
+    whole.play()
+    append, drawn = JournalFile.append_logs, list[dict[str, Any]]()
+
+    def dying(self: JournalFile, logs: list[dict[str, Any]]) -> None:
+        drawn.extend(log for log in logs if log["op_code"] == SET_PARAM)
+        if len(drawn) == 2 * number:  # the second parameter of the trial of that number; the first was given whole
+            raise KeyboardInterrupt
+        append(self, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JournalFile, "append_logs", dying)
+        with pytest.raises(KeyboardInterrupt):
+            cut.play()
+    (torn,) = (r for r in read_records(tmp_path / "cut") if not r.finished)
+    assert list(torn.params) == ["modulation.x"]
+    cut.reopen()
+    cut.play()
+    assert told(cut) == told(whole)
