@@ -242,9 +242,10 @@ class StudyQueue:
             study = self._studies[key.arm]
             study.sampler = self._sampler(key.arm, key.number)
             trial = optuna.trial.Trial(study, trial_id)
-            drawn = set(trial.params)
-            for name, distribution in self.arms[key.arm].space.distributions().items():
-                if name in drawn and name not in trial.relative_params:  # drawn once more, for the next one's sake
+            drawn, distributions = set(trial.params), self.arms[key.arm].space.distributions()
+            torn = len(drawn) < len(distributions)
+            for name, distribution in distributions.items():
+                if torn and name in drawn and name not in trial.relative_params:  # once more, for the next one's sake
                     study.sampler.sample_independent(study, self._storage.get_trial(trial_id), name, distribution)
                 trial._suggest(name, distribution)  # what study.ask(distributions) does; leaves drawn values alone
         known = self._storage.get_trial(trial_id)
