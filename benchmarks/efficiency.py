@@ -7,11 +7,12 @@ Ray, no Optuna, no MLflow, no history, no checkpoint. What to train they know on
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 
 from balance_tune.studies.config import StudyConfig, load_config
 from benchmarks.bare import bare
 from benchmarks.search_phase import Phase, say, search, study_folder
-from benchmarks.table import Table, show
+from benchmarks.table import Table, show, spread
 
 SLOTS = 2
 QUICKSTART = Path(__file__).parents[1] / "search_spaces" / "quickstart.yaml"
@@ -36,23 +37,27 @@ def compared(config: StudyConfig) -> tuple[Phase, float]:
 
 def measure() -> Table:
     """Return the table of both studies."""
-    studies = {"quickstart": load_config(QUICKSTART), "1,000 trials of two epochs": load_config(SHORT)}
+    studies = {
+        "quickstart": (load_config(QUICKSTART), 2),
+        "1,000 trials of two epochs": (load_config(SHORT), 1),
+    }
     rows = []
-    for name, config in studies.items():
-        phase, seconds = compared(config)
-        trials, epochs = len(phase.ended), sum(epochs for _, _, epochs in phase.ended.values())
-        share = phase.device_seconds / (phase.slots * phase.seconds)
-        beside = (phase.slots * phase.seconds - phase.device_seconds) / trials
+    for name, (config, rounds) in studies.items():
+        found = [compared(config) for _ in range(rounds)]
+        phases, bare_seconds = [phase for phase, _ in found], [seconds for _, seconds in found]
+        trials = len(phases[0].ended)
+        epochs = round(median(sum(epochs for _, _, epochs in phase.ended.values()) for phase in phases))
+        beside = [(phase.slots * phase.seconds - phase.device_seconds) / trials for phase in phases]
         rows.append(
             [
                 name,
                 f"{trials} / {epochs}",
-                f"{phase.seconds:.1f}",
-                f"{seconds:.1f}",
-                f"{phase.seconds / seconds:.2f}",
-                f"{share:.2f}",
-                f"{1e3 * phase.seconds / trials:.0f}",
-                f"{1e3 * beside:.0f}",
+                spread([phase.seconds for phase in phases], 1),
+                spread(bare_seconds, 1),
+                spread([phase.seconds / seconds for phase, seconds in found]),
+                spread([phase.device_seconds / (phase.slots * phase.seconds) for phase in phases]),
+                f"{1e3 * median(phase.seconds for phase in phases) / trials:.0f}",
+                f"{1e3 * median(beside):.0f}",
             ]
         )
     return Table(
