@@ -22,7 +22,9 @@ class Engine(ModuleType):
 
     def run_study(self, config: Any, **given: Any) -> SimpleNamespace:
         self.config, self.given = config, given
-        return SimpleNamespace(rows=ROWS, folder=given["root"] / config.name, state=self.state, reason=self.reason)
+        return SimpleNamespace(
+            rows=ROWS, folder=Path(given["root"]) / config.name, state=self.state, reason=self.reason
+        )
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def test_the_study_runs_below_the_root_and_its_leaderboard_is_printed(
 ) -> None:
     assert main(["run", "s.yaml", "--root", "there"]) == 0
     assert engine.config.name == "s"
-    assert engine.given == {"root": tmp_path / "there", "progress": "auto"}
+    assert engine.given == {"root": "there", "progress": "auto"}
     assert (tmp_path / "there").is_dir()
     assert capsys.readouterr() == ("1 row\n", "")
 
@@ -56,10 +58,10 @@ def test_a_job_keeps_its_study_where_it_outlives_the_jobs_own_folder_and_says_wh
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     monkeypatch.delenv("BALANCE_TUNE_ROOT", raising=False)
     assert main(["run", "s.yaml"]) == 0
-    assert engine.given["root"] == tmp_path / "home" / "studies"
+    assert engine.given["root"] == str(tmp_path / "home" / "studies")
     assert f"the study is {tmp_path / 'home' / 'studies' / 's'} on" in capsys.readouterr().err
     assert main(["run", "s.yaml", "--root", str(tmp_path / "given")]) == 0
-    assert engine.given["root"] == tmp_path / "given"
+    assert engine.given["root"] == str(tmp_path / "given")
 
 
 @pytest.mark.parametrize(
