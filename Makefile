@@ -9,7 +9,7 @@ ROOT   ?= studies
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all test-cluster faults miniatures check audit format ui bench bench-gpu clean
+.PHONY: help study test test-all test-cluster test-jobs faults miniatures check audit format ui bench bench-gpu clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ faults: $(READY)  ## break real studies in every way we know, and see that nothi
 
 test-cluster: $(READY)  ## jobs, lost and drained nodes, autoscaling, on real clusters of this machine (a quarter of an hour)
 	$(BIN)/python -m pytest -m cluster tests/cluster $(PYTEST)
+
+test-jobs: $(READY)  ## of these, `ray job submit` on a head with a token (minutes)
+	$(BIN)/python -m pytest -m cluster tests/cluster/test_jobs.py $(PYTEST)
 
 miniatures: $(READY)  ## every study of real data on made-up data, with two methods (minutes)
 	@for study in crema_d ave kinetics_sounds ucf101 vggsound mosei food101 across; do \
