@@ -33,7 +33,7 @@ def test_it_shows_every_arm_of_the_study_and_ends_with_ctrl_c(small_study: Path)
             studies = json.load(answer)["study_summaries"]
         assert {s["study_name"] for s in studies} >= {"multiple_features/joint", "multiple_features/mlb"}
         served.send_signal(signal.SIGINT)
-        assert served.wait(30) == 0
+        assert served.wait(120) == 0
     finally:
         served.kill()
         served.communicate()
