@@ -332,7 +332,7 @@ class StudyQueue:
         else:
             told = study.tell(key.number, state=TrialState.PRUNED if outcome == "pruned" else TrialState.FAIL)
         self._record(key, outcome, told.params, told.user_attrs, told.value if outcome != "failed" else None)
-        mirror.remove(run.folder / "state.pt")
+        mirror.remove(run.folder / mirror.STATE)
         self._told(key, outcome, told.user_attrs)
 
     def release(self, key: TrialKey) -> None:
@@ -438,4 +438,4 @@ class StudyQueue:
 def history(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the metrics of each epoch that the trial in `folder` has written down."""
     with contextlib.suppress(FileNotFoundError):
-        yield from durable.json_lines(mirror.fetched(folder / "history.jsonl"))
+        yield from durable.json_lines(mirror.fetched(folder / mirror.HISTORY))

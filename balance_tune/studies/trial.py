@@ -189,7 +189,7 @@ def _attempts(
     a note of it and end: Ray Train starts all of them again.
     """
     reported, note, group = config.get("reported", 0), folder / PIECE, replicas.world > 1
-    if group and note.exists():
+    if group and mirror.fetched(note).exists():
         config = {**config, **json.loads(note.read_text())}
     try:
         for row in _epochs(config, folder, replicas, stop, leaving):
@@ -217,10 +217,10 @@ def _epochs(
 ) -> Iterator[dict[str, Any]]:
     _check_reachable(config)
     folder.mkdir(parents=True, exist_ok=True)
-    mirror.fetch(folder, lambda name: name in (mirror.STATE, mirror.HISTORY))
+    mirror.fetch(folder, lambda name: name in (STATE, mirror.HISTORY))
     run, modulation = prepare(config, replicas=replicas, stop=stop)
     done = load_state(run, modulation, folder)
-    if "home" in config and done > sum(1 for _ in durable.json_lines(folder / "history.jsonl")):
+    if "home" in config and done > sum(1 for _ in durable.json_lines(folder / mirror.HISTORY)):
         (folder / STATE).unlink()  # an attempt that had not noticed its end wrote the history after another's state
         run, modulation = prepare(config, replicas=replicas, stop=stop)
         done = load_state(run, modulation, folder)
@@ -254,7 +254,7 @@ def _epochs(
 
 def _unheard(folder: Path, reported: int, done: int) -> Iterator[dict[str, Any]]:
     """Yield the epochs that were trained and saved but not `reported` when a process died: a rung may lie there."""
-    for row in durable.json_lines(folder / "history.jsonl"):
+    for row in durable.json_lines(folder / mirror.HISTORY):
         if reported < row["epoch"] <= done:
             yield {**row, "leaving": False, "state": "running", "again": True}
 
@@ -282,7 +282,7 @@ class History:
     """The trial's metrics, a JSON line an epoch, in history.jsonl; what a resumed trial repeats is cut off first."""
 
     def __init__(self, folder: Path, done: int) -> None:
-        self.path = folder / "history.jsonl"
+        self.path = folder / mirror.HISTORY
         self._file: IO[bytes] | None = None
         self._put = True  # all of it is where it stays
         durable.cut_torn_line(self.path)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from balance_tune.studies.queue import MAX_LOST, StudyQueue, TrialKey
+from balance_tune.studies.queue import MAX_LOST, Assignment, StudyQueue, TrialKey
 from balance_tune.studies.records import read_records
 from balance_tune.studies.space import Fixed, Parameter, Space
 from balance_tune.studies.storage import JournalFile
@@ -132,13 +132,19 @@ def test_an_interrupted_trial_goes_on_under_its_number_and_knows_its_earlier_epo
     assert (record.value, list(record.curve)) == (0.9, [1, 2, 3, 4, 5])
 
 
-def test_a_crash_between_verdict_and_telling_ends_in_pruned(tmp_path: Path) -> None:
-    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+def just_stopped(folder: Path) -> tuple[ToyStudy, Assignment]:
+    """Return a study whose second trial was stopped after an epoch, which nobody was told yet, and that trial."""
+    study = ToyStudy(folder, toy_config(datasets=["d1"], methods=["joint"]))
     study.play(EPOCHS)  # the default, to its end
     given = study.queue.next()
     assert given is not None
     study.curve = lambda params, epoch: 0.0
     assert study.judge.stops(given.key.arm, 1, 1, 0.0)
+    return study, given
+
+
+def test_a_crash_between_verdict_and_telling_ends_in_pruned(tmp_path: Path) -> None:
+    study, given = just_stopped(tmp_path)
     folder = Path(given.config["folder"])
     folder.mkdir(parents=True)
     (folder / "history.jsonl").write_text('{"epoch": 1, "val/accuracy": 0.0, "best_epoch": 1, "device_seconds": 1.0}\n')
@@ -148,12 +154,7 @@ def test_a_crash_between_verdict_and_telling_ends_in_pruned(tmp_path: Path) -> N
 
 
 def test_a_stopped_trial_whose_node_wrote_less_than_its_verdict_gets_there_again(tmp_path: Path) -> None:
-    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
-    study.play(EPOCHS)  # the default, to its end
-    given = study.queue.next()
-    assert given is not None
-    study.curve = lambda params, epoch: 0.0
-    assert study.judge.stops(given.key.arm, 1, 1, 0.0)
+    study, given = just_stopped(tmp_path)
     study.reopen()
     assert next(r for r in read_records(tmp_path) if r.number == 1).state == "running"
     study.play(1)

@@ -16,6 +16,7 @@ from ray.train import ControllerError, WorkerGroupError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 
 from balance_tune.datasets.store import build_store
+from balance_tune.replicas import Replicas
 from balance_tune.studies import trial
 from balance_tune.studies.preemption import Preempted
 from balance_tune.studies.trial import History, work
@@ -229,12 +230,12 @@ def test_workers_that_find_the_device_full_leave_a_note_and_begin_again_with_sma
         if len(pieces) == 1 or sum(pieces[1:]) > 2 * pieces[1]:
             raise torch.OutOfMemoryError("the device is full")
 
-    class Two:
-        rank, world = 1, 2
+    two = Replicas()
+    two.rank, two.world = 1, 2
 
     def attempt() -> list[dict[str, Any]]:
         config = config_of(tmp_path, store, workers=2)
-        return list(trial._attempts(config, tmp_path, Two(), lambda: False, lambda: False))  # type: ignore[arg-type]
+        return list(trial._attempts(config, tmp_path, two, lambda: False, lambda: False))
 
     monkeypatch.setattr(trial, "_epochs", crowded)
     with pytest.raises(torch.OutOfMemoryError):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from balance_tune.datasets.store import build_store
+from balance_tune.replicas import Replicas
 from balance_tune.studies import mirror, trial
+from balance_tune.studies.queue import TrialKey
 from balance_tune.studies.sealed import Sealed, _places, _task
 from balance_tune.studies.trial import work
 from balance_tune.training.checkpoint import STATE, load_best
@@ -114,6 +118,27 @@ def test_a_checkpoint_meets_the_test_rows_where_it_lies(bucket: Bucket, store: P
     study = tmp_path / "study"
     mirror._mirrors[study] = mirror.Mirror(study, bucket.uri, "s")
     work(there(bucket, store, tmp_path), Reports())
-    found = _task(_places(Sealed(("tiny/joint", "confirm", 0), study / "t", store)), store, "cpu")  # type: ignore[arg-type]
+    found = _task(_places(Sealed(TrialKey("tiny/joint", "confirm", 0), study / "t", str(store))), store, "cpu")
     assert bucket.json("s/t/test.json") == found
     assert _task({"folder": "", "home": (bucket.uri, "s/t")}, store, "cpu") == found
+
+
+def test_workers_that_found_a_device_full_find_the_note_of_it_on_any_node(
+    bucket: Bucket, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces: list[Any] = []
+
+    def crowded(config: Any, *rest: Any) -> Iterator[dict[str, Any]]:
+        pieces.append(config.get("micro_batch"))
+        if pieces == [None]:
+            raise torch.OutOfMemoryError("the device is full")
+        yield {"epoch": 1, "state": "complete"}
+
+    monkeypatch.setattr(trial, "_epochs", crowded)
+    two = Replicas()
+    two.world = 2
+    config = there(bucket, store, tmp_path, workers=2)
+    with pytest.raises(torch.OutOfMemoryError):
+        work(config, Reports(), replicas=two)
+    work(config, Reports(), replicas=two)
+    assert pieces == [None, 1]
