@@ -23,7 +23,7 @@ SMALL = (
     "datasets=[multiple_features]", "methods=[joint, ogm_ge]", "training.epochs=3", "search.trials=2",
     "select={points: 1, seeds: 1}", "confirm={seeds: 2, default_seeds: 1}", "search.early_stopping={grace: 1}",
 )  # fmt: skip
-LONG = (*SMALL, "training.epochs=100")
+LONG = (*SMALL, "training.epochs=500")  # longer than a refused submission and a stop take
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +87,12 @@ def test_a_stopped_study_goes_on_when_it_is_submitted_again(head: Head) -> None:
     stopped = submit(head, "name=cut", "--stop")
     assert (stopped.returncode, "job cut is stopped" in stopped.stdout) == (0, True), stopped.stdout
     assert study_processes(head) == []
-    begun = {(r.arm, r.number): r for r in read_records(root / "cut")}
+    begun = {(r.phase, r.arm, r.number): r for r in read_records(root / "cut")}
     assert any(r.state == "running" and r.curve for r in begun.values())
     third = submit(head, *words)
     assert third.returncode == 0, third.stdout
     assert "job cut~2 succeeded" in third.stdout
-    after = {(r.arm, r.number): r for r in read_records(root / "cut") if r.phase == "search"}
+    after = {(r.phase, r.arm, r.number): r for r in read_records(root / "cut")}
     assert all(r.finished for r in after.values())
     for key, record in begun.items():
         assert dict(record.curve).items() <= dict(after[key].curve).items()
