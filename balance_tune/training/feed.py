@@ -18,7 +18,7 @@ from balance_tune.training.rows import Rows, gather
 from balance_tune.training.transform import Drawn, Transform
 
 AT_ONCE = {"cpu": 2**26, "cuda": 2**29}  # bytes of inputs that an evaluation-mode pass takes at once
-CACHED = 2**21  # of them, on a CPU: a layer's output then stays in its cache (half the time, for small models)
+CACHED = 2**22  # of them, on a CPU: larger passes save nothing and leave the caches
 LARGE = 2**28  # bytes of mapped data from which on rows are gathered ahead
 
 Stored = Mapping[str, Tensor | Rows]
