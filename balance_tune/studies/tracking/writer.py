@@ -19,6 +19,7 @@ from balance_tune.studies.tracking.spool import Spool
 AT_ONCE = 500  # entries read from the spool before some are sent
 ATTEMPTS = 8  # at one entry; while the store cannot be opened, none is counted
 FULL = 800  # metrics gathered for one run that are sent before its trial ends
+LOOK_EVERY = 1.0  # seconds between looks at the spool while nothing in it is urgent
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,11 @@ class Writer:
         self._thread.start()
 
     def put(self, entry: dict[str, Any]) -> None:
-        """Hand over one entry: a line appended to a file and a wake-up. Never waits for MLflow, never raises."""
+        """Hand over one entry: a line appended to a file. Never waits for MLflow, never raises.
+
+        The thread is woken for what ends a run, for a task, and when it has nothing else to wait for; to wake it for
+        every report would cost the caller as much again.
+        """
         try:
             self._spool.append(entry)
         except OSError as error:
@@ -88,7 +93,8 @@ class Writer:
             self.lost += 1
             return
         with self._wake:
-            self._wake.notify()
+            if not self._gathered or "task" in entry or entry.get("status") in ENDED:
+                self._wake.notify()
 
     def drain(self, grace: float) -> bool:
         """Wait until everything put so far is sent. True: it is.
@@ -140,7 +146,7 @@ class Writer:
                         self._drained = asked
                         self._wake.notify_all()
                     elif not (self._spool.unread or self._stop or self._drain_asked > asked):
-                        self._wake.wait(self._linger if self._gathered else None)
+                        self._wake.wait(min(self._linger, LOOK_EVERY) if self._gathered else None)
         except _Stopped:
             pass
         except Exception:  # a bug of ours: the study is worth more than its mirror
