@@ -5,6 +5,7 @@ Two models: the small CNN pair of AV-Digits, and a pair of ResNet-18 on inputs o
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -76,12 +77,17 @@ def begun(run: Run, modulation: Modulation) -> Ready:
 
 
 def in_turns(runs: dict[str, Ready], rounds: int, steps: int) -> dict[str, list[float]]:
-    """Return each method's milliseconds per step, round by round; the methods take turns on batches of one order."""
+    """Return each method's milliseconds per step, round by round; the methods take turns on batches of one order.
+
+    Each round has its own order of methods, so that none always follows the same other in the caches.
+    """
+    order, shuffle = list(runs.items()), random.Random(0).shuffle
     times: dict[str, list[float]] = {name: [] for name in runs}
     gpu = next(iter(runs.values()))[0].device.type == "cuda"
     clock = time.perf_counter if gpu else time.process_time
     for turn in range(rounds + 1):
-        for name, (ctx, modulation) in runs.items():
+        shuffle(order)
+        for name, (ctx, modulation) in order:
             batches = list(islice(ctx.planned(ctx.plan()), steps))
             if gpu:
                 torch.cuda.synchronize()
@@ -111,11 +117,16 @@ def measure(rounds: int = 16, *, names: Sequence[str] = ()) -> Table:
     """Return the table of CPU time per step of the small pair, over all methods."""
     settle(1)  # as the process of a trial does
     names = names or [name for name in modulations().names() if name != "unimodal"]
+    light = [name for name in names if name in LIGHT]
+    heavy = ["joint", *(name for name in names if name not in LIGHT)]
+    # a turn of a few steps sees the same machine as the turns beside it, which differences of a few per cent need
+    rows = rows_of(in_turns({name: small(name) for name in light}, 8 * rounds, steps=4), cost=True)
+    rows += rows_of(in_turns({name: small(name) for name in heavy}, rounds, steps=12), cost=True)[1:]
     return Table(
         "A step",
         "CPU ms per training step on AV-Digits, batch 64, one thread; ratio to plain training in the same round.",
         ("method", "against", "ms", "ratio", "what it needs by definition"),
-        rows_of(in_turns({name: small(name) for name in names}, rounds, steps=12), cost=True),
+        rows,
     )
 
 
