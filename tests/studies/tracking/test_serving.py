@@ -36,7 +36,8 @@ def ask(digits: Digits) -> Iterator[Ask]:
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", URI, "--env-manager", "local"]
     server = subprocess.Popen(
         [*command, "--host", "127.0.0.1", "--port", str(port)],
-        env={**os.environ, "MLFLOW_TRACKING_URI": digits.mlflow.uri, "MLFLOW_DISABLE_TELEMETRY": "true",
+        env={**{k: v for k, v in os.environ.items() if "MLFLOW_" not in k},  # servers of other tests may have set some
+             "MLFLOW_TRACKING_URI": digits.mlflow.uri, "MLFLOW_DISABLE_TELEMETRY": "true",
              "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         cwd=digits.root, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
