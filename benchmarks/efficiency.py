@@ -1,4 +1,4 @@
-"""What a study costs beside training: its search phase against bare processes: python -m benchmarks.efficiency
+"""What a study costs beside training: its search phase against bare processes: python -m benchmarks.efficiency [TIMES]
 
 The bare processes train the same configurations for the same numbers of epochs, two at a time, and do nothing else: no
 Ray, no Optuna, no MLflow, no history, no checkpoint. What to train they know only because the study has been.
@@ -6,6 +6,7 @@ Ray, no Optuna, no MLflow, no history, no checkpoint. What to train they know on
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from statistics import median
 
@@ -35,10 +36,10 @@ def compared(config: StudyConfig) -> tuple[Phase, float]:
     return phase, seconds
 
 
-def measure() -> Table:
-    """Return the table of both studies."""
+def measure(times: int = 1) -> Table:
+    """Return the table of both studies, the quickstart compared so many times."""
     studies = {
-        "quickstart": (load_config(QUICKSTART), 2),
+        "quickstart": (load_config(QUICKSTART), times),
         "1,000 trials of two epochs": (load_config(SHORT), 1),
     }
     rows = []
@@ -71,4 +72,4 @@ def measure() -> Table:
 
 
 if __name__ == "__main__":
-    show(measure())
+    show(measure(*map(int, sys.argv[1:2])))
