@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 
 from balance_tune.commands.arguments import root_of, root_option, study_folder
 from balance_tune.errors import UserError
@@ -23,7 +24,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until interrupted."""
+    """Serve until interrupted, by Ctrl-C or SIGTERM; then nothing of the server is left."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = study_folder(args) if args.study is not None else None
     if args.optuna:
         from balance_tune.studies.dashboard import dashboard

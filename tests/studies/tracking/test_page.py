@@ -46,17 +46,19 @@ def test_a_port_that_is_taken_is_passed_over() -> None:
         assert page.free_port(page.HOST, port) > port
 
 
-@pytest.mark.full
-def test_the_server_shows_the_study_and_ends_with_ctrl_c(root: Path, tracker: Any) -> None:
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGTERM, id="SIGTERM"), pytest.param(signal.SIGINT, id="Ctrl-C", marks=pytest.mark.full)],
+)
+def test_the_server_shows_the_study_and_ends_whole(root: Path, tracker: Any, number: int) -> None:
     t: Tracker = tracker()
     t.trial_started(trial(0))
     t.trial_finished("av_digits/mlb", "search", 0, "complete", ATTRS)
     t.interrupt()
     study = t._config.name
-    program = f"from balance_tune.studies.tracking import ui; raise SystemExit(ui({str(root)!r}, {study!r}))"
     served = subprocess.Popen(
-        [sys.executable, "-u", "-c", program], cwd=Path(__file__).parents[3], stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "NO_PROXY": "*"},
+        [sys.executable, "-u", "-m", "balance_tune", "ui", study, "--root", str(root)],
+        cwd=Path(__file__).parents[3], stdout=subprocess.PIPE, text=True, env={**os.environ, "NO_PROXY": "*"},
     )  # fmt: skip
     assert served.stdout is not None
     line = next(line for line in served.stdout if line.startswith("MLflow shows"))
@@ -64,5 +66,7 @@ def test_the_server_shows_the_study_and_ends_with_ctrl_c(root: Path, tracker: An
     address = line.split(" at ")[1].split("/#")[0]
     with urllib.request.urlopen(address, timeout=60) as answer:
         assert b"<html" in answer.read()
-    served.send_signal(signal.SIGINT)
+    served.send_signal(number)
     assert served.wait(60) == 0
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(address, timeout=60)
