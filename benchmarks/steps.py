@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any
@@ -113,15 +113,13 @@ def rows_of(times: dict[str, list[float]], *, cost: bool) -> list[list[str]]:
     return rows
 
 
-def measure(rounds: int = 16, *, names: Sequence[str] = ()) -> Table:
+def measure(rounds: int = 16) -> Table:
     """Return the table of CPU time per step of the small pair, over all methods."""
     settle(1)  # as the process of a trial does
-    names = names or [name for name in modulations().names() if name != "unimodal"]
-    light = [name for name in names if name in LIGHT]
-    heavy = ["joint", *(name for name in names if name not in LIGHT)]
+    heavy = [name for name in modulations().names() if name not in (*LIGHT, "unimodal")]
     # a turn of a few steps sees the same machine as the turns beside it, which differences of a few per cent need
-    rows = rows_of(in_turns({name: small(name) for name in light}, 8 * rounds, steps=4), cost=True)
-    rows += rows_of(in_turns({name: small(name) for name in heavy}, rounds, steps=12), cost=True)[1:]
+    rows = rows_of(in_turns({name: small(name) for name in LIGHT}, 8 * rounds, steps=4), cost=True)
+    rows += rows_of(in_turns({name: small(name) for name in ("joint", *heavy)}, rounds, steps=12), cost=True)[1:]
     return Table(
         "A step",
         "CPU ms per training step on AV-Digits, batch 64, one thread; ratio to plain training in the same round.",

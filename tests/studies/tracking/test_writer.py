@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from balance_tune.studies.tracking import writer as writing
 from balance_tune.studies.tracking.runs import Row, RunKey, Update
 from balance_tune.studies.tracking.spool import Spool
-from balance_tune.studies.tracking.writer import ATTEMPTS, Writer
+from balance_tune.studies.tracking.writer import ATTEMPTS, Pending, Writer
+from tests.faults.driver import until
 
 LONG = 60.0  # seconds: far beyond what any of these tests takes
 
@@ -85,6 +87,38 @@ def test_a_trial_is_sent_whole_and_at_once_when_it_ends(spool: Spool) -> None:
     assert w.stop(LONG)
     assert sender.epochs(0) == list(range(1, 21))
     assert len(sender.sent) <= 2  # what came before the end may have been taken first
+
+
+def test_reports_in_between_wake_nobody(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    sender = Recorder()
+    w = Writer(spool, sender, {}, shown="here", linger=LONG)  # not started: what it has gathered stays
+    w._gathered[key(0)] = Pending(Update(key(0), 1), 0, 0.0)
+    wakes: list[None] = []
+    monkeypatch.setattr(w._wake, "notify", lambda: wakes.append(None))
+
+    def woken(entry: dict[str, Any]) -> bool:
+        before = len(wakes)
+        w.put(entry)
+        return len(wakes) > before
+
+    assert not woken(epoch(0, 1))
+    assert woken(end(0))
+    assert woken({"task": "champion"})
+    w._gathered.clear()
+    assert woken(epoch(1, 1)), "nothing else would make it look"
+
+
+def test_what_came_without_a_wake_up_is_seen_all_the_same(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(writing, "FULL", 2)
+    sender = Recorder()
+    w = writer(spool, sender, linger=10 * LONG)
+    w.put(epoch(0, 1))
+    until(lambda: not spool.unread, "the first is gathered", every=0.001)
+    w.put(epoch(0, 2))
+    assert sender.asked.wait(LONG)
+    assert w.stop(LONG)
+    assert sender.epochs(0) == [1, 2]
 
 
 def test_a_long_trial_shows_up_before_it_ends(spool: Spool) -> None:
