@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 from balance_tune.errors import UserError
 from balance_tune.studies.tracking.backend import Store, connect, store_of
@@ -21,12 +22,14 @@ PORT = 5000
 TRAINING = "workflowType=machine_learning"  # else MLflow's pages show what concerns language models
 OLDEST_FIRST = "orderByKey=attributes.start_time&orderByAsc=true"  # the study's run, its arms, then their trials
 READY_WITHIN = 120.0  # seconds
+LOOK_EVERY = 0.2  # seconds
 
 
 def ui(root: Path | str, study: str | None = None, *, host: str = HOST, port: int = PORT) -> int:
-    """Serve the store of `root` until interrupted, after printing the address of the (study's) page; return 0.
+    """Serve the store of `root` until asked to end, after printing the address of the (study's) page; return 0.
 
-    Where the store is a server already, only the address is printed. The next free port is taken when `port` is not.
+    Ctrl-C and SIGTERM ask, however often (`make` hands on what the whole group was sent already). Where the store is a
+    server already, only the address is printed. The next free port is taken when `port` is not.
 
     Raises:
         UserError: there is no such study in MLflow, or nothing was recorded yet.
@@ -50,33 +53,44 @@ def ui(root: Path | str, study: str | None = None, *, host: str = HOST, port: in
         "MLFLOW_LOGGING_LEVEL": "WARNING",
         "PYTHONWARNINGS": "ignore",
     }
-    server = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--host",
-            host,
-            "--port",
-            str(port),
-            "--workers",
-            "1",
-            "--uvicorn-opts",
-            "--log-level warning",
-        ],
-        env={**os.environ, **given},
-        start_new_session=True,  # so that its workers end with it, and not by our Ctrl-C alone
-    )
-    try:
-        _wait(server, address)
-        print(f"MLflow shows {study or 'every study'} at {address}/{page} (Ctrl-C ends it)", flush=True)
-        server.wait()
-    except KeyboardInterrupt:
-        print()
-    finally:
-        _end(server)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
+    with _Asked() as asked:
+        server = subprocess.Popen(
+            [*command, "--uvicorn-opts", "--log-level warning"],
+            env={**os.environ, **given},
+            start_new_session=True,  # so that its workers end with it, and not by our Ctrl-C alone
+        )
+        try:
+            if _answers(server, address, asked):
+                print(f"MLflow shows {study or 'every study'} at {address}/{page} (Ctrl-C ends it)", flush=True)
+            while not asked.to_end and server.poll() is None:
+                time.sleep(LOOK_EVERY)
+        finally:
+            _end(server)
+    if not asked.to_end:
+        print(f"balance-tune: the MLflow server ended by itself, with status {server.returncode}", file=sys.stderr)
+        return 1
+    print()  # behind the terminal's ^C
     return 0
+
+
+class _Asked:
+    """Takes Ctrl-C and SIGTERM while it lasts. They only set `to_end`: an exception could come at any line, the one
+    that has just locked the server's `Popen` among them, which nobody could wait for then."""
+
+    def __init__(self) -> None:
+        self.to_end = False
+
+    def __enter__(self) -> _Asked:
+        self._before = [(number, signal.signal(number, self._ask)) for number in (signal.SIGINT, signal.SIGTERM)]
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before:
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.to_end = True
 
 
 def _configured(root: Path, study: str | None) -> str | None:
@@ -112,15 +126,18 @@ def free_port(host: str, port: int) -> int:
     raise UserError(f"a port from {port} to {port + 99} must be free on {host}, but none is; give another.")
 
 
-def _wait(server: subprocess.Popen[bytes], address: str) -> None:
+def _answers(server: subprocess.Popen[bytes], address: str, asked: _Asked) -> bool:
+    """Wait for the server's first answer; return False where it was asked to end before."""
     until = time.monotonic() + READY_WITHIN
-    while time.monotonic() < until:
+    while not asked.to_end:
         if server.poll() is not None:
             raise UserError(f"the MLflow server must start, but it ended with status {server.returncode}.")
         with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"{address}/health", timeout=5):
-            return
-        time.sleep(0.2)
-    raise UserError(f"the MLflow server must answer within {READY_WITHIN:g} s at {address}, but it does not.")
+            return True
+        if time.monotonic() > until:
+            raise UserError(f"the MLflow server must answer within {READY_WITHIN:g} s at {address}, but it does not.")
+        time.sleep(LOOK_EVERY)
+    return False
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
