@@ -36,13 +36,10 @@ def sampler_for(
                 return samplers.CmaEsSampler(
                     seed=seed, n_startup_trials=startup, consider_pruned_trials=True, warn_independent_sampling=False
                 )
-            case "qmc":  # one sequence per arm, whose position Optuna keeps in the study
-                return samplers.QMCSampler(
-                    scramble=True,
-                    seed=_seed(study_seed, arm, -1),
-                    independent_sampler=samplers.RandomSampler(seed=seed),
-                    warn_independent_sampling=False,
-                )
+            case "qmc":  # one sequence per arm
+                from balance_tune.studies.qmc import Qmc
+
+                return Qmc(number, sequence_seed=_seed(study_seed, arm, -1), seed=seed)
             case _:
                 from balance_tune.studies.tpe import Tpe, common_space
 

@@ -375,7 +375,7 @@ def test_an_interrupted_trial_is_told_what_is_known_of_it(tmp_path: Path) -> Non
     assert study.queue.live[again.key].repeated == 0, "an epoch that is only told again was not trained again"
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes", "gp"])  # qmc counts its points in the storage
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "cmaes", "gp"])
 @pytest.mark.parametrize("number", [1, 2, 4])
 def test_a_crash_between_two_parameters_changes_no_point(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str, number: int
