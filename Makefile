@@ -43,15 +43,15 @@ miniatures: $(READY)  ## every study of real data on made-up data, with two meth
 	  $(BIN)/balance-tune run search_spaces/$$study.yaml --miniature --root $(ROOT) -q 'methods=[joint,ogm_ge]' || exit 1; \
 	done
 
-check: $(READY)  ## formatting, lint, types, and that the installed packages fit together
+check: $(READY)  ## formatting, lint, types, that the installed packages fit together, and known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pip --disable-pip-version-check check
+	$(BIN)/python -m tests.audit
 
-audit: $(READY)  ## ask the public advisory database about every pinned package (needs the internet)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
-	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+audit: $(READY)  ## ask the public advisory database about every pinned package (part of check; needs the internet)
+	$(BIN)/python -m tests.audit
 
 format: $(READY)  ## mend what ruff can mend
 	$(BIN)/ruff format .

@@ -149,9 +149,16 @@ class Manifest:
             if isinstance(error, UserError):
                 raise
             raise UserError(f"its manifest cannot be read ({type(error).__name__}: {error})") from error
+        for name in [manifest.dataset, *(shard.file for shards in manifest.shards.values() for shard in shards)]:
+            if not _plain(name):  # a copy of the store is written to a path of these names
+                raise UserError(f"its manifest must name files of its own folder alone, but names {name!r:.80}")
         if set(manifest.shards) != set(PARTS) or manifest.data_hash != data_hash(manifest.shards):
             raise UserError("its manifest contradicts itself (its data hash is not that of its shards)")
         return manifest
+
+
+def _plain(name: object) -> bool:
+    return isinstance(name, str) and Path(name).name == name and "\0" not in name and name not in ("", "..")
 
 
 def _typed(raw: dict[str, Any]) -> dict[str, Any]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -20,8 +22,10 @@ from pyarrow import parquet
 
 from balance_tune.datasets.av_digits import AvDigits
 from balance_tune.datasets.parquet import ParquetDataset
+from balance_tune.datasets.pickles import read_arrays
 from balance_tune.datasets.store import build_store, open_store, store_name, verify_store
 from balance_tune.errors import UserError
+from balance_tune.registry import datasets
 from tests.datasets.tiny import Tiny
 
 EXAMPLES = int(os.environ.get("BALANCE_TUNE_FUZZ", "60"))  # of each file type
@@ -78,18 +82,68 @@ def png() -> bytes:
     return file.getvalue()
 
 
-SOURCES = {"flac": ("audio", tone("FLAC")), "wav": ("audio", tone("WAV")), "png": ("image", png())}
+def jpg() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.arange(48 * 64 * 3, dtype=np.uint8).reshape(48, 64, 3)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def mp4() -> bytes:
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height = 48, 32
+        for shade in range(0, 250, 25):
+            frame = np.full((32, 48, 3), shade, dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+SOURCES = {  # dataset, modality, a file
+    "flac": ("av_digits", "audio", tone("FLAC")),
+    "wav": ("av_digits", "audio", tone("WAV")),
+    "png": ("av_digits", "image", png()),
+    "jpg": ("crema_d", "visual", jpg()),
+    "mp4": ("kinetics_sounds", "visual", mp4()),
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_an_undamaged_file_is_a_sample(kind: str) -> None:
+    name, modality, content = SOURCES[kind]
+    assert np.isfinite(datasets().get(name)().decode(modality, content)).all()
 
 
 @pytest.mark.parametrize("kind", SOURCES)
 @fuzzed
 @given(damage=damages())
 def test_a_damaged_recording_or_picture_is_a_sample_or_one_line(kind: str, damage: Callable[[bytes], bytes]) -> None:
-    modality, content = SOURCES[kind]
+    name, modality, content = SOURCES[kind]
+    dataset = datasets().get(name)()
     with one_line_at_most():
-        decoded = AvDigits().decode(modality, damage(content))
-        assert decoded.shape == AvDigits.modalities[modality].shape
+        decoded = dataset.decode(modality, damage(content))
+        assert decoded.shape == dataset.modalities[modality].stored
         assert np.isfinite(decoded).all()
+
+
+HELD = {
+    "x": np.arange(60, dtype=np.float32).reshape(20, 3),
+    "names": np.array(["a", "b"]),
+    "more": [1, "two", b"three"],
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@fuzzed
+@given(damage=damages())
+def test_a_damaged_pickle_holds_arrays_or_is_one_line(
+    protocol: int, damage: Callable[[bytes], bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("k") / "arrays.pkl"
+    path.write_bytes(damage(pickle.dumps(HELD, protocol)))
+    with one_line_at_most():
+        read_arrays(path)
 
 
 @fuzzed

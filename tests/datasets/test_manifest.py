@@ -1,6 +1,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +64,19 @@ def test_a_manifest_that_contradicts_itself_is_told(manifest: Manifest) -> None:
     raw["shards"]["val"][0]["sha256"] = "0" * 64
     with pytest.raises(UserError, match="contradicts itself"):
         Manifest.from_json(json.dumps(raw))
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "/etc/passwd", "a/b", "..", "", "a/", "a\0b", 3, None])
+def test_a_manifest_cannot_name_what_is_outside_of_its_folder(manifest: Manifest, name: Any) -> None:
+    for change in ("dataset", "shard"):
+        raw = json.loads(manifest.to_json())
+        if change == "shard":
+            raw["shards"]["test"][0]["file"] = name
+        else:
+            raw["identity"]["dataset"] = name
+        with pytest.raises(UserError, match="files of its own folder alone") as caught:
+            Manifest.from_json(json.dumps(raw))
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"identity": 3}', '{"identity": {"format": 2}}'])

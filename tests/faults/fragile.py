@@ -37,6 +37,14 @@ class Fragile(Modulation):
                 losses["fused"] = FAULTS[fault](losses["fused"])
         return losses
 
+    def on_gradients(self, output: Any, batch: Any, ctx: Any) -> None:
+        if ctx.epoch != EPOCH:
+            return
+        for fault, factor in GRADIENTS.items():
+            if sprung(fault):
+                for parameter in ctx.parameters:
+                    parameter.grad *= factor
+
 
 def die(loss: Tensor) -> Never:
     os.kill(os.getpid(), signal.SIGKILL)
@@ -74,3 +82,4 @@ FAULTS = {
     "nan loss": lambda loss: loss * float("nan"),
     "inf loss": lambda loss: loss * float("inf"),
 }
+GRADIENTS = {"nan gradient": float("nan"), "inf gradient": float("inf")}
