@@ -17,6 +17,7 @@ set -euo pipefail
 : "${1:?which study file? sbatch cluster/slurm.sh STUDY.yaml [key=value ...]}"
 : "${BALANCE_TUNE_ROOT:?must be a folder that all nodes see}"
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1
+export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK" # srun does not take it over from the job by itself (Slurm >= 22.05)
 umask 077
 jobs_folder="$BALANCE_TUNE_ROOT/.slurm"
 mkdir -p "$jobs_folder"

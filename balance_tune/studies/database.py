@@ -103,7 +103,7 @@ def connect(url: str) -> BaseStorage:
     """Return the storage at a database's URL, its tables made where they are missing.
 
     Raises:
-        UserError: it does not answer; the password is not told.
+        UserError: it does not answer, or holds the tables of something else; the password is not told.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -111,6 +111,11 @@ def connect(url: str) -> BaseStorage:
         storage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
         waiting_for(storage.engine, shown(url))
         return get_storage(storage)  # with Optuna's own cache
+    except RuntimeError as error:  # what Optuna makes of another program's version table, as of another Optuna's
+        raise UserError(
+            f"Optuna must have a database of its own, but {shown(url)} holds tables of another program (MLflow's, say) "
+            "or of another version of Optuna; make one for it, and set BALANCE_TUNE_STORAGE to that."
+        ) from error
     except (SQLAlchemyError, ImportError, ValueError) as error:
         reason = one_line((str(error).splitlines() or ["no reason"])[0]).replace(url, shown(url))
         raise UserError(f"Optuna's database must answer, but {shown(url)} does not ({reason}).") from error

@@ -120,10 +120,12 @@ def _folder(request: Request, made: Path) -> tuple[Path, str]:
 
 
 def _dependencies() -> list[str]:
+    """Return what balance_tune needs on a cluster."""
     from importlib.metadata import PackageNotFoundError, requires
 
     try:
-        return [r.split(";")[0].strip() for r in requires("balance_tune") or [] if "extra ==" not in r]
+        needed = [r.partition(";") for r in requires("balance_tune") or []]
+        return [name.strip() for name, _, when in needed if "extra ==" not in when or "cluster" in when]
     except PackageNotFoundError:
         raise UserError(
             "what balance_tune needs must be known to be installed, but it is not installed itself here; "

@@ -114,6 +114,19 @@ def test_the_head_is_on_demand_and_the_workers_are_spot_with_roles_instead_of_ke
     assert "--env=RAY_AUTH_MODE=token" in config["docker"]["run_options"]
 
 
+@pytest.mark.parametrize("name", CLOUDS)
+def test_workers_hear_the_notice_and_wait_for_their_driver(name: str) -> None:
+    (config,) = documents(name)
+    cloud, commands = name.removesuffix(".yaml"), config["worker_start_ray_commands"]
+    started = [i for i, command in enumerate(commands) if command.startswith("ray start")]
+    heard = [i for i, c in enumerate(commands) if f"-m balance_tune.studies.spot {cloud} $RAY_HEAD_IP:6379" in c]
+    assert started < heard
+    assert commands[heard[0]].endswith("&")
+    assert any("nvidia-smi" in c and c.startswith("if lspci") for c in config["initialization_commands"])
+    for command in [*config["initialization_commands"], *commands]:
+        subprocess.run(["bash", "-n", "-c", command], check=True)
+
+
 # manifests -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["kuberay/raycluster.yaml", "kuberay/rayjob.yaml"])
 def test_ray_manifests_hold_what_they_must_and_nothing_unknown(name: str) -> None:
@@ -190,6 +203,42 @@ def test_mlflow_has_a_database_an_object_store_and_the_names_it_is_reached_by() 
     assert any(a.startswith("--artifacts-destination=s3://") for a in container["args"])
 
 
+def test_the_database_server_makes_mlflow_a_database_of_its_own() -> None:
+    (pod,) = [d["spec"]["template"]["spec"] for d in documents("kuberay/mlflow.yaml") if d["kind"] == "StatefulSet"]
+    mounts = {m["mountPath"]: m["name"] for m in pod["containers"][0]["volumeMounts"]}
+    (volume,) = [v for v in pod["volumes"] if v["name"] == mounts["/docker-entrypoint-initdb.d"]]
+    scripts = one("kuberay/mlflow.yaml", "ConfigMap")
+    assert volume["configMap"]["name"] == scripts["metadata"]["name"]
+    (text,) = scripts["data"].values()
+    (made,) = re.findall(r"CREATE DATABASE (\w+);", text)
+    walk = (CLUSTER / "README.md").read_text()
+    used = dict(re.findall(r'--from-literal=(mlflow|optuna)="postgresql://\$at/(\w+)"', walk))
+    first = {e["name"]: e.get("value") for e in pod["containers"][0]["env"]}["POSTGRES_DB"]
+    assert used == {"mlflow": made, "optuna": first}
+
+
+def test_the_claim_outlives_the_clusters_and_is_applied_before_them() -> None:
+    claim = one("kuberay/storage.yaml", "PersistentVolumeClaim")
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    for name in KUBERAY[:2]:
+        assert not [d for d in documents(name) if d["kind"] == "PersistentVolumeClaim"]
+        for pod in pods(name):
+            (used,) = [v["persistentVolumeClaim"] for v in pod["volumes"] if "persistentVolumeClaim" in v]
+            assert used["claimName"] == claim["metadata"]["name"]
+    walk = (CLUSTER / "README.md").read_text()
+    assert walk.index("kubectl apply -f cluster/kuberay/storage.yaml") < walk.index(
+        "apply -f cluster/kuberay/raycluster"
+    )
+
+
+@pytest.mark.parametrize("name", ["kuberay/raycluster.yaml", "kuberay/rayjob.yaml"])
+def test_a_node_is_drained_before_its_pod_is_killed(name: str) -> None:
+    _, worker = pods(name)
+    drain = {e["name"]: e.get("value") for e in worker["containers"][0]["env"]}["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"]
+    assert 0 < int(drain) < worker["terminationGracePeriodSeconds"]
+    assert "affinity" in worker
+
+
 def test_selectors_meet_their_pods() -> None:
     labels = [
         d["spec"]["template"]["metadata"]["labels"]
@@ -252,6 +301,8 @@ def test_the_dockerfile_is_pinned_small_and_without_root() -> None:
     assert found[-1][0] == "CMD"
     assert json.loads(found[-1][1])  # the exec form
     assert all(words.startswith("/") for name, words in found if name == "WORKDIR")
+    path = next(words.split()[0] for name, words in found if name == "ENV")
+    assert f"export {path}' > /etc/profile.d/" in " ".join(words for _, words in found)  # login shells set PATH anew
     last_stage = max(i for i, (name, _) in enumerate(found) if name == "FROM")
     assert "pip install" not in " ".join(words for _, words in found[last_stage:])
 

@@ -14,7 +14,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "cluster" / "slurm.sh"
 REACH = '{"CPU": 16, "GPU": 2}'
 STUBS = {
-    "srun": 'while [[ "$1" == --* ]]; do shift; done; exec "$@"',
+    "srun": 'echo "$SRUN_CPUS_PER_TASK" >> "$LOG/cpus"; while [[ "$1" == --* ]]; do shift; done; exec "$@"',
     "hostname": "echo 127.0.0.1",
     "scontrol": 'if [ "$1" = show ]; then printf "a\\nb\\n"; else echo "$@" >> "$LOG/scontrol"; fi',
     "ray": """
@@ -68,6 +68,7 @@ def test_the_jobs_status_is_the_studys_and_nothing_is_left(job: dict[str, str], 
     assert "--head --block --node-ip-address=127.0.0.1 --port=24711" in head
     assert "--block --address=127.0.0.1:24711 --num-cpus=8 --num-gpus=1" in worker
     assert set((tmp_path / "mode").read_text().split()) == {"600"}
+    assert set((tmp_path / "cpus").read_text().split()) == {"8"}  # srun does not inherit it
     assert list((tmp_path / "root" / ".slurm").iterdir()) == []  # no token stays
     assert stat.S_IMODE((tmp_path / "root" / ".slurm").stat().st_mode) == 0o700
     assert not (tmp_path / "scontrol").exists()

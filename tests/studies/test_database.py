@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 import pytest
+from mlflow import MlflowClient
 from sqlalchemy import create_engine, text
 
 from balance_tune.errors import UserError
@@ -135,3 +136,11 @@ def test_a_database_that_stays_away_fails_after_a_while() -> None:
         database.start()
         with engine.connect() as connection:
             assert connection.execute(text("SELECT 1")).scalar() == 1
+
+
+def test_a_database_of_mlflows_is_told_in_one_line(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    MlflowClient(tracking_uri=url).search_experiments(max_results=1)
+    with pytest.raises(UserError, match="must have a database of its own") as caught:
+        connect(url)
+    assert "\n" not in str(caught.value)

@@ -101,6 +101,7 @@ def test_constraints_are_sent_and_used(study: Path, tmp_path: Path) -> None:
         assert (Path(made["runtime_env"]["working_dir"]) / "constraints.txt").read_text() == "ray==2.60.0\n"
     assert packages[-1] == "-c ${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/constraints.txt"
     assert any(p.startswith("torch<") for p in packages)
+    assert any(p.startswith("psycopg") for p in packages), "a root in an object store needs it on every node"
     assert not any("pytest" in p for p in packages)
 
 

@@ -37,14 +37,26 @@ def examine(root: Path, config: StudyConfig | None = None, folder: Path | None =
         yield ask(store_of(root, config.mlflow.tracking_uri if config else None))
     except UserError as error:
         yield fail("mlflow", str(error), "set MLFLOW_TRACKING_URI")
-    if mirror.mirror_of(root) is not None:
-        try:
-            database_for(root / "any")
-        except UserError as error:
-            yield fail("database", str(error).partition(";")[0], "set BALANCE_TUNE_STORAGE to PostgreSQL's address")
+    yield from _database(root)
     parcel = parcel_of(folder or Path.cwd())
     yield surroundings.working_dir(str(parcel.folder), parcel.size, parcel.largest, LIMIT)
     yield from _cluster(root, config)
+
+
+def _database(root: Path) -> Iterator[Finding]:
+    """Connect to the database of Optuna's trials, where there is to be one; its tables are made if they are missing."""
+    from balance_tune.studies.database import URL, connect, shown
+
+    url = os.environ.get(URL, "")
+    try:
+        if mirror.mirror_of(root) is not None:
+            url = database_for(root / "any")
+        if url:
+            connect(url)
+            yield ok("database", f"{shown(url)} answers")
+    except UserError as error:
+        rule, _, remedy = str(error).rstrip(".").partition("; ")
+        yield fail("database", rule, remedy or "set BALANCE_TUNE_STORAGE to PostgreSQL's address")
 
 
 def _cluster(root: Path, config: StudyConfig | None) -> Iterator[Finding]:

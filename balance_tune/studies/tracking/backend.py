@@ -63,8 +63,8 @@ def store_of(root: Path, configured: str | None = None) -> Store:
     """Return the store named by the study file, else by MLFLOW_TRACKING_URI, else `mlflow.db` under `root`.
 
     Raises:
-        UserError: the address is neither a database nor http(s), which is all MLflow 3 can write runs to; or none was
-            given, and the root is an object store.
+        UserError: the address is neither a database nor http(s), which is all MLflow 3 can write runs to; or it is the
+            database that Optuna keeps its trials in; or none was given, and the root is an object store.
     """
     uri = configured or os.environ.get("MLFLOW_TRACKING_URI")
     place = mirror.address(root)
@@ -84,7 +84,31 @@ def store_of(root: Path, configured: str | None = None) -> Store:
             + ", ".join(f"{d}://" for d in DATABASES)
             + f", but got `{f'{scheme}://...' if scheme else uri}`; MLflow 3 writes no runs to plain folders."
         )
-    return Store(uri, (root / "mlartifacts").as_uri() if place is None else _bucket(place))
+    store = Store(uri, (root / "mlartifacts").as_uri() if place is None else _bucket(place))
+    if _same_database(uri, os.environ.get("BALANCE_TUNE_STORAGE", "")):
+        raise UserError(
+            "MLflow and Optuna must have a database each, since both keep their version in a table of one name, but "
+            f"MLFLOW_TRACKING_URI and BALANCE_TUNE_STORAGE both name {store.shown}; make another for one of them."
+        )
+    return store
+
+
+def _same_database(uri: str, other: str) -> bool:
+    if not other:
+        return False
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        a, b = make_url(uri), make_url(other)
+    except (SQLAlchemyError, ValueError):
+        return False  # told where it is used
+    return (a.get_backend_name(), a.host, a.port or 0, a.database) == (
+        b.get_backend_name(),
+        b.host,
+        b.port or 0,
+        b.database,
+    )
 
 
 def _bucket(place: str) -> str:

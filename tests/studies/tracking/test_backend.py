@@ -141,3 +141,26 @@ def test_a_store_whose_making_was_cut_short_is_made_again(tmp_path: Path) -> Non
         os.utime(path, (0, 0))
     connect(Store(f"sqlite:///{file}", None))
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("mlflow", "optuna", "same"),
+    [
+        ("postgresql://a:secret@db:5432/one", "postgresql+psycopg://b:hidden@db:5432/one", True),
+        ("postgresql://a:secret@db/one", "postgresql://a:secret@db/two", False),
+        ("postgresql://a:secret@db/one", "postgresql://a:secret@other/one", False),
+        ("http://mlflow:5000", "postgresql://a:secret@db/one", False),
+        ("postgresql://a:secret@db/one", "", False),
+        ("postgresql://a:secret@db/one", "no address", False),
+    ],
+)
+def test_mlflow_and_optuna_cannot_share_a_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow: str, optuna: str, same: bool
+) -> None:
+    monkeypatch.setenv("BALANCE_TUNE_STORAGE", optuna)
+    if not same:
+        assert store_of(tmp_path, mlflow).uri == mlflow
+        return
+    with pytest.raises(UserError, match="must have a database each") as caught:
+        store_of(tmp_path, mlflow)
+    assert "secret" not in str(caught.value)
