@@ -25,7 +25,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted, by Ctrl-C or SIGTERM; then nothing of the server is left."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore the first
+        signal.signal(number, signal.default_int_handler)
     folder = study_folder(args) if args.study is not None else None
     if args.optuna:
         from balance_tune.studies.dashboard import dashboard
