@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -12,6 +13,7 @@ from typing import Any
 
 Handler = Callable[[int, FrameType | None], Any] | int | None
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+AGAIN_AFTER = 0.05  # seconds
 INTERRUPTED = 130  # exit status
 PATIENCE = 25.0  # seconds that a clean stop may take; Ray's own is done in ten
 
@@ -30,9 +32,11 @@ class Interruption:
         self._say, self._leave = say, leave
         self._before: dict[int, Handler] = {}
         self._timer: threading.Timer | None = None
+        self._unraisable = sys.unraisablehook
 
     def __enter__(self) -> Interruption:
         self.install()
+        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._swallowed
         return self
 
     def install(self) -> None:
@@ -44,6 +48,7 @@ class Interruption:
             self._before.setdefault(number, before)
 
     def __exit__(self, *exc: object) -> None:
+        sys.unraisablehook = self._unraisable
         self.settled()
         if threading.current_thread() is threading.main_thread():
             for number, handler in self._before.items():
@@ -71,6 +76,16 @@ class Interruption:
         self._timer.daemon = True
         self._timer.start()
         self._say("stopping: what is running will go on from here when the study is run again (once more: at once)")
+
+    def _swallowed(self, unraisable: Any) -> None:
+        """Give the signal once more where a library could not let our exception through, in a destructor, say."""
+        if unraisable.exc_type is not KeyboardInterrupt:
+            self._unraisable(unraisable)
+            return
+        self.requested = self._timer is not None  # the second stays the second
+        again = threading.Timer(AGAIN_AFTER, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True
+        again.start()
 
     def _give_up(self) -> None:
         self._say("Ray does not stop; all that has ended is on disk, and the study goes on when it is run again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 
 import pytest
@@ -66,3 +67,31 @@ def test_the_handlers_are_put_back() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as a library would
         stop.install()
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_a_signal_that_a_library_swallows_is_given_again_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    class Swallowing:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with Interruption(print) as stop:
+        Swallowing()
+        assert not stop.requested, "it came through at once: nothing was swallowed"
+        with pytest.raises(KeyboardInterrupt):
+            threading.Event().wait(60)
+        assert stop.requested
+    assert capsys.readouterr() == ("", "")
+
+
+def test_other_exceptions_that_nobody_can_catch_are_told_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing:
+        def __del__(self) -> None:
+            raise ValueError("of its own")
+
+    told = list[str]()
+    hook = lambda unraisable: told.append(str(unraisable.exc_value))  # noqa: E731
+    monkeypatch.setattr("sys.unraisablehook", hook)
+    with Interruption(print):
+        Failing()
+    assert told == ["of its own"]
+    assert sys.unraisablehook is hook
