@@ -183,6 +183,10 @@ def _check_features(encoder: object, name: str) -> None:
 
 def _encoder(modality: str, shape: Sequence[int], name: str, settings: Mapping[str, Any]) -> Encoder:
     cls = _encoder_class(name)
+    if not (
+        isinstance(cls, type) and issubclass(cls, nn.Module)
+    ):  # a file that is read may name anything: never call it
+        raise UserError(f"an encoder must be a class of torch modules, but {name} is not (modality {modality}).")
     try:
         encoder = cls(tuple(shape), **settings)
     except UserError as error:

@@ -31,7 +31,7 @@ from balance_tune.tasks import OBJECTIVES
 BASELINE = "joint"  # every gain is measured against it, so every study has it
 RESERVED = ("data", "mlartifacts", "mlflow.db", "unsealed.jsonl")  # what else lies in a root
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_SECRET = re.compile(r"(?i)(password|passwd|pwd|secret|token|key)=[^&]")  # in the query of an address
+_SECRET = re.compile(r"(?i)(password|passwd|pwd|secret|token|key|credential)[a-z_]*=[^&]")  # in the query of an address
 _NAME_RULE = "must be letters, digits, `.`, `_` and `-`, start with a letter or digit, and have at most 100 of them"
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -237,6 +237,22 @@ class Data(_Section):
 
     stores: dict[str, str] = {}
     residency: Literal["auto", "device", "memory", "mapped"] = "auto"
+
+    @field_validator("stores")
+    @classmethod
+    def _no_secret(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, address in value.items():
+            try:
+                parts = urlsplit(address)
+                secret = "://" in address and (parts.username or parts.password or _SECRET.search(parts.query))
+            except ValueError as error:
+                raise ValueError(f"`data.stores.{name}` must be a folder or an address, but {error}.") from None
+            if secret:  # the message must not repeat it
+                raise ValueError(
+                    f"`data.stores.{name}` must not hold a password or key, because study files are copied into "
+                    "reports; leave them to the environment or to the machine's role."
+                )
+        return value
 
 
 class Mlflow(_Section):

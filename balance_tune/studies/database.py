@@ -116,7 +116,12 @@ def connect(url: str) -> BaseStorage:
             f"Optuna must have a database of its own, but {shown(url)} holds tables of another program (MLflow's, say) "
             "or of another version of Optuna; make one for it, and set BALANCE_TUNE_STORAGE to that."
         ) from error
-    except (SQLAlchemyError, ImportError, ValueError) as error:
+    except ValueError as error:  # its words may hold a part of the password
+        raise UserError(
+            f"Optuna's database must have an address as postgresql://USER:PASSWORD@HOST:PORT/NAME, but {shown(url)} "
+            "cannot be read; write `@`, `:` and `/` in a password as %40, %3A and %2F."
+        ) from error
+    except (SQLAlchemyError, ImportError) as error:
         reason = one_line((str(error).splitlines() or ["no reason"])[0]).replace(url, shown(url))
         raise UserError(f"Optuna's database must answer, but {shown(url)} does not ({reason}).") from error
 

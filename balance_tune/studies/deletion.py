@@ -53,6 +53,8 @@ def delete_study(folder: Path) -> list[str]:
 
 def _forget(root: Path, folder: Path) -> list[str]:
     config, study_id = stored_config(folder), Memory.of(folder).study_id
+    if config.name != folder.name:
+        return [f"MLflow's runs stay: they are those of `{config.name}`, of which {folder.name} was a copy."]
     store = store_of(root, config.mlflow.tracking_uri)
     if store.file is not None and not store.file.is_file():
         return []

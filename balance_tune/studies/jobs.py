@@ -188,6 +188,8 @@ def connected(address: str) -> JobSubmissionClient:
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
+    if "@" in address:
+        raise UserError("the address must hold no user or password; a cluster takes a token (RAY_AUTH_TOKEN_PATH).")
     if not address.startswith(("http://", "https://")):
         raise UserError(
             f"the address must be that of a cluster's dashboard, as http://127.0.0.1:8265, but got `{address}`."

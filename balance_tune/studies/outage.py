@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +10,12 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
+from balance_tune.studies.patience import seconds
+
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-PATIENCE = float(os.environ.get("BALANCE_TUNE_OUTAGE_S", "600"))
+PATIENCE = seconds("BALANCE_TUNE_OUTAGE_S")
 """Seconds for which a database that does not answer is waited for."""
 
 LONGEST = 10.0  # seconds between two attempts

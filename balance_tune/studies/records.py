@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from balance_tune.errors import UserError
+from balance_tune.studies.wording import one_line
 from balance_tune.tasks import lower_is_better as lower_is_better
 
 if TYPE_CHECKING:
@@ -121,7 +122,13 @@ def open_storage(source: Path | str | BaseStorage) -> BaseStorage:
     path = path / JOURNAL if path.is_dir() else path
     if not path.is_file():  # Optuna would create it, and a reader must not write
         raise UserError(f"a study must exist to be read, but there is no `{path}`; `balance-tune run` makes one.")
-    return JournalStorage(JournalFileBackend(str(path)))
+    try:
+        return JournalStorage(JournalFileBackend(str(path)))
+    except (ValueError, KeyError, AssertionError, TypeError, IndexError) as error:
+        raise UserError(
+            f"the journal of a study must be readable, but `{path}` is damaged ({one_line(str(error))[:120]}); "
+            "put a copy of it back."
+        ) from error
 
 
 def _record(study_name: str, trial: FrozenTrial, superseded: bool) -> TrialRecord:
@@ -130,6 +137,11 @@ def _record(study_name: str, trial: FrozenTrial, superseded: bool) -> TrialRecor
     attrs = dict(trial.user_attrs)
     if superseded:
         attrs["requeued_as"] = True
+    folder = attrs.get("folder", "")
+    if not isinstance(folder, str) or folder.startswith("/") or ".." in folder.split("/"):
+        raise UserError(
+            f"a trial's folder must lie in its study, but trial {trial.number} of {arm} names {folder!r:.80}."
+        )
     return TrialRecord(
         arm=arm,
         dataset=dataset,

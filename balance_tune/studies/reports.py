@@ -6,15 +6,14 @@ before it that were not told yet.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
+from balance_tune.studies.patience import seconds
+
 Report = Callable[[dict[str, Any]], None]
 
-EVERY = 1.0
-"""Seconds without a report after which the next epoch is told; BALANCE_TUNE_REPORT_EVERY_S overrides it."""
 MOST = 100  # epochs in one report
 EARLIER = "earlier"
 EPOCH_STATES = ("running", "complete")  # of a row that tells an epoch
@@ -40,7 +39,7 @@ class Gathered:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._report, self._judged_at, self._clock = report, frozenset(judged_at), clock
-        self._every = float(os.environ.get("BALANCE_TUNE_REPORT_EVERY_S", EVERY)) if every is None else every
+        self._every = seconds("BALANCE_TUNE_REPORT_EVERY_S") if every is None else every
         self._held: list[dict[str, Any]] = []
         self._last = clock()
 

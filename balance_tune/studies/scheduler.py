@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.util import placement_group_table
 
 from balance_tune.studies.outage import AWAY
+from balance_tune.studies.patience import seconds
 from balance_tune.studies.preemption import node_lost
 from balance_tune.studies.queue import TrialKey
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from balance_tune.studies.queue import StudyQueue
     from balance_tune.studies.waiting import Waiting
 
-SILENCE = float(os.environ.get("BALANCE_TUNE_SILENCE_S", "1800"))
+SILENCE = seconds("BALANCE_TUNE_SILENCE_S")
 """Seconds without a report after which a trial counts as hung; or 20 times its longest epoch, if that is longer."""
 
 LOOK_EVERY = 2.0  # seconds between two questions to Ray

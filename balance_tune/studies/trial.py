@@ -26,6 +26,7 @@ import torch
 from balance_tune.errors import UserError
 from balance_tune.replicas import Replicas
 from balance_tune.studies import durable, mirror
+from balance_tune.studies.patience import seconds
 from balance_tune.studies.preemption import LOOK_EVERY, Draining, Preempted
 from balance_tune.studies.process import free, keep, left_as_found, settle
 from balance_tune.studies.reports import Gathered, Report
@@ -34,9 +35,7 @@ from balance_tune.training.errors import Diverged, Stopped
 from balance_tune.training.loop import train
 from balance_tune.training.setup import prepare
 
-SAVE_EVERY = 10.0
-"""Seconds between two states that an interrupted trial can go on from; BALANCE_TUNE_SAVE_EVERY_S overrides it."""
-SILENCE = float(os.environ.get("BALANCE_TUNE_SILENCE_S", "1800"))
+SILENCE = seconds("BALANCE_TUNE_SILENCE_S")
 PIECE = "micro_batch.json"  # in the folder of a trial whose workers have met a device that is too small
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no other trial could write either
 
@@ -226,7 +225,7 @@ def _epochs(
         done = load_state(run, modulation, folder)
     yield from _unheard(folder, config.get("reported", 0), done)
     first = replicas.rank == 0
-    every = float(os.environ.get("BALANCE_TUNE_SAVE_EVERY_S", SAVE_EVERY))
+    every = seconds("BALANCE_TUNE_SAVE_EVERY_S")
     with History(folder, done) if first else contextlib.nullcontext() as history:
         saved = time.monotonic()
         for metrics in train(run, modulation):

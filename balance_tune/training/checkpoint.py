@@ -101,19 +101,25 @@ def load_best(folder: Path) -> MultimodalModel:
         raise UserError(
             f"the checkpoint in {folder} must be readable, but: {error}; delete the folder and run again."
         ) from error
-    made = card["model"]
-    spec = ModelSpec(
-        {m: (shape, name, kw) for m, (shape, name, kw) in made["encoders"].items()},
-        made["classes"],
-        made["fusion"],
-        made["fusion_settings"],
-        made.get("task", "classes"),  # older checkpoints knew no other
-        made.get("name"),
-        made.get("settings"),
-    )
+    try:
+        made, method, settings = card["model"], card["method"], card["modulation"]
+        spec = ModelSpec(
+            {m: (shape, name, kw) for m, (shape, name, kw) in made["encoders"].items()},
+            made["classes"],
+            made["fusion"],
+            made["fusion_settings"],
+            made.get("task", "classes"),  # older checkpoints knew no other
+            made.get("name"),
+            made.get("settings"),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{folder / CARD} must say how its model is made, but does not ({type(error).__name__}: {error}); delete "
+            "the folder and run again."
+        ) from error
     model = spec.trained().build(seed=0)
     with torch.random.fork_rng(devices=[]):  # what a method builds is overwritten by the weights
-        modulations().get(card["method"]).of(card["modulation"]).build(model)
+        modulations().get(method).of(settings).build(model)
     model.load_state_dict(weights)
     model.eval()
     return model

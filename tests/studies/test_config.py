@@ -178,6 +178,15 @@ def test_a_secret_in_the_study_file_is_refused_and_not_repeated(uri: str) -> Non
     assert "MLFLOW_TRACKING_URI" in message
 
 
+@pytest.mark.parametrize(
+    "uri", ["s3://AKIAKEY:TOPSECRET@bucket/x", "s3://bucket/x?secret_access_key=TOPSECRET", "gs://me:TOPSECRET@b/x"]
+)
+def test_a_secret_in_a_stores_address_is_refused_and_not_repeated(uri: str) -> None:
+    with pytest.raises(UserError, match="must not hold a password or key") as caught:
+        load_config({"name": "s", "datasets": ["watch"], "methods": ["joint"], "data": {"stores": {"watch": uri}}})
+    assert "TOPSECRET" not in str(caught.value)
+
+
 @pytest.mark.parametrize("uri", ["https://host:5000", "postgresql://user@host/db?sslmode=require"])
 def test_an_address_without_a_secret_may_stand_in_the_study_file(uri: str) -> None:
     assert load(f"mlflow.tracking_uri={uri}").mlflow.tracking_uri == uri

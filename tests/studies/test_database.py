@@ -144,3 +144,10 @@ def test_a_database_of_mlflows_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must have a database of its own") as caught:
         connect(url)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("password", ["p@ss:s3cr3t", "s3cr3t/pw", "a:s3cr3t"])
+def test_an_address_that_cannot_be_read_tells_no_part_of_its_password(password: str) -> None:
+    with pytest.raises(UserError) as caught:
+        connect(f"postgresql+psycopg://user:{password}@127.0.0.1:1/db")
+    assert "s3cr3t" not in str(caught.value)

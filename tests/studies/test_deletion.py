@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,31 @@ def test_the_command_asks_first(
     assert folder.is_dir()
     assert main([*argv, "--yes"]) == 0
     assert not folder.exists()
+
+
+def test_a_copy_of_a_study_is_deleted_without_the_originals_runs(tmp_path: Path) -> None:
+    original = study(tmp_path)
+    memory = Memory.of(original)
+    copied = tmp_path / "s-backup"
+    shutil.copytree(original, copied)
+    kept = tmp_path / "mlartifacts" / memory.study_id / "model"
+    kept.mkdir(parents=True)
+    (remark,) = delete_study(copied)
+    assert "those of `s`, of which s-backup was a copy" in remark
+    assert not copied.exists()
+    assert kept.is_dir()
+    assert original.is_dir()
+
+
+@pytest.mark.parametrize(
+    "content", ['{"study_id": "../precious"}', '{"study_id": ""}', '{"study_id": 3}', "{", "[]", "{}"]
+)
+def test_a_damaged_memory_of_mlflow_is_one_line_and_deletes_nothing(tmp_path: Path, content: str) -> None:
+    folder, precious = study(tmp_path), tmp_path / "precious"
+    precious.mkdir()
+    (folder / "mlflow.json").write_text(content)
+    with pytest.raises(UserError, match=r"mlflow.json must be JSON") as caught:
+        delete_study(folder)
+    assert "\n" not in str(caught.value)
+    assert folder.is_dir()
+    assert precious.is_dir()

@@ -14,7 +14,7 @@ from balance_tune.datasets.splits import SplitRecipe
 from balance_tune.errors import UserError
 from balance_tune.models.encoders import Mlp
 from balance_tune.models.fusion import Sum
-from balance_tune.models.multimodal import MultimodalModel
+from balance_tune.models.multimodal import ModelSpec, MultimodalModel
 from balance_tune.studies.config import load_config
 from balance_tune.training.checkpoint import load_best
 from tests.studies import in_process
@@ -112,3 +112,11 @@ def test_what_cannot_be_a_model_is_one_line_before_anything_runs(model: dict[str
     with pytest.raises(UserError, match=message) as caught:
         load_config({**STUDY, "model": model})
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_file_names_as_an_encoder_is_not_called_unless_it_is_one(tmp_path: Path) -> None:
+    executed = tmp_path / "executed"
+    spec = ModelSpec({"a": (["touch", str(executed)], "subprocess:call", {})}, 3)  # type: ignore[dict-item]
+    with pytest.raises(UserError, match="must be a class of torch modules"):
+        spec.build(0)
+    assert not executed.exists()

@@ -119,3 +119,23 @@ print([name for name in {slow!r} if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("line", ['{"op_code": 5}', "not JSON", "[]", '{"op_code": 99}'])
+def test_a_damaged_line_in_the_middle_is_one_line(tmp_path: Path, line: str) -> None:
+    journal = make_study(tmp_path, Made(datasets=["watch"], methods=["joint"])) / "optuna.journal"
+    lines = journal.read_text().splitlines()
+    lines[len(lines) // 2] = line
+    journal.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match="must be readable") as caught:
+        read_records(journal.parent)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("folder", ["/somewhere/else", "../other/trials/x", "trials/../../x", 3])
+def test_a_trial_cannot_name_a_folder_outside_of_its_study(folder: object) -> None:
+    study = optuna.create_study(study_name="d/joint")
+    trial = study.ask()
+    trial.set_user_attr("folder", folder)
+    with pytest.raises(UserError, match="must lie in its study"):
+        read_records(study._storage)

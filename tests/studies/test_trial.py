@@ -98,7 +98,7 @@ def whole_and_cut(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, 
     """Train a trial in "whole" to its end and return its reports; the same in "cut" only so far, its state saved."""
     whole = Reports()
     work(config_of(tmp_path / "whole", store), whole)
-    monkeypatch.setattr(trial, "SAVE_EVERY", 0.0)
+    monkeypatch.setenv("BALANCE_TUNE_SAVE_EVERY_S", "0")
     with pytest.raises(SystemExit):
         work(config_of(tmp_path / "cut", store), Reports(stop_after=after))
     return whole

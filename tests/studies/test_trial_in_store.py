@@ -25,7 +25,7 @@ from tests.studies.test_trial import EPOCHS, Reports, config_of, timeless
 
 @pytest.fixture(autouse=True)
 def saving(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "SAVE_EVERY", 0.0)
+    monkeypatch.setenv("BALANCE_TUNE_SAVE_EVERY_S", "0")
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_trial_goes_on_from_the_store_on_another_node(
 def test_a_trial_that_is_stopped_between_two_states_leaves_its_whole_history(
     bucket: Bucket, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "SAVE_EVERY", 1e9)
+    monkeypatch.setenv("BALANCE_TUNE_SAVE_EVERY_S", "1e9")
     with pytest.raises(SystemExit):
         work(there(bucket, store, tmp_path), Reports(stop_after=3))
     assert bucket.objects("studies/s/t") == ["history.jsonl"]

@@ -47,7 +47,11 @@ class Store:
         if parts.scheme == "sqlite":
             return self.uri.split("?")[0]
         host = parts.hostname or ""
-        return urlunsplit((parts.scheme, f"{host}:{parts.port}" if parts.port else host, parts.path, "", ""))
+        try:
+            port = parts.port
+        except ValueError:  # part of a password that holds a `/`: its words would tell it
+            return f"{parts.scheme}://(an address that cannot be read)"
+        return urlunsplit((parts.scheme, f"{host}:{port}" if port else host, parts.path, "", ""))
 
     @property
     def served(self) -> bool:

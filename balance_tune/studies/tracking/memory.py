@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from balance_tune.errors import UserError
 from balance_tune.studies import durable
 from balance_tune.studies.records import TrialRecord
 
 FILE = "mlflow.json"
+STUDY_ID = re.compile("[0-9a-f]{32}")
 
 
 @dataclass
@@ -32,17 +35,34 @@ class Memory:
 
     @classmethod
     def of(cls, folder: Path) -> Memory:
-        """Return what `folder` remembers; a new study is given its id, on disk, before anything is sent under it."""
+        """Return what `folder` remembers; a new study is given its id, on disk, before anything is sent under it.
+
+        Raises:
+            UserError: the file is damaged.
+        """
         path = folder / FILE
         if path.exists():
-            known = {field.name for field in fields(cls)}  # a later version may have remembered more
-            return cls(path, **{name: v for name, v in json.loads(path.read_text()).items() if name in known})
+            return _read(path)
         memory = cls(path, uuid.uuid4().hex)
         memory.save()
         return memory
 
     def save(self) -> None:
         durable.write_json(self.path, {name: value for name, value in asdict(self).items() if name != "path"})
+
+
+def _read(path: Path) -> Memory:
+    known = {field.name for field in fields(Memory)} - {"path"}  # a later version may have remembered more
+    try:
+        found = {name: value for name, value in json.loads(path.read_text()).items() if name in known}
+        if not all(isinstance(value, str) for value in found.values()) or not STUDY_ID.fullmatch(found["study_id"]):
+            raise ValueError("no id of a study")  # folders are named by it
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"{path} must be JSON that says under which id MLflow knows the study, but it is damaged; put a copy back, "
+            "or remove it, and MLflow is told of the study anew."
+        ) from error
+    return Memory(path, **found)
 
 
 def digest(value: Any) -> str:

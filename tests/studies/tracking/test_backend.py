@@ -164,3 +164,7 @@ def test_mlflow_and_optuna_cannot_share_a_database(
     with pytest.raises(UserError, match="must have a database each") as caught:
         store_of(tmp_path, mlflow)
     assert "secret" not in str(caught.value)
+
+
+def test_an_address_that_cannot_be_read_tells_no_part_of_its_password() -> None:
+    assert "s3cr3t" not in Store("postgresql://user:s3cr3t/pw@host/db", None).shown

@@ -1,0 +1,27 @@
+"""Times in the environment: what is no number of seconds is one line, before anything starts."""
+
+from __future__ import annotations
+
+import pytest
+
+from balance_tune.cli import main
+from balance_tune.studies import patience
+
+
+@pytest.mark.parametrize("name", patience.DEFAULTS)
+@pytest.mark.parametrize("value", ["10s", "-1", "nan", "inf", "ten"])
+def test_what_is_no_time_is_told_and_never_a_trials_fault(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert main(["fusions"]) == 2
+    told = capsys.readouterr().err
+    assert told == f"balance-tune: {name} must be a number of seconds of at least 0, but is `{value}`.\n"
+    assert patience.seconds(name) == patience.DEFAULTS[name]
+
+
+@pytest.mark.parametrize(("value", "expected"), [("", 10.0), ("0", 0.0), ("2.5", 2.5), ("1e9", 1e9)])
+def test_a_time_is_what_it_is_set_to(monkeypatch: pytest.MonkeyPatch, value: str, expected: float) -> None:
+    monkeypatch.setenv("BALANCE_TUNE_SAVE_EVERY_S", value)
+    assert patience.seconds("BALANCE_TUNE_SAVE_EVERY_S") == expected
+    patience.check()
