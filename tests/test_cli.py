@@ -169,3 +169,17 @@ def test_a_reader_that_stops_reading_is_no_error_to_shout_about() -> None:
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert done.stdout == "["
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data", "verify", "~nosuchuser/x"],
+        ["data", "prepare", "crema_d", "--source", "~nosuchuser/x", "--out", "here"],
+        ["status", "--root", "~nosuchuser/x"],
+    ],
+)
+def test_the_home_of_nobody_is_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1, told

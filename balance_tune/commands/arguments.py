@@ -96,7 +96,10 @@ def writable_root(args: argparse.Namespace) -> Path:
 def studies_in(root: Path) -> list[str]:
     """Return the names of the studies under a root."""
     if mirror.mirror_of(root) is not None:
-        return mirror.studies_below(root)
+        try:
+            return mirror.studies_below(root)
+        except mirror.Away as error:
+            raise UserError(f"the root must answer, but {error}.") from error
     if not root.is_dir():
         return []
     return sorted(path.parent.name for path in root.glob("*/study.yaml"))

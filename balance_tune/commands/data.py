@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from balance_tune.commands.arguments import format_option, root_of, root_option, writable_root
 from balance_tune.commands.output import columns, duration, print_json
-from balance_tune.datasets.address import bare
+from balance_tune.datasets.address import bare, expanded
 from balance_tune.errors import UserError
 from balance_tune.studies import mirror
 
@@ -59,7 +59,7 @@ def _prepare(args: argparse.Namespace) -> int:
     from balance_tune.datasets.distribution import distribution
     from balance_tune.studies.prepare import MAX_CORRUPT, prepare
 
-    source = Path(args.source).expanduser()
+    source = expanded(args.source)
     if args.name == TABLE:
         dataset: Distribution = _table(args.recipe, source)
         source = source.parent

@@ -21,7 +21,12 @@ def run(args: argparse.Namespace) -> int:
     if not args.yes:
         if not sys.stdin.isatty():
             raise UserError("a study is removed only after a yes, but nobody can be asked here; say it with --yes.")
-        if input(f"Remove {mirror.where(folder)} and its runs in MLflow? [y/N] ").strip().lower() not in ("y", "yes"):
+        try:
+            answer = input(f"Remove {mirror.where(folder)} and its runs in MLflow? [y/N] ").strip().lower()
+        except EOFError:  # Ctrl-D
+            answer = ""
+            print()
+        if answer not in ("y", "yes"):
             print("Nothing was removed.")
             return 0
     from balance_tune.studies.deletion import delete_study

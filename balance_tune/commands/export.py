@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 
 from balance_tune.commands.arguments import root_option, study_argument, study_folder
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise UserError(one_line(f"an export must be writable, but {out}: {error.strerror}.")) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # told already
+            temporary.unlink(missing_ok=True)
     print(f"{out}\nOptuna's tools open it, for example: optuna-dashboard sqlite:///{out}")
     return 0

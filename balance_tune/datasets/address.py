@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
+
+from balance_tune.errors import UserError
 
 
 def bare(uri: str) -> str:
@@ -13,3 +16,17 @@ def bare(uri: str) -> str:
     parts = urlsplit(uri)
     path = re.sub("/+", "/", parts.path).rstrip("/")
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))
+
+
+def expanded(path: Path | str) -> Path:
+    """Return a path with `~` replaced, absolute.
+
+    Raises:
+        UserError: it names the home of a user that there is not.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:
+        raise UserError(
+            f"`~` must be followed by a user of this machine, or by `/`, but got `{path!s:.80}`."
+        ) from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from balance_tune.datasets.address import bare
+from balance_tune.datasets.address import bare, expanded
 from balance_tune.errors import UserError
 
 REMOTE = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+://")
@@ -35,7 +35,7 @@ class Place:
         """
         text = str(where)
         if not is_remote(text):
-            return cls(str(Path(text.removeprefix("file://")).expanduser().absolute()))
+            return cls(str(expanded(text.removeprefix("file://"))))
         place = cls(text.rstrip("/"))
         place._filesystem()
         return place

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from balance_tune.datasets.address import expanded
 from balance_tune.datasets.distribution import Distribution
 from balance_tune.datasets.manifest import Manifest
 from balance_tune.datasets.place import Place
@@ -57,7 +58,7 @@ def prepare(
         raise UserError(f"`0 <= max_corrupt <= 1` must hold, but got ({max_corrupt=}).")
     if workers < 1:
         raise UserError(f"`workers >= 1` must hold, but got ({workers=}).")
-    source = Path(source).expanduser().absolute()
+    source = expanded(source)
     place = Place.of(out)
     plan = plan_of(dataset, source, shard_bytes)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from balance_tune.datasets.address import expanded
 from balance_tune.errors import UserError
 from balance_tune.studies.wording import shown
 
@@ -27,6 +28,6 @@ def root_folder(text: str, *, driver: bool = False) -> Path:
     if re.match(r"[A-Za-z0-9+]+:/[^/]", text):
         raise UserError(f"a root in an object store must be given as text, s3://bucket/prefix, but got {shown(text)}.")
     try:
-        return Path(text.removeprefix("file://")).expanduser().absolute()
+        return expanded(text.removeprefix("file://"))
     except RuntimeError as error:  # ~somebody
         raise UserError(f"the root must be a folder, but got {shown(text)}: {error}.") from error

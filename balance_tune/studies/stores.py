@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from balance_tune.datasets.address import expanded
 from balance_tune.datasets.distribution import Distribution
 from balance_tune.datasets.place import Place, is_remote
 from balance_tune.datasets.store import build_store, read_manifest, store_name
@@ -128,7 +129,7 @@ def _checked(dataset: Distribution, where: str) -> tuple[str, Manifest]:
             f"`{manifest.dataset}` (version {manifest.version}) prepared otherwise; prepare it again: "
             f"{dataset.command()}."
         )
-    return where if is_remote(where) else str(Path(where).expanduser().absolute()), manifest
+    return where if is_remote(where) else str(expanded(where)), manifest
 
 
 def _miniature(dataset: Distribution, folder: Path, tell: Callable[[str], None]) -> tuple[str, Manifest]:
