@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,10 +31,10 @@ def dashboard(folder: Path, *, host: str, port: int) -> int:
         print(
             f"Optuna shows {folder.name} at http://{host}:{server.server_port}/dashboard (Ctrl-C ends it)", flush=True
         )
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            print()
+        for number in (signal.SIGINT, signal.SIGTERM):  # wsgiref swallows exceptions while it answers
+            signal.signal(number, lambda *asked: threading.Thread(target=server.shutdown, daemon=True).start())
+        server.serve_forever()
+        print()
     return 0
 
 
