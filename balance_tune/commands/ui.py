@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 
 from balance_tune.commands.arguments import root_of, root_option, study_folder
 from balance_tune.errors import UserError
@@ -24,9 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until interrupted, by Ctrl-C or SIGTERM; then nothing of the server is left."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore the first
-        signal.signal(number, signal.default_int_handler)
+    """Serve until asked to end, by Ctrl-C or SIGTERM; then nothing of the server is left."""
     folder = study_folder(args) if args.study is not None else None
     if args.optuna:
         from balance_tune.studies.dashboard import dashboard

@@ -1,4 +1,4 @@
-"""URIs as they may be shown and recorded."""
+"""Addresses of folders, stores and servers: as they are opened, as they may be shown, whether they hold a secret."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from balance_tune.errors import UserError
 
+SECRET = re.compile(r"(?i)(password|passwd|pwd|secret|token|key|credential)[a-z_]*=[^&]")  # in a query
+
 
 def bare(uri: str) -> str:
     """Return a URI without user, password and query, as it may be shown and recorded; a path stays as it is."""
@@ -16,6 +18,16 @@ def bare(uri: str) -> str:
     parts = urlsplit(uri)
     path = re.sub("/+", "/", parts.path).rstrip("/")
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))
+
+
+def holds_secret(uri: str, *, user: bool = True) -> bool:
+    """Return whether a URI holds a password, a key, or (with `user`) a user name, which may be a token.
+
+    Raises:
+        ValueError: it is no URI.
+    """
+    parts = urlsplit(uri)
+    return bool(parts.password or (user and parts.username) or SECRET.search(parts.query))
 
 
 def expanded(path: Path | str) -> Path:

@@ -183,9 +183,8 @@ def _check_features(encoder: object, name: str) -> None:
 
 def _encoder(modality: str, shape: Sequence[int], name: str, settings: Mapping[str, Any]) -> Encoder:
     cls = _encoder_class(name)
-    if not (
-        isinstance(cls, type) and issubclass(cls, nn.Module)
-    ):  # a file that is read may name anything: never call it
+    # a file that is read may name anything: what is no module is never called
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise UserError(f"an encoder must be a class of torch modules, but {name} is not (modality {modality}).")
     try:
         encoder = cls(tuple(shape), **settings)
@@ -196,8 +195,6 @@ def _encoder(modality: str, shape: Sequence[int], name: str, settings: Mapping[s
         raise UserError(
             f"encoder {name} of {modality} must accept its settings {dict(settings)}, but: {kind}{error}."
         ) from error
-    if not isinstance(encoder, nn.Module):  # anything that a user's import path names
-        raise UserError(f"an encoder must be a torch module, but {name} made a {type(encoder).__name__}.")
     _check_features(encoder, name)
     made = cast(Encoder, encoder)  # or a module of the user's that does without what methods may ask of encoders
     made.shape = tuple(shape)

@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -20,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from balance_tune.datasets.address import holds_secret
 from balance_tune.errors import UserError
 from balance_tune.studies import strict_yaml
 from balance_tune.studies.changes import Changes, changes_between
@@ -31,7 +31,6 @@ from balance_tune.tasks import OBJECTIVES
 BASELINE = "joint"  # every gain is measured against it, so every study has it
 RESERVED = ("data", "mlartifacts", "mlflow.db", "unsealed.jsonl")  # what else lies in a root
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_SECRET = re.compile(r"(?i)(password|passwd|pwd|secret|token|key|credential)[a-z_]*=[^&]")  # in the query of an address
 _NAME_RULE = "must be letters, digits, `.`, `_` and `-`, start with a letter or digit, and have at most 100 of them"
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -242,16 +241,7 @@ class Data(_Section):
     @classmethod
     def _no_secret(cls, value: dict[str, str]) -> dict[str, str]:
         for name, address in value.items():
-            try:
-                parts = urlsplit(address)
-                secret = "://" in address and (parts.username or parts.password or _SECRET.search(parts.query))
-            except ValueError as error:
-                raise ValueError(f"`data.stores.{name}` must be a folder or an address, but {error}.") from None
-            if secret:  # the message must not repeat it
-                raise ValueError(
-                    f"`data.stores.{name}` must not hold a password or key, because study files are copied into "
-                    "reports; leave them to the environment or to the machine's role."
-                )
+            _refuse_secret(f"data.stores.{name}", address, "leave it to the environment or to the machine's role")
         return value
 
 
@@ -263,20 +253,23 @@ class Mlflow(_Section):
     @field_validator("tracking_uri")
     @classmethod
     def _no_secret(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        try:
-            parts = urlsplit(value)
-            token = parts.username if parts.scheme.startswith("http") else None  # a database's user is no secret
-            secret = parts.password or token or _SECRET.search(parts.query)
-        except ValueError as error:
-            raise ValueError(f"`mlflow.tracking_uri` must be an address, but {error}.") from None
-        if secret:  # the message must not repeat it
-            raise ValueError(
-                "`mlflow.tracking_uri` must not hold a password or token, because study files are copied into reports; "
-                "put the address into the environment as MLFLOW_TRACKING_URI."
-            )
+        if value is not None:
+            what = "put the address into the environment as MLFLOW_TRACKING_URI"
+            _refuse_secret("mlflow.tracking_uri", value, what, user=value.startswith("http"))  # a database's is none
         return value
+
+
+def _refuse_secret(setting: str, address: str, remedy: str, *, user: bool = True) -> None:
+    """Raise a `ValueError`, which does not repeat it, where an address holds a secret."""
+    try:
+        secret = "://" in address and holds_secret(address, user=user)
+    except ValueError as error:
+        raise ValueError(f"`{setting}` must be an address, but {error}.") from None
+    if secret:
+        raise ValueError(
+            f"`{setting}` must not hold a password, key or token, because study files are copied into reports; "
+            f"{remedy}."
+        )
 
 
 class StudyConfig(_Section):

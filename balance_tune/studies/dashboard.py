@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from balance_tune.errors import UserError
+from balance_tune.studies.asked import LOOK_EVERY, Asked
 from balance_tune.studies.records import open_storage
 from balance_tune.studies.tracking.page import free_port
 
 
 def dashboard(folder: Path, *, host: str, port: int) -> int:
-    """Serve until interrupted, after printing the address; return 0.
+    """Serve until asked to end, after printing the address; return 0.
 
     Raises:
         UserError: optuna-dashboard is not installed, or the study has not begun.
@@ -27,13 +26,16 @@ def dashboard(folder: Path, *, host: str, port: int) -> int:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = open_storage(folder)
-    with make_server(host, free_port(host, port), wsgi(storage), handler_class=_Quiet) as server:
+    with (
+        make_server(host, free_port(host, port), wsgi(storage), handler_class=_Quiet) as server,
+        Asked() as asked,
+    ):
         print(
             f"Optuna shows {folder.name} at http://{host}:{server.server_port}/dashboard (Ctrl-C ends it)", flush=True
         )
-        for number in (signal.SIGINT, signal.SIGTERM):  # wsgiref swallows exceptions while it answers
-            signal.signal(number, lambda *asked: threading.Thread(target=server.shutdown, daemon=True).start())
-        server.serve_forever()
+        server.timeout = LOOK_EVERY
+        while not asked.to_end:
+            server.handle_request()
         print()
     return 0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from balance_tune.errors import UserError
-from balance_tune.studies import confirm, durable, leaderboard, mirror, provenance, report, retention
+from balance_tune.studies import confirm, durable, leaderboard, mirror, patience, provenance, report, retention
 from balance_tune.studies.arms import Arm, arms_of, check_models, trial_config
 from balance_tune.studies.claim import claimed, ledger_of
 from balance_tune.studies.cluster import GPU_SHARE, Shape, ray_for, remote, shapes_of
@@ -73,6 +73,7 @@ def run_study(
         UserError: one line, before anything has started: the study file is wrong, the root cannot be written, another
             driver runs this study, or code, data or file no longer are what the study was begun with.
     """
+    patience.check()
     config = config if isinstance(config, StudyConfig) else load_config(config)
     folder = _folder(root_folder(str(root or os.environ.get(ROOT) or "studies"), driver=True), config.name)
     try:

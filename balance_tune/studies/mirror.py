@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -21,14 +20,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from balance_tune.datasets.address import bare
+from balance_tune.datasets.address import bare, holds_secret
 from balance_tune.errors import UserError
 from balance_tune.studies.patience import seconds
 
 PATIENCE = seconds("BALANCE_TUNE_OUTAGE_S")
 """Seconds for which a store that does not answer is waited for."""
 
-_KEY = re.compile(r"(?i)(access_key|secret|password|token|credential)[a-z_]*=")  # in the query of an address
 LONGEST = 10.0  # seconds between two attempts
 ROUNDS = 3  # looks at objects that others write meanwhile
 AT_ONCE = 16  # objects fetched at a time
@@ -101,7 +99,7 @@ def mirrored(uri: str, use: str) -> Path:
 
 def refuse_keys(uri: str) -> None:
     """Raise a `UserError` where a URI holds credentials."""
-    if urlsplit(uri).username or urlsplit(uri).password or _KEY.search(urlsplit(uri).query):
+    if holds_secret(uri):
         raise UserError(
             f"the root must not hold credentials, but {bare(uri)} was given with some; leave them to the environment "
             "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS) or to the machine's role."

@@ -21,6 +21,7 @@ Phase = Literal["search", "select", "confirm"]
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
 
 JOURNAL, DATABASE = "optuna.journal", "optuna.database"  # in a study's folder: its trials, or where they are
+DAMAGE = (ValueError, KeyError, AssertionError, TypeError, IndexError)  # what Optuna raises of a journal it cannot read
 CONFIRM = "/confirm"  # suffix of the Optuna study that holds an arm's select and confirm trials
 STATES: dict[str, State] = {
     "COMPLETE": "complete",
@@ -124,11 +125,16 @@ def open_storage(source: Path | str | BaseStorage) -> BaseStorage:
         raise UserError(f"a study must exist to be read, but there is no `{path}`; `balance-tune run` makes one.")
     try:
         return JournalStorage(JournalFileBackend(str(path)))
-    except (ValueError, KeyError, AssertionError, TypeError, IndexError) as error:
-        raise UserError(
-            f"the journal of a study must be readable, but `{path}` is damaged ({one_line(str(error))[:120]}); "
-            "put a copy of it back."
-        ) from error
+    except DAMAGE as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> UserError:
+    """Return what to tell the user of a journal that Optuna could not read."""
+    return UserError(
+        f"the journal of a study must be readable, but `{path}` is damaged ({one_line(str(error))[:120]}); "
+        "put a copy of it back, or start another study under another name."
+    )
 
 
 def _record(study_name: str, trial: FrozenTrial, superseded: bool) -> TrialRecord:

@@ -27,7 +27,4 @@ def root_folder(text: str, *, driver: bool = False) -> Path:
         return mirrored(text, "run" if driver else "look")
     if re.match(r"[A-Za-z0-9+]+:/[^/]", text):
         raise UserError(f"a root in an object store must be given as text, s3://bucket/prefix, but got {shown(text)}.")
-    try:
-        return expanded(text.removeprefix("file://"))
-    except RuntimeError as error:  # ~somebody
-        raise UserError(f"the root must be a folder, but got {shown(text)}: {error}.") from error
+    return expanded(text.removeprefix("file://"))

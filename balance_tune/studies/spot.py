@@ -45,26 +45,26 @@ def remaining(cloud: str, base: str = METADATA) -> int | None:
 def watch(
     cloud: str,
     drain: Callable[[int], None],
+    every: float,
     *,
     base: str = METADATA,
-    every: float | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Look until there is a notice, then call `drain` with the seconds left; return once it has worked."""
-    silent = False
+    """Look every so many seconds until there is a notice, then call `drain` with the seconds left, until it works."""
+    answers = True
     while True:
         try:
             left = remaining(cloud, base)
-            silent = False
+            answers = True
             if left is not None:
                 say(f"this machine will be taken away; its node is drained, with {left} s to go")
                 drain(left)
                 return
-        except (OSError, ValueError, KeyError, subprocess.CalledProcessError) as error:
-            if not silent:
+        except Exception as error:  # whatever network and Ray raise; who gave up here would miss the next notice
+            if answers:
                 say(f"no answer that can be used, still trying: {type(error).__name__}: {error}")
-            silent = True
-        time.sleep(EVERY[cloud] if every is None else every)
+            answers = False
+        time.sleep(every)
 
 
 def drain(address: str, seconds: int) -> None:
@@ -84,13 +84,10 @@ def drain(address: str, seconds: int) -> None:
 def _node(address: str) -> str:
     """Return the id of this machine's node."""
     import ray
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # as `ray drain-node` itself
 
-    here = ray.util.get_node_ip_address()
-    for node_id, node in GcsClient(address=address).get_all_node_info().items():
-        if node.state == node.ALIVE and node.node_manager_address == here:
-            return str(node_id.hex())
-    raise OSError(f"{address} knows no node at {here}")
+    with ray.init(address=address, log_to_driver=False):
+        node: str = ray.get_runtime_context().get_node_id()
+    return node
 
 
 def _get(url: str, headers: dict[str, str], method: str = "GET") -> str:
@@ -102,4 +99,4 @@ def _get(url: str, headers: dict[str, str], method: str = "GET") -> str:
 if __name__ == "__main__":
     if len(sys.argv) != 3 or sys.argv[1] not in EVERY:
         sys.exit("python -m balance_tune.studies.spot aws|gcp ADDRESS")
-    watch(sys.argv[1], lambda seconds: drain(sys.argv[2], seconds))
+    watch(sys.argv[1], lambda seconds: drain(sys.argv[2], seconds), EVERY[sys.argv[1]])

@@ -12,8 +12,7 @@ from optuna.storages.journal import JournalFileBackend
 from balance_tune.errors import UserError
 from balance_tune.studies import durable
 from balance_tune.studies.database import begin, connect, database_of
-from balance_tune.studies.records import JOURNAL
-from balance_tune.studies.wording import one_line
+from balance_tune.studies.records import DAMAGE, JOURNAL, damaged
 
 LASTING = (4, 6)  # Optuna's journal operations "create trial" and "set state": after these, everything is on disk
 
@@ -52,11 +51,8 @@ def open_storage(folder: Path) -> BaseStorage:
     durable.cut_torn_line(path)
     try:
         return JournalStorage(JournalFile(path))
-    except (ValueError, KeyError, AssertionError) as error:
-        raise UserError(
-            f"the journal of a study must be readable, but `{path}` is damaged ({one_line(str(error))}); "
-            "put a copy of it back, or start another study under another name."
-        ) from error
+    except DAMAGE as error:
+        raise damaged(path, error) from error
 
 
 def export(source: BaseStorage, path: Path) -> None:

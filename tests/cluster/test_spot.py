@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import ray
+from ray._raylet import GcsClient
 
 from balance_tune.studies import spot
 from tests.cluster.nodes import nodes
@@ -14,7 +15,12 @@ pytestmark = pytest.mark.cluster
 
 def test_a_notice_drains_this_machines_node(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spot, "remaining", lambda cloud, base: 60)
-    with nodes(1, monkeypatch) as (cluster, _):  # head and node have one address: either may be found
-        assert all(node["Alive"] for node in ray.nodes())
-        spot.watch("aws", lambda seconds: spot.drain(cluster.address, seconds), every=0.1, say=lambda line: None)
-        until(lambda: sum(node["Alive"] for node in ray.nodes()) == 1, "the drained node to leave", patience=60)
+    with nodes(1, monkeypatch) as (cluster, _):  # head and node are on one machine: either may be its node
+        ray.shutdown()
+
+        def alive() -> int:
+            return sum(n.state == n.ALIVE for n in GcsClient(address=cluster.address).get_all_node_info().values())
+
+        assert alive() == 2
+        spot.watch("aws", lambda seconds: spot.drain(cluster.address, seconds), 0.1, say=lambda line: None)
+        until(lambda: alive() == 1, "the drained node to leave", patience=60)

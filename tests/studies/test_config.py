@@ -182,7 +182,7 @@ def test_a_secret_in_the_study_file_is_refused_and_not_repeated(uri: str) -> Non
     "uri", ["s3://AKIAKEY:TOPSECRET@bucket/x", "s3://bucket/x?secret_access_key=TOPSECRET", "gs://me:TOPSECRET@b/x"]
 )
 def test_a_secret_in_a_stores_address_is_refused_and_not_repeated(uri: str) -> None:
-    with pytest.raises(UserError, match="must not hold a password or key") as caught:
+    with pytest.raises(UserError, match="must not hold a password, key or token") as caught:
         load_config({"name": "s", "datasets": ["watch"], "methods": ["joint"], "data": {"stores": {"watch": uri}}})
     assert "TOPSECRET" not in str(caught.value)
 

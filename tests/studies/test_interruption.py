@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from typing import Any
 
 import pytest
 
@@ -89,7 +90,10 @@ def test_other_exceptions_that_nobody_can_catch_are_told_as_ever(monkeypatch: py
             raise ValueError("of its own")
 
     told = list[str]()
-    hook = lambda unraisable: told.append(str(unraisable.exc_value))  # noqa: E731
+
+    def hook(unraisable: Any) -> None:
+        told.append(str(unraisable.exc_value))
+
     monkeypatch.setattr("sys.unraisablehook", hook)
     with Interruption(print):
         Failing()

@@ -116,7 +116,7 @@ def test_what_cannot_be_a_model_is_one_line_before_anything_runs(model: dict[str
 
 def test_what_a_file_names_as_an_encoder_is_not_called_unless_it_is_one(tmp_path: Path) -> None:
     executed = tmp_path / "executed"
-    spec = ModelSpec({"a": (["touch", str(executed)], "subprocess:call", {})}, 3)  # type: ignore[dict-item]
+    spec = ModelSpec({"a": (["touch", str(executed)], "subprocess:call", {})}, 3)
     with pytest.raises(UserError, match="must be a class of torch modules"):
         spec.build(0)
     assert not executed.exists()

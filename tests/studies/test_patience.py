@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from balance_tune.cli import main
+from balance_tune.errors import UserError
 from balance_tune.studies import patience
+from balance_tune.studies.engine import run_study
 
 
 @pytest.mark.parametrize("name", patience.DEFAULTS)
@@ -25,3 +29,10 @@ def test_a_time_is_what_it_is_set_to(monkeypatch: pytest.MonkeyPatch, value: str
     monkeypatch.setenv("BALANCE_TUNE_SAVE_EVERY_S", value)
     assert patience.seconds("BALANCE_TUNE_SAVE_EVERY_S") == expected
     patience.check()
+
+
+def test_a_study_begun_from_python_is_told_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BALANCE_TUNE_SILENCE_S", "half an hour")
+    with pytest.raises(UserError, match="BALANCE_TUNE_SILENCE_S must be a number of seconds"):
+        run_study({"name": "s", "datasets": ["watch"], "methods": ["joint"]}, root=tmp_path)
+    assert list(tmp_path.iterdir()) == []

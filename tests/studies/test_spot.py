@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,7 +70,7 @@ def test_a_service_that_fails_for_a_while_is_asked_again_and_the_node_drained_on
     answers = {PREEMPTED: [(503, ""), (503, ""), (200, "FALSE"), (200, "TRUE")]}
     drained, said = list[int](), list[str]()
     with metadata(answers) as base:
-        spot.watch("gcp", drained.append, base=base, every=0.01, say=said.append)
+        spot.watch("gcp", drained.append, 0.01, base=base, say=said.append)
     assert drained == [25]
     assert [line.split(":")[0] for line in said] == [
         "no answer that can be used, still trying",
@@ -77,16 +78,17 @@ def test_a_service_that_fails_for_a_while_is_asked_again_and_the_node_drained_on
     ]
 
 
-def test_a_drain_that_is_refused_is_asked_for_again() -> None:
+@pytest.mark.parametrize("refusal", [OSError("no head"), subprocess.TimeoutExpired("ray", 60), RuntimeError("no Ray")])
+def test_a_drain_that_is_refused_is_asked_for_again(refusal: Exception) -> None:
     tries = list[int]()
 
     def refused_once(seconds: int) -> None:
         tries.append(seconds)
         if len(tries) == 1:
-            raise OSError("the head does not answer")
+            raise refusal
 
     with metadata({PREEMPTED: "TRUE"}) as base:
-        spot.watch("gcp", refused_once, base=base, every=0.01, say=lambda line: None)
+        spot.watch("gcp", refused_once, 0.01, base=base, say=lambda line: None)
     assert tries == [25, 25]
 
 
@@ -95,5 +97,5 @@ def test_an_answer_that_means_nothing_ends_nothing(told: str) -> None:
     good = '{"action": "terminate", "time": "2020-01-01T00:00:00Z"}'
     drained = list[int]()
     with metadata({NOTICE: [(200, told), (200, good)]}) as base:
-        spot.watch("aws", drained.append, base=base, every=0.01, say=lambda line: None)
+        spot.watch("aws", drained.append, 0.01, base=base, say=lambda line: None)
     assert drained == [spot.LEAST]

@@ -12,9 +12,9 @@ import urllib.error
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 
 from balance_tune.errors import UserError
+from balance_tune.studies.asked import LOOK_EVERY, Asked
 from balance_tune.studies.tracking.backend import Store, connect, store_of
 
 HOST = "127.0.0.1"
@@ -22,7 +22,6 @@ PORT = 5000
 TRAINING = "workflowType=machine_learning"  # else MLflow's pages show what concerns language models
 OLDEST_FIRST = "orderByKey=attributes.start_time&orderByAsc=true"  # the study's run, its arms, then their trials
 READY_WITHIN = 120.0  # seconds
-LOOK_EVERY = 0.2  # seconds
 
 
 def ui(root: Path | str, study: str | None = None, *, host: str = HOST, port: int = PORT) -> int:
@@ -54,7 +53,7 @@ def ui(root: Path | str, study: str | None = None, *, host: str = HOST, port: in
         "PYTHONWARNINGS": "ignore",
     }
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
-    with _Asked() as asked:
+    with Asked() as asked:
         server = subprocess.Popen(
             [*command, "--uvicorn-opts", "--log-level warning"],
             env={**os.environ, **given},
@@ -72,25 +71,6 @@ def ui(root: Path | str, study: str | None = None, *, host: str = HOST, port: in
         return 1
     print()  # behind the terminal's ^C
     return 0
-
-
-class _Asked:
-    """Takes Ctrl-C and SIGTERM while it lasts. They only set `to_end`: an exception could come at any line, the one
-    that has just locked the server's `Popen` among them, which nobody could wait for then."""
-
-    def __init__(self) -> None:
-        self.to_end = False
-
-    def __enter__(self) -> _Asked:
-        self._before = [(number, signal.signal(number, self._ask)) for number in (signal.SIGINT, signal.SIGTERM)]
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for number, handler in self._before:
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.to_end = True
 
 
 def _configured(root: Path, study: str | None) -> str | None:
@@ -126,7 +106,7 @@ def free_port(host: str, port: int) -> int:
     raise UserError(f"a port from {port} to {port + 99} must be free on {host}, but none is; give another.")
 
 
-def _answers(server: subprocess.Popen[bytes], address: str, asked: _Asked) -> bool:
+def _answers(server: subprocess.Popen[bytes], address: str, asked: Asked) -> bool:
     """Wait for the server's first answer; return False where it was asked to end before."""
     until = time.monotonic() + READY_WITHIN
     while not asked.to_end:
