@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,10 @@ def test_the_server_shows_the_study_and_ends_whole(root: Path, tracker: Any, num
     address = line.split(" at ")[1].split("/#")[0]
     with urllib.request.urlopen(address, timeout=60) as answer:
         assert b"<html" in answer.read()
-    for _ in range(50):  # more than one comes where `make` hands on what the whole group was sent
+    for _ in range(20):  # more than one comes where `make` hands on what the whole group was sent
         served.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            served.wait(0.01)
     assert served.wait(60) == 0
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(address, timeout=60)
