@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -91,6 +92,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except UserError as error:
         print(f"balance-tune: {one_line(str(error))}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        name = one_line(str(error.filename))[:60]
+        print(f"balance-tune: a name must fit into the file system, but `{name}...` is too long", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("balance-tune: interrupted", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """Commands that tests end with Ctrl-C would ignore it, if the suite itself was started in a background job."""
+    """Commands that tests end with Ctrl-C would ignore it, if the suite itself was started in a background job.
+
+    Bits are compared on one thread, here as under `make`.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -92,6 +92,9 @@ def test_the_module_is_the_command() -> None:
         ),
         (("run", "nowhere.yaml"), "must be readable, but `nowhere.yaml`: No such file"),
         (("run", "."), "a study file must be a file"),
+        (("status", "x", "--root", "/" + "y" * 5000), "must fit into the file system, but `"),
+        (("data", "info", "./" + "z" * 300), "File name too long"),
+        (("run", "x" * 5000), "must fit into the file system, but `"),
     ],
 )
 def test_each_mistake_is_one_line_and_status_2(

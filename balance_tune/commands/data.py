@@ -136,7 +136,7 @@ def _store(args: argparse.Namespace) -> str:
         announce([text], {})
     if "/" not in text and text in datasets().names():
         return store_of(text, {}, root_of(args) / "data")[0]
-    if Place.of(text).size("manifest.json") is None:
+    if not Place.of(text).holds("manifest.json"):
         raise UserError(f"a store must be a folder or URI with a manifest.json, or a dataset's name, but got {text}.")
     return text
 

@@ -22,6 +22,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import optuna
 
+    from balance_tune.studies import durable
     from balance_tune.studies.records import open_storage
     from balance_tune.studies.storage import export
 
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
         export(open_storage(folder), temporary)
-        temporary.rename(out)
+        durable.adopt(temporary, out)
     except OSError as error:
         raise UserError(one_line(f"an export must be writable, but {out}: {error.strerror}.")) from error
     finally:

@@ -20,7 +20,7 @@ PHASES = ("search", "select", "confirm")
 
 
 def _number(text: str) -> int:
-    if not text.isdigit():
+    if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be a trial's number, but got `{text[:20]}`")
     return int(text)
 

@@ -14,6 +14,7 @@ from balance_tune.datasets.base import Dataset, Task
 from balance_tune.datasets.modality import Modality, Statistics
 from balance_tune.datasets.splits import PARTS, SplitRecipe
 from balance_tune.errors import UserError
+from balance_tune.kinds import misfit
 
 FORMAT = 2
 """Raised when stores of an older layout can no longer be opened."""
@@ -145,13 +146,16 @@ class Manifest:
             if raw["identity"]["format"] != FORMAT:
                 raise UserError(f"its format is {raw['identity']['format']}, but this version reads {FORMAT}")
             manifest = cls(**{**raw, **_typed(raw)})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if isinstance(error, UserError):
                 raise
             raise UserError(f"its manifest cannot be read ({type(error).__name__}: {error})") from error
         for name in [manifest.dataset, *(shard.file for shards in manifest.shards.values() for shard in shards)]:
             if not _plain(name):  # a copy of the store is written to a path of these names
                 raise UserError(f"its manifest must name files of its own folder alone, but names {name!r:.80}")
+        wrong = misfit(manifest, cls)
+        if wrong is not None:
+            raise UserError(f"its manifest must be what a preparation writes, but {wrong}")
         if set(manifest.shards) != set(PARTS) or manifest.data_hash != data_hash(manifest.shards):
             raise UserError("its manifest contradicts itself (its data hash is not that of its shards)")
         return manifest

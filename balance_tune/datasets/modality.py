@@ -22,8 +22,8 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class Statistics:
     """Mean and standard deviation of a modality's training rows, over its `standardise` axes, in their order."""
 
-    mean: list[Any]
-    std: list[Any]
+    mean: float | list[Any]
+    std: float | list[Any]
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from balance_tune.datasets import remains
 from balance_tune.datasets.address import bare, expanded
 from balance_tune.errors import UserError
 
@@ -44,6 +44,18 @@ class Place:
     def local(self) -> Path | None:
         """The folder, where it is one of this machine."""
         return None if is_remote(self.uri) else Path(self.uri)
+
+    def holds(self, name: str) -> bool:
+        """Return whether a file is there.
+
+        Raises:
+            UserError: the place does not answer.
+        """
+        try:
+            return self.size(name) is not None
+        except OSError as error:
+            reason = (error.strerror or str(error)).partition("\n")[0].replace(self.uri, str(self))
+            raise UserError(f"{self} must be a place that can be read, but: {reason}.") from error
 
     def size(self, name: str) -> int | None:
         """Return the bytes of a file, or None where there is none."""
@@ -83,12 +95,13 @@ class Place:
         """Return a path of a local folder to write a file to before `adopt` puts it in place."""
         assert self.local is not None
         self.local.mkdir(parents=True, exist_ok=True)
-        return self.local / f".{name}.{uuid.uuid4().hex}.tmp"
+        return self.local / f".{name}.{remains.signature()}"
 
     def adopt(self, name: str, path: Path) -> None:
         """Put a finished local file in place under `name`; it is moved, or uploaded and removed."""
         if self.local is not None:
             path.replace(self.local / name)
+            remains.sync(self.local)
             return
         system, root = self._filesystem()
         with path.open("rb") as file, system.open_output_stream(f"{root}/{name}") as stream:

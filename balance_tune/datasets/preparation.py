@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from balance_tune.datasets import remains
 from balance_tune.datasets.distribution import Distribution, Item, Unreadable
 from balance_tune.datasets.manifest import Identity, Manifest, Shard, Skipped, data_hash, identity_of
 from balance_tune.datasets.moments import Moments
@@ -184,6 +185,8 @@ def begin(plan: Plan, place: Place) -> Manifest | None:
     Raises:
         UserError: something else lies there.
     """
+    if place.local is not None and place.local.is_dir():
+        remains.remove(place.local)
     other = f"{place} must be empty or of this preparation, but holds"
     names = place.names()
     if MANIFEST in names:
@@ -195,10 +198,10 @@ def begin(plan: Plan, place: Place) -> Manifest | None:
             )
         return manifest
     if PREPARING in names:
-        was = json.loads(place.read(PREPARING))
-        if was["identity"] != plan.identity.hash:
+        was = _begun(place)
+        if was != f"{plan.identity.dataset}-{plan.identity.hash}":
             raise UserError(
-                f"{other} an unfinished one of another source, recipe or version ({was['dataset']}-{was['identity']}); "
+                f"{other} an unfinished one of another source, recipe or version ({was}); "
                 "delete it or choose another --out."
             )
         return None
@@ -211,11 +214,22 @@ def begin(plan: Plan, place: Place) -> Manifest | None:
     return None
 
 
+def _begun(place: Place) -> str:
+    try:
+        was = json.loads(place.read(PREPARING))
+        return f"{was['dataset']}-{was['identity']}"
+    except (ValueError, KeyError, TypeError):
+        return f"its {PREPARING} is damaged"
+
+
 def finished(chunk: Chunk, place: Place) -> Outcome | None:
     """Return the outcome of a chunk that was written before, or None."""
     if place.size(chunk.outcome) is None:
         return None
-    outcome = Outcome.from_json(place.read(chunk.outcome))
+    try:
+        outcome = Outcome.from_json(place.read(chunk.outcome))
+    except (ValueError, KeyError, TypeError, AttributeError):  # damaged: the chunk is written again
+        return None
     return outcome if outcome.shard is None or place.size(chunk.file) == outcome.shard.bytes else None
 
 

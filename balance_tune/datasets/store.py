@@ -8,12 +8,8 @@
 
 from __future__ import annotations
 
-import glob
 import os
-import re
 import shutil
-import socket
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from balance_tune.datasets import remains
 from balance_tune.datasets.base import Dataset, Samples
 from balance_tune.datasets.cache import cached, remote_manifest
 from balance_tune.datasets.manifest import Identity, Manifest, Shard, data_hash, identity_of
@@ -70,9 +67,8 @@ def build_store(dataset: Dataset, folder: Path | str) -> Manifest:
     samples = _read(dataset)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_remains(folder)
-        builder = f"{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex}"
-        temporary = folder.with_name(_prefix(folder) + builder)
+        remains.remove(folder.parent, _prefix(folder))
+        temporary = folder.with_name(_prefix(folder) + remains.signature())
         temporary.mkdir()
         try:
             _write(dataset, identity, samples, temporary)
@@ -325,42 +321,15 @@ def _standardise(
 
 def _move(temporary: Path, folder: Path) -> None:
     """Rename `temporary` to `folder`, durably, unless another builder's is there already."""
-    _sync(temporary)
+    remains.sync(temporary)
     try:
         temporary.rename(folder)
     except OSError:
         if not (folder / "manifest.json").is_file():
             raise
         return
-    _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    remains.sync(folder.parent)
 
 
 def _prefix(folder: Path) -> str:
     return f".{folder.name}.building."
-
-
-def _remove_remains(folder: Path) -> None:
-    """Remove temporary folders beside `folder` whose builder on this host no longer lives."""
-    here = re.escape(_prefix(folder) + socket.gethostname())
-    for path in folder.parent.glob(glob.escape(_prefix(folder)) + "*"):
-        builder = re.fullmatch(here + r"\.(\d+)\.[0-9a-f]+", path.name)
-        if builder and not _alive(int(builder[1])):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -14,8 +14,22 @@ from balance_tune.datasets.columns import KINDS, Column, column_of
 from balance_tune.datasets.distribution import Distribution, Item
 from balance_tune.datasets.splits import PARTS, SplitRecipe
 from balance_tune.errors import UserError
+from balance_tune.kinds import misfit
 
-KEYS = ("name", "task", "label", "classes", "split", "group", "modalities", "training", "licence", "source", "limits")
+KINDS_OF: dict[str, Any] = {
+    "name": str | int,
+    "task": str,
+    "label": str | int | list[str | int],
+    "classes": list[str | int | float | bool],
+    "split": str | dict[str, str | int | float],
+    "group": str,
+    "modalities": Any,
+    "training": dict[str, Any],
+    "licence": str,
+    "source": str,
+    "limits": list[str],
+}
+"""What a recipe may hold."""
 SEPARATOR = "|"
 """Between the labels of a row of a multilabel task."""
 
@@ -36,8 +50,12 @@ class Table(Distribution):
 
     def __init__(self, recipe: Mapping[str, Any], table: Path) -> None:
         for key in recipe:
-            if key not in KEYS:
-                raise UserError(f"a recipe may have {', '.join(KEYS)}, but has `{key}`.")
+            if key not in KINDS_OF:
+                raise UserError(f"a recipe may have {', '.join(KINDS_OF)}, but has `{key}`.")
+        for key, hint in KINDS_OF.items():
+            wrong = misfit(recipe[key], hint, f"`{key}`") if recipe.get(key) is not None else None
+            if wrong is not None:
+                raise UserError(f"a recipe must have settings of their kind, but {wrong}.")
         for key in ("name", "label", "modalities"):
             if not recipe.get(key):
                 raise UserError(f"a recipe must have `{key}`, but has not.")

@@ -69,7 +69,7 @@ class VggSound(Distribution):
         videos = by_stem(source, ".mp4")
         made = []
         for where, (video, start, label, part) in csv_rows(path, 4):
-            if part not in ("train", "test") or not start.isdigit():
+            if part not in ("train", "test") or not start.isdecimal():
                 raise UserError(f"{where} must be `id,start,label,train|test`, but is {video},{start},{label},{part}.")
             name = f"{video}_{int(start):06d}"
             file = videos.get(name, f"{name}.mp4")

@@ -54,7 +54,11 @@ def held_at_address(folder: Path) -> AbstractContextManager[object]:
 
 
 def driven(folder: Path) -> bool:
-    """Return whether a driver that lives, on whatever machine, holds a study in an object store."""
+    """Return whether a driver that lives, on whatever machine, holds a study in an object store.
+
+    Raises:
+        UserError: the database that would know does not answer.
+    """
     from balance_tune.studies.lease import held
 
     found = place_of(folder)

@@ -17,7 +17,7 @@ from balance_tune.studies.database import forget, lease_of
 from balance_tune.studies.lock import StudyLock
 from balance_tune.studies.provenance import CONFIG
 from balance_tune.studies.records import DATABASE
-from balance_tune.studies.tracking.backend import Store, connect, store_of
+from balance_tune.studies.tracking.backend import Store, answering, store_of
 from balance_tune.studies.tracking.memory import FILE, Memory
 from balance_tune.studies.tracking.runs import TAG
 from balance_tune.studies.wording import one_line
@@ -25,6 +25,8 @@ from balance_tune.studies.wording import one_line
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+    from balance_tune.studies.config import StudyConfig
 
 FOUND_BY = (CONFIG, DATABASE, FILE)  # of a study in an object store: what a second attempt to remove it needs
 BATCH = 1000  # runs named on one command line
@@ -58,7 +60,11 @@ def _forget(root: Path, folder: Path) -> list[str]:
     store = store_of(root, config.mlflow.tracking_uri)
     if store.file is not None and not store.file.is_file():
         return []
-    client = connect(store)
+    with answering(store) as client:
+        return _forgotten(client, store, config, study_id)
+
+
+def _forgotten(client: MlflowClient, store: Store, config: StudyConfig, study_id: str) -> list[str]:
     experiment = client.get_experiment_by_name(config.name)
     if experiment is None:
         return []

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from balance_tune.datasets.remains import sync
 from balance_tune.errors import UserError
 from balance_tune.studies import mirror
 
@@ -30,8 +31,16 @@ def write(path: Path, content: str | bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync(path.parent)
     mirror.put(path)
+
+
+def adopt(temporary: Path, path: Path) -> None:
+    """Give a finished file or folder its name, once all that is in it is on disk."""
+    for written in [temporary, *temporary.rglob("*")]:
+        sync(written)
+    temporary.rename(path)
+    sync(path.parent)
 
 
 def sweep(folder: Path) -> None:
@@ -90,11 +99,3 @@ def json_lines(path: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(value, Mapping):
                 raise UserError(f"every line of {path} must be a JSON object, but line {number} is damaged.")
             yield dict(value)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from balance_tune.errors import UserError
-from balance_tune.studies import strict_yaml
+from balance_tune.studies import durable, strict_yaml
 from balance_tune.studies.records import read_records
 from balance_tune.studies.retrain import store_for
 from balance_tune.studies.tracking.artifacts import best_trial, bring_weights
@@ -35,16 +35,18 @@ def export_best(study_folder: Path, row: Mapping[str, Any], study: Mapping[str, 
 
     from balance_tune.studies.tracking.models import packed
 
+    unfinished = folder.with_name(f".{folder.name}.writing")
     try:
-        folder.mkdir(parents=True)
+        shutil.rmtree(unfinished, ignore_errors=True)  # of an export that was killed
+        unfinished.mkdir(parents=True)
         with packed(Model(), place, manifest) as made:
-            shutil.copytree(made, folder / "model")
+            shutil.copytree(made, unfinished / "model")
         title = f"{row['arm']} of study {study_folder.name}"
-        (folder / "README.md").write_text(f"# {title}\n\n{card(contender(row, best, manifest), manifest)}")
-        (folder / "study.yaml").write_text(strict_yaml.dump(study))
-    except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise UserError(f"an export must be writable, but {folder}: {error.strerror}.") from error
-        raise
+        (unfinished / "README.md").write_text(f"# {title}\n\n{card(contender(row, best, manifest), manifest)}")
+        (unfinished / "study.yaml").write_text(strict_yaml.dump(study))
+        durable.adopt(unfinished, folder)
+    except OSError as error:
+        raise UserError(f"an export must be writable, but {folder}: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     return folder

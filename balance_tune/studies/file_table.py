@@ -71,7 +71,7 @@ class FileTable:
         text = str(value)
         if text in classes:
             return list(classes).index(text)
-        if text.isdigit() and int(text) < len(classes):
+        if text.isdecimal() and int(text) < len(classes):
             return int(text)
         hint = did_you_mean(text, classes)
         raise UserError(f"a label must be a class of the model, but row {row} of {self.path} has {shown(text)}.{hint}")
@@ -112,4 +112,7 @@ def _columns(path: Path) -> dict[str, list[Any]]:
             table = csv.read_csv(path, convert_options=kept)
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise UserError(one_line(f"a table must be readable CSV or Parquet, but {path}: {error}")) from error
+    twice = next((name for name in table.column_names if table.column_names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"a column must be in a table once, but {path} has {shown(twice)} twice.")
     return {name: table[name].to_pylist() for name in table.column_names}

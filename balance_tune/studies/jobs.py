@@ -146,7 +146,7 @@ def running(jobs: Sequence[JobDetails]) -> JobDetails | None:
 
 def next_id(name: str, taken: Sequence[str]) -> str:
     """Return the id of a study's next job: its name, then name~2, name~3; an id is never used twice."""
-    numbers = [int(i.partition(AGAIN)[2] or 1) for i in taken if (i.partition(AGAIN)[2] or "1").isdigit()]
+    numbers = [int(i.partition(AGAIN)[2] or 1) for i in taken if (i.partition(AGAIN)[2] or "1").isdecimal()]
     count = max(numbers, default=0) + 1
     return name if count == 1 else f"{name}{AGAIN}{count}"
 

@@ -13,12 +13,14 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Engine,
     Float,
     MetaData,
     String,
@@ -34,6 +36,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from balance_tune.errors import UserError
+from balance_tune.studies.wording import one_line
 
 BEAT = 15.0  # seconds between two heartbeats
 PATIENCE = 90.0  # seconds without one after which a holder counts as dead
@@ -49,15 +52,30 @@ logger = logging.getLogger(__name__)
 
 
 def held(url: str, study: str) -> bool:
-    """Return whether a driver that lives holds the row of a study."""
+    """Return whether a driver that lives holds the row of a study.
+
+    Raises:
+        UserError: the database does not answer.
+    """
     engine = create_engine(url)
     try:
-        LEASES.create(engine, checkfirst=True)
-        with engine.connect() as connection:
-            beat = connection.execute(select(LEASES.c.beat).where(LEASES.c.study == study)).scalar()
+        with _answering(engine):
+            LEASES.create(engine, checkfirst=True)
+            with engine.connect() as connection:
+                beat = connection.execute(select(LEASES.c.beat).where(LEASES.c.study == study)).scalar()
     finally:
         engine.dispose()
     return beat is not None and abs(time.time() - beat) <= PATIENCE
+
+
+@contextmanager
+def _answering(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        reason = one_line(str(getattr(error, "orig", None) or error))[:120]
+        where = engine.url.set(query={}).render_as_string(hide_password=True)
+        raise UserError(f"the study's database must answer, but {where} does not ({reason}).") from error
 
 
 def _stop_cleanly() -> None:
@@ -71,7 +89,7 @@ class Lease:
     that somebody else took over) calls `lost`, by default a clean stop of this process.
 
     Raises:
-        UserError: another driver holds it; the message names that one.
+        UserError: another driver holds it, which the message names; or the database does not answer.
     """
 
     def __init__(
@@ -90,8 +108,10 @@ class Lease:
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
     def __enter__(self) -> Lease:
-        LEASES.create(self._engine, checkfirst=True)
-        if not self._take():
+        with _answering(self._engine):
+            LEASES.create(self._engine, checkfirst=True)
+            taken = self._take()
+        if not taken:
             raise UserError(
                 f"one study must have one driver, but this one is being run by {self._holder()}; wait for it or stop "
                 f"it, then run again (a driver that was killed is followed after {PATIENCE:.0f} seconds)."

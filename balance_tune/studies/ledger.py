@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from balance_tune.errors import UserError
+from balance_tune.kinds import misfit
 from balance_tune.studies import durable
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class Ledger:
         self._stopped: dict[tuple[str, int], Verdict] = {}
         durable.cut_torn_line(path)
         for line in durable.json_lines(path):
-            self._remember(str(line.get("arm")), _verdict(path, line))
+            verdict = _verdict(path, line)
+            self._remember(line["arm"], verdict)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None, "_table": None}
@@ -95,9 +97,13 @@ def _line(verdict: Verdict) -> dict[str, Any]:
 def _verdict(path: Path, line: dict[str, Any]) -> Verdict:
     try:
         fields = {field.name: line[field.name] for field in dataclasses.fields(Verdict) if field.name != "stop"}
-        return Verdict(**fields, stop=line["decision"] == "stop")
+        made = Verdict(**fields, stop=line["decision"] == "stop")
+        wrong = misfit(made, Verdict) or misfit(line["arm"], str, "its arm")
     except KeyError as error:
+        wrong = f"{error} is missing"
+    if wrong is not None:
         raise UserError(
-            f"every line of {path} must be a verdict, but one lacks {error}; put a copy of the file back, or start "
+            f"every line of {path} must be a verdict, but of one {wrong}; put a copy of the file back, or start "
             "another study under another `name`."
-        ) from error
+        )
+    return made

@@ -9,6 +9,8 @@ from balance_tune.errors import UserError
 from balance_tune.studies import strict_yaml
 from balance_tune.studies.wording import one_line, shown
 
+DEEPEST = 20  # levels of a study file, more than any setting needs
+
 
 def overridden(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Return `raw` with each `a.b=value` set, the value read as YAML; the last of several for one key holds.
@@ -23,6 +25,8 @@ def overridden(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, An
     for override in overrides:
         key, equals, text = override.partition("=")
         parts = key.strip().split(".")
+        if len(parts) > DEEPEST:
+            raise UserError(f"a setting lies at most {DEEPEST} levels deep, but {shown(override)} has {len(parts)}.")
         if not equals or not all(parts):
             raise UserError(f"an override must look like `search.trials=4`, but got {shown(override)}.")
         try:

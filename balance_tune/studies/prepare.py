@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,17 +62,12 @@ def prepare(
     source = expanded(source)
     place = Place.of(out)
     plan = plan_of(dataset, source, shard_bytes)
-    try:
+    with _usable(place):
         there = begin(plan, place)
-    except OSError as error:
-        raise UserError(f"the store {place} must be writable, but: {error.strerror or error}.") from error
     if there is not None:
         return there
-    outcomes: dict[str, Outcome] = {}
-    for chunk in plan.chunks:
-        found = finished(chunk, place)
-        if found is not None:
-            outcomes[chunk.file] = found
+    with _usable(place):
+        outcomes = {chunk.file: found for chunk in plan.chunks if (found := finished(chunk, place)) is not None}
     sizes = {chunk.file: len(chunk.items) for chunk in plan.chunks}
     before = done = sum(sizes[file] for file in outcomes)
     advance(done, len(plan.items), before)
@@ -82,7 +78,16 @@ def prepare(
         done += sizes[chunk.file]
         check_losses(plan, outcomes.values(), max_corrupt)
         advance(done, len(plan.items), before)
-    return finish(plan, [outcomes[chunk.file] for chunk in plan.chunks], place, max_corrupt)
+    with _usable(place):
+        return finish(plan, [outcomes[chunk.file] for chunk in plan.chunks], place, max_corrupt)
+
+
+@contextmanager
+def _usable(place: Place) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"the store {place} must be writable, but: {error.strerror or error}.") from error
 
 
 def _spread(work: Work, due: Sequence[Chunk], workers: int) -> Iterator[tuple[Chunk, Outcome]]:

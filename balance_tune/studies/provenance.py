@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import balance_tune
 from balance_tune.errors import UserError
+from balance_tune.kinds import misfit
 from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
 from balance_tune.studies import durable
 from balance_tune.studies.config import StudyConfig, stored_config
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 CONFIG, RECORD = "study.yaml", "study.json"
 DECIDES = ("torch", "optuna")  # packages whose other version may give other numbers
 TRAINS = ("replicas.py", "seeds.py", "tunable.py", "datasets/*.py", "models/*.py", "modulations/*.py", "training/*.py")
+SHAPE = {
+    "code": dict[str, str],
+    "packages": dict[str, str],
+    "data": dict[str, dict[str, str]],
+    "extensions": list[dict[str, Any]],
+}
 CHOOSES = ("asha.py", "confirm.py", "judge.py", "queue.py", "samplers.py", "space.py")
 
 
@@ -102,12 +109,16 @@ def _check(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(path.read_text())
-        return {"extensions": [], **{key: record[key] for key in ("code", "packages", "data")}, **record}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        record = {"extensions": [], **record}
+        wrong = next((w for key, hint in SHAPE.items() if (w := misfit(record[key], hint, f"`{key}`"))), None)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        wrong = type(error).__name__
+    if wrong is not None:
         raise UserError(
-            f"a study's {RECORD} must be readable, but `{path}` is not ({type(error).__name__}); "
+            f"a study's {RECORD} must be readable, but `{path}` is not ({wrong}); "
             "put a copy of it back, or start another study under another `name`."
-        ) from error
+        )
+    return record
 
 
 def _time() -> str:

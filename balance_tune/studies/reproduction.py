@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from balance_tune.errors import UserError
+from balance_tune.kinds import misfit
 from balance_tune.studies.retrain import retrain, store_for
-from balance_tune.studies.tracking.backend import connect, store_of
+from balance_tune.studies.tracking.backend import Store, answering, store_of
 from balance_tune.studies.tracking.origin import code_version
 from balance_tune.studies.tracking.runs import TAG, metrics_of
 from balance_tune.studies.wording import one_line, shown
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 COMPARED = ("val/", "train/", "modulation/")  # of a trial's metrics; times are never the same twice
+NONE_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's answers to an id it does not know
 Curves = Mapping[int, Mapping[str, float]]  # epoch -> metric -> value
 
 
@@ -70,8 +72,10 @@ def reproduce(run_id: str, root: Path, tolerance: float) -> Comparison:
     """
     from balance_tune.training.errors import Diverged
 
-    client, name, trial = recorded_trial(run_id, root)
-    curves = recorded_curves(client, run_id)
+    mlflow = recorded_in(root)
+    with answering(mlflow) as client:
+        name, trial = recorded_trial(client, run_id, mlflow)
+        curves = recorded_curves(client, run_id)
     if not curves:
         raise UserError(f"a trial must have finished an epoch to be compared, but {shown(name)} has not.")
     store, _ = store_for(root, trial["dataset"], trial["study"], trial["data_hash"])
@@ -91,17 +95,23 @@ def reproduce(run_id: str, root: Path, tolerance: float) -> Comparison:
     )
 
 
-def recorded_trial(run_id: str, root: Path) -> tuple[MlflowClient, str, dict[str, Any]]:
-    """Return a client, the name of a trial's run, and the configuration that was stored with it."""
+def recorded_in(root: Path) -> Store:
+    """Return where the runs of a root are recorded."""
     store = store_of(root)
     if store.file is not None and not store.file.is_file():
         raise UserError(f"a run must be recorded to be found, but there is no {store.file}; is the --root right?")
-    client = connect(store)
+    return store
+
+
+def recorded_trial(client: MlflowClient, run_id: str, store: Store) -> tuple[str, dict[str, Any]]:
+    """Return the name of a trial's run, and the configuration that was stored with it."""
     from mlflow.exceptions import MlflowException
 
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
+        if error.error_code not in NONE_THERE:
+            raise
         raise UserError(
             one_line(f"a run must be recorded in {store.shown}, but there is no {shown(run_id)}.")
         ) from error
@@ -109,11 +119,15 @@ def recorded_trial(run_id: str, root: Path) -> tuple[MlflowClient, str, dict[str
     if run.data.tags.get(f"{TAG}kind") != "trial":
         raise UserError(f"a run must be a trial's to be trained again, but {shown(name)} is not; pick one below it.")
     try:
-        text = Path(client.download_artifacts(run_id, "trial.json")).read_text()
+        trial: dict[str, Any] = json.loads(Path(client.download_artifacts(run_id, "trial.json")).read_text())
+        wrong = next((w for key in ("dataset", "study", "data_hash") if (w := misfit(trial[key], str, key))), None)
     except (MlflowException, OSError) as error:
         raise UserError(f"{shown(name)} must have its trial.json, but it was not stored with it.") from error
-    trial: dict[str, Any] = json.loads(text)
-    return client, name, trial
+    except (ValueError, KeyError, TypeError) as error:
+        wrong = f"{type(error).__name__}: {error}"
+    if wrong is not None:
+        raise UserError(one_line(f"the trial.json of {shown(name)} must be what a trial writes, but {wrong:.80}."))
+    return name, trial
 
 
 def recorded_curves(client: MlflowClient, run_id: str) -> Curves:

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from balance_tune.errors import UserError
-from balance_tune.studies.tracking.backend import Store, connect, store_of
+from balance_tune.studies.tracking.backend import Store, answering, reason_of, store_of
 from balance_tune.studies.tracking.served import Served
 from balance_tune.studies.wording import one_line, shown
 
+RECORDED = ("models:/", "runs:/")  # else an address is a folder's
 LOADER = "balance_tune.studies.tracking.served"
 
 
@@ -27,7 +28,7 @@ def stored_model(address: str, root: Path) -> Iterator[Served]:
         UserError: there is no model there, or it is none of ours.
     """
     with tempfile.TemporaryDirectory() as here:
-        folder = Path(address) if "://" not in address and ":/" not in address else _fetched(address, root, here)
+        folder = _fetched(address, root, here) if address.startswith(RECORDED) else Path(address)
         yield _opened(folder, address)
 
 
@@ -35,7 +36,8 @@ def _fetched(address: str, root: Path, here: str) -> Path:
     store = store_of(root)
     if store.file is not None and not store.file.is_file():
         raise UserError(f"a model must be recorded to be found, but there is no {store.file}; is the --root right?")
-    connect(store)
+    with answering(store) as client:
+        client.search_experiments(max_results=1)  # whether it answers at all
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
@@ -43,8 +45,9 @@ def _fetched(address: str, root: Path, here: str) -> Path:
         with asking(store):
             return Path(download_artifacts(address, dst_path=here))
     except (MlflowException, OSError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(one_line(f"a model must be at {shown(address)} in {store.shown}, but: {reason}")) from error
+        raise UserError(
+            f"a model must be at {shown(address)} in {store.shown}, but: {reason_of(store, error)}."
+        ) from error
 
 
 @contextmanager
@@ -60,17 +63,30 @@ def asking(store: Store) -> Iterator[None]:
         mlflow.set_tracking_uri(before)  # None: none was set
 
 
+def _unreadable(address: str, error: Exception) -> UserError:
+    reason = one_line(f"{type(error).__name__}: {error}")[:160]
+    return UserError(f"a model must be whole to be opened, but {shown(address)} is not ({reason}).")
+
+
 def _opened(folder: Path, address: str) -> Served:
     from mlflow.models import Model
 
     if not (folder / "MLmodel").is_file():
         raise UserError(f"a model must be a folder with an MLmodel, but {shown(address)} has none.")
-    flavor = Model.load(str(folder)).flavors.get("python_function", {})
-    if flavor.get("loader_module") != LOADER:
+    try:
+        flavor = dict(Model.load(str(folder)).flavors.get("python_function", {}))
+        ours = flavor.get("loader_module") == LOADER
+        code, data = folder / flavor.get("code", "code"), folder / flavor["data"] if ours else folder
+    except Exception as error:  # what MLflow raises over a damaged file has no end
+        raise _unreadable(address, error) from error
+    if not ours:
         raise UserError(f"a model must have been stored by balance_tune, but {shown(address)} was not.")
-    code = folder / str(flavor.get("code", "code"))
     sys.path.append(str(code))  # other people's methods that came with it; ours are imported already
     try:
-        return Served(folder / flavor["data"])
+        return Served(data)
+    except UserError:
+        raise
+    except Exception as error:  # of damaged weights or settings, or of a method's own code
+        raise _unreadable(address, error) from error
     finally:
         sys.path.remove(str(code))

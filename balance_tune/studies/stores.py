@@ -55,7 +55,7 @@ def store_of(
     if where is not None:
         return _checked(dataset, where)
     for place in _usual(name, folder):
-        if place.size(MANIFEST) is not None:
+        if place.holds(MANIFEST):
             return _checked(dataset, place.uri)
     own = mirror.where(folder / name)
     raise UserError(
@@ -67,7 +67,7 @@ def store_of(
 def _embedded(dataset: Dataset, path: Path, tell: Callable[[str], None]) -> tuple[str, Manifest]:
     """Return the store of an embedded dataset, made where it is missing."""
     there = mirror.address(path)
-    if there is not None and Place.of(there).size(MANIFEST) is not None:
+    if there is not None and Place.of(there).holds(MANIFEST):
         return there, read_manifest(there)
     if not path.exists():
         tell(f"preparing {dataset.name}")
@@ -83,7 +83,7 @@ def announce(names: Iterable[str], given: Mapping[str, str]) -> None:
         if there is not None and not issubclass(there, Stored):
             continue
         places = [Place.of(given[name])] if name in given else _usual(name, base)
-        where = next((place for place in places if place.size(MANIFEST) is not None), None)
+        where = next((place for place in places if place.holds(MANIFEST)), None)
         if where is not None:
             stored(name, where.uri)
         elif name in given:
@@ -137,7 +137,7 @@ def _miniature(dataset: Distribution, folder: Path, tell: Callable[[str], None])
     from balance_tune.studies.prepare import prepare
 
     there = mirror.address(folder)
-    if there is not None and Place.of(there).size(MANIFEST) is not None:
+    if there is not None and Place.of(there).holds(MANIFEST):
         return _checked(small(dataset), there)
     if not (folder / MANIFEST).is_file():
         tell(f"making the miniature of {dataset.name}")

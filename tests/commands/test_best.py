@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +49,22 @@ def test_an_export_overwrites_nothing(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "multiple_features").mkdir()
     assert main(["best", "small", "--export", str(tmp_path)]) == 2
     assert "must not overwrite" in capsys.readouterr().err
+
+
+def test_an_export_that_is_killed_leaves_nothing_under_its_name_and_the_next_one_is_whole(
+    tmp_path: Path, capsys: Any
+) -> None:
+    code = """
+import os, signal, sys
+from balance_tune.cli import main
+from balance_tune.studies import durable
+durable.adopt = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
+main(sys.argv[1:])
+"""
+    words = ["best", "small", "--export", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [".multiple_features.writing"]
+    assert main(words) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["multiple_features"]
+    assert {path.name for path in (tmp_path / "multiple_features").iterdir()} == {"model", "README.md", "study.yaml"}

@@ -1,4 +1,5 @@
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -59,4 +60,21 @@ def test_a_mistake_is_one_line(
     status, out, err = run(capsys, "data", *argv)
     assert (status, out) == (2, "")
     assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("action", ["info", "verify"])
+def test_a_store_that_does_not_answer_is_one_line(
+    action: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        nowhere = f"127.0.0.1:{probe.getsockname()[1]}"
+    place = f"s3://bucket/data/crema_d?scheme=http&endpoint_override={nowhere}"
+    status, out, err = run(capsys, "data", action, place)
+    assert (status, out) == (2, "")
+    assert "s3://bucket/data/crema_d must be a place that can be read, but: " in err
     assert err.count("\n") == 1

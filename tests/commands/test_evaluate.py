@@ -13,6 +13,7 @@ import pytest
 from balance_tune.cli import main
 from balance_tune.datasets.av_digits import AvDigits
 from balance_tune.datasets.store import open_store
+from balance_tune.studies.stored import LOADER
 from tests.studies.tracking.digits import URI, Digits
 
 
@@ -119,6 +120,8 @@ def test_a_parquet_table_may_hold_bytes_and_numbers_and_lack_cells(digits: Digit
         ("audio,label\ntable.csv,1\n", "from row 0: row 0: the audio must be readable"),
         ("audio,label\n,1\n", "at least one of audio, image, but row 0 has none"),
         ("audio,label\ntable.csv,ten\n", "a label must be a class of the model, but row 0"),
+        ("audio,label\ntable.csv,²\n", "a label must be a class of the model, but row 0"),
+        ("audio,audio,label\na,b,1\n", "`audio` twice"),
     ],
 )
 def test_a_table_that_cannot_be_one_is_told_in_one_line(text: str, said: str, capsys: Any, tmp_path: Path) -> None:
@@ -133,7 +136,25 @@ def test_a_table_that_cannot_be_one_is_told_in_one_line(text: str, said: str, ca
         (URI, "multiple_features", "asked for multiple_features"),
         ("models:/no-such@champion", "av_digits", "a model must be at"),
         ("no/such/folder", "av_digits", "must be a folder with an MLmodel"),
+        ("http://127.0.0.1/x", "av_digits", "must be a folder with an MLmodel"),
+        ("runs:/x", "av_digits", "a model must be at"),
+        ("models:/" + "x" * 5000, "av_digits", "a model must be at"),
     ],
 )
 def test_what_does_not_exist_or_fit_is_told_in_one_line(model: str, data: str, said: str, capsys: Any) -> None:
     assert said in refusal(capsys, model, "--data", data)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", "flavors: 3", "flavors: {python_function: 3}", "flavors: {python_function: []}"]
+)
+def test_an_mlmodel_that_is_none_is_told_in_one_line(content: str, capsys: Any, tmp_path: Path) -> None:
+    (tmp_path / "MLmodel").write_text(content)
+    assert "a model must " in refusal(capsys, str(tmp_path), "--data", "av_digits")
+
+
+@pytest.mark.parametrize("flavor", ["data: 3", "code: 3", "code: [a]", "env: 3", "data: nowhere"])
+def test_an_mlmodel_of_ours_that_is_damaged_is_told_in_one_line(flavor: str, capsys: Any, tmp_path: Path) -> None:
+    text = f"flavors: {{python_function: {{loader_module: {LOADER}, {flavor}}}}}"
+    (tmp_path / "MLmodel").write_text(text)
+    assert "a model must be whole" in refusal(capsys, str(tmp_path), "--data", "av_digits")

@@ -76,8 +76,8 @@ def test_other_data_is_refused(runs: dict[str, Any], monkeypatch: pytest.MonkeyP
     honest = reproduction.recorded_trial
 
     def of_other_data(*given: Any) -> Any:
-        client, name, trial = honest(*given)
-        return client, name, {**trial, "data_hash": "0" * 64}
+        name, trial = honest(*given)
+        return name, {**trial, "data_hash": "0" * 64}
 
     monkeypatch.setattr(reproduction, "recorded_trial", of_other_data)
     assert main(["reproduce", one(runs, "complete", "search")]) == 2

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,29 @@ def test_a_manifest_cannot_name_what_is_outside_of_its_folder(manifest: Manifest
 def test_what_is_no_manifest_is_told(text: str) -> None:
     with pytest.raises(UserError, match="manifest cannot be read"):
         Manifest.from_json(text)
+
+
+def test_whatever_in_a_manifest_is_of_another_kind_is_one_line(manifest: Manifest) -> None:
+    raw, tried, told = json.loads(manifest.to_json()), 0, []
+    for path in places(raw):
+        for wrong in (None, "x", -1, [], {}, [[]], {"a": {}}):
+            made = json.loads(manifest.to_json())
+            at = made
+            for step in path[:-1]:
+                at = at[step]
+            at[path[-1]] = wrong
+            tried += 1
+            try:
+                Manifest.from_json(json.dumps(made))
+            except UserError as error:
+                told.append(str(error))
+    assert len(told) > tried / 2 > 250
+    assert not any("\n" in words for words in told)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield where something is in JSON, at most three entries of each list or mapping."""
+    entries = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
+    for key, inner in entries[:3] if len(path) > 1 else entries:
+        yield (*path, key)
+        yield from places(inner, (*path, key))

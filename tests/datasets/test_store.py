@@ -105,10 +105,10 @@ def test_a_build_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
 def test_remains_of_dead_builders_are_removed_and_living_ones_kept(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    host = socket.gethostname()
-    remains = tmp_path / f".store.building.{host}.{dead.pid}.0abc"
-    living = tmp_path / f".store.building.{host}.{os.getpid()}.0abc"
-    elsewhere = tmp_path / f".store.building.not-{host}.{dead.pid}.0abc"
+    host, some = socket.gethostname(), "0123456789abcdef" * 2
+    remains = tmp_path / f".store.building.{dead.pid}.{some}@{host}.tmp"
+    living = tmp_path / f".store.building.{os.getpid()}.{some}@{host}.tmp"
+    elsewhere = tmp_path / f".store.building.{dead.pid}.{some}@not-{host}.tmp"
     for path in (remains, living, elsewhere):
         path.mkdir()
     build_store(Tiny(), tmp_path / "store")

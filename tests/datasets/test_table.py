@@ -130,6 +130,14 @@ def test_a_study_knows_it_by_the_name_of_its_store(
         ({"split": {"tests": 0.9}}, "`split` must be a column, or kind"),
         ({"classes": ["owl"], "split": "part"}, "one of owl, but row 3 of birds.csv says `wren`"),
         ({"task": "regression", "label": "species"}, "targets must be numbers, but row 2"),
+        ({"training": 3}, "settings of their kind, but `training` is 3, not dict"),
+        ({"limits": "none"}, "`limits` is 'none', not list"),
+        ({"limits": [1]}, r"`limits`\[0\] is 1, not str"),
+        ({"classes": 3}, "`classes` is 3, not list"),
+        ({"group": ["site"]}, "`group` is"),
+        ({"name": ["a"]}, "`name` is"),
+        ({"label": {"a": 1}}, "`label` is"),
+        ({"split": [1]}, "`split` is"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_one_line(table: Path, changes: dict[str, Any], message: str) -> None:

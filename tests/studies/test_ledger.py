@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,11 @@ def test_a_line_that_a_crash_cut_off_is_dropped_and_the_next_one_is_whole(tmp_pa
     assert Ledger(path).of_arm("d/a") == (GO, STOP)
 
 
-@pytest.mark.parametrize("damage", ["not json\n", '{"arm": "d/a"}\n', "[1]\n"])
+VERDICT = {"arm": "d/a", "number": 1, "epoch": 3, "value": 0.5, "threshold": None, "rank": 1, "of": 2, "decision": "go"}
+OTHERWISE = [json.dumps({**VERDICT, key: wrong}) + "\n" for key in VERDICT for wrong in ([], {}) if key != "decision"]
+
+
+@pytest.mark.parametrize("damage", ["not json\n", '{"arm": "d/a"}\n', "[1]\n", *OTHERWISE])
 def test_damage_is_one_line_that_names_the_file(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "ledger.jsonl"
     path.write_text(damage)

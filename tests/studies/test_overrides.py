@@ -21,7 +21,10 @@ def test_the_last_of_several_holds() -> None:
     assert overridden({}, ["a=1", "a=2"]) == {"a": 2}
 
 
-@pytest.mark.parametrize("override", ["", "a", "=1", ".a=1", "a.=1", "a..b=1", "a=[", "a=*b", "a=.nan", "s.x=1"])
+@pytest.mark.parametrize(
+    "override",
+    ["", "a", "=1", ".a=1", "a.=1", "a..b=1", "a=[", "a=*b", "a=.nan", "s.x=1", ".".join(["a"] * 3000) + "=1"],
+)
 def test_what_is_no_override_is_refused_in_one_line(override: str) -> None:
     with pytest.raises(UserError) as caught:
         overridden({"s": "text"}, [override])

@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -7,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from balance_tune.datasets import remains
 from balance_tune.datasets.crema_d import CremaD, CremaDMlb
 from balance_tune.datasets.manifest import Manifest
+from balance_tune.datasets.place import Place
 from balance_tune.datasets.preparation import PREPARING, plan_of
 from balance_tune.datasets.store import read_manifest, verify_store
 from balance_tune.errors import UserError
@@ -65,8 +68,11 @@ def advance(done, total, before):
         os.kill(os.getpid(), signal.SIGKILL)
 prepare(CremaD(), {str(source)!r}, {str(tmp_path / "out")!r}, shard_bytes={SMALL}, advance=advance)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    died = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    said = died.communicate()[1]
+    assert died.returncode == -signal.SIGKILL, said
+    half = tmp_path / "out" / f".train-00000.arrow.{remains.signature()}".replace(str(os.getpid()), str(died.pid), 1)
+    half.write_bytes(b"half")
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert PREPARING in names
     assert "manifest.json" not in names
@@ -111,6 +117,40 @@ def test_what_else_lies_there_is_left_alone(source: Path, store: Path, tmp_path:
     (tmp_path / "begun" / PREPARING).write_text('{"dataset": "ave", "identity": "0"}')
     with pytest.raises(UserError, match=r"unfinished one of another source, recipe or version \(ave-0\)"):
         prepare(CremaD(), source, tmp_path / "begun")
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"shard": 3}'])
+def test_what_is_known_of_a_shard_is_read_again_where_it_is_damaged(
+    source: Path, store: Path, tmp_path: Path, damage: str
+) -> None:
+    out = tmp_path / "out"
+
+    def stop(done: int, total: int, before: int) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(CremaD(), source, out, shard_bytes=SMALL, advance=stop)
+    (out / "train-00000.arrow.json").write_text(damage)
+    prepare(CremaD(), source, out, shard_bytes=SMALL)
+    assert content(out) == content(store)
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / PREPARING).write_text(damage)
+    with pytest.raises(UserError, match=rf"unfinished one of another .*{PREPARING} is damaged"):
+        prepare(CremaD(), source, tmp_path / "begun")
+
+
+def test_a_full_disk_is_one_line(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Place.write
+
+    def full(self: Place, name: str, content: bytes) -> None:
+        if name == "manifest.json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(self, name, content)
+
+    monkeypatch.setattr(Place, "write", full)
+    with pytest.raises(UserError, match="must be writable, but: No space left on device"):
+        prepare(CremaD(), source, tmp_path / "out", shard_bytes=SMALL)
 
 
 def broken(source: Path, tmp_path: Path, damage: Any) -> tuple[Path, str]:

@@ -57,7 +57,7 @@ def memory_here() -> int:
         limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
     except OSError:
         return whole
-    return min(whole, int(limit)) if limit.isdigit() else whole
+    return min(whole, int(limit)) if limit.isdecimal() else whole
 
 
 def look(where: str, token: str) -> dict[str, Any]:

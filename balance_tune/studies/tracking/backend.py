@@ -6,7 +6,10 @@ import contextlib
 import logging
 import os
 import platform
+import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +18,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 from balance_tune.datasets.address import bare
 from balance_tune.errors import UserError
 from balance_tune.studies import durable, mirror
+from balance_tune.studies.wording import one_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -148,6 +152,50 @@ def connect(store: Store) -> MlflowClient:
         if not store.file.exists():
             _make(store.file)
     return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
+
+
+@contextmanager
+def answering(store: Store) -> Iterator[MlflowClient]:
+    """Give a client for the block, in which a store that does not answer, or answers wrongly, is one line.
+
+    Raises:
+        UserError: it is away, damaged, or of another version of MLflow; the line holds no password.
+    """
+    quiet_environment()
+    from alembic.util.exc import CommandError
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        if store.file is None and not store.served:
+            _ask(store.uri)
+        yield connect(store)
+    except (MlflowException, SQLAlchemyError, CommandError, ImportError) as error:
+        mend = "put a copy of it back" if store.file else "start it, or mend MLFLOW_TRACKING_URI"
+        raise UserError(
+            f"MLflow must answer, but {store.shown} does not ({reason_of(store, error)}); {mend}."
+        ) from error
+
+
+def _ask(uri: str) -> None:
+    """Connect to a database once; MLflow itself tries for a minute and a half."""
+    from sqlalchemy import create_engine
+
+    engine = create_engine(uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
+
+
+def reason_of(store: Store, error: BaseException) -> str:
+    """Return what went wrong in a few words, without user and password."""
+    inner: BaseException | None = error
+    while inner is not None and getattr(inner, "errno", None) is None:  # what the system said, where it did
+        inner = inner.__cause__ or inner.__context__
+    told = getattr(error, "orig", None) or inner or error
+    words = one_line(str(told).replace(store.uri, store.shown).partition("\n")[0])
+    return re.sub(r"//[^@\s]*@", "//", words)[:160]
 
 
 def _make(file: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from balance_tune.errors import UserError
 from balance_tune.studies.asked import LOOK_EVERY, Asked
-from balance_tune.studies.tracking.backend import Store, connect, store_of
+from balance_tune.studies.tracking.backend import Store, answering, store_of
 
 HOST = "127.0.0.1"
 PORT = 5000
@@ -87,7 +87,8 @@ def _configured(root: Path, study: str | None) -> str | None:
 def _page(store: Store, study: str | None) -> str:
     if study is None:
         return f"#/experiments?{TRAINING}"
-    found = connect(store).get_experiment_by_name(study)
+    with answering(store) as client:
+        found = client.get_experiment_by_name(study)
     if found is None:
         raise UserError(f"MLflow at {store.shown} must know the study to show it, but has no experiment `{study}`.")
     return f"#/experiments/{found.experiment_id}/runs?{TRAINING}&{OLDEST_FIRST}"
