@@ -5,4 +5,8 @@ import sys
 from balance_tune.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    # where Ctrl-C came while code in a string ran (a dataclass being made, say), CPython remembers it and kills the
+    # process by SIGINT in the end, although it was handled; running some more such code makes it forget
+    exec("")
+    sys.exit(status)

@@ -1,5 +1,6 @@
 """The command line as a whole: start-up, exit statuses, one line for every mistake."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -186,3 +187,17 @@ def test_the_home_of_nobody_is_one_line(words: list[str], capsys: pytest.Capture
     assert main(words) == 2
     told = capsys.readouterr().err
     assert len(told.splitlines()) == 1, told
+
+
+def test_ctrl_c_within_code_of_a_string_ends_the_module_with_its_status_too(tmp_path: Path) -> None:
+    """CPython would kill it by SIGINT, although it was handled."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import balance_tune.commands.methods as methods\nmethods.run = lambda args: exec('raise KeyboardInterrupt')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "balance_tune", "methods"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (130, "balance-tune: interrupted\n")

@@ -21,6 +21,7 @@ from balance_tune.commands.arguments import (
 from balance_tune.commands.output import print_json
 from balance_tune.datasets.address import bare
 from balance_tune.studies import mirror
+from balance_tune.studies.interruption import heard
 
 if TYPE_CHECKING:
     from balance_tune.studies.progress import Kind
@@ -41,6 +42,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the study; the leaderboard goes to standard output, progress to standard error."""
+    with heard():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     config = study_of(args)
     place = mirror.where(writable_root(args) / config.name)
     if in_a_job():

@@ -127,7 +127,7 @@ class OgmGe(Ogm):
         flat = [g for own in gradients for g in own]
         sigma = deviations(flat)
         self.slow(gradients, ctx)
-        add_noise(flat, sigma, ctx.shared_generator("noise"))
+        add_noise(flat, sigma, ctx)
 
     @classmethod
     def neutral(cls) -> Neutral | str:

@@ -101,10 +101,11 @@ class Opm(Modulation):
             return features, batch
         q = probabilities(ctx.score_ratios, self.q_base, self.lam)
         ctx.log("q", q)
-        generator = ctx.shared_generator("opm")
-        draws = torch.rand(len(features), batch.total, generator=generator, device=q.device)
+        draws = ctx.shared_uniform("opm", len(features), max(batch.total, ctx.settings.batch_size))
         if len(batch) < batch.total:
             draws = draws[:, batch.position]
+        elif len(batch) < draws.shape[1]:  # the last batch of an epoch
+            draws = draws[:, : len(batch)]
         return drop(features, draws >= q.unsqueeze(1), q), batch
 
     def settled_after(self, epochs: int) -> int:

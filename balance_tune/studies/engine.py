@@ -18,7 +18,7 @@ from balance_tune.studies.claim import claimed, ledger_of
 from balance_tune.studies.cluster import GPU_SHARE, Shape, ray_for, remote, shapes_of
 from balance_tune.studies.config import BASELINE, StudyConfig, load_config
 from balance_tune.studies.database import lease_of
-from balance_tune.studies.interruption import Interruption
+from balance_tune.studies.interruption import STOPPED, Interruption
 from balance_tune.studies.judge import Judge
 from balance_tune.studies.limits import Limits
 from balance_tune.studies.lock import StudyLock
@@ -138,7 +138,7 @@ class _Study:
         try:
             tracker.reconcile(read_records(self.storage))
             state, reason = self._work()
-        except KeyboardInterrupt:
+        except STOPPED:
             state, reason = "interrupted", "a second signal, or one while nothing was running"
         except BaseException as error:
             if not self.interruption.requested or not isinstance(error, Exception):

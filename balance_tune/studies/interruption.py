@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM: the first asks the study to stop cleanly, the second stops it at once."""
+"""Ctrl-C and SIGTERM: the first asks the study to stop cleanly, the second stops it at once.
+
+Ray answers SIGTERM by a `SystemExit` from the moment it starts until `Interruption.install` takes the signal back; that
+is the same wish.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,38 @@ Handler = Callable[[int, FrameType | None], Any] | int | None
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AGAIN_AFTER = 0.05  # seconds
 INTERRUPTED = 130  # exit status
+STOPPED = (KeyboardInterrupt, SystemExit)
 PATIENCE = 25.0  # seconds that a clean stop may take; Ray's own is done in ten
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[None]:
+    """For the block SIGTERM is what Ctrl-C is, a KeyboardInterrupt; neither is lost where a library swallows it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before, hook = signal.signal(signal.SIGTERM, _interrupt), sys.unraisablehook
+
+    def swallowed(unraisable: Any) -> None:
+        _again() if unraisable.exc_type in STOPPED else hook(unraisable)
+
+    sys.unraisablehook = swallowed
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _again() -> None:
+    """Give a signal once more."""
+    timer = threading.Timer(AGAIN_AFTER, os.kill, (os.getpid(), signal.SIGINT))
+    timer.daemon = True
+    timer.start()
 
 
 class Interruption:
@@ -79,13 +114,11 @@ class Interruption:
 
     def _swallowed(self, unraisable: Any) -> None:
         """Give the signal once more where a library could not let our exception through, in a destructor, say."""
-        if unraisable.exc_type is not KeyboardInterrupt:
+        if unraisable.exc_type not in STOPPED:
             self._unraisable(unraisable)
             return
         self.requested = self._timer is not None  # the second stays the second
-        again = threading.Timer(AGAIN_AFTER, os.kill, (os.getpid(), signal.SIGINT))
-        again.daemon = True
-        again.start()
+        _again()
 
     def _give_up(self) -> None:
         self._say("Ray does not stop; all that has ended is on disk, and the study goes on when it is run again")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +20,7 @@ from balance_tune.modulations.scores import Scores, by_name, ratios, score_sums_
 from balance_tune.replicas import Replicas
 from balance_tune.seeds import derive
 from balance_tune.training.batch import Batch, EpochPlan, Output, share
+from balance_tune.training.draws import Draws
 from balance_tune.training.feed import Feed, draws_for
 from balance_tune.training.optimization import Optimization
 from balance_tune.training.settings import TrainingSettings
@@ -62,6 +63,7 @@ class Context:
         self.parts = {name: feed.only(model.modalities) for name, feed in parts.items()}
         self.acting = modulation
         self._generator = torch.Generator(device)
+        self._draws = Draws(device)
         self._seen: tuple[Features, Tensor] | None = None
         self._scores: Tensor | None = None
         self._ratios: Tensor | None = None
@@ -192,6 +194,14 @@ class Context:
         """
         self._generator.manual_seed(derive(self.seed, purpose, self.epoch, self.step))
         return self._generator
+
+    def shared_uniform(self, purpose: str, *shape: int) -> Tensor:
+        """Return this step's numbers of [0, 1) for a purpose, the same on every worker; valid until the next step."""
+        return self._draws.uniform(self.seed, purpose, self.step, shape)
+
+    def shared_normal(self, purpose: str, like: Sequence[Tensor]) -> list[Tensor]:
+        """Return this step's N(0, 1) numbers in the shapes of tensors, as `shared_uniform`."""
+        return self._draws.normal(self.seed, purpose, self.step, like)
 
     def shared_coin(self, purpose: str, probability: float) -> bool:
         """Return heads or tails, the same on every worker, without a device: keyed by (trial, purpose, step)."""

@@ -1,4 +1,7 @@
-"""Runs the fault suite several times and keeps its table in docs/reliability.md: python -m tests.faults [TIMES]."""
+"""Runs the fault suite several times and keeps its table in docs/reliability.md: python -m tests.faults [TIMES [PARTS]]
+
+With PARTS, the files of a round run as so many processes side by side: sooner done, and what a fault costs less clear.
+"""
 
 from __future__ import annotations
 
@@ -11,29 +14,43 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "reliability.md"
+LONG = {"test_damage": 8, "test_trials_broken": 7, "test_driver_killed": 6, "test_surroundings": 6, "test_signals": 5}
+"""Minutes, of those that take more than a few."""
 BEGIN, END = "<!-- measured -->\n", "<!-- end of measured -->\n"
 
 
 def main() -> int:
-    rounds = int(sys.argv[1]) if sys.argv[1:] else 3
+    rounds, parts = (int(word) for word in [*sys.argv[1:], *["3", "1"][len(sys.argv) - 1 :]])
     tables: list[list[str]] = []
     with tempfile.TemporaryDirectory() as folder:
         for i in range(rounds):
-            table = Path(folder) / f"{i}.md"
-            status = subprocess.run(
-                [sys.executable, "-m", "pytest", "-m", "faults", "tests/faults"],
-                cwd=REPOSITORY,
-                env={**os.environ, "BALANCE_TUNE_FAULTS_TABLE": str(table)},
-            ).returncode
-            if status:
+            table = suite(Path(folder), parts)
+            if table is None:
                 print(f"round {i + 1} of {rounds} failed; docs/reliability.md is left as it was")
                 return 1
-            tables.append(table.read_text().splitlines())
+            tables.append(table)
     page = PAGE.read_text()
     head, _, rest = page.partition(BEGIN)
     _, _, tail = rest.partition(END)
     PAGE.write_text(head + BEGIN + measured(tables) + END + tail)
     return 0
+
+
+def suite(folder: Path, parts: int) -> list[str] | None:
+    """Run the suite once; return the lines of its table, or None where a test failed."""
+    files = sorted((REPOSITORY / "tests" / "faults").glob("test_*.py"), key=lambda path: LONG.get(path.stem, 0))
+    running = []
+    for k in range(parts):
+        own = sorted(str(path) for path in files[k::parts])
+        table = folder / f"{k}.md"
+        table.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "pytest", "-m", "faults", *own]
+        environment = {**os.environ, "BALANCE_TUNE_FAULTS_TABLE": str(table)}
+        running.append((subprocess.Popen(command, cwd=REPOSITORY, env=environment), table))
+    if any([process.wait() for process, _ in running]):
+        return None
+    (first, *others) = [table.read_text().splitlines() for _, table in running if table.exists()]
+    return [*first, *(row for lines in others for row in lines[2:])]
 
 
 def measured(tables: list[list[str]]) -> str:

@@ -25,6 +25,7 @@ def reached(phase: str) -> Callable[[Path], bool]:
 
 STAGES: dict[str, Callable[[Path], bool]] = {
     "start": lambda folder: (folder / "lock").exists(),
+    "start of Ray": lambda folder: (folder / "optuna.journal").exists(),
     "search": reached("search"),
     "selection": reached("select"),
     "confirmation": reached("confirm"),

@@ -7,13 +7,12 @@ import torch
 
 from balance_tune.modulations import gradients
 from balance_tune.modulations.gradients import add_noise, deviations
+from balance_tune.testing.tiny import tiny_run
 
 
-@pytest.mark.parametrize("cached", [2**18, 100])  # all in one draw, and one by one
-def test_every_element_gets_noise_of_its_own_and_its_gradients_size(
-    cached: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gradients, "CACHED", cached)
+@pytest.mark.parametrize("many", [2**18, 100])  # all in one draw, and one by one
+def test_every_element_gets_noise_of_its_own_and_its_gradients_size(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradients, "MANY", many)
     whole = torch.zeros(30, 40)
     given = [
         torch.zeros(8, 16, 3, 3),
@@ -22,7 +21,7 @@ def test_every_element_gets_noise_of_its_own_and_its_gradients_size(
         torch.zeros(50),
     ]
     sigma = [1.0, 10.0, 0.1, 0.0]
-    add_noise(given, [torch.tensor(s) for s in sigma], torch.Generator().manual_seed(0))
+    add_noise(given, [torch.tensor(s) for s in sigma], tiny_run("joint")[0].context)
     for g, s in zip(given, sigma, strict=True):
         assert g.std().item() == pytest.approx(s, rel=0.1)
         assert len(g.unique()) == (g.numel() if s else 1)

@@ -92,7 +92,7 @@ def test_a_step_is_the_loss_on_features_dropped_by_its_own_masks() -> None:
     alone = {m: h.double() @ w[:, ctx.model.fusion.columns[m]].T + b / 3 for m, h in features.items()}
     s = {m: sum(f.softmax(1)[i, labels[i]] for i in range(9)) for m, f in alone.items()}
     q = drop_probabilities({m: v.detach() for m, v in s.items()}, 0.9, 1.0)
-    draws = torch.rand(3, 9, generator=ctx.shared_generator("opm"))
+    draws = ctx.shared_uniform("opm", 3, ctx.settings.batch_size)
     widths = torch.tensor([3.0, 4.0, 2.0])
     theta = sum(d * p for d, p in zip(widths, q.values(), strict=True)) / widths.sum()
     losses = []

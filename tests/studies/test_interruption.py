@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from balance_tune.studies import interruption
-from balance_tune.studies.interruption import Interruption
+from balance_tune.studies.interruption import Interruption, heard
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -99,3 +99,38 @@ def test_other_exceptions_that_nobody_can_catch_are_told_as_ever(monkeypatch: py
         Failing()
     assert told == ["of its own"]
     assert sys.unraisablehook is hook
+
+
+def test_sigterm_is_heard_as_ctrl_c_and_the_handler_is_put_back() -> None:
+    before, hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook
+    with pytest.raises(KeyboardInterrupt), heard():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert (signal.getsignal(signal.SIGTERM), sys.unraisablehook) == (before, hook)
+
+
+@pytest.mark.parametrize("stopped", [KeyboardInterrupt, SystemExit])
+def test_what_is_swallowed_is_heard_again(stopped: type[BaseException], capsys: pytest.CaptureFixture[str]) -> None:
+    class Swallowing:
+        def __del__(self) -> None:
+            raise stopped
+
+    def swallow_and_wait() -> None:
+        Swallowing()
+        threading.Event().wait(60)
+
+    with heard(), pytest.raises(KeyboardInterrupt):
+        swallow_and_wait()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_another_thread_has_no_signals_to_hear() -> None:
+    before: list[Any] = []
+
+    def work() -> None:
+        with heard():
+            before.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert before == [signal.getsignal(signal.SIGTERM)]

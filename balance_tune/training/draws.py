@@ -1,0 +1,78 @@
+"""Random numbers of steps, drawn for several steps at once: starting a generator costs more than a thousand numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from balance_tune.modulations.gradients import shaped
+from balance_tune.seeds import derive
+
+AHEAD = 16  # steps
+MANY = 2**18  # numbers that are drawn at once, unless a single step needs more
+
+
+@dataclass
+class _Block:
+    layout: Any  # of what a step is given, and its type
+    numbers: Tensor  # (steps, size)
+    parts: list[Any]  # views of it, one entry a step
+    drawn: tuple[int, int] | None = None  # trial's seed and number of the block that is in it
+
+
+class Draws:
+    """Numbers that follow from (trial seed, purpose, step): the same on every worker, and after every resume.
+
+    They lie in memory that later steps use again: whoever wants to keep them makes a copy.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._generator = torch.Generator(device)
+        self._blocks: dict[str, _Block] = {}
+
+    def uniform(self, seed: int, purpose: str, step: int, shape: tuple[int, ...]) -> Tensor:
+        """Return numbers of [0, 1) in a shape, float32."""
+        size = torch.Size(shape).numel()
+        part: Tensor = self._part(
+            (seed, purpose, step), (shape, torch.float32), size, lambda row: row.view(shape), Tensor.uniform_
+        )
+        return part
+
+    def normal(self, seed: int, purpose: str, step: int, like: Sequence[Tensor]) -> list[Tensor]:
+        """Return N(0, 1) numbers in the shapes of tensors of one type, which lie in memory as the tensors do."""
+        sizes = [x.numel() for x in like]
+
+        def part_of(row: Tensor) -> list[Tensor]:
+            return [shaped(piece, x) for piece, x in zip(row.split(sizes), like, strict=True)]
+
+        layout = ([(x.shape, x.stride()) for x in like], like[0].dtype)
+        parts: list[Tensor] = self._part((seed, purpose, step), layout, sum(sizes), part_of, Tensor.normal_)
+        return parts
+
+    def _part(
+        self,
+        key: tuple[int, str, int],
+        layout: tuple[Any, torch.dtype],
+        size: int,
+        part_of: Callable[[Tensor], Any],
+        fill: Callable[..., Tensor],
+    ) -> Any:
+        seed, purpose, step = key
+        block = self._blocks.get(purpose)
+        if block is None or block.layout != layout:
+            steps = max(1, min(AHEAD, MANY // max(1, size)))
+            numbers = torch.empty(steps, size, dtype=layout[1], device=self._device)
+            block = _Block(layout, numbers, [part_of(row) for row in numbers])
+            if steps > 1:  # of many numbers the memory is given back
+                self._blocks[purpose] = block
+        number, at = divmod(step, len(block.parts))
+        if block.drawn != (seed, number):
+            self._generator.manual_seed(derive(seed, purpose, number))
+            fill(block.numbers, generator=self._generator)
+            block.drawn = (seed, number)
+        return block.parts[at]
