@@ -95,7 +95,7 @@ class MultimodalModel(nn.Module):
 
     def gradients(self, modality: str, policy: Policy = "encoder") -> list[Tensor]:
         """Return the gradients (views, to be changed in place) that belong to one modality under `policy`."""
-        found = [p.grad for p in self.parameters_of(modality, policy) if p.grad is not None]
+        found = [g for p in self.parameters_of(modality, policy) if (g := p.grad) is not None]
         if policy == "encoder+head":
             found += [p.grad[:, c] for p, c in self.fusion.slices()[modality] if p.grad is not None]
         return found

@@ -22,10 +22,7 @@ def scale(gradients: Sequence[Tensor], factor: Tensor) -> None:
 
 def deviations(gradients: Sequence[Tensor]) -> list[Tensor]:
     """Return sigma = std(g) + 1e-8 of each gradient (unbiased, over all elements); 1e-8 for a single element."""
-    if not gradients:
-        return []
-    sigma = torch.stack([g.std() if g.numel() > 1 else g.new_zeros(()) for g in gradients])
-    return list(sigma.add_(1e-8).unbind())
+    return [(g.std() if g.numel() > 1 else g.new_zeros(())).add_(1e-8) for g in gradients]
 
 
 def add_noise(gradients: Sequence[Tensor], sigma: Sequence[Tensor], ctx: Context) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,7 +39,9 @@ def ogm_coefficients(scores: Scores, alpha: float, form: Form = "tanh_alpha_rho"
 
 def coefficients(rho: Tensor, alpha: float, form: Form = "tanh_alpha_rho") -> Tensor:
     """Return k (M,) from the scores' ratios rho (M,), see `ogm_coefficients`."""
-    strength, even, ahead = _constants(len(rho), alpha, rho.dtype, rho.device)
+    strength, even, ahead, tipped = _constants(len(rho), alpha, rho.dtype, rho.device)
+    if form == "tanh_alpha_rho" and alpha >= 0:  # tanh(0) for those not ahead: two operations less than a choice
+        return even - torch.threshold_(torch.mul(rho, tipped), alpha, 0.0).tanh_()
     if form == "tanh_alpha_rho":
         slowed = even - torch.mul(rho, strength).tanh_()
     else:
@@ -48,15 +51,17 @@ def coefficients(rho: Tensor, alpha: float, form: Form = "tanh_alpha_rho") -> Te
 
 @lru_cache(maxsize=64)
 def _constants(modalities: int, alpha: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
-    """Return alpha; 1 for each modality; and the same with the first of two just below 1, so that a tie slows it.
+    """Return alpha; 1 for each modality; and both with the first of two favoured by a bit, so that a tie slows it.
 
     As tensors: making one of a number in every step costs more than the operation it is for.
     """
     even = torch.ones(modalities, dtype=dtype, device=device)
-    ahead = even.clone()
+    strength = torch.full_like(even, alpha)
+    ahead, tipped = even.clone(), strength.clone()
     if modalities == 2:
         ahead[0] = torch.nextafter(even[0], torch.zeros_like(even[0]))
-    return torch.full_like(even, alpha), even, ahead
+        tipped[0] = torch.nextafter(strength[0], torch.full_like(even[0], math.inf))
+    return strength, even, ahead, tipped
 
 
 @dataclass

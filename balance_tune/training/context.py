@@ -213,10 +213,10 @@ class Context:
         Args:
             values: one value (0-d), or one per modality: (M,) in the model's order, or a dict of all of them.
         """
-        if isinstance(values, Mapping):
-            values = torch.stack(list(values.values()))
-        if not isinstance(values, Tensor) or values.requires_grad:
-            values = torch.as_tensor(values).detach()
+        if not isinstance(values, Tensor):
+            values = torch.stack(list(values.values())) if isinstance(values, Mapping) else torch.as_tensor(values)
+        if values.requires_grad:
+            values = values.detach()
         self._logged.setdefault(name, []).append(values)
 
     def logged(self) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,39 +38,37 @@ class Draws:
 
     def uniform(self, seed: int, purpose: str, step: int, shape: tuple[int, ...]) -> Tensor:
         """Return numbers of [0, 1) in a shape, float32."""
-        size = torch.Size(shape).numel()
-        part: Tensor = self._part(
-            (seed, purpose, step), (shape, torch.float32), size, lambda row: row.view(shape), Tensor.uniform_
-        )
+        block = self._blocks.get(purpose)
+        if block is None or block.layout != shape:
+            block = self._block(purpose, shape, math.prod(shape), torch.float32, lambda row: row.view(shape))
+        part: Tensor = self._part(block, seed, purpose, step, Tensor.uniform_)
         return part
 
     def normal(self, seed: int, purpose: str, step: int, like: Sequence[Tensor]) -> list[Tensor]:
         """Return N(0, 1) numbers in the shapes of tensors of one type, which lie in memory as the tensors do."""
-        sizes = [x.numel() for x in like]
-
-        def part_of(row: Tensor) -> list[Tensor]:
-            return [shaped(piece, x) for piece, x in zip(row.split(sizes), like, strict=True)]
-
-        layout = ([(x.shape, x.stride()) for x in like], like[0].dtype)
-        parts: list[Tensor] = self._part((seed, purpose, step), layout, sum(sizes), part_of, Tensor.normal_)
-        return parts
-
-    def _part(
-        self,
-        key: tuple[int, str, int],
-        layout: tuple[Any, torch.dtype],
-        size: int,
-        part_of: Callable[[Tensor], Any],
-        fill: Callable[..., Tensor],
-    ) -> Any:
-        seed, purpose, step = key
+        layout = (like[0].dtype, [x.shape for x in like], [x.stride() for x in like])
         block = self._blocks.get(purpose)
         if block is None or block.layout != layout:
-            steps = max(1, min(AHEAD, MANY // max(1, size)))
-            numbers = torch.empty(steps, size, dtype=layout[1], device=self._device)
-            block = _Block(layout, numbers, [part_of(row) for row in numbers])
-            if steps > 1:  # of many numbers the memory is given back
-                self._blocks[purpose] = block
+            sizes = [x.numel() for x in like]
+
+            def part_of(row: Tensor) -> list[Tensor]:
+                return [shaped(piece, x) for piece, x in zip(row.split(sizes), like, strict=True)]
+
+            block = self._block(purpose, layout, sum(sizes), layout[0], part_of)
+        parts: list[Tensor] = self._part(block, seed, purpose, step, Tensor.normal_)
+        return parts
+
+    def _block(
+        self, purpose: str, layout: Any, size: int, dtype: torch.dtype, part_of: Callable[[Tensor], Any]
+    ) -> _Block:
+        steps = max(1, min(AHEAD, MANY // max(1, size)))
+        numbers = torch.empty(steps, size, dtype=dtype, device=self._device)
+        block = _Block(layout, numbers, [part_of(row) for row in numbers])
+        if steps > 1:  # of many numbers the memory is given back
+            self._blocks[purpose] = block
+        return block
+
+    def _part(self, block: _Block, seed: int, purpose: str, step: int, fill: Callable[..., Tensor]) -> Any:
         number, at = divmod(step, len(block.parts))
         if block.drawn != (seed, number):
             self._generator.manual_seed(derive(seed, purpose, number))

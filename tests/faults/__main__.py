@@ -14,8 +14,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "reliability.md"
-LONG = {"test_damage": 8, "test_trials_broken": 7, "test_driver_killed": 6, "test_surroundings": 6, "test_signals": 5}
-"""Minutes, of those that take more than a few."""
+LONG = {"test_damage": 8, "test_trials_broken": 7, "test_driver_killed": 6, "test_surroundings": 6, "test_signals": 6}
+"""Minutes, of those that take more than two."""
 BEGIN, END = "<!-- measured -->\n", "<!-- end of measured -->\n"
 
 
@@ -38,10 +38,8 @@ def main() -> int:
 
 def suite(folder: Path, parts: int) -> list[str] | None:
     """Run the suite once; return the lines of its table, or None where a test failed."""
-    files = sorted((REPOSITORY / "tests" / "faults").glob("test_*.py"), key=lambda path: LONG.get(path.stem, 0))
     running = []
-    for k in range(parts):
-        own = sorted(str(path) for path in files[k::parts])
+    for k, own in enumerate(spread(parts)):
         table = folder / f"{k}.md"
         table.unlink(missing_ok=True)
         command = [sys.executable, "-m", "pytest", "-m", "faults", *own]
@@ -51,6 +49,15 @@ def suite(folder: Path, parts: int) -> list[str] | None:
         return None
     (first, *others) = [table.read_text().splitlines() for _, table in running if table.exists()]
     return [*first, *(row for lines in others for row in lines[2:])]
+
+
+def spread(parts: int) -> list[list[str]]:
+    """Return the suite's files in parts that take about as long."""
+    files = (REPOSITORY / "tests" / "faults").glob("test_*.py")
+    shares: list[list[Path]] = [[] for _ in range(parts)]
+    for path in sorted(files, key=lambda path: (-LONG.get(path.stem, 2), path.stem)):
+        min(shares, key=lambda share: sum(LONG.get(other.stem, 2) for other in share)).append(path)
+    return [sorted(map(str, share)) for share in shares]
 
 
 def measured(tables: list[list[str]]) -> str:

@@ -39,7 +39,10 @@ def test_a_signal_in_each_stage_stops_cleanly_and_the_study_goes_on(trial: Trial
         with running(driver) as process:
             until(lambda p=process, there=there: there(driver.folder) or p.poll() is not None, stage, every=0.1)
             process.send_signal(number)
-            assert process.wait(timeout=PATIENCE) == 130, f"{stage}: {driver.said()}"
+            status = process.wait(timeout=PATIENCE)
+            # until `ray.init` returns, Ray's C++ answers SIGTERM by the system's own death, and Python cannot hinder it
+            died = stage == "start of Ray" and status == -signal.SIGTERM == -number
+            assert status == 130 or died, f"{stage}: {status}: {driver.said()}"
         assert "Traceback" not in driver.said()
         assert driver.left_running() == []
     assert driver.run() == 0, driver.said()
