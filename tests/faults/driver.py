@@ -91,10 +91,11 @@ class Driver:
 
     def left_running(self) -> list[str]:
         """Return the processes that the driver started and that are there five minutes after its end."""
-        until(lambda: not list(self._processes()), "its processes to end", patience=300, required=False)
-        return list(self._processes())
+        until(lambda: not list(self.processes()), "its processes to end", patience=300, required=False)
+        return list(self.processes())
 
-    def _processes(self) -> Iterator[str]:
+    def processes(self) -> Iterator[str]:
+        """Yield the processes there are of the driver and of all that it started."""
         wanted = f"{MARK}={self.mark}".encode()
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
