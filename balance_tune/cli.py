@@ -93,16 +93,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"balance-tune: {one_line(str(error))}", file=sys.stderr)
         return 2
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        name = one_line(str(error.filename))[:60]
-        print(f"balance-tune: a name must fit into the file system, but `{name}...` is too long", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("balance-tune: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `balance-tune methods | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        name = one_line(str(error.filename))[:60]
+        print(f"balance-tune: a name must fit into the file system, but `{name}...` is too long", file=sys.stderr)
+        return 2
     return status
