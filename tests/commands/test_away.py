@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from balance_tune.cli import main
+from tests.studies.tracking.servers import free_port
 
 SECRET = "kept-secret-7d"
 COMMANDS = {
@@ -34,9 +34,7 @@ def root(small_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def nowhere() -> str:
     """An address of this machine at which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def refusal(capsys: pytest.CaptureFixture[str], command: str, root: Path) -> str:

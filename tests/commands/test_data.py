@@ -1,10 +1,10 @@
 import json
-import socket
 from pathlib import Path
 
 import pytest
 
 from balance_tune.cli import main
+from tests.studies.tracking.servers import free_port
 
 
 def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
@@ -70,10 +70,7 @@ def test_a_store_that_does_not_answer_is_one_line(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        nowhere = f"127.0.0.1:{probe.getsockname()[1]}"
-    place = f"s3://bucket/data/crema_d?scheme=http&endpoint_override={nowhere}"
+    place = f"s3://bucket/data/crema_d?scheme=http&endpoint_override=127.0.0.1:{free_port()}"
     status, out, err = run(capsys, "data", action, place)
     assert (status, out) == (2, "")
     assert "s3://bucket/data/crema_d must be a place that can be read, but: " in err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from balance_tune.errors import UserError
 from balance_tune.studies.lease import PATIENCE, Lease, held
+from tests.studies.tracking.servers import free_port
 
 
 class Clock:
@@ -66,9 +66,7 @@ def test_a_driver_that_was_taken_over_stops(url: str) -> None:
 
 @pytest.mark.parametrize("asked", [held, lambda url, study: Lease(url, study).__enter__()])
 def test_a_database_that_is_away_is_one_line_without_its_password(asked: Callable[[str, str], object]) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"postgresql://me:secret@127.0.0.1:{probe.getsockname()[1]}/there"
+    url = f"postgresql://me:secret@127.0.0.1:{free_port()}/there"
     with pytest.raises(UserError, match=r"must answer, but postgresql://me:\*\*\*@127.* does not .*refused") as caught:
         asked(url, "s")
     assert "\n" not in str(caught.value)

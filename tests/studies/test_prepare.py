@@ -86,8 +86,8 @@ prepare(CremaD(), {str(source)!r}, {str(tmp_path / "out")!r}, shard_bytes={SMALL
     assert content(tmp_path / "out") == content(store)
 
 
-def test_a_shard_that_was_cut_off_is_written_again(source: Path, store: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+def half_prepared(source: Path, out: Path) -> Path:
+    """Begin a preparation and break it off in the middle; return `out`."""
 
     def stop(done: int, total: int, before: int) -> None:
         if done > total / 2:
@@ -95,6 +95,11 @@ def test_a_shard_that_was_cut_off_is_written_again(source: Path, store: Path, tm
 
     with pytest.raises(KeyboardInterrupt):
         prepare(CremaD(), source, out, shard_bytes=SMALL, advance=stop)
+    return out
+
+
+def test_a_shard_that_was_cut_off_is_written_again(source: Path, store: Path, tmp_path: Path) -> None:
+    out = half_prepared(source, tmp_path / "out")
     shard = out / "train-00000.arrow"
     shard.write_bytes(shard.read_bytes()[:1000])
     prepare(CremaD(), source, out, shard_bytes=SMALL)
@@ -123,14 +128,7 @@ def test_what_else_lies_there_is_left_alone(source: Path, store: Path, tmp_path:
 def test_what_is_known_of_a_shard_is_read_again_where_it_is_damaged(
     source: Path, store: Path, tmp_path: Path, damage: str
 ) -> None:
-    out = tmp_path / "out"
-
-    def stop(done: int, total: int, before: int) -> None:
-        if done > total / 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        prepare(CremaD(), source, out, shard_bytes=SMALL, advance=stop)
+    out = half_prepared(source, tmp_path / "out")
     (out / "train-00000.arrow.json").write_text(damage)
     prepare(CremaD(), source, out, shard_bytes=SMALL)
     assert content(out) == content(store)

@@ -9,7 +9,6 @@ import platform
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -154,7 +153,7 @@ def connect(store: Store) -> MlflowClient:
     return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
 
 
-@contextmanager
+@contextlib.contextmanager
 def answering(store: Store) -> Iterator[MlflowClient]:
     """Give a client for the block, in which a store that does not answer, or answers wrongly, is one line.
 
