@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 MANY = 2**18  # elements from which on a CPU draws noise gradient by gradient; all at once would leave the caches
 
 
-def scale(gradients: Sequence[Tensor], factor: Tensor) -> None:
-    """Multiply every gradient by a 0-d factor that stays on the device."""
-    if gradients:
-        torch._foreach_mul_(list(gradients), factor.to(gradients[0].dtype))
+def scale(gradients: Sequence[Tensor], factor: Tensor | float) -> None:
+    """Multiply every gradient by a factor, a number or 0-d on the device, where it stays."""
+    if isinstance(factor, Tensor):
+        if gradients:
+            torch._foreach_mul_(list(gradients), factor.to(gradients[0].dtype))
+    elif gradients and factor != 1:
+        torch._foreach_mul_(list(gradients), factor)
 
 
 def deviations(gradients: Sequence[Tensor]) -> list[Tensor]:
@@ -25,16 +28,26 @@ def deviations(gradients: Sequence[Tensor]) -> list[Tensor]:
     return [(g.std() if g.numel() > 1 else g.new_zeros(())).add_(1e-8) for g in gradients]
 
 
+def deviations_on_host(gradients: Sequence[Tensor]) -> list[float]:
+    """Return the same as numbers."""
+    return [(g.std().item() if g.numel() > 1 else 0.0) + 1e-8 for g in gradients]
+
+
 def add_noise(gradients: Sequence[Tensor], sigma: Sequence[Tensor], ctx: Context) -> None:
     """Add N(0, sigma^2) noise to each gradient, the same on every worker."""
-    if not gradients:
-        return
-    if gradients[0].device.type == "cpu" and sum(g.numel() for g in gradients) > MANY:
+    if gradients:
+        torch._foreach_addcmul_(list(gradients), ctx.shared_normal("noise", gradients), list(sigma))
+
+
+def add_noise_on_host(gradients: Sequence[Tensor], sigma: Sequence[float], ctx: Context) -> None:
+    """Add the same with deviations that are numbers."""
+    if sum(g.numel() for g in gradients) > MANY:
         generator = ctx.shared_generator("noise")
         for g, s in zip(gradients, sigma, strict=True):
-            g.addcmul_(shaped(g.new_empty(g.numel()).normal_(generator=generator), g), s)
-    else:
-        torch._foreach_addcmul_(list(gradients), ctx.shared_normal("noise", gradients), list(sigma))
+            g.add_(shaped(g.new_empty(g.numel()).normal_(generator=generator), g), alpha=s)
+    elif gradients:
+        for g, z, s in zip(gradients, ctx.shared_normal("noise", gradients), sigma, strict=True):
+            g.add_(z, alpha=s)
 
 
 def shaped(numbers: Tensor, like: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from balance_tune.models.multimodal import Policy
 from balance_tune.modulations.base import Losses, Modulation, Neutral
-from balance_tune.modulations.gradients import add_noise, deviations, scale
-from balance_tune.modulations.scores import Scores, by_name, ratios, stacked
+from balance_tune.modulations.gradients import add_noise, add_noise_on_host, deviations, deviations_on_host, scale
+from balance_tune.modulations.scores import Scores, Values, by_name, ratios, stacked
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
@@ -34,11 +34,15 @@ def ogm_coefficients(scores: Scores, alpha: float, form: Form = "tanh_alpha_rho"
     journal text's k_m = 1 - alpha tanh(rho_m - 1), which is negative for alpha above 1 and a large lead (the method
     stops at 0). Of two tied modalities the first is slowed, as in the official code.
     """
-    return by_name(coefficients(ratios(stacked(scores)), alpha, form), scores)
+    k = coefficients(ratios(stacked(scores)), alpha, form)
+    assert isinstance(k, Tensor)
+    return by_name(k, scores)
 
 
-def coefficients(rho: Tensor, alpha: float, form: Form = "tanh_alpha_rho") -> Tensor:
-    """Return k (M,) from the scores' ratios rho (M,), see `ogm_coefficients`."""
+def coefficients(rho: Values, alpha: float, form: Form = "tanh_alpha_rho") -> Values:
+    """Return k of each modality from the scores' ratios rho, see `ogm_coefficients`; on the device, or of numbers."""
+    if isinstance(rho, tuple):
+        return coefficients_on_host(rho, alpha, form)
     strength, even, ahead, tipped = _constants(len(rho), alpha, rho.dtype, rho.device)
     if form == "tanh_alpha_rho" and alpha >= 0:  # tanh(0) for those not ahead: two operations less than a choice
         return even - torch.threshold_(torch.mul(rho, tipped), alpha, 0.0).tanh_()
@@ -47,6 +51,16 @@ def coefficients(rho: Tensor, alpha: float, form: Form = "tanh_alpha_rho") -> Te
     else:
         slowed = even - torch.sub(rho, even).tanh_().mul_(strength)
     return torch.where(rho > ahead, slowed, even)
+
+
+def coefficients_on_host(rho: tuple[float, ...], alpha: float, form: Form) -> tuple[float, ...]:
+    """Return the same of numbers."""
+
+    def slowed(r: float) -> float:
+        return 1 - math.tanh(alpha * r) if form == "tanh_alpha_rho" else 1 - alpha * math.tanh(r - 1)
+
+    tied = len(rho) == 2 and rho[0] == 1
+    return tuple(slowed(r) if r > 1 or (tied and m == 0) else 1.0 for m, r in enumerate(rho))
 
 
 @lru_cache(maxsize=64)
@@ -91,11 +105,13 @@ class Ogm(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.k = torch.ones(0)
+        self.k: Values = ()
 
     def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
         k = coefficients(ctx.score_ratios, self.alpha, self.form)  # now that features and head are in the caches
-        self.k = k if self.form == "tanh_alpha_rho" else k.clamp_min(0)
+        if self.form != "tanh_alpha_rho":
+            k = tuple(max(0.0, x) for x in k) if isinstance(k, tuple) else k.clamp_min(0)
+        self.k = k
         return losses
 
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
@@ -103,7 +119,7 @@ class Ogm(Modulation):
 
     def slow(self, gradients: Sequence[Sequence[Tensor]], ctx: Context) -> None:
         """Apply the step's factors; `gradients` are those of each modality."""
-        for m, own, k_m in zip(ctx.model.modalities, gradients, self.k.unbind(), strict=True):
+        for m, own, k_m in zip(ctx.model.modalities, gradients, self.k, strict=True):
             if self.apply_to == "lr":
                 ctx.scale_lr(m, k_m, self.policy)
             else:
@@ -130,9 +146,14 @@ class OgmGe(Ogm):
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
         gradients = [ctx.model.gradients(m, self.policy) for m in ctx.model.modalities]
         flat = [g for own in gradients for g in own]
-        sigma = deviations(flat)
-        self.slow(gradients, ctx)
-        add_noise(flat, sigma, ctx)
+        if ctx.reads_are_free:
+            numbers = deviations_on_host(flat)
+            self.slow(gradients, ctx)
+            add_noise_on_host(flat, numbers, ctx)
+        else:
+            sigma = deviations(flat)
+            self.slow(gradients, ctx)
+            add_noise(flat, sigma, ctx)
 
     @classmethod
     def neutral(cls) -> Neutral | str:

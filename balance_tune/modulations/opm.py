@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, ClassVar
@@ -12,7 +13,7 @@ from torch import Tensor
 from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features
 from balance_tune.modulations.base import Modulation, Neutral
-from balance_tune.modulations.scores import Scores, by_name, ratios, stacked
+from balance_tune.modulations.scores import Scores, Values, by_name, ratios, stacked
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
@@ -29,11 +30,15 @@ def drop_probabilities(scores: Scores, q_base: float, lam: float) -> dict[str, T
     z_m = tanh(relu(rho_m - 1));  q_m = q_base (1 + lam z_m) where z_m > 0, else 0; at most 1.
     rho_m = 1/(M-1) sum_{j != m} s_m / s_j, for two modalities the plain ratio.
     """
-    return by_name(probabilities(ratios(stacked(scores)), q_base, lam), scores)
+    q = probabilities(ratios(stacked(scores)), q_base, lam)
+    assert isinstance(q, Tensor)
+    return by_name(q, scores)
 
 
-def probabilities(rho: Tensor, q_base: float, lam: float) -> Tensor:
-    """Return q (M,) from the scores' ratios rho (M,), see `drop_probabilities`."""
+def probabilities(rho: Values, q_base: float, lam: float) -> Values:
+    """Return q of each modality from the scores' ratios rho, see `drop_probabilities`; on the device, or of numbers."""
+    if isinstance(rho, tuple):
+        return tuple(min(1.0, max(0.0, q_base * (1 + lam * math.tanh(r - 1)))) if r > 1 else 0.0 for r in rho)
     even, base, none = _constants(len(rho), q_base, rho.dtype, rho.device)
     z = torch.sub(rho, even).tanh_()
     q = torch.where(rho > even, torch.add(base, z, alpha=q_base * lam), none)
@@ -46,16 +51,22 @@ def _constants(modalities: int, q_base: float, dtype: torch.dtype, device: torch
     return tuple(torch.full((modalities,), value, dtype=dtype, device=device) for value in (1.0, q_base, 0.0))
 
 
-def drop(features: Features, kept: Tensor, q: Tensor) -> Features:
-    """Return the features of kept samples, all multiplied by 1 / (1 - theta), theta = sum_m d_m q_m / sum_m d_m.
+def drop(features: Features, draws: Tensor, q: Values) -> Features:
+    """Return features of samples whose draw is at least q, all multiplied by 1 / (1 - theta).
 
-    kept (M, B) is 0 or 1 per modality and sample, q (M,), at least one of them below 1. The factor is common to all
-    modalities, as in the official code.
+    theta = sum_m d_m q_m / sum_m d_m. The draws are of [0, 1), (M, B); of the M probabilities q at least one is below
+    1. The factor is common to all modalities, as in the official code.
     """
     widths = [h.shape[1] for h in features.values()]
+    if isinstance(q, tuple):
+        factor = 1 / (1 - sum(d * q_m for d, q_m in zip(widths, q, strict=True)) / sum(widths))
+        return {
+            m: h * ((draws[i] >= q_m).to(h.dtype).mul_(factor).unsqueeze(-1) if q_m > 0 else factor)
+            for (i, (m, h)), q_m in zip(enumerate(features.items()), q, strict=True)
+        }
     shares, one = _shares(tuple(widths), q.dtype, q.device)
     like = next(iter(features.values()))
-    mask = (kept / (one - torch.dot(q, shares))).to(like.dtype).unsqueeze(-1)
+    mask = ((draws >= q.unsqueeze(1)) / (one - torch.dot(q, shares))).to(like.dtype).unsqueeze(-1)
     return {m: h * column for (m, h), column in zip(features.items(), mask.unbind(), strict=True)}
 
 
@@ -106,7 +117,7 @@ class Opm(Modulation):
             draws = draws[:, batch.position]
         elif len(batch) < draws.shape[1]:  # the last batch of an epoch
             draws = draws[:, : len(batch)]
-        return drop(features, draws >= q.unsqueeze(1), q), batch
+        return drop(features, draws, q), batch
 
     def settled_after(self, epochs: int) -> int:
         return self.epochs_of_window(epochs).start + 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 Scores = dict[str, Tensor]
+Values = Tensor | tuple[float, ...]
+"""One number per modality: (M,) on a device, or on the host, where arithmetic with so few costs next to nothing."""
 
 
 def true_class_probability(logits: Tensor, labels: Tensor) -> Tensor:
@@ -44,6 +46,12 @@ def ratios(s: Tensor) -> Tensor:
     if len(s) == 2:
         return s / s.flip(0)
     return (s.unsqueeze(1) / s).sum(1).sub_(1).div_(len(s) - 1)
+
+
+def ratios_on_host(s: Sequence[float]) -> tuple[float, ...]:
+    """Return the same of numbers."""
+    s = [max(x, 1e-8) for x in s]
+    return tuple(sum(x / y for j, y in enumerate(s) if j != i) / (len(s) - 1) for i, x in enumerate(s))
 
 
 def by_name(values: Tensor, names: Mapping[str, object]) -> dict[str, Tensor]:

@@ -10,9 +10,13 @@ import torch
 from torch import Tensor
 
 from balance_tune.modulations.base import Modulation
+from balance_tune.modulations.ogm import coefficients
+from balance_tune.modulations.opm import probabilities
+from balance_tune.modulations.scores import ratios, ratios_on_host
 from balance_tune.testing.tiny import tiny_run
 from balance_tune.training.batch import Batch, Output
 from balance_tune.training.context import Context
+from tests.modulations.one_step import update
 from tests.modulations.synchronisation import Synchronised, no_synchronisation
 
 ALWAYS = {"start": 0.0, "p_exe": 1.0}
@@ -62,6 +66,7 @@ def steps(run: Any, modulation: Modulation) -> int:
     ctx.model.train()
     ctx.acting = modulation
     ctx.optimization.set_rate(0.1)
+    ctx.reads_are_free = False  # as on a device
     plan = modulation.plan_epoch(ctx.plan(), ctx)
     modulation.on_epoch_start(ctx)
     count = 0
@@ -80,6 +85,38 @@ def test_a_step_reads_no_value_on_the_host(method: str, settings: dict[str, Any]
     assert steps(run, modulation) == 3
     if method not in ("joint", "multi_loss"):
         assert run.context.logged()  # it did act
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("method", "settings"), METHODS)
+def test_numbers_on_the_host_change_as_much_as_numbers_on_a_device(
+    method: str, settings: dict[str, Any], seed: int
+) -> None:
+    found, logged = [], []
+    for free in (True, False):
+        run, _ = tiny_run(method, settings, seed=seed)
+        run.context.reads_are_free = free
+        found.append(update(run))
+        logged.append(run.context.logged())
+    assert logged[0] == pytest.approx(logged[1], rel=1e-6)
+    for name, delta in found[0].items():
+        assert torch.allclose(delta, found[1][name], rtol=1e-5, atol=1e-7), name
+
+
+RATIOS = [(2.0, 0.5), (0.5, 2.0), (1.0, 1.0), (1e8, 1e-8), (1.5, 0.9, 0.7), (1.0, 1.0, 1.0)]
+
+
+@pytest.mark.parametrize("rho", RATIOS, ids=str)
+@pytest.mark.parametrize("form", ["tanh_alpha_rho", "alpha_tanh_rho_minus_1"])
+def test_formulas_of_numbers_are_those_of_tensors(rho: tuple[float, ...], form: Any) -> None:
+    on_device = torch.tensor(rho, dtype=torch.float64)
+    for alpha in (0.0, 0.8, 3.0):
+        assert coefficients(rho, alpha, form) == pytest.approx(coefficients(on_device, alpha, form).tolist(), rel=1e-12)
+    for q_base, lam in ((0.5, 0.5), (0.9, 1.0), (0.0, 0.0)):
+        expected = probabilities(on_device, q_base, lam).tolist()
+        assert probabilities(rho, q_base, lam) == pytest.approx(expected, rel=1e-12)
+    scores = [3.0 * r for r in rho]
+    assert ratios_on_host(scores) == pytest.approx(ratios(torch.tensor(scores, dtype=torch.float64)).tolist())
 
 
 class Peeking(Modulation):
