@@ -40,8 +40,11 @@ def score_sums_by_class(logits: Tensor, labels: Tensor) -> Tensor:
 def ratios(s: Tensor) -> Tensor:
     """Return rho (M,) from scores s (M,): rho_m = 1/(M-1) sum_{j != m} s_m / s_j.
 
-    The journal form of OGM; for two modalities the plain ratio. Scores are guarded by 1e-8 against underflow.
+    The journal form of OGM; for two modalities the plain ratio, 1 for a single one, which has nobody to be ahead of.
+    Scores are guarded by 1e-8 against underflow.
     """
+    if len(s) == 1:
+        return torch.ones_like(s)
     s = s.clamp_min(1e-8)
     if len(s) == 2:
         return s / s.flip(0)
@@ -50,6 +53,8 @@ def ratios(s: Tensor) -> Tensor:
 
 def ratios_on_host(s: Sequence[float]) -> tuple[float, ...]:
     """Return the same of numbers."""
+    if len(s) == 1:
+        return (1.0,)
     s = [max(x, 1e-8) for x in s]
     return tuple(sum(x / y for j, y in enumerate(s) if j != i) / (len(s) - 1) for i, x in enumerate(s))
 

@@ -16,7 +16,7 @@ from balance_tune.modulations.scores import ratios, ratios_on_host
 from balance_tune.testing.tiny import tiny_run
 from balance_tune.training.batch import Batch, Output
 from balance_tune.training.context import Context
-from tests.modulations.one_step import update
+from tests.modulations.one_step import run_on, update
 from tests.modulations.synchronisation import Synchronised, no_synchronisation
 
 ALWAYS = {"start": 0.0, "p_exe": 1.0}
@@ -103,7 +103,7 @@ def test_numbers_on_the_host_change_as_much_as_numbers_on_a_device(
         assert torch.allclose(delta, found[1][name], rtol=1e-5, atol=1e-7), name
 
 
-RATIOS = [(2.0, 0.5), (0.5, 2.0), (1.0, 1.0), (1e8, 1e-8), (1.5, 0.9, 0.7), (1.0, 1.0, 1.0)]
+RATIOS = [(2.0, 0.5), (0.5, 2.0), (1.0, 1.0), (1e8, 1e-8), (1.5, 0.9, 0.7), (1.0, 1.0, 1.0), (1.0,)]
 
 
 @pytest.mark.parametrize("rho", RATIOS, ids=str)
@@ -117,6 +117,15 @@ def test_formulas_of_numbers_are_those_of_tensors(rho: tuple[float, ...], form: 
         assert probabilities(rho, q_base, lam) == pytest.approx(expected, rel=1e-12)
     scores = [3.0 * r for r in rho]
     assert ratios_on_host(scores) == pytest.approx(ratios(torch.tensor(scores, dtype=torch.float64)).tolist())
+
+
+@pytest.mark.parametrize("free", [True, False])
+@pytest.mark.parametrize(("method", "key"), [("ogm", "k"), ("ogm_ge", "k"), ("opm", "q")])
+def test_a_single_modality_is_neither_slowed_nor_dropped(method: str, key: str, free: bool) -> None:
+    run = run_on({"a": torch.randn(9, 3)}, torch.arange(9) % 3, 3, method, modulation={"start": 0.0})
+    run.context.reads_are_free = free
+    update(run)
+    assert run.context.logged() == {f"modulation/{key}/a": 1.0 if key == "k" else 0.0}
 
 
 class Peeking(Modulation):
