@@ -16,10 +16,11 @@ MANY = 2**18  # elements from which on a CPU draws noise gradient by gradient; a
 
 def scale(gradients: Sequence[Tensor], factor: Tensor | float) -> None:
     """Multiply every gradient by a factor, a number or 0-d on the device, where it stays."""
+    if not gradients:
+        return
     if isinstance(factor, Tensor):
-        if gradients:
-            torch._foreach_mul_(list(gradients), factor.to(gradients[0].dtype))
-    elif gradients and factor != 1:
+        torch._foreach_mul_(list(gradients), factor.to(gradients[0].dtype))
+    elif factor != 1:
         torch._foreach_mul_(list(gradients), factor)
 
 

@@ -34,15 +34,18 @@ def ogm_coefficients(scores: Scores, alpha: float, form: Form = "tanh_alpha_rho"
     journal text's k_m = 1 - alpha tanh(rho_m - 1), which is negative for alpha above 1 and a large lead (the method
     stops at 0). Of two tied modalities the first is slowed, as in the official code.
     """
-    k = coefficients(ratios(stacked(scores)), alpha, form)
-    assert isinstance(k, Tensor)
-    return by_name(k, scores)
+    return by_name(coefficients_on_device(ratios(stacked(scores)), alpha, form), scores)
 
 
 def coefficients(rho: Values, alpha: float, form: Form = "tanh_alpha_rho") -> Values:
-    """Return k of each modality from the scores' ratios rho, see `ogm_coefficients`; on the device, or of numbers."""
+    """Return k of each modality from the scores' ratios rho, see `ogm_coefficients`, where the ratios are."""
     if isinstance(rho, tuple):
         return coefficients_on_host(rho, alpha, form)
+    return coefficients_on_device(rho, alpha, form)
+
+
+def coefficients_on_device(rho: Tensor, alpha: float, form: Form) -> Tensor:
+    """Return k (M,) from rho (M,)."""
     strength, even, ahead, tipped = _constants(len(rho), alpha, rho.dtype, rho.device)
     if form == "tanh_alpha_rho" and alpha >= 0:  # tanh(0) for those not ahead: two operations less than a choice
         return even - torch.threshold_(torch.mul(rho, tipped), alpha, 0.0).tanh_()

@@ -30,15 +30,18 @@ def drop_probabilities(scores: Scores, q_base: float, lam: float) -> dict[str, T
     z_m = tanh(relu(rho_m - 1));  q_m = q_base (1 + lam z_m) where z_m > 0, else 0; at most 1.
     rho_m = 1/(M-1) sum_{j != m} s_m / s_j, for two modalities the plain ratio.
     """
-    q = probabilities(ratios(stacked(scores)), q_base, lam)
-    assert isinstance(q, Tensor)
-    return by_name(q, scores)
+    return by_name(probabilities_on_device(ratios(stacked(scores)), q_base, lam), scores)
 
 
 def probabilities(rho: Values, q_base: float, lam: float) -> Values:
-    """Return q of each modality from the scores' ratios rho, see `drop_probabilities`; on the device, or of numbers."""
+    """Return q of each modality from the scores' ratios rho, see `drop_probabilities`, where the ratios are."""
     if isinstance(rho, tuple):
         return tuple(min(1.0, max(0.0, q_base * (1 + lam * math.tanh(r - 1)))) if r > 1 else 0.0 for r in rho)
+    return probabilities_on_device(rho, q_base, lam)
+
+
+def probabilities_on_device(rho: Tensor, q_base: float, lam: float) -> Tensor:
+    """Return q (M,) from rho (M,)."""
     even, base, none = _constants(len(rho), q_base, rho.dtype, rho.device)
     z = torch.sub(rho, even).tanh_()
     q = torch.where(rho > even, torch.add(base, z, alpha=q_base * lam), none)

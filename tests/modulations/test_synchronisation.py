@@ -88,7 +88,7 @@ def test_a_step_reads_no_value_on_the_host(method: str, settings: dict[str, Any]
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(("method", "settings"), METHODS)
+@pytest.mark.parametrize(("method", "settings"), [case for case in METHODS if case[0].startswith("o")])
 def test_numbers_on_the_host_change_as_much_as_numbers_on_a_device(
     method: str, settings: dict[str, Any], seed: int
 ) -> None:
@@ -97,6 +97,7 @@ def test_numbers_on_the_host_change_as_much_as_numbers_on_a_device(
         run, _ = tiny_run(method, settings, seed=seed)
         run.context.reads_are_free = free
         found.append(update(run))
+        assert isinstance(run.context.score_ratios, tuple if free else Tensor)
         logged.append(run.context.logged())
     assert logged[0] == pytest.approx(logged[1], rel=1e-6)
     for name, delta in found[0].items():
