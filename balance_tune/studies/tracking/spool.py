@@ -13,6 +13,7 @@ from typing import Any
 from balance_tune.studies import durable
 
 COMPACT_ABOVE = 1 << 20  # bytes; a queue read to its end is emptied once it is longer
+_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 BLOCK = 1 << 13  # bytes read at a time; an entry of one epoch takes about 600
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class Spool:
 
     def append(self, entry: dict[str, Any]) -> None:
         """Put one JSON-able entry at the end. Raises OSError when the disk refuses it."""
-        line = json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+        line = _COMPACT.encode(entry).encode() + b"\n"
         with self._lock:
             written = os.write(self._file, line)
             if written != len(line):  # a full disk: half a line would spoil the next one

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from balance_tune.studies.records import TrialRecord
 
 QUEUE = "mlflow.queue"
+TOGETHER = 1.0  # seconds; a trial's epochs that are reported in less go into the queue at once
 GRACE = 30.0  # seconds without any progress after which a closing study leaves the rest to its next run
 ROW_METRICS = (
     "val", "val_confirm", "search_val", "gap", "test_mean", "test_sd", "default_test_mean", "delta", "p_value",
@@ -54,6 +56,16 @@ PLACES = ("folder", "home", "store", "scratch")  # of a trial's configuration: w
 
 P = ParamSpec("P")
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Live:
+    """A trial that runs, with what of it is not told yet."""
+
+    told: float  # seconds on the monotonic clock, of the last that is
+    rows: list[Row] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    host: str = ""
 
 
 def harmless(method: Callable[Concatenate[Tracker, P], None]) -> Callable[Concatenate[Tracker, P], None]:
@@ -99,8 +111,7 @@ class Tracker:
         self._store = store_of(self._folder.parent, config.mlflow.tracking_uri)
         self._memory = Memory.of(self._folder)
         self._writer: Writer | None = None
-        self._live: set[RunKey] = set()
-        self._placeless: set[RunKey] = set()  # of which no report has told the host yet
+        self._live: dict[RunKey, Live] = {}
         self._told = False  # whether this process had anything to tell
         self._failed: set[str] = set()
         self._origin = origin_tags()
@@ -126,8 +137,7 @@ class Tracker:
     def trial_started(self, trial: Mapping[str, Any]) -> None:
         """Tell of a trial that starts, or starts again after a fault; `trial` is its configuration."""
         key = RunKey(trial["arm"], trial["phase"], trial["number"])
-        self._live.add(key)
-        self._placeless.add(key)
+        self._live[key] = Live(time.monotonic(), self._live[key].rows if key in self._live else [])
         tags = self._arm_tags(key.arm) | {TAG + "state": "running", TAG + "seed": str(trial["seed"])}
         tags[TAG + "device"] = "cuda" if trial.get("gpus") else "cpu"
         self._put(
@@ -145,22 +155,35 @@ class Tracker:
 
     @harmless
     def trial_reported(self, trial: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        """Tell of the epochs in a report; a last one that says how the trial failed may hold none."""
+        """Tell of the epochs in a report; a last one that says how the trial failed may hold none.
+
+        Epochs of milliseconds are held here until the next that comes `TOGETHER` after the last that was told, or until
+        the trial ends. What a killed process held is told again by the trial that goes on, or by `reconcile`.
+        """
         now = _now()
         rows = [Row(int(row["epoch"]), now, metrics) for row in epochs_of(result) if (metrics := metrics_of(row))]
-        if rows:
-            key = RunKey(trial["arm"], trial["phase"], trial["number"])
-            host = {TAG + "host": str(result["hostname"])} if "hostname" in result and key in self._placeless else {}
-            self._placeless.discard(key)
-            self._put(Update(key, now, tags=host, rows=rows))
+        if not rows:
+            return
+        key = RunKey(trial["arm"], trial["phase"], trial["number"])
+        live = self._live.get(key)
+        if live is None:  # Tune tells the last report after the trial's end
+            self._put(Update(key, now, rows=rows))
+            return
+        live.rows += rows
+        if not live.host and "hostname" in result:
+            live.host = str(result["hostname"])
+            live.tags[TAG + "host"] = live.host
+        if time.monotonic() - live.told >= TOGETHER:
+            self._tell_epochs(key, live)
 
     @harmless
     def trial_finished(self, arm: Arm | str, phase: str, number: int, state: str, attrs: Mapping[str, Any]) -> None:
         """Tell how a trial ended ("complete", "pruned", "failed"), as Optuna is told; `attrs` are its own there."""
         key = RunKey(_name(arm), phase, number)
-        self._live.discard(key)
-        self._placeless.discard(key)
-        self._put(self._ending(key, state, attrs))
+        ending, live = self._ending(key, state, attrs), self._live.pop(key, None)
+        if live is not None:
+            ending.rows, ending.tags = live.rows, live.tags | ending.tags
+        self._put(ending)
 
     @harmless
     def sealed(self, arm: Arm | str, number: int, metrics: Mapping[str, Any], folder: Path) -> None:
@@ -218,9 +241,16 @@ class Tracker:
         """Tell that the study stops here and may go on later, and close."""
         if self._told:
             now, tags = _now(), {TAG + "state": "interrupted"}
+            for key, live in self._live.items():
+                self._tell_epochs(key, live)
             for key in [*sorted(self._live, key=str), *map(RunKey, self._arms), RunKey()]:
                 self._put(Update(key, now, tags=dict(tags), status=STATUS["interrupted"]))
         self._close()
+
+    def _tell_epochs(self, key: RunKey, live: Live) -> None:
+        if live.rows or live.tags:
+            self._put(Update(key, _now(), tags=live.tags, rows=live.rows))
+        live.rows, live.tags, live.told = [], {}, time.monotonic()
 
     def _tell_results(
         self, rows: Sequence[Mapping[str, Any]], report_folder: Path, records: Sequence[TrialRecord]
@@ -367,8 +397,8 @@ def _inputs(key: RunKey) -> list[str]:
 
 
 def _earlier(trial: Mapping[str, Any]) -> list[Row]:
-    """Return the epochs of a trial that goes on; what was not sent of them may have gone with another machine."""
-    if "home" not in trial or not trial.get("reported"):
+    """Return the epochs of a trial that goes on; what was not sent of them went with the driver."""
+    if not trial.get("reported"):
         return []
     return told_in(mirror.fetched(Path(trial["folder"]) / mirror.HISTORY), _now())
 

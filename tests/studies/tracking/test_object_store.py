@@ -23,7 +23,6 @@ def test_a_trial_that_goes_on_tells_its_earlier_epochs_again(bucket: Bucket, tmp
         (2, {"val/accuracy": 0.2}),
     ]
     assert _earlier(trial) == []
-    assert _earlier({"folder": trial["folder"], "reported": 2}) == []
 
 
 def test_a_bucket_that_does_not_answer_is_asked_again_and_a_fault_of_ours_is_not() -> None:

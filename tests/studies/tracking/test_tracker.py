@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from balance_tune.studies.records import TrialRecord
+from balance_tune.studies.tracking import tracker as tracking
 from balance_tune.studies.tracking.tracker import Tracker
 from tests.studies.tracking.told import ATTRS, result, trial
 
@@ -171,7 +172,10 @@ def test_a_sealed_result_that_a_crash_kept_from_mlflow_is_added_to_its_run(track
     assert steps(client, run) == [1, 2, 3]
 
 
-def test_a_run_left_running_by_a_killed_driver_is_ended_by_what_optuna_says(tracker: Make, client: Any) -> None:
+def test_a_run_left_running_by_a_killed_driver_is_ended_by_what_optuna_says(
+    tracker: Make, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "TOGETHER", 0.0)
     t = tracker(linger=0.0)
     t.trial_started(trial(0))
     t.trial_reported(trial(0), result(1))
@@ -361,6 +365,54 @@ def test_an_absent_store_costs_a_line_and_nothing_else(
     t.reconcile([record(n) for n in range(3)])
     t.interrupt()
     assert not (t._folder / "mlflow.queue").exists()
+
+
+def test_epochs_of_milliseconds_go_into_the_queue_at_once_and_none_is_left_behind(
+    tracker: Make, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    t = tracker()
+    told: list[tuple[int, ...]] = []
+    put = t._put
+    monkeypatch.setattr(t, "_put", lambda update: (told.append(tuple(row.step for row in update.rows)), put(update)))
+    for number in (0, 1, 2):
+        t.trial_started(trial(number))
+    told.clear()
+    for epoch in (1, 2, 3):
+        t.trial_reported(trial(0), result(epoch))
+        t.trial_reported(trial(1), result(epoch))
+    assert told == []
+    monkeypatch.setattr(tracking, "TOGETHER", 0.0)
+    t.trial_reported(trial(2), result(1, hostname="node-3"))
+    t.trial_reported(trial(2), result(2, hostname="node-3"))
+    assert told == [(1,), (2,)], "epochs that take their time are told one by one"
+    t.trial_finished("av_digits/mlb", "search", 0, "complete", ATTRS)
+    assert told[2:] == [(1, 2, 3)]
+    t.trial_reported(trial(0), result(4))  # the last report may come after the end
+    t.interrupt()
+    runs = runs_of(client, study_name(t))
+    found = {number: steps(client, runs[f"av_digits / mlb / 00{number}"]) for number in (0, 1, 2)}
+    assert found == {0: [1, 2, 3, 4], 1: [1, 2, 3], 2: [1, 2]}
+    assert tag(runs["av_digits / mlb / 002"], "host") == "node-3"
+
+
+def test_what_a_killed_driver_had_heard_and_not_told_is_told_when_the_trial_goes_on(
+    tracker: Make, client: Any, tmp_path: Path
+) -> None:
+    t = tracker()
+    config = trial(0, folder=str(tmp_path / "trial"))
+    t.trial_started(config)
+    for epoch in (1, 2):
+        t.trial_reported(config, result(epoch))
+    t._writer.stop(30)  # type: ignore[union-attr]  # the driver was killed: it says nothing more
+    (tmp_path / "trial").mkdir()
+    (tmp_path / "trial" / "history.jsonl").write_text("".join(json.dumps(result(e)) + "\n" for e in (1, 2)))
+
+    t = tracker()
+    t.trial_started({**config, "reported": 2})
+    t.trial_reported(config, result(3))
+    t.trial_finished("av_digits/mlb", "search", 0, "complete", ATTRS)
+    t.interrupt()
+    assert steps(client, runs_of(client, study_name(t))["av_digits / mlb / 000"]) == [1, 2, 3]
 
 
 def test_epochs_that_are_told_together_are_rows_of_their_own(tracker: Make, client: Any) -> None:
