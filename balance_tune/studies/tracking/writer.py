@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +16,6 @@ from balance_tune.studies.tracking.delivery import is_refusal
 from balance_tune.studies.tracking.runs import ENDED, RunKey, Update
 from balance_tune.studies.tracking.spool import Spool
 
-SWITCH = 0.0003  # seconds; whoever writes a line lets go of the interpreter, and waits up to this to have it again
 AT_ONCE = 500  # entries read from the spool before some are sent
 ATTEMPTS = 8  # at one entry; while the store cannot be opened, none is counted
 FULL = 800  # metrics gathered for one run that are sent before its trial ends
@@ -77,11 +75,9 @@ class Writer:
         self.lost = 0  # entries the disk refused; `Tracker.reconcile` makes up for them
         self._gathered: dict[RunKey, Pending] = {}
         self._thread = threading.Thread(target=self._run, name="mlflow-writer", daemon=True)
-        self._interval = sys.getswitchinterval()
 
     def start(self) -> None:
-        """Start the thread, and let it keep the interpreter from others for SWITCH at most."""
-        sys.setswitchinterval(min(SWITCH, self._interval))
+        """Start the thread."""
         self._thread.start()
 
     def put(self, entry: dict[str, Any]) -> None:
@@ -129,7 +125,6 @@ class Writer:
             self._stop = True
             self._wake.notify_all()
         self._thread.join(0 if not done else grace)
-        sys.setswitchinterval(self._interval)
         if not self._thread.is_alive():
             self._spool.close()
         return done
