@@ -119,7 +119,7 @@ def measure(rounds: int = 16) -> Table:
     heavy = [name for name in modulations().names() if name not in (*LIGHT, "unimodal")]
     # a turn of a few steps sees the same machine as the turns beside it, which differences of a few per cent need
     rows = rows_of(in_turns({name: small(name) for name in LIGHT}, 8 * rounds, steps=4), cost=True)
-    rows += rows_of(in_turns({name: small(name) for name in ("joint", *heavy)}, rounds, steps=12), cost=True)[1:]
+    rows += rows_of(in_turns({name: small(name) for name in ("joint", *heavy)}, rounds, steps=8), cost=True)[1:]
     return Table(
         "A step",
         "CPU ms per training step on AV-Digits, batch 64, one thread; ratio to plain training in the same round.",
