@@ -7,7 +7,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
@@ -16,6 +15,7 @@ from balance_tune.studies.reports import epochs_of
 from balance_tune.studies.tracking.artifacts import best_trial, checkpoint_files, study_files
 from balance_tune.studies.tracking.backend import store_of
 from balance_tune.studies.tracking.delivery import NOTE, Delivery, told_in
+from balance_tune.studies.tracking.live import Live
 from balance_tune.studies.tracking.memory import Memory, digest, digest_of
 from balance_tune.studies.tracking.note import note
 from balance_tune.studies.tracking.origin import NAMED, code_version, origin_tags
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from balance_tune.studies.records import TrialRecord
 
 QUEUE = "mlflow.queue"
-TOGETHER = 1.0  # seconds; a trial's epochs that are reported in less go into the queue at once
 GRACE = 30.0  # seconds without any progress after which a closing study leaves the rest to its next run
 ROW_METRICS = (
     "val", "val_confirm", "search_val", "gap", "test_mean", "test_sd", "default_test_mean", "delta", "p_value",
@@ -56,16 +55,6 @@ PLACES = ("folder", "home", "store", "scratch")  # of a trial's configuration: w
 
 P = ParamSpec("P")
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Live:
-    """A trial that runs, with what of it is not told yet."""
-
-    told: float  # seconds on the monotonic clock, of the last that is
-    rows: list[Row] = field(default_factory=list)
-    tags: dict[str, str] = field(default_factory=dict)
-    host: str = ""
 
 
 def harmless(method: Callable[Concatenate[Tracker, P], None]) -> Callable[Concatenate[Tracker, P], None]:
@@ -137,7 +126,7 @@ class Tracker:
     def trial_started(self, trial: Mapping[str, Any]) -> None:
         """Tell of a trial that starts, or starts again after a fault; `trial` is its configuration."""
         key = RunKey(trial["arm"], trial["phase"], trial["number"])
-        self._live[key] = Live(time.monotonic(), self._live[key].rows if key in self._live else [])
+        self._live[key] = Live(self._live[key].rows if key in self._live else [])
         tags = self._arm_tags(key.arm) | {TAG + "state": "running", TAG + "seed": str(trial["seed"])}
         tags[TAG + "device"] = "cuda" if trial.get("gpus") else "cpu"
         self._put(
@@ -155,35 +144,25 @@ class Tracker:
 
     @harmless
     def trial_reported(self, trial: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        """Tell of the epochs in a report; a last one that says how the trial failed may hold none.
-
-        Epochs of milliseconds are held here until the next that comes `TOGETHER` after the last that was told, or until
-        the trial ends. What a killed process held is told again by the trial that goes on, or by `reconcile`.
-        """
+        """Tell of the epochs in a report, of short ones later (see `Live`); a report of a failure may hold none."""
         now = _now()
         rows = [Row(int(row["epoch"]), now, metrics) for row in epochs_of(result) if (metrics := metrics_of(row))]
         if not rows:
             return
         key = RunKey(trial["arm"], trial["phase"], trial["number"])
         live = self._live.get(key)
-        if live is None:  # Tune tells the last report after the trial's end
+        if live is None:  # Tune may tell the last report after the trial's end
             self._put(Update(key, now, rows=rows))
             return
-        live.rows += rows
-        if not live.host and "hostname" in result:
-            live.host = str(result["hostname"])
-            live.tags[TAG + "host"] = live.host
-        if time.monotonic() - live.told >= TOGETHER:
-            self._tell_epochs(key, live)
+        live.heard(rows, str(result.get("hostname", "")))
+        if live.due:
+            self._put(live.take(Update(key, now)))
 
     @harmless
     def trial_finished(self, arm: Arm | str, phase: str, number: int, state: str, attrs: Mapping[str, Any]) -> None:
         """Tell how a trial ended ("complete", "pruned", "failed"), as Optuna is told; `attrs` are its own there."""
         key = RunKey(_name(arm), phase, number)
-        ending, live = self._ending(key, state, attrs), self._live.pop(key, None)
-        if live is not None:
-            ending.rows, ending.tags = live.rows, live.tags | ending.tags
-        self._put(ending)
+        self._put(self._live.pop(key, Live()).take(self._ending(key, state, attrs)))
 
     @harmless
     def sealed(self, arm: Arm | str, number: int, metrics: Mapping[str, Any], folder: Path) -> None:
@@ -241,16 +220,10 @@ class Tracker:
         """Tell that the study stops here and may go on later, and close."""
         if self._told:
             now, tags = _now(), {TAG + "state": "interrupted"}
-            for key, live in self._live.items():
-                self._tell_epochs(key, live)
             for key in [*sorted(self._live, key=str), *map(RunKey, self._arms), RunKey()]:
-                self._put(Update(key, now, tags=dict(tags), status=STATUS["interrupted"]))
+                update = Update(key, now, tags=dict(tags), status=STATUS["interrupted"])
+                self._put(self._live.get(key, Live()).take(update))
         self._close()
-
-    def _tell_epochs(self, key: RunKey, live: Live) -> None:
-        if live.rows or live.tags:
-            self._put(Update(key, _now(), tags=live.tags, rows=live.rows))
-        live.rows, live.tags, live.told = [], {}, time.monotonic()
 
     def _tell_results(
         self, rows: Sequence[Mapping[str, Any]], report_folder: Path, records: Sequence[TrialRecord]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from balance_tune.studies.records import TrialRecord
-from balance_tune.studies.tracking import tracker as tracking
+from balance_tune.studies.tracking import live
 from balance_tune.studies.tracking.tracker import Tracker
 from tests.studies.tracking.told import ATTRS, result, trial
 
@@ -175,7 +175,7 @@ def test_a_sealed_result_that_a_crash_kept_from_mlflow_is_added_to_its_run(track
 def test_a_run_left_running_by_a_killed_driver_is_ended_by_what_optuna_says(
     tracker: Make, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "TOGETHER", 0.0)
+    monkeypatch.setattr(live, "TOGETHER", 0.0)
     t = tracker(linger=0.0)
     t.trial_started(trial(0))
     t.trial_reported(trial(0), result(1))
@@ -381,7 +381,7 @@ def test_epochs_of_milliseconds_go_into_the_queue_at_once_and_none_is_left_behin
         t.trial_reported(trial(0), result(epoch))
         t.trial_reported(trial(1), result(epoch))
     assert told == []
-    monkeypatch.setattr(tracking, "TOGETHER", 0.0)
+    monkeypatch.setattr(live, "TOGETHER", 0.0)
     t.trial_reported(trial(2), result(1, hostname="node-3"))
     t.trial_reported(trial(2), result(2, hostname="node-3"))
     assert told == [(1,), (2,)], "epochs that take their time are told one by one"
