@@ -8,11 +8,10 @@ confirm.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -25,6 +24,7 @@ from balance_tune.studies.config import StudyConfig
 from balance_tune.studies.ledger import Ledger
 from balance_tune.studies.records import CONFIRM, Phase, State, TrialRecord, lower_is_better, read_records
 from balance_tune.studies.reports import epochs_of
+from balance_tune.studies.running import Running
 from balance_tune.studies.samplers import sampler_for
 from balance_tune.studies.tpe import common_space
 
@@ -35,7 +35,6 @@ Params = Mapping[str, Any]
 Outcome = Literal["complete", "pruned", "failed", "lost", "preempted"]
 MAX_PREEMPTED = 100  # times a trial goes on after losing its node, before it counts as what takes nodes down
 MAX_LOST = 3  # times a trial is run again because its process died, before that counts as its failure
-METRICS = ("val/", "train/", "modulation/", "time/")
 TYPICAL_TRIALS = 20  # what a sampler plans for when the budget is not given in trials
 
 
@@ -57,47 +56,6 @@ class Assignment:
 
     key: TrialKey
     config: dict[str, Any]
-
-
-@dataclass
-class Running:
-    """A trial under way, as far as it has reported; `settled_after` is the first epoch at which it may be judged."""
-
-    key: TrialKey
-    trial_id: int
-    folder: Path
-    settled_after: int = 0
-    lost: int = 0
-    preempted: int = 0
-    repeated: int = 0  # epochs trained again after a loss
-    reached: int = 0  # epoch that an earlier attempt had trained
-    leaving: bool = False
-    heard: int = 0  # epoch of the last report
-    epochs: int = 0
-    device_seconds: float = 0.0
-    best_epoch: int | None = None
-    micro_batch: int | None = None  # rows encoded at a time since the device's memory was too small
-    curve: dict[int, float] = field(default_factory=dict)
-    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
-
-    def take(self, row: Mapping[str, Any], objective: str) -> None:
-        """Take the metrics of one epoch; "best_epoch" says of which epoch the trial keeps the weights so far."""
-        self.epochs = int(row["epoch"])
-        self.device_seconds = float(row.get("device_seconds", 0.0))
-        self.best_epoch = int(row["best_epoch"])
-        self.micro_batch = row.get("micro_batch", self.micro_batch)
-        self.curve[self.epochs] = float(row[objective])
-        self.metrics[self.epochs] = {
-            name: float(value)
-            for name, value in row.items()
-            if name.startswith(METRICS) and isinstance(value, int | float)
-        }
-
-    @property
-    def value(self) -> float | None:
-        """The objective at the best epoch, if there is one and it is a number."""
-        value = math.nan if self.best_epoch is None else self.curve.get(self.best_epoch, math.nan)
-        return value if math.isfinite(value) else None
 
 
 class StudyQueue:
