@@ -26,6 +26,7 @@ from balance_tune.studies.records import CONFIRM, Phase, State, TrialRecord, low
 from balance_tune.studies.reports import epochs_of
 from balance_tune.studies.running import Running
 from balance_tune.studies.samplers import sampler_for
+from balance_tune.studies.storage import set_attrs
 from balance_tune.studies.tpe import common_space
 
 if TYPE_CHECKING:
@@ -174,9 +175,8 @@ class StudyQueue:
         seed = trial.user_attrs.get("seed", self._search_seed(trial.number))
         config = self._configure(self.arms[arm], trial.params, phase, trial.number, seed)
         attrs = {"phase": phase, "seed": seed, "default": False, "folder": self._relative(config["folder"])}
-        for name, value in attrs.items():
-            if name not in trial.user_attrs:
-                self._storage.set_trial_user_attr(trial._trial_id, name, value)
+        new = {name: value for name, value in attrs.items() if name not in trial.user_attrs}
+        set_attrs(self._storage, trial._trial_id, new)
         attrs |= trial.user_attrs
         settled_after = self.arms[arm].settled_after(trial.params)
         reported = max(trial.intermediate_values, default=0)
@@ -373,8 +373,7 @@ class StudyQueue:
         self._due.pop(key.arm, None)
 
     def _set(self, run: Running, attrs: Mapping[str, Any]) -> None:
-        for name, value in attrs.items():
-            self._storage.set_trial_user_attr(run.trial_id, name, value)
+        set_attrs(self._storage, run.trial_id, attrs)
 
     def _trial_id(self, key: TrialKey) -> int:
         study_id = self._studies[key.study_name]._study_id

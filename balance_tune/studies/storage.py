@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,53 @@ class JournalFile(JournalFileBackend):
 
     A process that dies loses nothing by that, since the lines have left it; only a machine that dies may lose the curve
     of a running trial, which its next run repeats. A write that fails half-way (disk full) is taken back.
+
+    Optuna reads the end of its journal before and after every operation. Nobody else writes here, so what there is to
+    be read is what was appended since, and is in memory.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         self._path = path
+        self._read = -1  # lines that were read; the first time all of them, from the file
+        self._fresh: list[dict[str, Any]] = []  # appended and not read yet
+        self._held: list[dict[str, Any]] | None = None
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        if self._held is not None:
+            self._held += logs
+            return
+        lines = [json.dumps(log, separators=(",", ":")) + "\n" for log in logs]
         with self._path.open("ab", buffering=0) as file:
-            durable.append(file, text, sync=any(log["op_code"] in LASTING for log in logs))
+            durable.append(file, "".join(lines), sync=any(log["op_code"] in LASTING for log in logs))
+        self._fresh += map(json.loads, lines)  # as the file would give them back
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        if log_number_from == self._read:
+            logs, self._fresh = self._fresh, []
+        else:
+            logs, self._fresh = list(super().read_logs(log_number_from)), []
+        self._read = log_number_from + len(logs)
+        return iter(logs)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write what is appended in this block at once, when it ends; until then nobody reads it."""
+        self._held = []
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            if held:
+                self.append_logs(held)
+
+
+def set_attrs(storage: BaseStorage, trial_id: int, attrs: Mapping[str, Any]) -> None:
+    """Set attributes of a trial: in a journal all in one write."""
+    backend = getattr(storage, "_backend", None)
+    with backend.together() if isinstance(backend, JournalFile) else nullcontext():
+        for name, value in attrs.items():
+            storage.set_trial_user_attr(trial_id, name, value)
 
 
 def open_storage(folder: Path) -> BaseStorage:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO
 
 import optuna
 import pytest
 
 from balance_tune.errors import UserError
+from balance_tune.studies import durable
 from balance_tune.studies.database import connect
 from balance_tune.studies.records import JOURNAL, read_records
-from balance_tune.studies.storage import export, open_storage
+from balance_tune.studies.storage import export, open_storage, set_attrs
 from tests.studies.toy import ToyStudy, toy_config
 
 
@@ -40,6 +42,44 @@ def test_optuna_itself_opens_the_journal(tmp_path: Path) -> None:
     assert "d1/joint" in optuna.get_all_study_names(storage)
     study = optuna.load_study(study_name="d1/joint", storage=storage)
     assert len(study.trials) == 5
+
+
+def test_what_is_read_from_memory_is_what_the_file_holds(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path)
+    study.play()
+    mine, afresh = study.queue._storage, open_storage(tmp_path)
+    for frozen in afresh.get_all_studies():
+        there = [t.__dict__ for t in afresh.get_all_trials(frozen._study_id)]
+        assert [t.__dict__ for t in mine.get_all_trials(frozen._study_id)] == there
+
+
+def test_attributes_are_one_write_and_all_or_nothing_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(tmp_path)
+    trial = optuna.create_study(storage=storage).ask()
+    writes: list[int] = []
+    append = durable.append
+
+    def counted(file: IO[bytes], text: str, *, sync: bool = True) -> None:
+        writes.append(text.count("\n"))
+        append(file, text, sync=sync)
+
+    def full(file: IO[bytes], text: str, *, sync: bool = True) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(durable, "append", counted)
+    set_attrs(storage, trial._trial_id, {"epochs": 3, "metrics": {"val/accuracy": 0.5}, "seed": (1, 2)})
+    assert writes == [3]
+    known = {"epochs": 3, "metrics": {"val/accuracy": 0.5}, "seed": [1, 2]}
+    assert storage.get_trial(trial._trial_id).user_attrs == known
+    monkeypatch.setattr(durable, "append", full)
+    with pytest.raises(OSError, match="No space"):
+        set_attrs(storage, trial._trial_id, {"epochs": 4, "more": 1})
+    monkeypatch.setattr(durable, "append", append)
+    set_attrs(storage, trial._trial_id, {"after": 1})
+    assert storage.get_trial(trial._trial_id).user_attrs == known | {"after": 1}
+    assert open_storage(tmp_path).get_trial(trial._trial_id).user_attrs == known | {"after": 1}
 
 
 def test_an_export_holds_the_same_trials(tmp_path: Path) -> None:
