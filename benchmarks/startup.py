@@ -11,7 +11,7 @@ from benchmarks.search_phase import study_folder
 from benchmarks.table import Table, show, spread
 from tests.studies.made_study import make_study
 
-ROUNDS = 4
+ROUNDS = 3
 EVERYTHING = "import torch, ray.tune, ray.train, optuna, mlflow"
 QUICKSTART = str(Path(__file__).parents[1] / "search_spaces" / "quickstart.yaml")
 

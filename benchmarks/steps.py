@@ -128,7 +128,7 @@ def measure(rounds: int = 16) -> Table:
     )
 
 
-def measure_large(rounds: int = 5) -> Table:
+def measure_large(rounds: int = 3) -> Table:
     """Return the table of the ResNet-18 pair, over the methods that need no extra pass."""
     settle(1)  # a step's pages are faulted in anew else, at a cost that varies more than the methods do
     data = crema_d(8)
