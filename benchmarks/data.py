@@ -28,7 +28,7 @@ from balance_tune.studies.prepare import prepare
 from balance_tune.training.buffers import Buffers
 from balance_tune.training.feed import Feed, draws_for, feed_of
 from balance_tune.training.rows import Rows
-from benchmarks.table import Table, machine, spread
+from benchmarks.table import Table, show, spread
 
 CLIPS, BATCH, ROUNDS = 192, 64, 7
 SIZE = (360, 480)
@@ -157,9 +157,8 @@ def main() -> None:
         ("way", "samples/s", "batches/s", "x official way"),
         rows,
     )
-    print(table.markdown())
+    show(table)
 
 
 if __name__ == "__main__":
-    print(machine())
     main()
