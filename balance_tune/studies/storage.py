@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,13 @@ class JournalFile(JournalFileBackend):
             durable.append(file, "".join(lines), sync=any(log["op_code"] in LASTING for log in logs))
         self._fresh += map(json.loads, lines)  # as the file would give them back
 
-    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         if log_number_from == self._read:
             logs, self._fresh = self._fresh, []
         else:
             logs, self._fresh = list(super().read_logs(log_number_from)), []
         self._read = log_number_from + len(logs)
-        return iter(logs)
+        yield from logs
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from balance_tune.studies.running import METRICS
+
 TAG = "balance_tune."
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED", "running": "RUNNING"}
 ENDED = frozenset({"FINISHED", "KILLED", "FAILED"})
 NUMBERS = (int, float)
-FAMILIES = ("val/", "train/", "modulation/", "time/")
 MAX_TAG, MAX_PARAM, MAX_KEY = 8000, 6000, 250  # characters; MLflow cuts longer values without an error
 
 
@@ -144,7 +145,7 @@ def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
     return {
         metric_name(name): float(value)
         for name, value in result.items()
-        if name.startswith(FAMILIES) and isinstance(value, NUMBERS) and not isinstance(value, bool)
+        if name.startswith(METRICS) and isinstance(value, NUMBERS) and not isinstance(value, bool)
     }
 
 
