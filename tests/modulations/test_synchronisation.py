@@ -20,13 +20,16 @@ from tests.modulations.one_step import run_on, update
 from tests.modulations.synchronisation import Synchronised, no_synchronisation
 
 ALWAYS = {"start": 0.0, "p_exe": 1.0}
-METHODS: list[tuple[str, dict[str, Any]]] = [
-    ("joint", {}),
+OF_RATIOS: list[tuple[str, dict[str, Any]]] = [
     ("ogm", {"end": 1.0}),
     ("ogm", {"end": 1.0, "apply_to": "lr", "form": "alpha_tanh_rho_minus_1", "policy": "encoder+head"}),
     ("ogm_ge", {"end": 1.0}),
     ("opm", ALWAYS),
     ("opm_ogm", {**ALWAYS, "ogm_end": 1.0}),
+]
+METHODS: list[tuple[str, dict[str, Any]]] = [
+    ("joint", {}),
+    *OF_RATIOS,
     ("multi_loss", {}),
     ("mlb", {}),
     ("mlb", {"beta_max": 5.0, "apply_to": "lr"}),
@@ -88,7 +91,7 @@ def test_a_step_reads_no_value_on_the_host(method: str, settings: dict[str, Any]
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(("method", "settings"), [case for case in METHODS if case[0].startswith("o")])
+@pytest.mark.parametrize(("method", "settings"), OF_RATIOS)
 def test_numbers_on_the_host_change_as_much_as_numbers_on_a_device(
     method: str, settings: dict[str, Any], seed: int
 ) -> None:

@@ -370,6 +370,7 @@ def test_an_absent_store_costs_a_line_and_nothing_else(
 def test_epochs_of_milliseconds_go_into_the_queue_at_once_and_none_is_left_behind(
     tracker: Make, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(live, "TOGETHER", 600.0)
     t = tracker()
     told: list[tuple[int, ...]] = []
     put = t._put
@@ -396,8 +397,9 @@ def test_epochs_of_milliseconds_go_into_the_queue_at_once_and_none_is_left_behin
 
 
 def test_what_a_killed_driver_had_heard_and_not_told_is_told_when_the_trial_goes_on(
-    tracker: Make, client: Any, tmp_path: Path
+    tracker: Make, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(live, "TOGETHER", 600.0)
     t = tracker()
     config = trial(0, folder=str(tmp_path / "trial"))
     t.trial_started(config)
