@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -31,12 +32,13 @@ def measure() -> Table:
             "balance-tune status STUDY": [*command, "status", name, "--root", str(root)],
             "balance-tune report STUDY -f json": [*command, "report", name, "-f", "json", "--root", str(root)],
         }
+        environment = {**os.environ, "BALANCE_TUNE_CACHE": str(root / "cache")}
         times: dict[str, list[float]] = {name: [] for name in commands}
         for turn in range(ROUNDS + 1):
             for name, argv in commands.items():
                 began = time.perf_counter()
-                subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
-                if turn:  # the first round warms the file cache
+                subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, env=environment)
+                if turn:  # the first round warms the file cache, and asks the methods for their cards
                     times[name].append(time.perf_counter() - began)
     base = times[EVERYTHING]
     rows = [

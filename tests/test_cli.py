@@ -19,6 +19,7 @@ HEAVY = ("torch", "ray", "optuna", "mlflow", "pydantic", "numpy", "yaml", "rich"
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("BALANCE_TUNE_ROOT", raising=False)
+    monkeypatch.setenv("BALANCE_TUNE_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "balance_tune"
-SHARED = {"errors", "kinds", "registry", "tunable", "seeds", "tasks"}
+SHARED = {"cache_folder", "errors", "kinds", "registry", "tunable", "seeds", "tasks"}
 ALLOWED = {
     "replicas": set(),
     "seeds": set(),

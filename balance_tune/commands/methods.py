@@ -14,15 +14,17 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from balance_tune.modulations.card import as_text, card
-    from balance_tune.registry import modulations
+    from balance_tune.commands.cards import cards
+    from balance_tune.modulations.card_text import as_text
+    from balance_tune.registry import unknown
 
+    every = cards()
     if args.name is not None:
-        told = card(modulations().get(args.name))
+        told = next((card for card in every if card["name"] == args.name), None)
+        if told is None:
+            raise unknown("method", args.name, [card["name"] for card in every])
         print_json(told) if args.format == "json" else print(as_text(told))
-        return 0
-    every = [card(cls) for cls in modulations().classes().values()]
-    if args.format == "json":
+    elif args.format == "json":
         print_json(every)
     else:
         print(columns(("method", "what it does", "paper"), [(m["name"], m["summary"], m["paper"]) for m in every]))

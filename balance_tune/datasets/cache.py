@@ -8,21 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from balance_tune.cache_folder import cache_folder
 from balance_tune.datasets.address import bare
 from balance_tune.datasets.manifest import Manifest, Shard
 from balance_tune.datasets.place import Place, filesystem
 from balance_tune.datasets.shards import sha256
 from balance_tune.errors import UserError
 
-VARIABLE = "BALANCE_TUNE_CACHE"
 BLOCK = 2**23
-
-
-def cache_folder() -> Path:
-    """Return where copies lie: $BALANCE_TUNE_CACHE, else the user's cache folder."""
-    given = os.environ.get(VARIABLE)
-    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "balance_tune"
-    return Path(given).expanduser().absolute() if given else base.absolute()
 
 
 def remote_manifest(uri: str) -> tuple[Manifest, bytes]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from balance_tune.cache_folder import cache_folder
 from balance_tune.datasets.address import bare, holds_secret
 from balance_tune.errors import UserError
 from balance_tune.studies.patience import seconds
@@ -87,8 +88,6 @@ def mirrored(uri: str, use: str) -> Path:
         UserError: pyarrow opens no such URI, or it holds a key.
     """
     import hashlib
-
-    from balance_tune.datasets.cache import cache_folder
 
     refuse_keys(uri)
     _system(uri)
@@ -390,8 +389,6 @@ def working_folder(config: Mapping[str, Any]) -> Iterator[Path]:
     if there is None:
         yield Path(config["folder"])
         return
-    from balance_tune.datasets.cache import cache_folder
-
     base = cache_folder() / "trials"
     base.mkdir(parents=True, exist_ok=True)
     _sweep(base)

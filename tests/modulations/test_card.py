@@ -10,7 +10,8 @@ from typing import ClassVar, Literal
 import pytest
 
 from balance_tune.modulations.base import Modulation, Neutral
-from balance_tune.modulations.card import as_markdown, as_text, card, cards
+from balance_tune.modulations.card import card, cards
+from balance_tune.modulations.card_text import as_markdown, as_text
 from balance_tune.registry import modulations
 from balance_tune.tunable import tunable, tunables
 

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from balance_tune.datasets.cache import cache_folder
+from balance_tune.cache_folder import cache_folder
 from balance_tune.datasets.place import is_remote
 from balance_tune.studies.doctor.nodes import Node
 from balance_tune.studies.preflight import shared_place, task_on, try_storage

@@ -1,0 +1,15 @@
+"""Where a machine keeps what can be fetched or made again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+VARIABLE = "BALANCE_TUNE_CACHE"
+
+
+def cache_folder() -> Path:
+    """Return the folder of copies: $BALANCE_TUNE_CACHE, else the user's cache folder."""
+    given = os.environ.get(VARIABLE)
+    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "balance_tune"
+    return Path(given).expanduser().absolute() if given else base.absolute()

@@ -1,0 +1,57 @@
+"""The methods' cards without importing torch: as the classes gave them, until a file of the package changes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import balance_tune
+from balance_tune.cache_folder import cache_folder
+from balance_tune.studies import durable
+
+PACKAGE = Path(balance_tune.__file__).parent
+
+
+def cards() -> list[dict[str, Any]]:
+    """Return the card (`balance_tune.modulations.card.card`) of every method, sorted by name.
+
+    Methods of other packages may change in files that nobody knows here: with such installed, the classes are asked.
+    """
+    if entry_points(group="balance_tune.modulations"):
+        return _asked()
+    kept, of = cache_folder() / "methods.json", _fingerprint()
+    found = _read(kept, of)
+    if found is None:
+        found = _asked()
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs a second and a half, no more
+            durable.write_json(kept, {"of": of, "cards": found})
+    return found
+
+
+def _asked() -> list[dict[str, Any]]:
+    from balance_tune.modulations.card import card
+    from balance_tune.registry import modulations
+
+    return [card(cls) for cls in modulations().classes().values()]
+
+
+def _read(kept: Path, of: str) -> list[dict[str, Any]] | None:
+    try:
+        content = json.loads(kept.read_bytes())
+    except (OSError, ValueError):
+        return None
+    found = content.get("cards") if isinstance(content, dict) and content.get("of") == of else None
+    return found if isinstance(found, list) else None
+
+
+def _fingerprint() -> str:
+    """Return a hash of version, place, and of every source file's size and time of change."""
+    seen = [balance_tune.__version__, str(PACKAGE)]
+    for path in sorted(PACKAGE.rglob("*.py")):
+        state = path.stat()
+        seen.append(f"{path} {state.st_size} {state.st_mtime_ns}")
+    return hashlib.sha256("\n".join(seen).encode()).hexdigest()
