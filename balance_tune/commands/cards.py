@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import balance_tune
 from balance_tune.cache_folder import cache_folder
 from balance_tune.studies import durable
+from balance_tune.studies.code_hash import hash_of
 
 PACKAGE = Path(balance_tune.__file__).parent
 
@@ -23,7 +23,7 @@ def cards() -> list[dict[str, Any]]:
     """
     if entry_points(group="balance_tune.modulations"):
         return _asked()
-    kept, of = cache_folder() / "methods.json", _fingerprint()
+    kept, of = cache_folder() / "methods.json", hash_of(sorted(PACKAGE.rglob("*.py")))
     found = _read(kept, of)
     if found is None:
         found = _asked()
@@ -46,12 +46,3 @@ def _read(kept: Path, of: str) -> list[dict[str, Any]] | None:
         return None
     found = content.get("cards") if isinstance(content, dict) and content.get("of") == of else None
     return found if isinstance(found, list) else None
-
-
-def _fingerprint() -> str:
-    """Return a hash of version, place, and of every source file's size and time of change."""
-    seen = [balance_tune.__version__, str(PACKAGE)]
-    for path in sorted(PACKAGE.rglob("*.py")):
-        state = path.stat()
-        seen.append(f"{path} {state.st_size} {state.st_mtime_ns}")
-    return hashlib.sha256("\n".join(seen).encode()).hexdigest()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +15,7 @@ from balance_tune.errors import UserError
 from balance_tune.kinds import misfit
 from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
 from balance_tune.studies import durable
+from balance_tune.studies.code_hash import hash_of
 from balance_tune.studies.config import StudyConfig, stored_config
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def code_of(config: StudyConfig) -> dict[str, str]:
     package = Path(balance_tune.__file__).parent
     ours = sorted(path for pattern in TRAINS for path in package.glob(pattern))
     ours += [package / "studies" / name for name in CHOOSES]
-    return {"balance_tune": _hash(ours), **{name: _hash([path]) for name, path in _foreign(config, package)}}
+    return {"balance_tune": hash_of(ours), **{name: hash_of([path]) for name, path in _foreign(config, package)}}
 
 
 def _foreign(config: StudyConfig, package: Path) -> Iterator[tuple[str, Path]]:
@@ -85,13 +85,6 @@ def _foreign(config: StudyConfig, package: Path) -> Iterator[tuple[str, Path]]:
         path = Path(inspect.getfile(cls))
         if package not in path.parents:
             yield f"{kind} {cls.__qualname__}", path
-
-
-def _hash(paths: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:12]
 
 
 def _check(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
