@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -54,3 +57,13 @@ def test_sgd_updates_as_torchs_own_does_and_goes_on_from_its_state(momentum: flo
             made.load_state_dict(state)
     for p, q in zip(ours, theirs, strict=True):
         assert torch.equal(p, q)
+
+
+def test_a_process_that_trains_does_not_import_torchs_compiler() -> None:
+    """Which every process would pay for before its first step, in time and memory."""
+    code = (
+        "import sys; from balance_tune.testing.tiny import tiny_run; from balance_tune.training.loop import train; "
+        "list(train(*tiny_run('ogm_ge', epochs=2))); print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
