@@ -60,7 +60,7 @@ def left_as_found() -> Iterator[None]:
     generators.
     """
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
-    flags = [(write, read()) for read, write in FLAGS]
+    flags = [read() for read, _ in FLAGS]
     autocast = [(d, torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in DEVICES]
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
@@ -68,8 +68,9 @@ def left_as_found() -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.set_default_dtype(dtype)
-        for write, value in flags:
-            write(value)
+        for (read, write), value in zip(FLAGS, flags, strict=True):
+            if read() != value:  # torch imports its compiler, a second's work, to say once more what holds
+                write(value)
         for device, enabled, kind in autocast:
             torch.set_autocast_enabled(device, enabled)
             torch.set_autocast_dtype(device, kind)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,12 @@ from ray import tune
 
 from balance_tune.studies.cluster import HEAD, Shape, ray_log, remote
 from balance_tune.studies.judge import Judge
+from balance_tune.studies.placement import place
 from balance_tune.studies.queue import StudyQueue
 from balance_tune.studies.scheduler import ArmScheduler
 from balance_tune.studies.searcher import StudySearcher
 from balance_tune.studies.trial import run_trial
 from balance_tune.studies.waiting import Waiting
-
-ON_HEAD = {HEAD: 0.001}  # where a trial of several workers has its (idle) Tune actor
 
 
 def run_trials(
@@ -44,13 +43,14 @@ def run_trials(
     would still be there). `tick` is called some ten times a second, and once at the end with `last=True`.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(shape.slots)  # Tune asks for so many nodes
+    each_worker: dict[str, Any] = {"cpus": shape.cpus, "gpus": shape.gpus, "workers": shape.workers}
     each = {"CPU": float(shape.cpus * shape.workers), "GPU": shape.gpus * shape.workers}
     waiting = Waiting(each, patience, ray.cluster_resources)
     scheduler = ArmScheduler(queue, judge, waiting=waiting, groups=shape.workers > 1, several=remote())
     searcher = StudySearcher(queue, scheduler, shape.slots, interrupted)
     watch = _Watch(scheduler, interrupted, exhausted)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, lambda config: _place(config, shape)),
+        tune.with_resources(trainable, partial(place, **each_worker, head=HEAD)),
         tune_config=tune.TuneConfig(
             num_samples=-1,
             search_alg=searcher,
@@ -71,20 +71,6 @@ def run_trials(
         tuner.fit()
     tick(last=True)
     return watch.reason
-
-
-def _place(config: Mapping[str, Any], shape: Shape) -> tune.PlacementGroupFactory:
-    """Return where a trial's Tune actor goes; one of several workers does nothing but wait for them."""
-    if shape.workers > 1:
-        return _one_place(**ON_HEAD)
-    gpus = config.get("gpus", shape.gpus)
-    return _one_place(CPU=config.get("cpus", shape.cpus), **({"GPU": gpus} if gpus else {}))
-
-
-@cache
-def _one_place(**resources: float) -> tune.PlacementGroupFactory:
-    """Return the same object for the same resources; Tune compares those of all trials, and equal ones only slowly."""
-    return tune.PlacementGroupFactory([resources])
 
 
 class _Watch(tune.Stopper):  # type: ignore[misc]  # ray is not typed

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gc
 import random
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ray import cloudpickle
 
 from balance_tune.errors import UserError
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.studies import process, trial
+from balance_tune.studies.placement import place
 from balance_tune.studies.process import left_as_found
 from balance_tune.studies.trial import work
 from balance_tune.training.run import Run
@@ -186,3 +191,29 @@ def test_what_the_first_trials_leave_is_taken_out_of_garbage_collection_a_few_ti
         process.keep()
         found.append(len(frozen))
     assert found == [1, 2, 2, 3, 3, 3, 3, *[4] * 8, *[5] * 5]
+
+
+DRIVERS = {"optuna", "sqlalchemy", "mlflow", "torch._dynamo", "sympy"}
+"""What only the driver needs, or nobody: seconds and hundreds of megabytes in the process of each slot."""
+
+
+def test_a_trials_process_imports_nothing_that_only_the_driver_needs(tmp_path: Path, store: Path) -> None:
+    placed = partial(place, cpus=1, gpus=0.0, workers=1, head="")
+    sent = tmp_path / "sent"  # as Ray sends it
+    sent.write_bytes(cloudpickle.dumps((trial.run_trial, placed, config_of(tmp_path / "t", store, method="ogm_ge"))))
+    code = (
+        f"import pickle, sys; run, place, config = pickle.load(open({str(sent)!r}, 'rb')); place(config); "
+        "from balance_tune.studies.trial import work; rows = []; work(config, rows.append); "
+        f"print(rows[-1]['state'], *sorted({DRIVERS!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["complete"]
+
+
+def test_workers_are_waited_for_on_the_head_and_one_worker_takes_what_its_trial_asks_for() -> None:
+    def asked(config: dict[str, Any], workers: int) -> dict[str, float]:
+        return place(config, cpus=2, gpus=0.5, workers=workers, head="head").bundles[0]  # type: ignore[no-any-return]
+
+    assert asked({}, 1) == {"CPU": 2, "GPU": 0.5}
+    assert asked({"cpus": 1, "gpus": 0}, 1) == {"CPU": 1}
+    assert asked({"cpus": 1}, 3) == {"head": 0.001}
