@@ -34,6 +34,7 @@ class Phase:
         configs: each trial's configuration.
         began: when the first trial began to train or, if trials were let pass first, when the last of these ended.
         ended: per trial in the order in which they ended: (when, CPU seconds of the driver so far, epochs trained).
+        lag: seconds for which MLflow's writer went on when all else was over.
     """
 
     slots: int = 0
@@ -41,6 +42,7 @@ class Phase:
     began: float = 0.0
     ended: dict[TrialKey, tuple[float, float, int]] = field(default_factory=dict)
     device_seconds: float = 0.0
+    lag: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -97,7 +99,9 @@ def search(
             tick=tick,
             trainable=trainable,
         )
+    over = time.perf_counter()
     tracker.interrupt()
+    phase.lag = time.perf_counter() - over
     ledger.close()
     return phase
 
