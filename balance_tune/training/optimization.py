@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.replicas import Replicas
+from balance_tune.training.eager import eager_step, spare_the_compiler
 from balance_tune.training.settings import TrainingSettings
 from balance_tune.training.sgd import Sgd
 
@@ -39,7 +40,7 @@ class Optimization:
             if "lr" in group:
                 group["lr_factor"] = group["lr"] / settings.lr if settings.lr else 0.0
         self.torch = _optimizer(groups, settings, self.parameters)
-        self._update = self.torch.update if isinstance(self.torch, Sgd) else self.torch.step
+        self._update = self.torch.update if isinstance(self.torch, Sgd) else eager_step(self.torch)
         self._averaged = False
         self._laid_out = [p for p in self.parameters if not p.is_contiguous()]  # images last in channels
         self._scaled: list[tuple[list[nn.Parameter], Tensor | float]] = []
@@ -91,6 +92,7 @@ class Optimization:
 def _optimizer(
     groups: list[dict[str, Any]], settings: TrainingSettings, parameters: list[nn.Parameter]
 ) -> torch.optim.Optimizer:
+    spare_the_compiler()
     common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     common["fused"] = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
     if settings.optimizer == "sgd":

@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch.optim.sgd import sgd
 
-MARK = "__dynamo_disable"  # torch._compile: what is called instead of a function that is not to be compiled
-
 
 class Sgd(torch.optim.SGD):
     """torch's own SGD, its settings and its state; `update` does what `step` does.
@@ -18,7 +16,6 @@ class Sgd(torch.optim.SGD):
     """
 
     def __init__(self, groups: list[dict[str, Any]], *, lr: float, momentum: float, weight_decay: float, fused: bool):
-        _spare_the_compiler()
         super().__init__(groups, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused)
         for group in self.param_groups:
             if group["momentum"]:
@@ -42,10 +39,3 @@ class Sgd(torch.optim.SGD):
                 nesterov=group["nesterov"],
                 maximize=group["maximize"],
             )
-
-
-def _spare_the_compiler() -> None:
-    """Mark as not to be compiled what torch would import its compiler for, 0.7 s in each process, only to mark it."""
-    adds = getattr(torch.optim.Optimizer.add_param_group, "__wrapped__", None)
-    if adds is not None and not hasattr(adds, MARK):
-        setattr(adds, MARK, adds)
