@@ -12,10 +12,11 @@ MARK = "__dynamo_disable"  # torch._compile: what is called instead of a functio
 
 
 def spare_the_compiler() -> None:
-    """Mark as not to be compiled what the first optimiser of a process would import the compiler for, to mark it."""
-    adds = getattr(torch.optim.Optimizer.add_param_group, "__wrapped__", None)
-    if adds is not None and not hasattr(adds, MARK):
-        setattr(adds, MARK, adds)
+    """Mark as not to be compiled what torch would import its compiler for, at the first call, to mark it."""
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+        own = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
+        if own is not None and not hasattr(own, MARK):
+            setattr(own, MARK, own)
 
 
 def eager_step(optimizer: torch.optim.Optimizer) -> Callable[[], object]:

@@ -12,6 +12,7 @@ from balance_tune.datasets.store import Data
 from balance_tune.models.fusion import Concat, Features
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.training.checkpoint import load_best
+from balance_tune.training.eager import spare_the_compiler
 from balance_tune.training.feed import Feed, feed_of
 
 
@@ -82,6 +83,7 @@ def _fit(features: Features, labels: Tensor, classes: int, weight_decay: float, 
         head = Concat({m: h.shape[1] for m, h in features.items()}, classes).to(labels.device, torch.float64)
     nn.init.zeros_(head.head.weight)
     nn.init.zeros_(head.head.bias)
+    spare_the_compiler()
     optimizer = torch.optim.LBFGS(
         head.parameters(), max_iter=iterations, tolerance_grad=1e-7, line_search_fn="strong_wolfe"
     )

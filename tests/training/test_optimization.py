@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -80,11 +81,14 @@ def test_adam_updates_as_torchs_own_step_does(optimizer: str) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_process_that_trains_does_not_import_torchs_compiler(optimizer: str) -> None:
+def test_a_process_that_trains_does_not_import_torchs_compiler(optimizer: str, tmp_path: Path) -> None:
     """Which every process would pay for before its first step, in time and memory."""
     code = (
-        "import sys; from balance_tune.testing.tiny import tiny_run; from balance_tune.training.loop import train; "
-        f"list(train(*tiny_run('ogm_ge', epochs=2, optimizer='{optimizer}'))); print('torch._dynamo' in sys.modules)"
+        "import pathlib, sys; from balance_tune.testing.tiny import tiny_run; "
+        "from balance_tune.training.checkpoint import load_state, save_state; "
+        "from balance_tune.training.loop import train; folder = pathlib.Path(sys.argv[1]); "
+        f"run, method = tiny_run('ogm_ge', epochs=2, optimizer='{optimizer}'); list(train(run, method)); "
+        "save_state(run, method, folder); print(load_state(run, method, folder), 'torch._dynamo' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False"]
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2", "False"]
