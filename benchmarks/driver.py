@@ -88,7 +88,7 @@ def measure(trials: int = 3000) -> Table:
         "The driver",
         f"A study of {ended} trials in {len(DATASETS) * len(METHODS)} arms whose trials cost nothing, two at a time: "
         "milliseconds per trial of wall time and of the driver's CPU time (MLflow's writer included), and how many "
-        f"times those of the first hundred. MLflow, behind a queue, had the last of them "
+        "times those of the first hundred. MLflow, behind a queue, had the last of them "
         f"{phase.lag:.0f} s after all else was over.",
         ("trials", "wall ms", "ratio", "CPU ms", "ratio"),
         rows,

@@ -69,7 +69,7 @@ def left_as_found() -> Iterator[None]:
         torch.set_num_threads(threads)
         torch.set_default_dtype(dtype)
         for (read, write), value in zip(FLAGS, flags, strict=True):
-            if read() != value:  # torch imports its compiler, a second's work, to say once more what holds
+            if read() != value:  # torch imports its compiler to say once more what holds
                 write(value)
         for device, enabled, kind in autocast:
             torch.set_autocast_enabled(device, enabled)

@@ -43,14 +43,14 @@ def run_trials(
     would still be there). `tick` is called some ten times a second, and once at the end with `last=True`.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(shape.slots)  # Tune asks for so many nodes
-    each_worker: dict[str, Any] = {"cpus": shape.cpus, "gpus": shape.gpus, "workers": shape.workers}
+    placed = partial(place, cpus=shape.cpus, gpus=shape.gpus, workers=shape.workers, head=HEAD)
     each = {"CPU": float(shape.cpus * shape.workers), "GPU": shape.gpus * shape.workers}
     waiting = Waiting(each, patience, ray.cluster_resources)
     scheduler = ArmScheduler(queue, judge, waiting=waiting, groups=shape.workers > 1, several=remote())
     searcher = StudySearcher(queue, scheduler, shape.slots, interrupted)
     watch = _Watch(scheduler, interrupted, exhausted)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, partial(place, **each_worker, head=HEAD)),
+        tune.with_resources(trainable, placed),
         tune_config=tune.TuneConfig(
             num_samples=-1,
             search_alg=searcher,

@@ -211,9 +211,7 @@ def test_a_trials_process_imports_nothing_that_only_the_driver_needs(tmp_path: P
 
 
 def test_workers_are_waited_for_on_the_head_and_one_worker_takes_what_its_trial_asks_for() -> None:
-    def asked(config: dict[str, Any], workers: int) -> dict[str, float]:
-        return place(config, cpus=2, gpus=0.5, workers=workers, head="head").bundles[0]  # type: ignore[no-any-return]
-
-    assert asked({}, 1) == {"CPU": 2, "GPU": 0.5}
-    assert asked({"cpus": 1, "gpus": 0}, 1) == {"CPU": 1}
-    assert asked({"cpus": 1}, 3) == {"head": 0.001}
+    placed = partial(place, cpus=2, gpus=0.5, head="head")
+    assert placed({}, workers=1).bundles == [{"CPU": 2, "GPU": 0.5}]
+    assert placed({"cpus": 1, "gpus": 0}, workers=1).bundles == [{"CPU": 1}]
+    assert placed({"cpus": 1}, workers=3).bundles == [{"head": 0.001}]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -58,37 +54,3 @@ def test_sgd_updates_as_torchs_own_does_and_goes_on_from_its_state(momentum: flo
             made.load_state_dict(state)
     for p, q in zip(ours, theirs, strict=True):
         assert torch.equal(p, q)
-
-
-@pytest.mark.parametrize("optimizer", ["adamw", "adam"])
-def test_adam_updates_as_torchs_own_step_does(optimizer: str) -> None:
-    settings = TrainingSettings(optimizer=optimizer, lr=0.1, weight_decay=0.01)
-    torch.manual_seed(0)
-    model = MultimodalModel({"image": Cnn((3, 8, 8), channels=[4], features=5)}, Concat({"image": 5}, 2))
-    theirs = [nn.Parameter(p.detach().clone()) for p in model.parameters()]
-    optimization = Optimization(model, nn.ModuleDict(), [], settings, Replicas())
-    reference = type(optimization.torch)(theirs, lr=0.1, weight_decay=0.01, fused=True)  # type: ignore[call-arg]
-    draws = torch.Generator().manual_seed(0)
-    for _ in range(3):
-        for p, q in zip(model.parameters(), theirs, strict=True):
-            p.grad = torch.randn(p.shape, generator=draws)
-            q.grad = p.grad.clone()
-        optimization.step()
-        reference.step()
-    for p, q in zip(model.parameters(), theirs, strict=True):
-        assert p.grad is None
-        assert torch.equal(p, q)
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_process_that_trains_does_not_import_torchs_compiler(optimizer: str, tmp_path: Path) -> None:
-    """Which every process would pay for before its first step, in time and memory."""
-    code = (
-        "import pathlib, sys; from balance_tune.testing.tiny import tiny_run; "
-        "from balance_tune.training.checkpoint import load_state, save_state; "
-        "from balance_tune.training.loop import train; folder = pathlib.Path(sys.argv[1]); "
-        f"run, method = tiny_run('ogm_ge', epochs=2, optimizer='{optimizer}'); list(train(run, method)); "
-        "save_state(run, method, folder); print(load_state(run, method, folder), 'torch._dynamo' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["2", "False"]
