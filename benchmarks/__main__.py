@@ -9,6 +9,7 @@ names, only those run, and nothing is written.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -32,6 +33,7 @@ NAMES = (
     "search_efficiency",
 )
 LONGEST = 400  # seconds that one benchmark may take
+GRACE = 10  # seconds in which it may end by itself after that
 
 
 def run(name: str) -> tuple[str, bool]:
@@ -43,7 +45,11 @@ def run(name: str) -> tuple[str, bool]:
         try:
             found, _ = process.communicate(timeout=LONGEST)
         except BaseException as error:
-            os.killpg(process.pid, signal.SIGKILL)  # with whatever it has started
+            os.killpg(process.pid, signal.SIGINT)  # so that it lets go of processes that stand still
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with whatever it has started
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             return f"## {name}\n\nDid not finish in {LONGEST} s.\n", False

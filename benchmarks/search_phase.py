@@ -34,6 +34,7 @@ class Phase:
         configs: each trial's configuration.
         began: when the first trial began to train or, if trials were let pass first, when the last of these ended.
         ended: per trial in the order in which they ended: (when, CPU seconds of the driver so far, epochs trained).
+        device_seconds: what the trials say that their epochs took, together.
         lag: seconds for which MLflow's writer went on when all else was over.
     """
 
@@ -51,9 +52,17 @@ class Phase:
 
 
 def search(
-    config: StudyConfig, trainable: Callable[[dict[str, Any]], None] = run_trial, *, cpus: int = 2, folder: Path
+    config: StudyConfig,
+    trainable: Callable[[dict[str, Any]], None] = run_trial,
+    *,
+    cpus: int = 2,
+    folder: Path,
+    heard: Callable[[Phase, TrialKey], None] = lambda phase, key: None,
 ) -> Phase:
-    """Run all search trials of a study and return what they cost; nothing is selected, confirmed or reported."""
+    """Run all search trials of a study and return what they cost; nothing is selected, confirmed or reported.
+
+    `heard` is called with what is known so far whenever a trial has ended.
+    """
     arms = arms_of(config)
     stores = {name: store_of(name) for name in config.datasets}
     manifests = {name: _manifest(stores[name]) for name in stores}
@@ -73,6 +82,7 @@ def search(
         if key.phase == "search":
             phase.ended[key] = (time.perf_counter(), time.process_time(), int(attrs["epochs"]))
             phase.device_seconds += float(attrs["device_seconds"])
+            heard(phase, key)
 
     def tick(last: bool = False) -> None:
         if not phase.began and any(run.epochs for run in queue.live.values()):
@@ -121,12 +131,14 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def study_folder() -> Iterator[Path]:
-    """Yield a folder for a study that is forgotten afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="balance_tune_bench_"))
+    """Yield a folder for a study that is forgotten afterwards, with MLflow's store, which lies beside it."""
+    root = Path(tempfile.mkdtemp(prefix="balance_tune_bench_"))
+    folder = root / "study"
+    folder.mkdir()
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def say(text: str) -> None:

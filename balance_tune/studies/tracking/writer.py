@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import random
@@ -132,6 +133,7 @@ class Writer:
     def _run(self) -> None:
         try:
             self._attempt(self._sender.open)
+            gc.freeze()  # MLflow's modules stay; looking through them holds the driver for a quarter of a second
             while not self._stop:
                 asked = self._drain_asked
                 taken = self._take()
