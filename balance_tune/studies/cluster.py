@@ -31,6 +31,11 @@ ENVIRONMENT = {
     "RAY_DEDUP_LOGS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+ALONE = {  # for a Ray that one study starts for itself, without a dashboard: what only the dashboard would show
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_metrics_report_interval_ms": "60000",
+    "REPORTER_UPDATE_INTERVAL_MS": "60000",
+}
 GPU_SHARE = 0.25  # of a GPU, for a trial with `gpus_per_trial: auto`, before it has been measured (`sharing`)
 HEAD = "node:__internal_head__"  # a resource that only the head has
 OBJECT_STORE = 100 * 2**20  # bytes; trials read their data from mapped files, not from Ray
@@ -105,6 +110,8 @@ def ray_for(resources: Resources, *, cpus: int | None = None) -> Iterator[Mappin
     if "RAY_ADDRESS" not in os.environ:
         options |= {"address": "local", "include_dashboard": several, "object_store_memory": OBJECT_STORE}
         options["num_cpus"] = cpus
+        for name, value in {} if several else ALONE.items():
+            os.environ.setdefault(name, value)
     ray.init(**options)
     joined = "RAY_ADDRESS" in os.environ
     try:

@@ -26,7 +26,7 @@ from balance_tune.studies.records import CONFIRM, Phase, State, TrialRecord, low
 from balance_tune.studies.reports import epochs_of
 from balance_tune.studies.running import Running
 from balance_tune.studies.samplers import sampler_for
-from balance_tune.studies.storage import set_attrs
+from balance_tune.studies.storage import set_attrs, together
 from balance_tune.studies.tpe import common_space
 
 if TYPE_CHECKING:
@@ -214,8 +214,9 @@ class StudyQueue:
     # what became of it -----------------------------------------------------------------------------------------------
     def report(self, key: TrialKey, report: Mapping[str, Any]) -> None:
         """Take the epochs that a trial tells; those from before an interruption are read from its history."""
-        for row in epochs_of(report):
-            self._take(key, row)
+        with together(self._storage):
+            for row in epochs_of(report):
+                self._take(key, row)
 
     def _take(self, key: TrialKey, row: Mapping[str, Any]) -> None:
         run = self.live[key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,9 @@ class JournalFile(JournalFileBackend):
     @contextmanager
     def together(self) -> Iterator[None]:
         """Write what is appended in this block at once, when it ends; until then nobody reads it."""
+        if self._held is not None:  # in a block already, whose end it is written at
+            yield
+            return
         self._held = []
         try:
             yield
@@ -65,10 +68,15 @@ class JournalFile(JournalFileBackend):
                 self.append_logs(held)
 
 
+def together(storage: BaseStorage) -> AbstractContextManager[None]:
+    """Return a block whose values and attributes of trials go into a journal in one write; a database takes each."""
+    backend = getattr(storage, "_backend", None)
+    return backend.together() if isinstance(backend, JournalFile) else nullcontext()
+
+
 def set_attrs(storage: BaseStorage, trial_id: int, attrs: Mapping[str, Any]) -> None:
     """Set attributes of a trial: in a journal all in one write."""
-    backend = getattr(storage, "_backend", None)
-    with backend.together() if isinstance(backend, JournalFile) else nullcontext():
+    with together(storage):
         for name, value in attrs.items():
             storage.set_trial_user_attr(trial_id, name, value)
 

@@ -12,7 +12,7 @@ from balance_tune.errors import UserError
 from balance_tune.studies import durable
 from balance_tune.studies.database import connect
 from balance_tune.studies.records import JOURNAL, read_records
-from balance_tune.studies.storage import export, open_storage, set_attrs
+from balance_tune.studies.storage import export, open_storage, set_attrs, together
 from tests.studies.toy import ToyStudy, toy_config
 
 
@@ -80,6 +80,30 @@ def test_attributes_are_one_write_and_all_or_nothing_on_a_full_disk(
     set_attrs(storage, trial._trial_id, {"after": 1})
     assert storage.get_trial(trial._trial_id).user_attrs == known | {"after": 1}
     assert open_storage(tmp_path).get_trial(trial._trial_id).user_attrs == known | {"after": 1}
+
+
+def test_what_is_set_in_a_block_is_one_write_at_the_end_of_the_outermost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(tmp_path)
+    trial = optuna.create_study(storage=storage).ask()
+    writes: list[int] = []
+    append = durable.append
+
+    def counted(file: IO[bytes], text: str, *, sync: bool = True) -> None:
+        writes.append(text.count("\n"))
+        append(file, text, sync=sync)
+
+    monkeypatch.setattr(durable, "append", counted)
+    with together(storage):
+        storage.set_trial_intermediate_value(trial._trial_id, 1, 0.25)
+        set_attrs(storage, trial._trial_id, {"lost": 1})
+        storage.set_trial_intermediate_value(trial._trial_id, 2, 0.5)
+        assert writes == []
+    assert writes == [3]
+    for known in (storage, open_storage(tmp_path)):
+        frozen = known.get_trial(trial._trial_id)
+        assert (frozen.intermediate_values, frozen.user_attrs) == ({1: 0.25, 2: 0.5}, {"lost": 1})
 
 
 def test_an_export_holds_the_same_trials(tmp_path: Path) -> None:
