@@ -18,10 +18,11 @@ from statistics import median
 from balance_tune.studies.arms import arms_of
 from balance_tune.studies.config import StudyConfig, load_config
 from benchmarks.bare import Bare
+from benchmarks.intervals import noted, within
 from benchmarks.search_phase import Phase, say, study_folder
-from benchmarks.searching import noted, searching
+from benchmarks.searching import searching
 from benchmarks.table import Table, show, spread
-from benchmarks.turns import Side, within
+from benchmarks.turns import Side
 
 SLOTS, TURN = 2, 5.0
 QUICKSTART = Path(__file__).parents[1] / "search_spaces" / "quickstart.yaml"
@@ -73,7 +74,7 @@ def compared(config: StudyConfig) -> Compared:
             plain.run()
             bare.finish()
             plain.hold()
-        epochs = noted(folder)
+        epochs = noted(folder / "epochs")
     found = Compared(
         trials=len(phase.ended),
         epochs=sum(count for _, _, count in phase.ended.values()),

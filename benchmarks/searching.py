@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
 from collections.abc import Iterator
@@ -13,8 +12,8 @@ from typing import Any
 
 from balance_tune.studies.config import StudyConfig
 from balance_tune.studies.queue import TrialKey
+from benchmarks.intervals import note
 from benchmarks.search_phase import Phase, search
-from benchmarks.turns import Interval
 
 
 @contextmanager
@@ -42,7 +41,7 @@ def _search(config: StudyConfig, folder: Path, slots: int, tell: Connection) -> 
 
 
 def timed(config: dict[str, Any]) -> None:
-    """Run a study's own trial, and note when each of its epochs begins and ends."""
+    """Run a study's own trial, and note in the file `epochs` of its study when each of its epochs begins and ends."""
     from balance_tune.studies import trial
 
     if not hasattr(trial.train, "plain"):
@@ -52,15 +51,9 @@ def timed(config: dict[str, Any]) -> None:
         def train(*args: Any) -> Iterator[dict[str, float]]:
             for metrics in plain(*args):
                 now = time.perf_counter()
-                with path.open("a") as file:
-                    file.write(json.dumps([now - metrics["time/epoch_s"], now]) + "\n")
+                note(path, (now - metrics["time/epoch_s"], now))
                 yield metrics
 
         train.plain = plain  # type: ignore[attr-defined]
         trial.train = train  # type: ignore[assignment]
     trial.run_trial(config)
-
-
-def noted(folder: Path) -> list[Interval]:
-    """Return when each epoch of all trials began and ended."""
-    return [(began, ended) for began, ended in map(json.loads, (folder / "epochs").read_text().splitlines())]

@@ -8,7 +8,6 @@ by TuneReportCallback, with OptunaSearch and Ray's MLflow callback.
 from __future__ import annotations
 
 import heapq
-import json
 import subprocess
 import sys
 import tempfile
@@ -18,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from balance_tune.studies.config import load_config
+from benchmarks.intervals import Interval, note, noted
 from benchmarks.search_phase import say, search, study_folder
 from benchmarks.table import Table, show, spread
 from benchmarks.trials import configuration
 
 SLOTS, OURS, RECIPES = 2, 64, 8
-Interval = tuple[float, float]  # when a training function was entered and left
 
 
-def noted(config: dict[str, Any]) -> None:
+def watched(config: dict[str, Any]) -> None:
     """Run a study's own trial, and note when its training function is entered and left."""
     from balance_tune.studies import trial
 
@@ -38,7 +37,7 @@ def noted(config: dict[str, Any]) -> None:
             try:
                 plain(config, *args, **options)
             finally:
-                _note(Path(config["scratch"]).parent / "times", began)
+                note(Path(config["scratch"]).parent / "times", (began, time.time()))
 
         work.plain = plain  # type: ignore[attr-defined]
         trial.work = work
@@ -57,7 +56,7 @@ def loop(config: dict[str, Any]) -> None:
     run, modulation = prepare({**config["trial"], "training": training})
     for metrics in train(run, modulation):
         ray_train.report({"accuracy": metrics["val/accuracy"]})
-    _note(Path(config["times"]), began)
+    note(Path(config["times"]), (began, time.time()))
 
 
 def recipe(config: dict[str, Any]) -> None:
@@ -99,7 +98,7 @@ def recipes(folder: Path) -> list[Interval]:
         ray.shutdown()
     if results.num_errors:
         raise RuntimeError(f"{results.num_errors} of {RECIPES} trials failed")
-    return _noted(folder / "times")
+    return noted(folder / "times")
 
 
 def ours(folder: Path) -> list[Interval]:
@@ -113,8 +112,8 @@ def ours(folder: Path) -> list[Interval]:
             "search": {"trials": OURS, "early_stopping": "none"},
         }
     )
-    search(config, noted, cpus=SLOTS, folder=folder)
-    return _noted(folder / "times")
+    search(config, watched, cpus=SLOTS, folder=folder)
+    return noted(folder / "times")
 
 
 def gaps(intervals: Sequence[Interval]) -> list[float]:
@@ -137,7 +136,7 @@ def measure() -> Table:
     with study_folder() as folder:
         say("the recipe: eight trials, some two minutes")
         subprocess.run([sys.executable, "-m", __spec__.name, str(folder)], check=True, stdout=sys.stderr)
-        theirs = _noted(folder / "times")
+        theirs = noted(folder / "times")
     with study_folder() as folder:
         mine = ours(folder)
     walls = marginal(mine, passed=4), marginal(theirs, passed=SLOTS)
@@ -158,16 +157,6 @@ def measure() -> Table:
         ("way (trials)", "s per trial", "ratio", "start s", "mean", "ratio"),
         rows,
     )
-
-
-def _note(path: Path, began: float) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps([began, time.time()]) + "\n")
-
-
-def _noted(path: Path) -> list[Interval]:
-    found: list[Interval] = [(began, ended) for began, ended in map(json.loads, path.read_text().splitlines())]
-    return sorted(found)
 
 
 if __name__ == "__main__":

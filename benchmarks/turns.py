@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 
 import psutil
 
-Interval = tuple[float, float]  # of `time.perf_counter`, which all processes of a machine share
+from benchmarks.intervals import Interval
 
 
 class Side:
     """Some processes with all that they start; every stretch of time in which they ran is kept.
 
     They are held from the beginning: `run` lets them go, `hold` stops them. Left, a side runs on, its time uncounted.
+    The clock is `time.perf_counter`, which all processes of a machine share.
     """
 
     def __init__(self, pids: Sequence[int]) -> None:
@@ -69,11 +70,6 @@ class Side:
         for root in self._roots:
             with contextlib.suppress(psutil.NoSuchProcess):
                 yield from (root, *root.children(recursive=True))
-
-
-def within(span: Interval, ran: Sequence[Interval]) -> float:
-    """Return how many seconds of a span of time lie in the stretches in which a side ran."""
-    return sum(max(0.0, min(span[1], until) - max(span[0], since)) for since, until in ran)
 
 
 def _send(process: psutil.Process, what: signal.Signals) -> None:

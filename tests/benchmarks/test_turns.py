@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from benchmarks.turns import Side, within
+from benchmarks.turns import Side
 
 PARENT = """
 import subprocess, sys
@@ -75,10 +75,3 @@ def test_what_has_ended_meanwhile_is_no_matter(parent: psutil.Process) -> None:
         parent.wait(5)
         side.run()
         side.hold()
-
-
-def test_only_the_time_in_which_a_side_ran_counts() -> None:
-    ran = [(0.0, 2.0), (5.0, 6.0), (9.0, 20.0)]
-    assert within((1.0, 10.0), ran) == 1.0 + 1.0 + 1.0
-    assert within((2.5, 4.0), ran) == 0.0
-    assert within((10.0, 12.0), ran) == 2.0

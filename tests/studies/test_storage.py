@@ -53,11 +53,8 @@ def test_what_is_read_from_memory_is_what_the_file_holds(tmp_path: Path) -> None
         assert [t.__dict__ for t in mine.get_all_trials(frozen._study_id)] == there
 
 
-def test_attributes_are_one_write_and_all_or_nothing_on_a_full_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    storage = open_storage(tmp_path)
-    trial = optuna.create_study(storage=storage).ask()
+def counted_writes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return what will hold the lines of each write from now on."""
     writes: list[int] = []
     append = durable.append
 
@@ -65,10 +62,21 @@ def test_attributes_are_one_write_and_all_or_nothing_on_a_full_disk(
         writes.append(text.count("\n"))
         append(file, text, sync=sync)
 
+    monkeypatch.setattr(durable, "append", counted)
+    return writes
+
+
+def test_attributes_are_one_write_and_all_or_nothing_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(tmp_path)
+    trial = optuna.create_study(storage=storage).ask()
+    append = durable.append
+
     def full(file: IO[bytes], text: str, *, sync: bool = True) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(durable, "append", counted)
+    writes = counted_writes(monkeypatch)
     set_attrs(storage, trial._trial_id, {"epochs": 3, "metrics": {"val/accuracy": 0.5}, "seed": (1, 2)})
     assert writes == [3]
     known = {"epochs": 3, "metrics": {"val/accuracy": 0.5}, "seed": [1, 2]}
@@ -87,14 +95,7 @@ def test_what_is_set_in_a_block_is_one_write_at_the_end_of_the_outermost(
 ) -> None:
     storage = open_storage(tmp_path)
     trial = optuna.create_study(storage=storage).ask()
-    writes: list[int] = []
-    append = durable.append
-
-    def counted(file: IO[bytes], text: str, *, sync: bool = True) -> None:
-        writes.append(text.count("\n"))
-        append(file, text, sync=sync)
-
-    monkeypatch.setattr(durable, "append", counted)
+    writes = counted_writes(monkeypatch)
     with together(storage):
         storage.set_trial_intermediate_value(trial._trial_id, 1, 0.25)
         set_attrs(storage, trial._trial_id, {"lost": 1})

@@ -54,3 +54,23 @@ def test_sgd_updates_as_torchs_own_does_and_goes_on_from_its_state(momentum: flo
             made.load_state_dict(state)
     for p, q in zip(ours, theirs, strict=True):
         assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam"])
+def test_adam_updates_as_torchs_own_step_does(optimizer: str) -> None:
+    settings = TrainingSettings(optimizer=optimizer, lr=0.1, weight_decay=0.01)
+    torch.manual_seed(0)
+    model = MultimodalModel({"image": Cnn((3, 8, 8), channels=[4], features=5)}, Concat({"image": 5}, 2))
+    theirs = [nn.Parameter(p.detach().clone()) for p in model.parameters()]
+    optimization = Optimization(model, nn.ModuleDict(), [], settings, Replicas())
+    reference = type(optimization.torch)(theirs, lr=0.1, weight_decay=0.01, fused=True)  # type: ignore[call-arg]
+    draws = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        for p, q in zip(model.parameters(), theirs, strict=True):
+            p.grad = torch.randn(p.shape, generator=draws)
+            q.grad = p.grad.clone()
+        optimization.step()
+        reference.step()
+    for p, q in zip(model.parameters(), theirs, strict=True):
+        assert p.grad is None
+        assert torch.equal(p, q)
