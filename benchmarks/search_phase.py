@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from balance_tune.studies.arms import Arm, arms_of, trial_config
 from balance_tune.studies.cluster import ray_for, shape_of
 from balance_tune.studies.config import StudyConfig
@@ -33,7 +35,7 @@ class Phase:
         slots: trials at a time.
         configs: each trial's configuration.
         began: when the first trial began to train or, if trials were let pass first, when the last of these ended.
-        ended: per trial in the order in which they ended: (when, CPU seconds of the driver so far, epochs trained).
+        ended: per trial as they ended: (when, CPU seconds of the driver and MLflow's writer so far, epochs trained).
         device_seconds: what the trials say that their epochs took, together.
         lag: seconds for which MLflow's writer went on when all else was over.
     """
@@ -80,7 +82,7 @@ def search(
     def told(key: TrialKey, state: Any, attrs: Mapping[str, Any]) -> None:
         tracker.trial_finished(key.arm, key.phase, key.number, state, attrs)
         if key.phase == "search":
-            phase.ended[key] = (time.perf_counter(), time.process_time(), int(attrs["epochs"]))
+            phase.ended[key] = (time.perf_counter(), time.process_time() + spent_by(tracker), int(attrs["epochs"]))
             phase.device_seconds += float(attrs["device_seconds"])
             heard(phase, key)
 
@@ -114,6 +116,12 @@ def search(
     phase.lag = time.perf_counter() - over
     ledger.close()
     return phase
+
+
+def spent_by(tracker: Tracker) -> float:
+    """Return the CPU seconds of MLflow's writer so far."""
+    pid = tracker.writer_pid
+    return 0.0 if pid is None else sum(psutil.Process(pid).cpu_times()[:2])
 
 
 def _manifest(store: Path) -> Any:

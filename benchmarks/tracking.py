@@ -1,7 +1,7 @@
 """What tracking costs, against Ray's MLflow callback on the same trials: python -m benchmarks.tracking
 
 Both get the same reports, eight metrics in each of twenty epochs, and write to MLflow in sqlite. Ours queues on the
-trial's path (Tune's driver thread) and one writer thread sends; Ray's callback sends on that path.
+trial's path (Tune's driver thread) and a process of its own sends; Ray's callback sends on that path.
 """
 
 from __future__ import annotations
@@ -93,12 +93,12 @@ def ours(folder: Path) -> tuple[list[float], float]:
 
     hooks = Hooks(tracker)
     play(hooks, configs[:1], ended)  # opens the store
-    writer = tracker._writer
-    assert writer is not None
-    writer.drain(60)
+    outbox = tracker._outbox
+    assert outbox is not None
+    outbox.drain(60)
     began = time.perf_counter()
     spent = play(hooks, configs[1:], ended)
-    if not writer.drain(60):
+    if not outbox.drain(60):
         raise RuntimeError("MLflow did not take the trials")
     wrote = (time.perf_counter() - began) / TRIALS * 1e3
     tracker.interrupt()
@@ -134,7 +134,7 @@ def measure() -> Table:
     mean = sum(theirs) / len(theirs)
     rows = [
         ["balance_tune, trial's path", spread(path), f"{mean / (sum(path) / len(path)):.0f}"],
-        ["balance_tune, writer thread", spread(writer), f"{mean / (sum(writer) / len(writer)):.1f}"],
+        ["balance_tune, writer's process", spread(writer), f"{mean / (sum(writer) / len(writer)):.1f}"],
         ["Ray's MLflowLoggerCallback, trial's path", spread(theirs), "1"],
     ]
     return Table(

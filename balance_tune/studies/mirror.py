@@ -96,6 +96,11 @@ def mirrored(uri: str, use: str) -> Path:
     return folder
 
 
+def know(folder: Path, uri: str, below: str) -> None:
+    """Let a folder stand in this process for what it stands for in another: see `home`."""
+    _mirrors[folder] = Mirror(folder, uri, below)
+
+
 def refuse_keys(uri: str) -> None:
     """Raise a `UserError` where a URI holds credentials."""
     if holds_secret(uri):
@@ -395,7 +400,7 @@ def working_folder(config: Mapping[str, Any]) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=base, ignore_cleanup_errors=True) as made, _held(Path(made)):
         folder = Path(made) / "trial"
         folder.mkdir()
-        _mirrors[folder] = Mirror(folder, *there)
+        know(folder, *there)
         try:
             yield folder
         finally:

@@ -63,7 +63,7 @@ def contender(row: Mapping[str, Any], best: TrialRecord, manifest: Manifest) -> 
 
 
 class Champions:
-    """Does the task `champion` in the writer's thread; doing it twice changes nothing."""
+    """Does the task `champion` in the writer's process; doing it twice changes nothing."""
 
     def __init__(self, delivery: Delivery, study_folder: Path) -> None:
         self._delivery, self._folder = delivery, study_folder

@@ -49,7 +49,7 @@ class Run:
 
 
 class Delivery:
-    """One study's runs in one store. Lives in the writer's thread; every method may raise whatever MLflow raises.
+    """One study's runs in one store. Lives in the writer's process; every method may raise whatever MLflow raises.
 
     All of it may be repeated after an exception or a crash: runs are found by our own tags, epochs that are there are
     left out, and MLflow itself drops a metric with the same time, step and value.

@@ -15,8 +15,8 @@ TOGETHER = 1.0  # seconds; epochs that are reported sooner after what was told l
 class Live:
     """A running trial, and what of it is not in the queue yet.
 
-    A line of the queue for each epoch would cost the driver's thread the interpreter every time it writes one. What a
-    killed driver held is told by the trial when it goes on, from its history, or by `Tracker.reconcile`.
+    A line of the queue for each epoch would cost driver and writer as much again as all else that is told of a short
+    trial. What a killed driver held is told by the trial when it goes on, from its history, or by `Tracker.reconcile`.
     """
 
     rows: list[Row] = field(default_factory=list)

@@ -1,7 +1,13 @@
-"""A queue of JSON entries that lives in a file: what was put in survives the process and is read again in order."""
+"""A queue of JSON entries that lives in a file: one process puts in, another takes out, either may die and lose none.
+
+`path` holds one JSON document a line, `path` + `.sent` the number of bytes that are dealt with. An entry is in the file
+when `append` returns, so a killed process loses none; a power cut may cost the last ones.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -13,45 +19,69 @@ from typing import Any
 from balance_tune.studies import durable
 
 COMPACT_ABOVE = 1 << 20  # bytes; a queue read to its end is emptied once it is longer
-_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 BLOCK = 1 << 13  # bytes read at a time; an entry of one epoch takes about 600
+DIGITS = 20  # of a position in the mark, so that writing one is one call
+_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 logger = logging.getLogger(__name__)
 
 
-class Spool:
-    """Append entries from any thread, read them from one; what was not `commit`-ted is read again after a crash.
-
-    `path` holds one JSON document a line, `path` + `.sent` the number of bytes that are dealt with. An entry is in the
-    file when `append` returns, so a killed process loses none; a power cut may cost the last ones.
-    """
+class Appender:
+    """The end at which entries go in, from any thread; to be opened before the other end, and by one process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._mark = path.with_name(path.name + ".sent")
         self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
-        durable.cut_torn_line(path)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        self._size = os.fstat(self._file).st_size
-        self._sent = min(self._read_mark(), self._size)
-        self._read_to = self._sent
+        with _alone(self._file):
+            durable.cut_torn_line(path)
 
     def append(self, entry: dict[str, Any]) -> None:
         """Put one JSON-able entry at the end. Raises OSError when the disk refuses it."""
         line = _COMPACT.encode(entry).encode() + b"\n"
-        with self._lock:
+        with self._lock, _alone(self._file):
             written = os.write(self._file, line)
             if written != len(line):  # a full disk: half a line would spoil the next one
-                os.ftruncate(self._file, self._size)
+                os.ftruncate(self._file, os.fstat(self._file).st_size - written)
                 raise OSError(f"only {written} of {len(line)} bytes fitted into {self.path}")
-            self._size += len(line)
+
+    def close(self) -> None:
+        """Close the file; a queue that the other end, closed before, has dealt with leaves none behind."""
+        with self._lock:
+            if self._file < 0:
+                return
+            size = os.fstat(self._file).st_size
+            os.close(self._file)
+            self._file = -1
+            mark = _mark_of(self.path)
+            if _position(mark) == size:
+                self.path.unlink(missing_ok=True)
+                mark.unlink(missing_ok=True)
+
+
+class Reader:
+    """The end at which one thread of one process takes entries out; what it did not `commit` is read again by the next.
+
+    Opening it waits until another process has let go of it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._mark = os.open(_mark_of(path), os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(self._mark, fcntl.LOCK_EX)
+        self._sent = self._found_mark()
+        self._read_to = self._sent
+        self._write_mark(self._sent)
+        os.ftruncate(self._mark, DIGITS)
 
     def read(self, limit: int) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield up to `limit` entries not read yet, each with the position where it begins."""
+        size = os.fstat(self._file).st_size
         for _ in range(limit):
             start = self._read_to
-            line = self._line_at(start)
+            line = self._line_at(start, size)
             if line is None:
                 return
             self._read_to = start + len(line)
@@ -66,14 +96,9 @@ class Spool:
         """Never read again what begins before `position`."""
         if position == self._sent:
             return
-        with self._lock:
-            self._sent = position
-            if position == self._size and self._size > COMPACT_ABOVE:
-                self._write_mark(0)  # first the mark: a crash in between sends entries twice, never loses one
-                os.ftruncate(self._file, 0)
-                self._size = self._sent = self._read_to = 0
-            else:
-                self._write_mark(position)
+        self._sent = position
+        if position <= COMPACT_ABOVE or not self._emptied():
+            self._write_mark(position)
 
     @property
     def read_to(self) -> int:
@@ -82,28 +107,34 @@ class Spool:
 
     @property
     def unread(self) -> bool:
-        return self._read_to < self._size
+        return self._read_to < os.fstat(self._file).st_size
 
     @property
     def empty(self) -> bool:
         """Whether everything ever appended is committed."""
-        return self._sent >= self._size
+        return self._sent >= os.fstat(self._file).st_size
 
     def close(self) -> None:
-        """Close the file; an empty queue leaves none behind."""
-        with self._lock:
-            if self._file < 0:
-                return
-            os.close(self._file)
-            self._file = -1
-            if self.empty:
-                self.path.unlink(missing_ok=True)
-                self._mark.unlink(missing_ok=True)
+        """Let go of the queue."""
+        for name in ("_file", "_mark"):
+            if getattr(self, name) >= 0:
+                os.close(getattr(self, name))
+                setattr(self, name, -1)
 
-    def _line_at(self, start: int) -> bytes | None:
+    def _emptied(self) -> bool:
+        """Cut the file to nothing if everything in it is committed; return whether it was."""
+        with _alone(self._file):
+            if os.fstat(self._file).st_size != self._sent:
+                return False
+            self._write_mark(0)  # first the mark: a crash in between sends entries twice, never loses one
+            os.ftruncate(self._file, 0)
+            self._sent = self._read_to = 0
+            return True
+
+    def _line_at(self, start: int, size: int) -> bytes | None:
         parts: list[bytes] = []
         at = start
-        while at < self._size:
+        while at < size:
             block = os.pread(self._file, BLOCK, at)
             if not block:
                 return None
@@ -114,12 +145,31 @@ class Spool:
             at += len(block)
         return None
 
-    def _read_mark(self) -> int:
-        try:
-            mark = int(self._mark.read_text())
-        except (FileNotFoundError, ValueError):  # no mark, or one torn by a power cut: send all of it again
-            return 0
-        return mark if mark == 0 or os.pread(self._file, 1, mark - 1) == b"\n" else 0
+    def _found_mark(self) -> int:
+        mark = _position(_mark_of(self.path))
+        inside = 0 < mark <= os.fstat(self._file).st_size
+        return mark if inside and os.pread(self._file, 1, mark - 1) == b"\n" else 0
 
     def _write_mark(self, position: int) -> None:
-        self._mark.write_text(str(position))
+        os.pwrite(self._mark, f"{position:0{DIGITS}d}".encode(), 0)
+
+
+@contextlib.contextmanager
+def _alone(file: int) -> Iterator[None]:
+    """Keep the other end's process from changing the file's length during the block."""
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _mark_of(path: Path) -> Path:
+    return path.with_name(path.name + ".sent")
+
+
+def _position(mark: Path) -> int:
+    try:
+        return int(mark.read_text())
+    except (FileNotFoundError, ValueError):  # no mark, or one torn by a power cut: send all of it again
+        return 0

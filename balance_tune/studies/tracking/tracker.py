@@ -14,11 +14,13 @@ from balance_tune.studies import mirror
 from balance_tune.studies.reports import epochs_of
 from balance_tune.studies.tracking.artifacts import best_trial, checkpoint_files, study_files
 from balance_tune.studies.tracking.backend import store_of
-from balance_tune.studies.tracking.delivery import NOTE, Delivery, told_in
+from balance_tune.studies.tracking.courier import Courier
+from balance_tune.studies.tracking.delivery import NOTE, told_in
 from balance_tune.studies.tracking.live import Live
 from balance_tune.studies.tracking.memory import Memory, digest, digest_of
 from balance_tune.studies.tracking.note import note
 from balance_tune.studies.tracking.origin import NAMED, code_version, origin_tags
+from balance_tune.studies.tracking.outbox import Outbox
 from balance_tune.studies.tracking.pictures import CURVES, curves_of_arm, trial_pictures
 from balance_tune.studies.tracking.runs import (
     STATUS,
@@ -32,8 +34,7 @@ from balance_tune.studies.tracking.runs import (
     params_of,
     params_of_study,
 )
-from balance_tune.studies.tracking.spool import Spool
-from balance_tune.studies.tracking.writer import Writer
+from balance_tune.studies.tracking.writing import Order
 
 if TYPE_CHECKING:
     from ray.tune import Callback
@@ -99,7 +100,7 @@ class Tracker:
         self._manifests = manifests
         self._store = store_of(self._folder.parent, config.mlflow.tracking_uri)
         self._memory = Memory.of(self._folder)
-        self._writer: Writer | None = None
+        self._outbox: Outbox | None = None
         self._live: dict[RunKey, Live] = {}
         self._told = False  # whether this process had anything to tell
         self._failed: set[str] = set()
@@ -115,7 +116,12 @@ class Tracker:
     @property
     def trouble(self) -> str:
         """Why MLflow does not take what it is sent, in a few words; empty while it does."""
-        return self._writer.trouble if self._writer else ""
+        return self._outbox.trouble if self._outbox else ""
+
+    @property
+    def writer_pid(self) -> int | None:
+        """The process that writes to MLflow; None while there is none."""
+        return self._outbox.pid if self._outbox else None
 
     @harmless
     def begin(self) -> None:
@@ -313,22 +319,28 @@ class Tracker:
     def _put_task(self, task: dict[str, Any]) -> None:
         self._opened().put(task)
 
-    def _opened(self) -> Writer:
-        """Return the running writer, after telling it of the study and its arms the first time."""
-        if self._writer is None:
-            from balance_tune.studies.tracking.champions import Champions
-
-            delivery = Delivery(self._store, self._config.name, self._memory.study_id, self._manifests)
-            tasks = {"champion": Champions(delivery, self._folder).crown}
-            self._writer = Writer(
-                Spool(self._folder / QUEUE), delivery, tasks, shown=self._store.shown, linger=self._linger
-            )
-            self._introduce(self._writer)
-            self._writer.start()
+    def _opened(self) -> Outbox:
+        """Return the outbox with its writer at work, after telling it of the study and its arms the first time."""
+        if self._outbox is None:
+            self._outbox = Outbox(self._folder / QUEUE, Courier(self._order()))
+            self._introduce(self._outbox)
+            self._outbox.start()
             self._told = True
-        return self._writer
+        return self._outbox
 
-    def _introduce(self, writer: Writer) -> None:
+    def _order(self) -> Order:
+        return Order(
+            queue=str(self._folder / QUEUE),
+            store=self._store,
+            study=self._config.name,
+            study_id=self._memory.study_id,
+            folder=str(self._folder),
+            manifests={name: manifest.to_json() for name, manifest in self._manifests.items()},
+            home=mirror.home(self._folder),
+            linger=self._linger,
+        )
+
+    def _introduce(self, outbox: Outbox) -> None:
         now, running = _now(), {TAG + "state": "running"}
         tags = self._origin | running
         tags |= {TAG + "objective": self._config.objective, TAG + "protocol": self._config.protocol}
@@ -337,17 +349,17 @@ class Tracker:
         files = files if (self._folder / "study.yaml").is_file() else []
         inputs = list(self._manifests)
         update = Update(RunKey(), now, tags=tags, params=params, files=files, inputs=inputs, status="RUNNING")
-        writer.put(update.to_json())
+        outbox.put(update.to_json())
         for at, (name, arm) in enumerate(self._arms.items(), start=now + 1):  # the run table keeps the study's order
             tags = running | self._arm_tags(name)
-            writer.put(Update(RunKey(name), at, tags=tags, inputs=[arm.dataset], status="RUNNING").to_json())
+            outbox.put(Update(RunKey(name), at, tags=tags, inputs=[arm.dataset], status="RUNNING").to_json())
 
     def _close(self) -> bool:
         """Send what is left and stop; whether all of it arrived."""
-        if self._writer is None:
+        if self._outbox is None:
             return True
         try:
-            done = self._writer.stop(GRACE)
+            done = self._outbox.stop(GRACE)
         except KeyboardInterrupt:  # whoever does not want to wait need not
             done = False
         if not done:
@@ -355,7 +367,7 @@ class Tracker:
                 "MLflow at %s lacks some of the study; it stays in %s, and the next `balance-tune run` sends it.",
                 self._store.shown, self._folder / QUEUE,
             )  # fmt: skip
-        self._writer = None
+        self._outbox = None
         return done and not self._failed
 
 

@@ -1,4 +1,4 @@
-"""The one thread that talks to MLflow: takes entries from the spool, gathers them by run, sends each until it is in."""
+"""The loop that talks to MLflow: takes entries from the spool, gathers them by run, sends each until it is in."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import Any, Protocol
 
 from balance_tune.studies.tracking.delivery import is_refusal
 from balance_tune.studies.tracking.runs import ENDED, RunKey, Update
-from balance_tune.studies.tracking.spool import Spool
+from balance_tune.studies.tracking.spool import Reader
 
 AT_ONCE = 500  # entries read from the spool before some are sent
 ATTEMPTS = 8  # at one entry; while the store cannot be opened, none is counted
 FULL = 800  # metrics gathered for one run that are sent before its trial ends
-LOOK_EVERY = 1.0  # seconds between looks at the spool while nothing in it is urgent
+LOOK_EVERY = 1.0  # seconds between looks at the spool
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,23 @@ class Sender(Protocol):
     def send(self, update: Update) -> None: ...
 
 
+@dataclass(frozen=True)
+class State:
+    """What the writer tells of itself.
+
+    Attributes:
+        drained: the last `drain` that is done.
+        progress: rises with everything that is sent.
+        pausing: no attempt is under way because the last ones failed.
+        trouble: why MLflow does not answer; empty while it does.
+    """
+
+    drained: int = 0
+    progress: int = 0
+    pausing: bool = False
+    trouble: str = ""
+
+
 @dataclass
 class Pending:
     """Updates of one run that are merged but not sent."""
@@ -44,96 +61,60 @@ class Pending:
 
 
 class Writer:
-    """Owns the sender and a daemon thread; the rest of the study only ever calls `put`.
+    """Owns the reading end of the spool and the sender; `run` is its loop, `drain` and `stop` come from another thread.
 
     Entries of one run keep their order and are merged until its trial ends, `linger` seconds have passed or `FULL`
     metrics have come. An entry `{"task": name, ...}` is done by `tasks[name]` after all that came before it. What the
     store refuses for good goes to `<spool>.rejected`; every other failure is tried again, ever more rarely, up to
-    `patience` seconds apart.
+    `patience` seconds apart. `ready` is called once the store is
+    open; `tell` hears of that and of trouble at once, of the rest while a drain is under way.
     """
 
     def __init__(
         self,
-        spool: Spool,
+        spool: Reader,
         sender: Sender,
         tasks: Mapping[str, Task],
+        tell: Callable[[State], None],
         *,
         shown: str,
         linger: float = 10.0,
         first_pause: float = 0.5,
         patience: float = 30.0,
+        ready: Callable[[], None] = lambda: None,
     ) -> None:
-        self._spool, self._sender, self._tasks, self._shown = spool, sender, tasks, shown
+        self._spool, self._sender, self._tasks, self._tell, self._shown = spool, sender, tasks, tell, shown
         self._linger, self._first_pause, self._patience = linger, first_pause, patience
+        self._ready = ready
         self._wake = threading.Condition()
-        self._drain_asked = 0  # how often `drain` was called; the thread answers in `_drained`
+        self._drain_asked = 0
         self._drained = 0
         self._hurry = False
-        self._pausing = False
         self._stop = False
-        self._progress = 0  # rises with everything that is sent
-        self.trouble = ""  # why MLflow does not answer; empty while it does
-        self.lost = 0  # entries the disk refused; `Tracker.reconcile` makes up for them
+        self._progress = 0
+        self._trouble = ""
         self._gathered: dict[RunKey, Pending] = {}
-        self._thread = threading.Thread(target=self._run, name="mlflow-writer", daemon=True)
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def put(self, entry: dict[str, Any]) -> None:
-        """Hand over one entry: a line appended to a file. Never waits for MLflow, never raises.
-
-        The thread is woken for what ends a run, for a task, and when it has nothing else to wait for; to wake it for
-        every report would cost the caller as much again.
-        """
-        try:
-            self._spool.append(entry)
-        except OSError as error:
-            if not self.lost:
-                logger.warning("MLflow misses entries until the next run: the queue takes no more (%s).", error)
-            self.lost += 1
-            return
+    def drain(self, number: int) -> None:
+        """Ask for everything in the spool to be sent now; `State.drained` is `number` when it is."""
         with self._wake:
-            if not self._gathered or "task" in entry or entry.get("status") in ENDED:
-                self._wake.notify()
-
-    def drain(self, grace: float) -> bool:
-        """Wait until everything put so far is sent. True: it is.
-
-        Gives up when nothing was sent for `grace` seconds, or for a sixth of them while no attempt is under way because
-        the last ones failed.
-        """
-        with self._wake:
-            self._drain_asked += 1
-            asked = self._drain_asked
+            self._drain_asked = number
             self._hurry = True
             self._wake.notify_all()
-            progress, since = self._progress, time.monotonic()
-            while self._drained < asked and self._thread.is_alive():
-                if self._progress != progress:
-                    progress, since = self._progress, time.monotonic()
-                left = since + (grace / 6 if self._pausing else grace) - time.monotonic()
-                if left <= 0:
-                    return False
-                self._wake.wait(min(left, grace / 6))
-        return self._drained >= asked
 
-    def stop(self, grace: float) -> bool:
-        """Drain, end the thread and close the queue; what is left stays on disk. True: nothing is left."""
-        done = self.drain(grace)
+    def stop(self) -> None:
+        """Ask `run` to return; what is not sent stays in the spool."""
         with self._wake:
             self._stop = True
             self._wake.notify_all()
-        self._thread.join(0 if not done else grace)
-        if not self._thread.is_alive():
-            self._spool.close()
-        return done
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Send what is in the spool and what comes into it, until `stop`."""
         try:
             self._attempt(self._sender.open)
-            gc.freeze()  # MLflow's modules stay; looking through them holds the driver for a quarter of a second
+            self._ready()
+            self._say()
+            gc.freeze()  # MLflow's modules stay; looking through them takes a quarter of a second
             while not self._stop:
                 asked = self._drain_asked
                 taken = self._take()
@@ -142,19 +123,20 @@ class Writer:
                     if asked > self._drained or self._is_due(pending, now):
                         self._send(key)
                 self._commit()
-                if taken == AT_ONCE:
-                    continue
-                with self._wake:
-                    if asked > self._drained:
-                        self._drained = asked
-                        self._wake.notify_all()
-                    elif not (self._spool.unread or self._stop or self._drain_asked > asked):
-                        self._wake.wait(min(self._linger, LOOK_EVERY) if self._gathered else None)
+                if taken < AT_ONCE:
+                    self._rest(asked)
         except _Stopped:
             pass
-        except Exception:  # a bug of ours: the study is worth more than its mirror
-            logger.exception("the MLflow writer ended; entries stay in %s.", self._spool.path)
-            self.trouble = "the writer ended by an error of its own"
+
+    def _rest(self, asked: int) -> None:
+        """Tell of a drain that is done; else wait before the next look at the spool."""
+        if asked > self._drained:
+            self._drained = asked
+            self._say()
+            return
+        with self._wake:
+            if not self._stop and self._drain_asked == asked:
+                self._wake.wait(min(self._linger, LOOK_EVERY) if self._gathered else LOOK_EVERY)
 
     def _take(self) -> int:
         taken = 0
@@ -165,7 +147,11 @@ class Writer:
                     self._send(key)
                 self._attempt(lambda entry=entry: self._tasks[entry["task"]](entry), entry)  # type: ignore[misc]
                 continue
-            update = Update.from_json(entry)
+            try:
+                update = Update.from_json(entry)
+            except (KeyError, TypeError, ValueError) as error:  # of another version
+                self._reject(entry, error)
+                continue
             pending = self._gathered.get(update.key)
             if pending:
                 pending.update.merge(update)
@@ -197,25 +183,26 @@ class Writer:
                 if entry is not None and (is_refusal(error) or attempts == ATTEMPTS):
                     self._reject(entry, error)
                     break
-                if not self.trouble:
+                if not self._trouble:
                     logger.warning(
                         "MLflow at %s does not take what it is sent (%s); the study goes on, entries wait in %s.",
                         self._shown,
                         _short(error),
                         self._spool.path,
                     )
-                self.trouble = _short(error)
+                self._trouble = _short(error)
                 pause = self._first_pause if self._pause(pause) else min(2 * pause, self._patience)
                 if entry is not None:  # the store may have been emptied or replaced, and know none of our runs
                     self._reopen()
             else:
                 break
-        if self.trouble:
+        self._progress += 1
+        if self._trouble:
             logger.warning("MLflow at %s takes entries again.", self._shown)
-        self.trouble = ""
-        with self._wake:
-            self._progress += 1
-            self._wake.notify_all()
+            self._trouble = ""
+            self._say()
+        elif self._drain_asked > self._drained:
+            self._say()
 
     def _reopen(self) -> None:
         pause = self._first_pause
@@ -224,21 +211,24 @@ class Writer:
                 self._sender.open()
                 return
             except Exception as error:
-                self.trouble = _short(error)
+                self._trouble = _short(error)
             pause = self._first_pause if self._pause(pause) else min(2 * pause, self._patience)
 
     def _pause(self, seconds: float) -> bool:
-        """Wait before the next attempt, a little unevenly; a drain cuts it short (True), a stop ends the thread."""
+        """Wait before the next attempt, a little unevenly; a drain cuts it short (True), a stop ends the loop."""
         until = time.monotonic() + seconds * random.uniform(0.8, 1.2)
+        self._say(pausing=True)
         with self._wake:
-            self._pausing = True
             while not self._stop and not self._hurry and (left := until - time.monotonic()) > 0:
                 self._wake.wait(left)
-            self._pausing = False
             if self._stop:
                 raise _Stopped
             hurried, self._hurry = self._hurry, False
+        self._say()
         return hurried
+
+    def _say(self, pausing: bool = False) -> None:
+        self._tell(State(self._drained, self._progress, pausing, self._trouble))
 
     def _reject(self, entry: dict[str, Any], error: Exception) -> None:
         path = Path(f"{self._spool.path}.rejected")
@@ -248,7 +238,7 @@ class Writer:
 
 
 class _Stopped(Exception):
-    """Ends the thread while it waits for a store that does not answer."""
+    """Ends the loop while it waits for a store that does not answer."""
 
 
 def _short(error: BaseException) -> str:

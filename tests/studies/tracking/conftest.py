@@ -4,26 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from balance_tune.datasets.base import Modality
+from balance_tune.datasets.manifest import Identity, Manifest, Shard, data_hash
+from balance_tune.datasets.splits import PARTS, SplitRecipe
 from balance_tune.studies.arms import Arm
 from balance_tune.studies.config import load_config
 from balance_tune.studies.space import Fixed, Parameter, Space
 from balance_tune.studies.tracking.backend import connect, store_of
 from balance_tune.studies.tracking.tracker import Tracker
+from tests.studies.tracking.in_thread import InThread
 
 SPACE = Space(
     (Parameter("training.lr", "float", 0.001, 1.0, True, None, 0.05, "recipe"),),
     {"training.epochs": Fixed(20, "study file"), "modulation.start": Fixed(0.0, "method")},
 )
-MANIFEST: Any = SimpleNamespace(
-    dataset="av_digits", split_hash="5p1it", data_hash="da7a" * 16, to_json=lambda: "{}", classes=("no", "yes"),
-    modalities={"audio": Modality((3,), "mlp")}, counts={"train": {"no": 2, "yes": 3}},
-    identity=SimpleNamespace(hash="1d"),
+SHARDS: dict[str, tuple[Shard, ...]] = dict.fromkeys(PARTS, ())
+MANIFEST = Manifest(
+    Identity(
+        "av_digits", 1, "classes", ("no", "yes"), {"audio": Modality((3,), "mlp")},
+        SplitRecipe("stratified", train=0.4, monitor=0.2, val=0.2, test=0.2), (),
+    ),
+    counts={"train": {"no": 2, "yes": 3}}, groups={}, statistics={}, ranges={}, shards=SHARDS, split_hash="5p1it",
+    data_hash=data_hash(SHARDS), licence="", source="", limits=(), recipe={},
 )  # fmt: skip
 
 
@@ -43,6 +49,13 @@ def client(root: Path) -> Any:
 @pytest.fixture(autouse=True)
 def _no_store_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _writers_in_threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare tests the two seconds that a writer's process needs; those of whole studies have one."""
+    if request.node.get_closest_marker("ray") is None:
+        monkeypatch.setattr("balance_tune.studies.tracking.tracker.Courier", InThread.of)
 
 
 @pytest.fixture

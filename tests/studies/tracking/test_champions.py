@@ -207,7 +207,7 @@ def test_finishing_again_changes_nothing_and_needs_no_mlflow(study: Trained) -> 
     tracker = tracker_of(study)
     tracker.reconcile(study.records)
     tracker.finish(study.rows, study.folder / "report", study.records)
-    assert tracker._writer is None
+    assert tracker._outbox is None
     assert not tracker._told
 
 

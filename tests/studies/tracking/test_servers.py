@@ -97,8 +97,8 @@ def test_a_study_loses_nothing_while_its_server_is_away(
         honest(tracker, *args)
         ended += 1
         if ended == 4:
-            assert tracker._writer is not None
-            assert tracker._writer.drain(30)  # some of it is in
+            assert tracker._outbox is not None
+            assert tracker._outbox.drain(30)  # some of it is in
             thread.kill()
         elif ended == 12:
             thread.start()

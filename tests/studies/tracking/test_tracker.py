@@ -15,6 +15,7 @@ import pytest
 from balance_tune.studies.records import TrialRecord
 from balance_tune.studies.tracking import live
 from balance_tune.studies.tracking.tracker import Tracker
+from tests.studies.tracking.conftest import MANIFEST
 from tests.studies.tracking.told import ATTRS, result, trial
 
 Make = Callable[..., Tracker]
@@ -91,8 +92,10 @@ def test_a_trial_tells_how_it_ended_and_with_what_it_was_trained(tracker: Make, 
     assert tag(trials[2], "reason") == "Diverged: val/loss is nan in epoch 3"
     assert trials[1].data.params["training.lr"] == "1.1"
     assert trials[0].data.params["model.fusion"] == "concat"
-    expected = {"dataset": "av_digits", "method": "mlb", "seed": "7", "split_hash": "5p1it", "data_hash": "da7a" * 16,
-                "phase": "search", "number": "1", "kind": "trial"}  # fmt: skip
+    expected = {
+        "dataset": "av_digits", "method": "mlb", "seed": "7", "split_hash": "5p1it",
+        "data_hash": MANIFEST.data_hash, "phase": "search", "number": "1", "kind": "trial",
+    }  # fmt: skip
     assert {name: tag(trials[1], name) for name in expected} == expected
     assert tag(trials[1], "code_version")
 
@@ -179,8 +182,8 @@ def test_a_run_left_running_by_a_killed_driver_is_ended_by_what_optuna_says(
     t = tracker(linger=0.0)
     t.trial_started(trial(0))
     t.trial_reported(trial(0), result(1))
-    assert t._writer is not None
-    assert t._writer.drain(30)
+    assert t._outbox is not None
+    assert t._outbox.stop(30)
     t = tracker()  # the driver was killed: nothing more was said
     t.reconcile([record(0, "failed", reason="lost three times")])
     t.interrupt()
@@ -214,7 +217,7 @@ def test_the_study_run_holds_its_settings_and_where_it_ran(tracker: Make, client
     assert tag(run, "dirty") in ("true", "false")
     assert run.data.tags["mlflow.source.name"].startswith("balance-tune ")
     (data,) = run.inputs.dataset_inputs
-    assert (data.dataset.name, data.dataset.digest) == ("av_digits", ("da7a" * 16)[:36])
+    assert (data.dataset.name, data.dataset.digest) == ("av_digits", MANIFEST.data_hash[:36])
     assert json.loads(data.dataset.profile)["rows"] == {"train": 5}
     assert [f.path for f in client.list_artifacts(run.info.run_id)] == ["study.yaml"]
 
@@ -233,7 +236,7 @@ def test_a_trials_run_holds_what_it_takes_to_train_it_again_and_no_place_of_this
     stored = json.loads(Path(client.download_artifacts(run.info.run_id, "trial.json", str(tmp_path))).read_text())
     portable = {name: value for name, value in config.items() if name not in ("folder", "store", "scratch")}
     assert {name: stored[name] for name in portable} == portable
-    assert (stored["data_hash"], stored["split_hash"]) == ("da7a" * 16, "5p1it")
+    assert (stored["data_hash"], stored["split_hash"]) == (MANIFEST.data_hash, "5p1it")
     assert "/here" not in json.dumps(stored)
     assert (tag(run, "host"), tag(run, "device")) == ("node-3", "cpu")
     assert [i.dataset.name for i in run.inputs.dataset_inputs] == ["av_digits"]
@@ -344,7 +347,7 @@ def test_nothing_is_imported_or_written_before_there_is_something_to_tell(tracke
     t = tracker()
     t.reconcile([])
     t.interrupt()
-    assert t._writer is None
+    assert t._outbox is None
     assert sorted(path.name for path in t._folder.iterdir()) == ["mlflow.json", "study.yaml"]
 
 
@@ -405,8 +408,8 @@ def test_what_a_killed_driver_had_heard_and_not_told_is_told_when_the_trial_goes
     t.trial_started(config)
     for epoch in (1, 2):
         t.trial_reported(config, result(epoch))
-    assert t._writer is not None
-    assert t._writer.stop(30)  # the driver was killed: the tracker says nothing more
+    assert t._outbox is not None
+    assert t._outbox.stop(30)  # the driver was killed: the tracker says nothing more
     (tmp_path / "trial").mkdir()
     (tmp_path / "trial" / "history.jsonl").write_text("".join(json.dumps(result(e)) + "\n" for e in (1, 2)))
 

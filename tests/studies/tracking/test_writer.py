@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from balance_tune.studies.tracking import writer as writing
+from balance_tune.studies.tracking.outbox import Outbox
 from balance_tune.studies.tracking.runs import Row, RunKey, Update
-from balance_tune.studies.tracking.spool import Spool
-from balance_tune.studies.tracking.writer import ATTEMPTS, Pending, Writer
+from balance_tune.studies.tracking.spool import Reader
+from balance_tune.studies.tracking.writer import ATTEMPTS, Writer
 from tests.faults.driver import until
+from tests.studies.tracking.in_thread import InThread
 
 LONG = 60.0  # seconds: far beyond what any of these tests takes
 
@@ -65,22 +67,36 @@ def end(number: int, status: str = "FINISHED") -> dict[str, Any]:
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
-    made = Spool(tmp_path / "queue")
-    yield made
-    made.close()
+def queue(tmp_path: Path) -> Path:
+    return tmp_path / "queue"
 
 
-def writer(spool: Spool, sender: Any, **given: Any) -> Writer:
-    made = Writer(spool, sender, given.pop("tasks", {}), shown="here", linger=given.pop("linger", LONG),
-                  first_pause=0.001, patience=0.01, **given)  # fmt: skip
-    made.start()
-    return made
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "LOOK_EVERY", 0.01)
 
 
-def test_a_trial_is_sent_whole_and_at_once_when_it_ends(spool: Spool) -> None:
+class Box(Outbox):
+    """An outbox whose writer, in a thread, has a `sender` of the test."""
+
+    def __init__(self, queue: Path, sender: Any, tasks: Mapping[str, Any] | None = None, linger: float = LONG) -> None:
+        self.thread = InThread(
+            lambda tell: Writer(
+                Reader(queue), sender, tasks or {}, tell, shown="here", linger=linger, first_pause=0.001, patience=0.01
+            )
+        )
+        super().__init__(queue, self.thread)
+        self.start()
+
+    @property
+    def writer(self) -> Writer:
+        self.thread._made.wait()
+        return self.thread.writer
+
+
+def test_a_trial_is_sent_whole_and_at_once_when_it_ends(queue: Path) -> None:
     sender = Recorder()
-    w = writer(spool, sender)
+    w = Box(queue, sender)
     for step in range(1, 21):
         w.put(epoch(0, step))
     w.put(end(0))
@@ -89,61 +105,42 @@ def test_a_trial_is_sent_whole_and_at_once_when_it_ends(spool: Spool) -> None:
     assert len(sender.sent) <= 2  # what came before the end may have been taken first
 
 
-def test_reports_in_between_wake_nobody(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    sender = Recorder()
-    w = Writer(spool, sender, {}, shown="here", linger=LONG)  # not started: what it has gathered stays
-    w._gathered[key(0)] = Pending(Update(key(0), 1), 0, 0.0)
-    wakes: list[None] = []
-    monkeypatch.setattr(w._wake, "notify", lambda: wakes.append(None))
-
-    def woken(entry: dict[str, Any]) -> bool:
-        before = len(wakes)
-        w.put(entry)
-        return len(wakes) > before
-
-    assert not woken(epoch(0, 1))
-    assert woken(end(0))
-    assert woken({"task": "champion"})
-    w._gathered.clear()
-    assert woken(epoch(1, 1)), "nothing else would make it look"
-
-
-def test_what_came_without_a_wake_up_is_seen_all_the_same(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "LOOK_EVERY", 0.01)
+def test_a_run_that_holds_much_is_sent_before_its_trial_ends(queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "FULL", 2)
     sender = Recorder()
-    w = writer(spool, sender, linger=10 * LONG)
+    w = Box(queue, sender, linger=10 * LONG)
     w.put(epoch(0, 1))
-    until(lambda: not spool.unread, "the first is gathered", every=0.001)
+    until(lambda: bool(w.writer._gathered), "the first is gathered", every=0.001)
+    assert sender.sent == []
     w.put(epoch(0, 2))
     assert sender.asked.wait(LONG)
     assert w.stop(LONG)
     assert sender.epochs(0) == [1, 2]
 
 
-def test_a_long_trial_shows_up_before_it_ends(spool: Spool) -> None:
+def test_a_long_trial_shows_up_before_it_ends(queue: Path) -> None:
     sender = Recorder()
-    w = writer(spool, sender, linger=0.0)
+    w = Box(queue, sender, linger=0.0)
     w.put(epoch(0, 1))
     assert sender.asked.wait(LONG)
     w.stop(LONG)
 
 
-def test_order_is_kept_while_the_store_fails_again_and_again(spool: Spool) -> None:
+def test_order_is_kept_while_the_store_fails_again_and_again(queue: Path) -> None:
     sender = Recorder(fail=7)
-    w = writer(spool, sender, linger=0.0)
+    w = Box(queue, sender, linger=0.0)
     for step in range(1, 30):
         for number in range(3):
             w.put(epoch(number, step))
     assert w.stop(LONG)
     assert [sender.epochs(n) for n in range(3)] == [list(range(1, 30))] * 3
-    assert spool.path.exists() is False
+    assert not queue.exists()
 
 
-def test_putting_never_waits_for_a_store_that_hangs(spool: Spool) -> None:
+def test_putting_never_waits_for_a_store_that_hangs(queue: Path) -> None:
     sender = Recorder()
     sender.go.clear()
-    w = writer(spool, sender, linger=0.0)
+    w = Box(queue, sender, linger=0.0)
     w.put(end(0))
     assert sender.asked.wait(LONG)
     for step in range(5000):
@@ -154,38 +151,36 @@ def test_putting_never_waits_for_a_store_that_hangs(spool: Spool) -> None:
     assert len(sender.epochs(1)) == 5000
 
 
-def test_only_so_much_is_held_in_memory_while_the_store_hangs(spool: Spool) -> None:
+def test_only_so_much_is_held_in_memory_while_the_store_hangs(queue: Path) -> None:
     sender = Recorder()
     sender.go.clear()
-    w = writer(spool, sender)
+    w = Box(queue, sender)
     w.put(end(0))
     assert sender.asked.wait(LONG)
     for step in range(3000):
         w.put(epoch(1, step))
-    assert len(w._gathered) <= 2
-    assert spool.unread
+    assert len(w.writer._gathered) <= 2
+    assert w.writer._spool.unread
     sender.go.set()
     assert w.stop(LONG)
 
 
-def test_closing_gives_up_on_a_store_that_is_absent_and_keeps_the_rest(spool: Spool, caplog: Any) -> None:
-    w = writer(spool, Recorder(absent=True))
+def test_closing_gives_up_on_a_store_that_is_absent_and_keeps_the_rest(queue: Path, caplog: Any) -> None:
+    w = Box(queue, Recorder(absent=True))
     w.put(epoch(0, 1))
     w.put(end(0))
     assert not w.stop(0.2)
     assert "does not take" in caplog.text
     assert w.trouble == "no"
-    w._thread.join(LONG)
     again = Recorder()
-    assert writer(Spool(spool.path), again).stop(LONG)
+    assert Box(queue, again).stop(LONG)
     assert again.epochs(0) == [1]
 
 
-def test_a_crash_repeats_what_was_under_way_and_loses_nothing(tmp_path: Path) -> None:
+def test_a_crash_repeats_what_was_under_way_and_loses_nothing(queue: Path) -> None:
     """The dead process: its thread hangs in the store for ever, its queue file is all that is left."""
-    path = tmp_path / "queue"
     hung = Recorder()
-    w = writer(Spool(path), hung)
+    w = Box(queue, hung)
     w.put(epoch(0, 1))
     w.put(end(0))
     assert w.drain(LONG)
@@ -196,52 +191,54 @@ def test_a_crash_repeats_what_was_under_way_and_loses_nothing(tmp_path: Path) ->
     w.put(end(1))
     assert hung.asked.wait(LONG)
 
+    w.writer._spool.close()
+
     after = Recorder()
-    assert writer(Spool(path), after).stop(LONG)
+    assert Box(queue, after).stop(LONG)
     assert after.epochs(1) == [1, 2, 3]
     assert after.epochs(0) == []
 
 
-def test_what_the_store_refuses_is_kept_aside_and_the_rest_goes_on(spool: Spool, caplog: Any) -> None:
+def test_what_the_store_refuses_is_kept_aside_and_the_rest_goes_on(queue: Path, caplog: Any) -> None:
     sender = Recorder(fail=1, error=Refusal)
-    w = writer(spool, sender)
+    w = Box(queue, sender)
     w.put(end(0))
     w.drain(LONG)
     w.put(end(1))
     assert w.stop(LONG)
     assert [u.key.number for u in sender.sent] == [1]
-    kept = json.loads(Path(f"{spool.path}.rejected").read_text())
+    kept = json.loads(Path(f"{queue}.rejected").read_text())
     assert kept["run"] == ["d/m", "search", 0]
     assert "refused" in caplog.text
 
 
-def test_what_fails_again_and_again_in_a_store_that_is_there_is_kept_aside(spool: Spool) -> None:
+def test_what_fails_again_and_again_in_a_store_that_is_there_is_kept_aside(queue: Path) -> None:
     sender = Recorder(fail=ATTEMPTS)
-    w = writer(spool, sender)
+    w = Box(queue, sender)
     w.put(end(0))
     w.drain(LONG)
     w.put(end(1))
     assert w.stop(LONG)
     assert [u.key.number for u in sender.sent] == [1]
-    assert Path(f"{spool.path}.rejected").exists()
+    assert Path(f"{queue}.rejected").exists()
 
 
-def test_an_outage_counts_as_no_attempt(spool: Spool) -> None:
+def test_an_outage_counts_as_no_attempt(queue: Path) -> None:
     class Down(Recorder):
         def open(self) -> None:
             super().open()
             self.absent = 1 < self.opened < 5 * ATTEMPTS
 
     sender = Down(fail=1)
-    w = writer(spool, sender)
+    w = Box(queue, sender)
     w.put(end(0))
     assert w.stop(LONG)
     assert [u.key.number for u in sender.sent] == [0]
 
 
-def test_a_fault_of_our_own_in_one_entry_does_not_stop_the_others(spool: Spool) -> None:
+def test_a_fault_of_our_own_in_one_entry_does_not_stop_the_others(queue: Path) -> None:
     sender = Recorder(fail=1, error=TypeError)
-    w = writer(spool, sender)
+    w = Box(queue, sender)
     w.put(end(0))
     w.drain(LONG)
     w.put(end(1))
@@ -249,10 +246,10 @@ def test_a_fault_of_our_own_in_one_entry_does_not_stop_the_others(spool: Spool) 
     assert [u.key.number for u in sender.sent] == [1]
 
 
-def test_a_task_comes_after_all_that_was_put_before_it(spool: Spool) -> None:
+def test_a_task_comes_after_all_that_was_put_before_it(queue: Path) -> None:
     sender = Recorder()
     seen: list[list[int]] = []
-    w = writer(spool, sender, tasks={"crown": lambda entry: seen.append(sender.epochs(entry["of"]))})
+    w = Box(queue, sender, tasks={"crown": lambda entry: seen.append(sender.epochs(entry["of"]))})
     w.put(epoch(3, 1))
     w.put(epoch(3, 2))
     w.put({"task": "crown", "of": 3})
@@ -262,22 +259,22 @@ def test_a_task_comes_after_all_that_was_put_before_it(spool: Spool) -> None:
     assert sender.epochs(3) == [1, 2, 3]
 
 
-def test_a_store_that_was_emptied_is_opened_anew(spool: Spool) -> None:
+def test_a_store_that_was_emptied_is_opened_anew(queue: Path) -> None:
     sender = Recorder(fail=1)
-    w = writer(spool, sender)
+    w = Box(queue, sender)
     w.put(end(0))
     assert w.stop(LONG)
     assert sender.opened == 2
     assert len(sender.sent) == 1
 
 
-def test_a_full_disk_loses_entries_aloud_and_never_raises(spool: Spool, caplog: Any, monkeypatch: Any) -> None:
-    w = writer(spool, Recorder())
+def test_a_full_disk_loses_entries_aloud_and_never_raises(queue: Path, caplog: Any, monkeypatch: Any) -> None:
+    w = Box(queue, Recorder())
 
     def full(entry: dict[str, Any]) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(spool, "append", full)
+    monkeypatch.setattr(w._spool, "append", full)
     w.put(end(0))
     w.put(end(1))
     assert w.lost == 2
@@ -285,13 +282,40 @@ def test_a_full_disk_loses_entries_aloud_and_never_raises(spool: Spool, caplog: 
     assert w.stop(LONG)
 
 
-def test_a_password_in_an_error_does_not_reach_the_console(spool: Spool, caplog: Any) -> None:
+def test_a_password_in_an_error_does_not_reach_the_console(queue: Path, caplog: Any) -> None:
     class Picky(Recorder):
         def open(self) -> None:
             raise ConnectionError("cannot reach postgresql://me:secret@db/mlflow")
 
-    w = writer(spool, Picky())
+    w = Box(queue, Picky())
     w.put(end(0))
     assert not w.stop(0.2)
     assert "secret" not in caplog.text
     assert "postgresql://db/mlflow" in caplog.text
+
+
+def test_what_is_no_entry_of_ours_is_kept_aside_and_the_rest_goes_on(queue: Path, caplog: Any) -> None:
+    sender = Recorder()
+    w = Box(queue, sender)
+    w.put({"a later version": "says it otherwise"})
+    w.put(end(0))
+    assert w.stop(LONG)
+    assert [u.key.number for u in sender.sent] == [0]
+    assert "later version" in Path(f"{queue}.rejected").read_text()
+
+
+def test_a_drain_hears_of_an_absent_store_soon_and_of_a_slow_one_late(queue: Path) -> None:
+    """Pausing between attempts costs a sixth of the grace; an attempt that is under way may take all of it."""
+    slow = Recorder()
+    slow.go.clear()
+    w = Box(queue, slow)
+    w.put(end(0))
+    assert slow.asked.wait(LONG)
+    assert not w.drain(0.05)
+    assert not w._state.pausing
+    slow.go.set()
+    assert w.stop(LONG)
+    absent = Box(queue, Recorder(absent=True))
+    absent.put(end(1))
+    until(lambda: absent._state.pausing, "a pause", every=0.001)
+    assert not absent.stop(0.2)

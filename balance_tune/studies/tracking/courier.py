@@ -1,0 +1,158 @@
+"""Keeps the writer's process: starts it, hears of it, and starts it again when somebody has ended it.
+
+A process of its own, at low priority: MLflow uses what trials and driver leave of the machine, and the driver's thread
+never waits for its interpreter. What the two have in common is the spool's file. The process ends when its standard
+input does, so none outlives its driver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import balance_tune
+from balance_tune.studies.tracking.writer import State
+from balance_tune.studies.tracking.writing import Order
+
+PROGRAM = "balance_tune.studies.tracking.writing"
+SHIELDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # whole groups get them; the driver says when it is over
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a process that ended is started again
+LAST_WAIT = 5.0  # seconds for what was killed to be gone
+
+logger = logging.getLogger(__name__)
+
+
+class Courier:
+    """The writer's process as its driver sees it. A process that was killed costs what it was sending once more."""
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self._heard: Callable[[State], None] = lambda state: None
+        self._lock = threading.Lock()  # of who the process is
+        self._pen = threading.Lock()  # of its standard input, which it may be slow to read
+        self._over = threading.Event()
+        self._asked = 0
+        self._ended = ""  # how the last process ended; empty once another answers
+        self._process: subprocess.Popen[str] | None = None
+        self._thread = threading.Thread(target=self._attend, name="mlflow-courier", daemon=True)
+
+    @property
+    def pid(self) -> int | None:
+        """The process there is, or was last."""
+        return None if self._process is None else self._process.pid
+
+    def start(self, heard: Callable[[State], None]) -> None:
+        """Have the process started; `heard` is called from a thread with all that it tells."""
+        self._heard = heard
+        self._thread.start()
+
+    def drain(self, number: int) -> None:
+        """Pass a wish of `Outbox.drain` on, now or as soon as there is a process."""
+        self._asked = number
+        with self._pen:
+            if self._process is not None:
+                _tell(self._process, {"drain": number})
+
+    def end(self, grace: float) -> bool:
+        """Have the process end, within `grace` seconds by itself, then by force. True: it is gone."""
+        self._over.set()
+        with self._lock:
+            process = self._process
+        if process is None:
+            return True
+        if grace:
+            with self._pen:
+                _tell(process, {"stop": True})
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(grace)
+        if process.poll() is None:
+            process.kill()
+        self._thread.join(LAST_WAIT)
+        return not self._thread.is_alive()
+
+    def _attend(self) -> None:
+        pause = FIRST_PAUSE
+        while not self._over.is_set():
+            began = time.monotonic()
+            ended = self._serve()
+            if self._over.is_set():
+                return
+            if not self._ended:
+                logger.warning("MLflow's writer ended (%s); it is started again, entries wait meanwhile.", ended)
+            self._ended = ended
+            self._heard(State(pausing=True, trouble=f"its writer ended ({ended})"))
+            if time.monotonic() - began > LONGEST_PAUSE:
+                pause = FIRST_PAUSE
+            self._over.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _serve(self) -> str:
+        """Start a process and listen to it until it has ended; return how it did."""
+        with self._pen:
+            try:
+                with self._lock:
+                    if self._over.is_set():
+                        return ""
+                    self._process = process = _started()
+            except OSError as error:
+                return str(error)
+            _tell(process, self._order.to_json())
+            if self._asked:
+                _tell(process, {"drain": self._asked})
+        assert process.stdout is not None
+        with process.stdout as answers:
+            for line in answers:
+                self._hear(json.loads(line))
+        status = process.wait()
+        with self._pen, contextlib.suppress(OSError):
+            assert process.stdin is not None
+            process.stdin.close()
+        return signal.Signals(-status).name if status < 0 else f"status {status}"
+
+    def _hear(self, answer: dict[str, Any]) -> None:
+        if "log" in answer:
+            name, level, text = answer["log"]
+            logging.getLogger(name).log(level, "%s", text)
+        else:
+            self._ended = ""
+            self._heard(State(**answer["state"]))
+
+
+def _tell(process: subprocess.Popen[str], what: dict[str, Any]) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(OSError, ValueError):  # it has ended; the next one is told
+        process.stdin.write(json.dumps(what) + "\n")
+        process.stdin.flush()
+
+
+def _started() -> subprocess.Popen[str]:
+    ours = str(Path(balance_tune.__file__).parents[1])  # a model that the driver has loaded may have brought another
+    here = [ours, *(path or os.getcwd() for path in sys.path)]  # where the driver finds its modules
+    with _shielded():
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(here)},
+        )
+
+
+@contextlib.contextmanager
+def _shielded() -> Iterator[None]:
+    """Block signals for the block; a process that is started in it never gets them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SHIELDED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,131 @@
+"""The writer's process: what it is given, and what it does. Started by `Courier`, never by hand.
+
+Line by line it takes JSON from its standard input: the order, then `{"drain": number}` and `{"stop": true}`. It answers
+with `{"state": ...}` and with what it logs, `{"log": [name, level, text]}`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from balance_tune.datasets.manifest import Manifest
+from balance_tune.studies import mirror
+from balance_tune.studies.tracking.backend import Store
+from balance_tune.studies.tracking.champions import Champions
+from balance_tune.studies.tracking.delivery import Delivery
+from balance_tune.studies.tracking.spool import Reader
+from balance_tune.studies.tracking.writer import State, Writer
+
+logger = logging.getLogger(__name__)
+NICE = 10  # of 19: with trials on every core, MLflow gets a tenth of one and all that they leave
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a writer must know: the queue to read, the store to write to, and whose study it is.
+
+    Attributes:
+        manifests: dataset -> its manifest as JSON.
+        home: the address that the study's root stands for and the way from there, if it is one in an object store.
+        linger: seconds that epochs of a running trial wait for each other.
+    """
+
+    queue: str
+    store: Store
+    study: str
+    study_id: str
+    folder: str
+    manifests: Mapping[str, str]
+    home: tuple[str, str] | None = None
+    linger: float = 10.0
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "manifests": dict(self.manifests)}
+
+    @staticmethod
+    def from_json(told: Mapping[str, Any]) -> Order:
+        return Order(**{**told, "store": Store(**told["store"]), "home": told["home"] and tuple(told["home"])})
+
+
+def writer_of(order: Order, tell: Callable[[State], None], **given: Any) -> Writer:
+    """Return the writer that does an order; `given` goes to it."""
+    folder = Path(order.folder)
+    if order.home is not None:
+        mirror.know(folder, *order.home)
+    manifests = {name: Manifest.from_json(text) for name, text in order.manifests.items()}
+    delivery = Delivery(order.store, order.study, order.study_id, manifests)
+    tasks = {"champion": Champions(delivery, folder).crown}
+    spool = Reader(Path(order.queue))
+    return Writer(spool, delivery, tasks, tell, shown=order.store.shown, linger=order.linger, **given)
+
+
+class _Answers(logging.Handler):
+    """Writes what the writer tells, and what anything in its process logs, line by line; both in whole lines."""
+
+    def __init__(self, to: IO[str]) -> None:
+        super().__init__()
+        self._to = to
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._write({"log": [record.name, record.levelno, self.format(record)]})
+
+    def state(self, state: State) -> None:
+        with self.lock:  # type: ignore[union-attr]  # of the handler, which `emit` is called with
+            self._write({"state": asdict(state)})
+
+    def _write(self, answer: dict[str, Any]) -> None:
+        try:
+            self._to.write(json.dumps(answer) + "\n")
+            self._to.flush()
+        except OSError:  # the driver is gone
+            os._exit(0)
+
+
+def main() -> None:
+    """Do what the driver says until it says stop, or is gone."""
+    answers = _Answers(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+    os.dup2(2, 1)  # a library that prints must not answer in our place
+    logging.getLogger().addHandler(answers)
+    status = 1
+    try:
+        order = Order.from_json(json.loads(sys.stdin.readline()))
+        writer = writer_of(order, answers.state, ready=_give_way)
+        threading.Thread(target=_obey, args=(writer,), daemon=True).start()
+        writer.run()
+        status = 0
+    except OSError as error:  # of the queue: a disk that is full, say
+        logger.warning("MLflow's writer cannot go on: %s.", error)
+    except Exception:
+        logger.exception("MLflow's writer ended by an error of its own.")
+    os._exit(status)  # the other thread waits for input, over which Python's own end would stumble
+
+
+def _give_way() -> None:
+    """Take a lower priority; where Linux shares the machine out by sessions first, as on a desktop, that of our own."""
+    os.setsid()
+    os.nice(NICE)
+    with contextlib.suppress(OSError):  # no such sharing here
+        Path("/proc/self/autogroup").write_text(str(NICE))
+
+
+def _obey(writer: Writer) -> None:
+    for line in sys.stdin:
+        wish = json.loads(line)
+        if "drain" in wish:
+            writer.drain(wish["drain"])
+        else:
+            writer.stop()
+    os._exit(0)  # without a driver there is nobody to write for; another may be at work on the queue soon
+
+
+if __name__ == "__main__":
+    main()
