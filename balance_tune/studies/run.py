@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,10 +68,23 @@ def run_trials(
             verbose=0,
         ),
     )
-    with ray_log(scratch.parent / "ray.log"):
+    with ray_log(scratch.parent / "ray.log"), _uncounted():
         tuner.fit()
     tick(last=True)
     return watch.reason
+
+
+@contextlib.contextmanager
+def _uncounted() -> Iterator[None]:
+    """Spare the driver MLflow, Comet and W&B: Tune imports them to count whose callbacks a run has, for a second."""
+    from ray.air._internal import usage
+
+    count = usage.tag_callbacks
+    usage.tag_callbacks = lambda callbacks: False
+    try:
+        yield
+    finally:
+        usage.tag_callbacks = count
 
 
 class _Watch(tune.Stopper):  # type: ignore[misc]  # ray is not typed

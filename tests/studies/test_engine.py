@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -264,3 +268,27 @@ def test_a_root_that_is_no_folder_and_no_store_is_refused(tmp_path: Path, monkey
     with pytest.raises(UserError, match=r"a URI that pyarrow can open, but got nosuch://bucket/studies"):
         run_study(STUDY, root="nosuch://bucket/studies", progress="none")
     assert list(tmp_path.iterdir()) == []  # nor is there a folder of that name now
+
+
+@pytest.mark.ray
+def test_a_study_is_told_to_mlflow_by_a_driver_that_never_imports_it(
+    tmp_path: Path, stores: Path, cluster: None
+) -> None:
+    import ray
+
+    study = {**STUDY, "name": "told", "methods": ["joint"], "search": {**STUDY["search"], "trials": 1}}
+    program = f"""
+import sys
+from ray import tune
+from balance_tune.studies.engine import run_study
+result = run_study({study!r}, root={str(root_of(tmp_path, stores))!r}, progress="none", callbacks=[tune.Callback()])
+print(result.state, "mlflow" in sys.modules)
+"""
+    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    told = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert told.stdout.split() == ["done", "False"], told.stderr
+    database = next(tmp_path.rglob("mlflow.db"))
+    with closing(sqlite3.connect(database)) as db:
+        names = {name for (name,) in db.execute("SELECT name FROM runs WHERE status = 'FINISHED'")}
+    assert "told" in names
+    assert any("confirm" in name for name in names)

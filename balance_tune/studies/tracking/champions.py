@@ -6,9 +6,11 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from balance_tune.registry import datasets
 from balance_tune.studies.tracking.artifacts import best_trial, bring_weights
 from balance_tune.studies.tracking.delivery import Delivery
 from balance_tune.studies.tracking.runs import TAG, RunKey, metric_name
@@ -41,10 +43,17 @@ def candidates(
         if not eligible or best is None or row["dataset"] not in manifests:
             continue
         manifest = manifests[row["dataset"]]
-        told = contender(row, best, manifest) | {"manifest": manifest.to_json()}
+        told = contender(row, best, manifest) | {"manifest": manifest.to_json(), "imports": _imports(manifest)}
         found.setdefault(row["dataset"], []).append(told)
     lower = {dataset: lower_is_better(found[dataset][0]["objective"]) for dataset in found}
     return {d: sorted(f, key=lambda c: c["val"] if lower[d] else -c["val"])[: len(ALIASES)] for d, f in found.items()}
+
+
+def _imports(manifest: Manifest) -> list[str]:
+    """Return the module of a dataset that is known because the driver has imported it, if it is such a one."""
+    cls = datasets().classes().get(manifest.dataset)
+    module = "" if cls is None else cls.__module__
+    return [module] if module.partition(".")[0] not in ("", "balance_tune", "__main__") else []
 
 
 def contender(row: Mapping[str, Any], best: TrialRecord, manifest: Manifest) -> dict[str, Any]:
@@ -108,6 +117,8 @@ class Champions:
         key = RunKey(contender["arm"], phase, number)
         run_id = self._delivery.run_id(key)
         manifest = Manifest.from_json(contender["manifest"])
+        for module in contender.get("imports", ()):
+            import_module(module)
         tags = {
             TAG + "identity": _identity(self._folder, contender),
             TAG + "study_id": self._delivery.study_id,

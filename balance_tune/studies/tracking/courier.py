@@ -25,7 +25,7 @@ from balance_tune.studies.tracking.writer import State
 from balance_tune.studies.tracking.writing import Order
 
 PROGRAM = "balance_tune.studies.tracking.writing"
-SHIELDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # whole groups get them; the driver says when it is over
+SHIELDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a machine that goes down sends them to all processes
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a process that ended is started again
 LAST_WAIT = 5.0  # seconds for what was killed to be gone
 
@@ -112,7 +112,8 @@ class Courier:
         assert process.stdout is not None
         with process.stdout as answers:
             for line in answers:
-                self._hear(json.loads(line))
+                if line.endswith("\n"):  # else it was killed while it wrote
+                    self._hear(json.loads(line))
         status = process.wait()
         with self._pen, contextlib.suppress(OSError):
             assert process.stdin is not None
@@ -145,6 +146,7 @@ def _started() -> subprocess.Popen[str]:
             stdout=subprocess.PIPE,
             encoding="utf-8",
             env={**os.environ, "PYTHONPATH": os.pathsep.join(here)},
+            start_new_session=True,
         )
 
 

@@ -63,13 +63,17 @@ class Appender:
 class Reader:
     """The end at which one thread of one process takes entries out; what it did not `commit` is read again by the next.
 
-    Opening it waits until another process has let go of it.
+    `hold` comes first.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         self._mark = os.open(_mark_of(path), os.O_RDWR | os.O_CREAT, 0o644)
+        self._sent = self._read_to = 0
+
+    def hold(self) -> None:
+        """Wait until another reader has closed the queue or died, then begin where it was."""
         fcntl.flock(self._mark, fcntl.LOCK_EX)
         self._sent = self._found_mark()
         self._read_to = self._sent

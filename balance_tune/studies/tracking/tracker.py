@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 from balance_tune.studies import mirror
 from balance_tune.studies.reports import epochs_of
 from balance_tune.studies.tracking.artifacts import best_trial, checkpoint_files, study_files
-from balance_tune.studies.tracking.backend import store_of
+from balance_tune.studies.tracking.backend import quiet_environment, store_of
 from balance_tune.studies.tracking.courier import Courier
 from balance_tune.studies.tracking.delivery import NOTE, told_in
 from balance_tune.studies.tracking.live import Live
@@ -322,6 +322,7 @@ class Tracker:
     def _opened(self) -> Outbox:
         """Return the outbox with its writer at work, after telling it of the study and its arms the first time."""
         if self._outbox is None:
+            quiet_environment()  # for the writer's process, and for whoever imports MLflow here
             self._outbox = Outbox(self._folder / QUEUE, Courier(self._order()))
             self._introduce(self._outbox)
             self._outbox.start()

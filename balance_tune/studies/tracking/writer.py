@@ -111,6 +111,7 @@ class Writer:
     def run(self) -> None:
         """Send what is in the spool and what comes into it, until `stop`."""
         try:
+            self._spool.hold()
             self._attempt(self._sender.open)
             self._ready()
             self._say()

@@ -26,7 +26,7 @@ from balance_tune.studies.tracking.spool import Reader
 from balance_tune.studies.tracking.writer import State, Writer
 
 logger = logging.getLogger(__name__)
-NICE = 10  # of 19: with trials on every core, MLflow gets a tenth of one and all that they leave
+NICE = 19  # the lowest priority: with trials on every core MLflow gets what they leave, and a hundredth of one
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,7 @@ def main() -> None:
 
 
 def _give_way() -> None:
-    """Take a lower priority; where Linux shares the machine out by sessions first, as on a desktop, that of our own."""
-    os.setsid()
+    """Take a low priority; where Linux shares the machine out by sessions first, as on a desktop, that of our own."""
     os.nice(NICE)
     with contextlib.suppress(OSError):  # no such sharing here
         Path("/proc/self/autogroup").write_text(str(NICE))

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from balance_tune.studies.arms import Arm
 from balance_tune.studies.config import load_config
 from balance_tune.studies.space import Space
 from balance_tune.studies.stored import asking
+from balance_tune.studies.tracking import champions
 from balance_tune.studies.tracking.artifacts import best_trial
 from balance_tune.studies.tracking.backend import connect, store_of
 from balance_tune.studies.tracking.tracker import Tracker
@@ -37,7 +39,10 @@ def tracker_of(study: Trained) -> Tracker:
 
 @pytest.fixture(scope="module")
 def study(root: Path) -> Trained:
-    """A study that was trained, reconciled and finished: nothing but its folder and Optuna's records told MLflow."""
+    """A study that was trained, reconciled and finished: nothing but its folder and Optuna's records told MLflow.
+
+    It is told by a process, as every study's is.
+    """
     made = train_study(root, "ended")
     (made.folder / "study.yaml").write_text("name: ended\n")
     report = made.folder / "report"
@@ -47,7 +52,9 @@ def study(root: Path) -> Trained:
         (report / name).write_text("# Leaderboard")
     tracker = tracker_of(made)
     tracker.reconcile(made.records)
-    tracker.finish(made.rows, report, made.records)
+    with pytest.MonkeyPatch.context() as patch:  # as if the driver's program had imported a data set of its own
+        patch.setattr(champions, "datasets", lambda: SimpleNamespace(classes=lambda: {"tiny": Tiny}))
+        tracker.finish(made.rows, report, made.records)
     assert not tracker._failed
     assert not (made.folder / "mlflow.queue.rejected").exists()
     return made

@@ -171,6 +171,7 @@ def test_signals_to_a_whole_group_do_not_end_it_and_it_gives_way_to_trials(
     assert b.drain(LONG)
     assert b.pid == pid
     assert os.getpriority(os.PRIO_PROCESS, pid) == NICE
+    assert os.getsid(pid) == pid
     assert trials(client, order) == {"0": [1, 2, 3]}
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from balance_tune.registry import datasets
+from balance_tune.studies.tracking import champions as crowning
 from balance_tune.studies.tracking.champions import Champions
 from balance_tune.studies.tracking.runs import TAG
+from tests.datasets.tiny import Tiny
+from tests.studies.tracking.conftest import MANIFEST
 
 
 class Registry:
@@ -129,3 +134,16 @@ def test_a_contender_whose_weights_are_gone_is_passed_over(registry: Registry, t
     (study.folder / "joint" / "best.safetensors").write_text("weights")
     study.champions.crown({"dataset": "d", "candidates": contenders})
     assert registry.aliases["champion"].tags[TAG + "arm"] == "joint"
+
+
+def test_a_data_set_that_only_the_drivers_program_has_imported_is_imported_by_the_writer_too(tmp_path: Path) -> None:
+    manifest = dataclasses.replace(MANIFEST, identity=dataclasses.replace(MANIFEST.identity, dataset="elsewhere"))
+    with pytest.MonkeyPatch.context() as patch:
+        found: dict[str, Any] = {"elsewhere": Tiny, "av_digits": datasets().get("av_digits")}
+        patch.setattr(crowning, "datasets", lambda: SimpleNamespace(classes=lambda: found))
+        assert crowning._imports(manifest) == ["tests.datasets.tiny"]
+        assert crowning._imports(MANIFEST) == []
+    delivery: Any = SimpleNamespace(run_id=lambda key: "r", study_id="s")
+    contender = {"arm": "d/m", "trial": ["confirm", 0], "manifest": manifest.to_json(), "imports": ["no_such_module"]}
+    with pytest.raises(ImportError, match="no_such_module"):
+        Champions(delivery, tmp_path)._register("name", contender)

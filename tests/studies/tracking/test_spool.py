@@ -24,6 +24,7 @@ def path(tmp_path: Path) -> Path:
 @contextmanager
 def reading(path: Path) -> Iterator[Reader]:
     reader = Reader(path)
+    reader.hold()
     try:
         yield reader
     finally:
