@@ -41,7 +41,8 @@ class Courier:
         self._lock = threading.Lock()  # of who the process is
         self._pen = threading.Lock()  # of its standard input, which it may be slow to read
         self._over = threading.Event()
-        self._asked = 0
+        self._hurry = threading.Event()  # cuts a pause short
+        self._asked = self._drained = 0  # drains
         self._ended = ""  # how the last process ended; empty once another answers
         self._process: subprocess.Popen[str] | None = None
         self._thread = threading.Thread(target=self._attend, name="mlflow-courier", daemon=True)
@@ -59,6 +60,7 @@ class Courier:
     def drain(self, number: int) -> None:
         """Pass a wish of `Outbox.drain` on, now or as soon as there is a process."""
         self._asked = number
+        self._hurry.set()
         with self._pen:
             if self._process is not None:
                 _tell(self._process, {"drain": number})
@@ -66,6 +68,7 @@ class Courier:
     def end(self, grace: float) -> bool:
         """Have the process end, within `grace` seconds by itself, then by force. True: it is gone."""
         self._over.set()
+        self._hurry.set()
         with self._lock:
             process = self._process
         if process is None:
@@ -90,10 +93,11 @@ class Courier:
             if not self._ended:
                 logger.warning("MLflow's writer ended (%s); it is started again, entries wait meanwhile.", ended)
             self._ended = ended
-            self._heard(State(pausing=True, trouble=f"its writer ended ({ended})"))
+            self._heard(State(trouble=f"its writer ended ({ended})"))
             if time.monotonic() - began > LONGEST_PAUSE:
                 pause = FIRST_PAUSE
-            self._over.wait(pause)
+            self._hurry.wait(pause if self._asked <= self._drained else FIRST_PAUSE)
+            self._hurry.clear()
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _serve(self) -> str:
@@ -125,8 +129,9 @@ class Courier:
             name, level, text = answer["log"]
             logging.getLogger(name).log(level, "%s", text)
         else:
-            self._ended = ""
-            self._heard(State(**answer["state"]))
+            state = State(**answer["state"])
+            self._ended, self._drained = "", max(state.drained, self._drained)
+            self._heard(state)
 
 
 def _tell(process: subprocess.Popen[str], what: dict[str, Any]) -> None:

@@ -114,12 +114,24 @@ def test_a_writer_that_cannot_start_is_tried_ever_more_rarely_and_told_of_once(
             over.set()
         return True
 
-    monkeypatch.setattr(courier._over, "wait", wait)
+    monkeypatch.setattr(courier._hurry, "wait", wait)
     courier.start(told.append)
     assert over.wait(LONG)
     assert pauses == [0.5, 1.0, 2.0, 4.0]
     assert caplog.text.count("it is started again") == 1
-    assert told == [State(pausing=True, trouble="its writer ended (status 1)")] * 4
+    assert told == [State(trouble="its writer ended (status 1)")] * 4
+
+
+def test_a_drain_does_not_wait_for_a_pause_to_end(
+    box: Callable[..., Box], order: Order, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(couriers, "FIRST_PAUSE", 10 * LONG)
+    b = box()
+    b.put(entry(0))
+    b.process.kill()
+    until(lambda: bool(b.trouble), "the pause", every=0.001)
+    assert b.stop(LONG)
+    assert trials(client, order) == {"0": [1, 2, 3]}
 
 
 def test_no_writer_outlives_its_driver(order: Order, tmp_path: Path) -> None:
