@@ -109,15 +109,6 @@ class Reader:
         """Position up to which entries were read."""
         return self._read_to
 
-    @property
-    def unread(self) -> bool:
-        return self._read_to < os.fstat(self._file).st_size
-
-    @property
-    def empty(self) -> bool:
-        """Whether everything ever appended is committed."""
-        return self._sent >= os.fstat(self._file).st_size
-
     def close(self) -> None:
         """Let go of the queue."""
         for name in ("_file", "_mark"):

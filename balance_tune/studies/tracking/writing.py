@@ -76,7 +76,12 @@ class _Answers(logging.Handler):
         self._to = to
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._write({"log": [record.name, record.levelno, self.format(record)]})
+        try:
+            text = self.format(record)
+        except Exception:  # what somebody logs may not fit together; the rest of them goes on
+            self.handleError(record)
+        else:
+            self._write({"log": [record.name, record.levelno, text]})
 
     def state(self, state: State) -> None:
         with self.lock:  # type: ignore[union-attr]  # of the handler, which `emit` is called with
