@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -115,7 +115,8 @@ def test_mlflows_writer_that_is_killed_loses_nothing(trial: Trial) -> None:
             time.sleep(moments.uniform(0.0, 3.0))
             if len(killed) < KILLS:
                 for pid in writers(driver) - killed:
-                    os.kill(pid, signal.SIGKILL)
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
                     killed.add(pid)
         assert process.wait(timeout=PATIENCE) == 0, driver.said()
     assert killed

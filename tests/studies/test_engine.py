@@ -285,7 +285,7 @@ result = run_study({study!r}, root={str(root_of(tmp_path, stores))!r}, progress=
 print(result.state, "mlflow" in sys.modules)
 """
     environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-    told = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    told = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300)
     assert told.stdout.split() == ["done", "False"], told.stderr
     database = next(tmp_path.rglob("mlflow.db"))
     with closing(sqlite3.connect(database)) as db:

@@ -136,7 +136,7 @@ class Champions:
             self._client.log_model_artifacts(logged.model_id, str(folder))
         self._client.finalize_logged_model(logged.model_id, "READY")
         self._client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-        # MLflow looks up models:/ addresses in the process-wide store: right in its server, wrong in a driver
+        # MLflow looks up models:/ addresses in the process-wide store: right in its server, wrong elsewhere
         served = self._delivery.store.served
         source = f"models:/{logged.model_id}" if served else logged.artifact_location
         return self._client.create_model_version(

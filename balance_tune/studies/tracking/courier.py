@@ -1,8 +1,8 @@
 """Keeps the writer's process: starts it, hears of it, and starts it again when somebody has ended it.
 
-A process of its own, at low priority: MLflow uses what trials and driver leave of the machine, and the driver's thread
-never waits for its interpreter. What the two have in common is the spool's file. The process ends when its standard
-input does, so none outlives its driver.
+A process of its own, at low priority until somebody waits for it: MLflow uses what trials and driver leave of the
+machine, and the driver's thread never waits for its interpreter. What the two have in common is the spool's file. The
+process ends when its standard input does, so none outlives its driver.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from typing import Any
 
 import balance_tune
 from balance_tune.studies.tracking.writer import State
-from balance_tune.studies.tracking.writing import Order
+from balance_tune.studies.tracking.writer_process import Order
 
-PROGRAM = "balance_tune.studies.tracking.writing"
+PROGRAM = "balance_tune.studies.tracking.writer_process"
 SHIELDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a machine that goes down sends them to all processes
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a process that ended is started again
-LAST_WAIT = 5.0  # seconds for what was killed to be gone
+LAST_WAIT = 5.0  # seconds for what was killed to be gone, and for a pipe that nobody reads
+NAMES = {number.value: number.name for number in signal.Signals}
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ class Courier:
         self._over = threading.Event()
         self._hurry = threading.Event()  # cuts a pause short
         self._asked = self._drained = 0  # drains
-        self._ended = ""  # how the last process ended; empty once another answers
+        self._ended = 0  # processes, unasked
+        self._last_words = ""
         self._process: subprocess.Popen[str] | None = None
         self._thread = threading.Thread(target=self._attend, name="mlflow-courier", daemon=True)
 
@@ -61,9 +63,12 @@ class Courier:
         """Pass a wish of `Outbox.drain` on, now or as soon as there is a process."""
         self._asked = number
         self._hurry.set()
-        with self._pen:
-            if self._process is not None:
-                _tell(self._process, {"drain": number})
+        if self._pen.acquire(timeout=LAST_WAIT):  # else it is being told its order, and of the drain after that
+            try:
+                if self._process is not None:
+                    _tell(self._process, {"drain": number})
+            finally:
+                self._pen.release()
 
     def end(self, grace: float) -> bool:
         """Have the process end, within `grace` seconds by itself, then by force. True: it is gone."""
@@ -87,14 +92,15 @@ class Courier:
         pause = FIRST_PAUSE
         while not self._over.is_set():
             began = time.monotonic()
-            ended = self._serve()
+            how = self._serve()
             if self._over.is_set():
                 return
-            if not self._ended:
-                logger.warning("MLflow's writer ended (%s); it is started again, entries wait meanwhile.", ended)
-            self._ended = ended
-            self._heard(State(trouble=f"its writer ended ({ended})"))
-            if time.monotonic() - began > LONGEST_PAUSE:
+            lasted = time.monotonic() - began > LONGEST_PAUSE
+            if lasted or not self._ended:
+                logger.warning("MLflow's writer ended (%s); it is started again, entries wait meanwhile.", how)
+            self._ended += 1
+            self._heard(State(trouble=f"its writer ended ({how})", ended=self._ended))
+            if lasted:
                 pause = FIRST_PAUSE
             self._hurry.wait(pause if self._asked <= self._drained else FIRST_PAUSE)
             self._hurry.clear()
@@ -116,22 +122,30 @@ class Courier:
         assert process.stdout is not None
         with process.stdout as answers:
             for line in answers:
-                if line.endswith("\n"):  # else it was killed while it wrote
-                    self._hear(json.loads(line))
+                self._hear(line)
         status = process.wait()
         with self._pen, contextlib.suppress(OSError):
             assert process.stdin is not None
             process.stdin.close()
-        return signal.Signals(-status).name if status < 0 else f"status {status}"
+        return f"status {status}" if status >= 0 else NAMES.get(-status, f"signal {-status}")
 
-    def _hear(self, answer: dict[str, Any]) -> None:
-        if "log" in answer:
-            name, level, text = answer["log"]
-            logging.getLogger(name).log(level, "%s", text)
-        else:
-            state = State(**answer["state"])
-            self._ended, self._drained = "", max(state.drained, self._drained)
+    def _hear(self, line: str) -> None:
+        try:
+            answer = json.loads(line)
+            if "log" in answer:
+                name, level, text = answer["log"]
+                state = None
+            else:
+                state = State(**answer["state"], ended=self._ended)
+        except (ValueError, TypeError, KeyError):  # cut off by its end, or printed before it could know better
+            logger.warning("MLflow's writer says: %.200s", line.rstrip())
+            return
+        if state is not None:
+            self._drained = max(state.drained, self._drained)
             self._heard(state)
+        elif text != self._last_words:  # a process that ends again and again has the same to say every time
+            self._last_words = text
+            logging.getLogger(name).log(level, "%s", text)
 
 
 def _tell(process: subprocess.Popen[str], what: dict[str, Any]) -> None:
@@ -143,7 +157,10 @@ def _tell(process: subprocess.Popen[str], what: dict[str, Any]) -> None:
 
 def _started() -> subprocess.Popen[str]:
     ours = str(Path(balance_tune.__file__).parents[1])  # a model that the driver has loaded may have brought another
-    here = [ours, *(path or os.getcwd() for path in sys.path)]  # where the driver finds its modules
+    here = [
+        ours,
+        *(path or os.getcwd() for path in sys.path if isinstance(path, str)),
+    ]  # where the driver finds modules
     with _shielded():
         return subprocess.Popen(
             [sys.executable, "-P", "-m", PROGRAM],

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from balance_tune.studies.tracking.spool import Appender
 from balance_tune.studies.tracking.writer import State
 
+LIVES = 5  # of a writer while somebody waits for it
+
 logger = logging.getLogger(__name__)
 
 
@@ -53,7 +55,7 @@ class Outbox:
         """Hand over one entry: a line appended to a file. Never waits for MLflow, never raises."""
         try:
             self._spool.append(entry)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: it is closed
             if not self.lost:
                 logger.warning("MLflow misses entries until the next run: the queue takes no more (%s).", error)
             self.lost += 1
@@ -62,22 +64,22 @@ class Outbox:
         """Wait until everything put so far is sent. True: it is.
 
         Gives up when nothing was sent for `grace` seconds, or for a sixth of them while no attempt is under way because
-        the last ones failed.
+        the last ones failed; and when the writer has ended `LIVES` times meanwhile.
         """
         with self._changed:
             self._asked += 1
-            asked = self._asked
+            asked, lives = self._asked, self._state.ended + LIVES
         self._carrier.drain(asked)
         with self._changed:
             progress, since = self._state.progress, time.monotonic()
-            while self._state.drained < asked:
+            while self._state.drained < asked and self._state.ended < lives:
                 if self._state.progress != progress:
                     progress, since = self._state.progress, time.monotonic()
                 left = since + (grace / 6 if self._state.pausing else grace) - time.monotonic()
                 if left <= 0:
                     return False
                 self._changed.wait(min(left, grace / 6))
-        return True
+        return self._state.drained >= asked
 
     def stop(self, grace: float) -> bool:
         """Drain, end the writer and close the queue; what is left stays on disk. True: nothing is left."""

@@ -82,8 +82,8 @@ class Reader:
 
     def read(self, limit: int) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield up to `limit` entries not read yet, each with the position where it begins."""
-        size = os.fstat(self._file).st_size
-        for _ in range(limit):
+        size, found = os.fstat(self._file).st_size, 0
+        while found < limit:
             start = self._read_to
             line = self._line_at(start, size)
             if line is None:
@@ -94,6 +94,7 @@ class Reader:
             except ValueError:  # a power cut can leave a hole; the entries around it are sound
                 logger.warning("%s holds no entry at byte %d; left out.", self.path, start)
                 continue
+            found += 1
             yield start, entry
 
     def commit(self, position: int) -> None:
@@ -110,7 +111,7 @@ class Reader:
         return self._read_to
 
     def close(self) -> None:
-        """Let go of the queue."""
+        """Let go of the queue, as the end of the process would."""
         for name in ("_file", "_mark"):
             if getattr(self, name) >= 0:
                 os.close(getattr(self, name))
@@ -118,6 +119,8 @@ class Reader:
 
     def _emptied(self) -> bool:
         """Cut the file to nothing if everything in it is committed; return whether it was."""
+        if os.fstat(self._file).st_size != self._sent:  # the other end need not wait for that
+            return False
         with _alone(self._file):
             if os.fstat(self._file).st_size != self._sent:
                 return False

@@ -34,7 +34,7 @@ from balance_tune.studies.tracking.runs import (
     params_of,
     params_of_study,
 )
-from balance_tune.studies.tracking.writing import Order
+from balance_tune.studies.tracking.writer_process import Order
 
 if TYPE_CHECKING:
     from ray.tune import Callback
@@ -78,7 +78,7 @@ class Tracker:
     """Mirrors one study into MLflow: a run for the study, below it one an arm, below that one a trial.
 
     The study folder holds the truth; nothing here decides anything, waits for MLflow (but `finish`, a bounded time), or
-    raises. Nothing is sent, and MLflow is not even imported, before there is something to tell.
+    raises. Nothing is sent, and no writer started, before there is something to tell.
     """
 
     def __init__(
@@ -368,8 +368,9 @@ class Tracker:
                 "MLflow at %s lacks some of the study; it stays in %s, and the next `balance-tune run` sends it.",
                 self._store.shown, self._folder / QUEUE,
             )  # fmt: skip
+        whole = done and not self._outbox.lost and not self._failed
         self._outbox = None
-        return done and not self._failed
+        return whole
 
 
 def _now() -> int:

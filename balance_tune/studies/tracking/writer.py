@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import logging
@@ -43,12 +44,14 @@ class State:
         progress: rises with everything that is sent.
         pausing: no attempt is under way because the last ones failed.
         trouble: why MLflow does not answer; empty while it does.
+        ended: how many of its processes have ended unasked, as their keeper counts them.
     """
 
     drained: int = 0
     progress: int = 0
     pausing: bool = False
     trouble: str = ""
+    ended: int = 0
 
 
 @dataclass
@@ -61,13 +64,13 @@ class Pending:
 
 
 class Writer:
-    """Owns the reading end of the spool and the sender; `run` is its loop, `drain` and `stop` come from another thread.
+    """Owns the reading end of the spool and the sender: `open` and `run`, while other threads `drain` and `stop` it.
 
     Entries of one run keep their order and are merged until its trial ends, `linger` seconds have passed or `FULL`
     metrics have come. An entry `{"task": name, ...}` is done by `tasks[name]` after all that came before it. What the
     store refuses for good goes to `<spool>.rejected`; every other failure is tried again, ever more rarely, up to
-    `patience` seconds apart. `ready` is called once the store is
-    open; `tell` hears of that and of trouble at once, of the rest while a drain is under way.
+    `patience` seconds apart. `tell` hears of the opened store and of trouble at once, of the rest while a drain is
+    under way.
     """
 
     def __init__(
@@ -81,11 +84,9 @@ class Writer:
         linger: float = 10.0,
         first_pause: float = 0.5,
         patience: float = 30.0,
-        ready: Callable[[], None] = lambda: None,
     ) -> None:
         self._spool, self._sender, self._tasks, self._tell, self._shown = spool, sender, tasks, tell, shown
         self._linger, self._first_pause, self._patience = linger, first_pause, patience
-        self._ready = ready
         self._wake = threading.Condition()
         self._drain_asked = 0
         self._drained = 0
@@ -108,15 +109,18 @@ class Writer:
             self._stop = True
             self._wake.notify_all()
 
-    def run(self) -> None:
-        """Send what is in the spool and what comes into it, until `stop`."""
-        try:
-            self._spool.hold()
+    def open(self) -> None:
+        """Wait until the queue is ours and the store is open; a `stop` ends it before."""
+        self._spool.hold()
+        with contextlib.suppress(_Stopped):
             self._attempt(self._sender.open)
-            self._ready()
             self._say()
-            gc.freeze()  # MLflow's modules stay; looking through them takes a quarter of a second
-            while not self._stop:
+        gc.freeze()  # MLflow's modules stay; looking through them takes a quarter of a second
+
+    def run(self, *, until_drain: bool = False) -> None:
+        """Send what is in the spool and what comes into it, until `stop`; or until the first drain is asked for."""
+        with contextlib.suppress(_Stopped):
+            while not self._stop and not (until_drain and self._drain_asked):
                 asked = self._drain_asked
                 taken = self._take()
                 now = time.monotonic()
@@ -126,8 +130,6 @@ class Writer:
                 self._commit()
                 if taken < AT_ONCE:
                     self._rest(asked)
-        except _Stopped:
-            pass
 
     def _rest(self, asked: int) -> None:
         """Tell of a drain that is done; else wait before the next look at the spool."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from balance_tune.studies.tracking.writer import State, Writer
-from balance_tune.studies.tracking.writing import Order, writer_of
+from balance_tune.studies.tracking.writer_process import Order, writer_of
 
 
 class InThread:
@@ -40,9 +40,12 @@ class InThread:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        self.writer = self._make(self._heard)
-        self._made.set()
         try:
+            self.writer = self._make(self._heard)
+        finally:
+            self._made.set()
+        try:
+            self.writer.open()
             self.writer.run()
         finally:
             self.writer._spool.close()  # as the end of a process does

@@ -83,6 +83,8 @@ def test_a_hole_in_the_file_costs_only_its_own_entry(path: Path, caplog: pytest.
     path.write_bytes(b'{"i": 0}\n' + bytes(20) + b'\n{"i": 2}\n')
     assert [entry["i"] for entry in read_all(path)] == [0, 2]
     assert "left out" in caplog.text
+    with reading(path) as reader:
+        assert len(list(reader.read(2))) == 2, "it is none of those asked for"
 
 
 @pytest.mark.parametrize("mark", ["", "7", "nonsense", "99999", "9" * 15, "9" * 40])

@@ -432,6 +432,29 @@ def test_epochs_that_are_told_together_are_rows_of_their_own(tracker: Make, clie
     assert steps(client, runs_of(client, study_name(t))["av_digits / mlb / 000"]) == [1, 2, 3, 4]
 
 
+def test_what_a_full_disk_refused_is_told_by_the_next_run(
+    tracker: Make, client: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    t = tracker()
+    train(t, 0)
+    assert t._outbox is not None
+    append = t._outbox._spool.append
+
+    def full(entry: dict[str, Any]) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(t._outbox._spool, "append", full)
+    train(t, 1)
+    monkeypatch.setattr(t._outbox._spool, "append", append)
+    t.finish([], tmp_path / "report", [record(0), record(1)])
+    assert "av_digits / mlb / 001" not in runs_of(client, study_name(t))
+
+    t = tracker()
+    t.reconcile([record(0), record(1)])
+    t.finish([], tmp_path / "report", [record(0), record(1)])
+    assert tag(runs_of(client, study_name(t))["av_digits / mlb / 001"], "state") == "complete"
+
+
 def test_hooks_tell_of_starts_and_epochs_and_survive_tunes_pickling(tracker: Make, client: Any) -> None:
     from types import SimpleNamespace
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from balance_tune.studies.tracking import writer as writing
+from balance_tune.studies.tracking import writer as loop
 from balance_tune.studies.tracking.outbox import Outbox
 from balance_tune.studies.tracking.runs import Row, RunKey, Update
-from balance_tune.studies.tracking.spool import Reader
-from balance_tune.studies.tracking.writer import ATTEMPTS, Writer
+from balance_tune.studies.tracking.spool import Appender, Reader
+from balance_tune.studies.tracking.writer import ATTEMPTS, State, Writer
 from tests.faults.driver import until
 from tests.studies.tracking.in_thread import InThread
 
@@ -36,6 +36,7 @@ class Recorder:
         self.go = threading.Event()
         self.go.set()
         self.asked = threading.Event()
+        self.patience: float | None = LONG
 
     def open(self) -> None:
         self.opened += 1
@@ -44,7 +45,7 @@ class Recorder:
 
     def send(self, update: Update) -> None:
         self.asked.set()
-        self.go.wait(LONG)
+        self.go.wait(self.patience)
         if self.fail:
             self.fail -= 1
             raise self.error("no")
@@ -73,7 +74,7 @@ def queue(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(loop, "LOOK_EVERY", 0.01)
 
 
 class Box(Outbox):
@@ -106,7 +107,7 @@ def test_a_trial_is_sent_whole_and_at_once_when_it_ends(queue: Path) -> None:
 
 
 def test_a_run_that_holds_much_is_sent_before_its_trial_ends(queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "FULL", 2)
+    monkeypatch.setattr(loop, "FULL", 2)
     sender = Recorder()
     w = Box(queue, sender, linger=10 * LONG)
     w.put(epoch(0, 1))
@@ -180,6 +181,7 @@ def test_closing_gives_up_on_a_store_that_is_absent_and_keeps_the_rest(queue: Pa
 def test_a_crash_repeats_what_was_under_way_and_loses_nothing(queue: Path) -> None:
     """The dead process: its thread hangs in the store for ever, its queue file is all that is left."""
     hung = Recorder()
+    hung.patience = None
     w = Box(queue, hung)
     w.put(epoch(0, 1))
     w.put(end(0))
@@ -304,8 +306,8 @@ def test_what_is_no_entry_of_ours_is_kept_aside_and_the_rest_goes_on(queue: Path
     assert "later version" in Path(f"{queue}.rejected").read_text()
 
 
-def test_a_drain_hears_of_an_absent_store_soon_and_of_a_slow_one_late(queue: Path) -> None:
-    """Pausing between attempts costs a sixth of the grace; an attempt that is under way may take all of it."""
+def test_a_drain_gives_up_on_an_absent_store_soon_and_on_a_slow_one_late(queue: Path) -> None:
+    """A pause between attempts is waited for a sixth of the grace; an attempt that is under way may take all of it."""
     slow = Recorder()
     slow.go.clear()
     w = Box(queue, slow)
@@ -315,7 +317,67 @@ def test_a_drain_hears_of_an_absent_store_soon_and_of_a_slow_one_late(queue: Pat
     assert not w._state.pausing
     slow.go.set()
     assert w.stop(LONG)
-    absent = Box(queue, Recorder(absent=True))
-    absent.put(end(1))
-    until(lambda: absent._state.pausing, "a pause", every=0.001)
-    assert not absent.stop(0.2)
+    absent = Recorder(absent=True)
+    over = threading.Event()
+    thread = InThread(
+        lambda tell: Writer(Reader(queue), absent, {}, tell, shown="here", first_pause=LONG, patience=LONG)
+    )
+    w = Outbox(queue, thread)
+    w.start()
+    w.put(end(1))
+    until(lambda: w._state.pausing, "a pause", every=0.001)
+    threading.Thread(target=lambda: (w.drain(6.0), over.set()), daemon=True).start()
+    until(lambda: absent.opened > 1, "the attempt that the drain has hurried", every=0.001)
+    assert over.wait(4.0), "a sixth of six seconds is one"
+    assert thread.end(LONG)
+
+
+class Mortal:
+    """Keeps a writer whose every process opens the store and dies over the first entry."""
+
+    pid = None
+
+    def start(self, heard: Callable[[State], None]) -> None:
+        self.heard, self.over, self.ended = heard, threading.Event(), 0
+
+    def drain(self, number: int) -> None:
+        threading.Thread(target=self.die, daemon=True).start()
+
+    def die(self) -> None:
+        while not self.over.wait(0.001):
+            self.heard(State(progress=1, ended=self.ended))
+            self.ended += 1
+            self.heard(State(ended=self.ended))
+
+    def end(self, grace: float) -> bool:
+        self.over.set()
+        return True
+
+
+def test_a_drain_gives_up_on_a_writer_that_ends_again_and_again(queue: Path) -> None:
+    box, over = Outbox(queue, Mortal()), threading.Event()
+    box.start()
+    box.put(end(0))
+    threading.Thread(target=lambda: (box.stop(10 * LONG), over.set()), daemon=True).start()
+    assert over.wait(LONG)
+    assert queue.exists()
+
+
+def test_at_a_low_priority_it_writes_until_somebody_waits(queue: Path) -> None:
+    sender = Recorder()
+    appender, writer = Appender(queue), Writer(Reader(queue), sender, {}, lambda state: None, shown="here")
+    gentle = threading.Thread(target=lambda: (writer.open(), writer.run(until_drain=True)), daemon=True)
+    gentle.start()
+    appender.append(end(0))
+    assert sender.asked.wait(LONG)
+    appender.append(epoch(1, 1))
+    writer.drain(1)
+    gentle.join(LONG)
+    assert not gentle.is_alive()
+    rest = threading.Thread(target=writer.run, daemon=True)
+    rest.start()
+    until(lambda: writer._drained == 1, "the rest to be sent", every=0.001)
+    assert sender.epochs(1) == [1]
+    writer.stop()
+    rest.join(LONG)
+    assert not rest.is_alive()

@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -84,8 +85,9 @@ class _Answers(logging.Handler):
             self._write({"log": [record.name, record.levelno, text]})
 
     def state(self, state: State) -> None:
+        told = {name: value for name, value in asdict(state).items() if name != "ended"}
         with self.lock:  # type: ignore[union-attr]  # of the handler, which `emit` is called with
-            self._write({"state": asdict(state)})
+            self._write({"state": told})
 
     def _write(self, answer: dict[str, Any]) -> None:
         try:
@@ -103,8 +105,12 @@ def main() -> None:
     status = 1
     try:
         order = Order.from_json(json.loads(sys.stdin.readline()))
-        writer = writer_of(order, answers.state, ready=_give_way)
+        writer = writer_of(order, answers.state)
         threading.Thread(target=_obey, args=(writer,), daemon=True).start()
+        writer.open()
+        with ThreadPoolExecutor(1) as beside:
+            beside.submit(_give_way, writer).result()
+        _share(0)
         writer.run()
         status = 0
     except OSError as error:  # of the queue: a disk that is full, say
@@ -114,11 +120,17 @@ def main() -> None:
     os._exit(status)  # the other thread waits for input, over which Python's own end would stumble
 
 
-def _give_way() -> None:
-    """Take a low priority; where Linux shares the machine out by sessions first, as on a desktop, that of our own."""
+def _give_way(writer: Writer) -> None:
+    """Write at a low priority until somebody waits; in a thread of its own, for nobody may raise his own again."""
     os.nice(NICE)
+    _share(NICE)
+    writer.run(until_drain=True)
+
+
+def _share(nice: int) -> None:
+    """Where Linux shares the machine out by sessions first, as on a desktop, set the priority of our own."""
     with contextlib.suppress(OSError):  # no such sharing here
-        Path("/proc/self/autogroup").write_text(str(NICE))
+        Path("/proc/self/autogroup").write_text(str(nice))
 
 
 def _obey(writer: Writer) -> None:
