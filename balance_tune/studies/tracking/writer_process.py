@@ -57,8 +57,8 @@ class Order:
         return Order(**{**told, "store": Store(**told["store"]), "home": told["home"] and tuple(told["home"])})
 
 
-def writer_of(order: Order, tell: Callable[[State], None], **given: Any) -> Writer:
-    """Return the writer that does an order; `given` goes to it."""
+def writer_of(order: Order, tell: Callable[[State], None]) -> Writer:
+    """Return the writer that does an order."""
     folder = Path(order.folder)
     if order.home is not None:
         mirror.know(folder, *order.home)
@@ -66,15 +66,15 @@ def writer_of(order: Order, tell: Callable[[State], None], **given: Any) -> Writ
     delivery = Delivery(order.store, order.study, order.study_id, manifests)
     tasks = {"champion": Champions(delivery, folder).crown}
     spool = Reader(Path(order.queue))
-    return Writer(spool, delivery, tasks, tell, shown=order.store.shown, linger=order.linger, **given)
+    return Writer(spool, delivery, tasks, tell, shown=order.store.shown, linger=order.linger)
 
 
 class _Answers(logging.Handler):
-    """Writes what the writer tells, and what anything in its process logs, line by line; both in whole lines."""
+    """Writes what the writer tells, and what anything in its process logs, in whole lines from whichever thread."""
 
     def __init__(self, to: IO[str]) -> None:
         super().__init__()
-        self._to = to
+        self._to, self._pen = to, threading.RLock()
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -86,13 +86,13 @@ class _Answers(logging.Handler):
 
     def state(self, state: State) -> None:
         told = {name: value for name, value in asdict(state).items() if name != "ended"}
-        with self.lock:  # type: ignore[union-attr]  # of the handler, which `emit` is called with
-            self._write({"state": told})
+        self._write({"state": told})
 
     def _write(self, answer: dict[str, Any]) -> None:
         try:
-            self._to.write(json.dumps(answer) + "\n")
-            self._to.flush()
+            with self._pen:
+                self._to.write(json.dumps(answer) + "\n")
+                self._to.flush()
         except OSError:  # the driver is gone
             os._exit(0)
 

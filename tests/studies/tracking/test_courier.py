@@ -137,7 +137,7 @@ def test_a_drain_does_not_wait_for_a_pause_to_end(
 def test_no_writer_outlives_its_driver(order: Order, tmp_path: Path) -> None:
     """The driver is a process that is killed: nothing but the end of a pipe tells its writer."""
     program = (
-        "import json, sys, time\n"
+        "import json, sys\n"
         "from pathlib import Path\n"
         "from balance_tune.studies.tracking.courier import Courier\n"
         "from balance_tune.studies.tracking.outbox import Outbox\n"
@@ -147,7 +147,7 @@ def test_no_writer_outlives_its_driver(order: Order, tmp_path: Path) -> None:
         "box.start()\n"
         "box.drain(60)\n"
         "print(box.pid, flush=True)\n"
-        "time.sleep(600)\n"
+        "sys.stdin.read()\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from balance_tune.studies.tracking import outbox
 from balance_tune.studies.tracking import writer as loop
 from balance_tune.studies.tracking.outbox import Outbox
 from balance_tune.studies.tracking.runs import Row, RunKey, Update
@@ -306,61 +309,41 @@ def test_what_is_no_entry_of_ours_is_kept_aside_and_the_rest_goes_on(queue: Path
     assert "later version" in Path(f"{queue}.rejected").read_text()
 
 
-def test_a_drain_gives_up_on_an_absent_store_soon_and_on_a_slow_one_late(queue: Path) -> None:
-    """A pause between attempts is waited for a sixth of the grace; an attempt that is under way may take all of it."""
-    slow = Recorder()
-    slow.go.clear()
-    w = Box(queue, slow)
-    w.put(end(0))
-    assert slow.asked.wait(LONG)
-    assert not w.drain(0.05)
-    assert not w._state.pausing
-    slow.go.set()
-    assert w.stop(LONG)
-    absent = Recorder(absent=True)
-    over = threading.Event()
-    thread = InThread(
-        lambda tell: Writer(Reader(queue), absent, {}, tell, shown="here", first_pause=LONG, patience=LONG)
-    )
-    w = Outbox(queue, thread)
-    w.start()
-    w.put(end(1))
-    until(lambda: w._state.pausing, "a pause", every=0.001)
-    threading.Thread(target=lambda: (w.drain(6.0), over.set()), daemon=True).start()
-    until(lambda: absent.opened > 1, "the attempt that the drain has hurried", every=0.001)
-    assert over.wait(4.0), "a sixth of six seconds is one"
-    assert thread.end(LONG)
-
-
-class Mortal:
-    """Keeps a writer whose every process opens the store and dies over the first entry."""
+class Told:
+    """Keeps a writer that answers a drain with one state, and then says no more."""
 
     pid = None
 
+    def __init__(self, state: State) -> None:
+        self.state = state
+
     def start(self, heard: Callable[[State], None]) -> None:
-        self.heard, self.over, self.ended = heard, threading.Event(), 0
+        self.heard = heard
 
     def drain(self, number: int) -> None:
-        threading.Thread(target=self.die, daemon=True).start()
-
-    def die(self) -> None:
-        while not self.over.wait(0.001):
-            self.heard(State(progress=1, ended=self.ended))
-            self.ended += 1
-            self.heard(State(ended=self.ended))
+        self.heard(self.state)
 
     def end(self, grace: float) -> bool:
-        self.over.set()
         return True
 
 
-def test_a_drain_gives_up_on_a_writer_that_ends_again_and_again(queue: Path) -> None:
-    box, over = Outbox(queue, Mortal()), threading.Event()
-    box.start()
-    box.put(end(0))
-    threading.Thread(target=lambda: (box.stop(10 * LONG), over.set()), daemon=True).start()
-    assert over.wait(LONG)
-    assert queue.exists()
+def test_a_drain_gives_up_at_once_soon_or_late_by_what_the_writer_says(
+    queue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is one that goes on by a millisecond whenever it is looked at."""
+    looks = itertools.count()
+    monkeypatch.setattr(outbox, "time", SimpleNamespace(monotonic=lambda: next(looks) / 1000))
+
+    def waited(state: State) -> int:
+        box, before = Outbox(queue, Told(state)), next(looks)
+        box.start()
+        assert not box.drain(0.06)
+        return next(looks) - before
+
+    at_work, pausing, ends_again_and_again = State(), State(pausing=True), State(ended=outbox.LIVES)
+    assert 60 <= waited(at_work) <= 65
+    assert 10 <= waited(pausing) <= 15
+    assert waited(ends_again_and_again) <= 5
 
 
 def test_at_a_low_priority_it_writes_until_somebody_waits(queue: Path) -> None:
