@@ -229,17 +229,18 @@ class Context:
 
     def logged(self) -> dict[str, float]:
         """Return the means of what was logged since the last call, and forget it."""
-        means: dict[str, float] = {}
-        for name, values in self._logged.items():
-            mean = torch.stack([torch.as_tensor(v) for v in values]).double().mean(0)
+        means = {
+            name: torch.stack([torch.as_tensor(v) for v in values]).double().mean(0)
+            for name, values in self._logged.items()
+        }
+        self._logged, named = {}, {}
+        numbers = iter(_numbers(list(means.values())))
+        for name, mean in means.items():
             if mean.dim():
-                means |= {
-                    f"modulation/{name}/{m}": v for m, v in zip(self.model.modalities, mean.tolist(), strict=True)
-                }
+                named |= {f"modulation/{name}/{m}": next(numbers) for m in self.model.modalities}
             else:
-                means[f"modulation/{name}"] = mean.item()
-        self._logged = {}
-        return means
+                named[f"modulation/{name}"] = next(numbers)
+        return named
 
     # data ------------------------------------------------------------------------------------------------------------
     def plan(self) -> EpochPlan:
@@ -309,6 +310,16 @@ class Context:
         from balance_tune.training.branch import teacher
 
         return teacher(self, modality, epochs)
+
+
+def _numbers(tensors: Sequence[Tensor]) -> list[float]:
+    """Return the values of all tensors, one after another; those on a device are read at once."""
+    there = [x.reshape(-1) for x in tensors if x.device.type != "cpu"]
+    read = iter(torch.cat(there).tolist() if there else [])
+    values: list[float] = []
+    for x in tensors:
+        values += x.reshape(-1).tolist() if x.device.type == "cpu" else [next(read) for _ in range(x.numel())]
+    return values
 
 
 def _precise(x: Tensor) -> Tensor:
