@@ -67,7 +67,7 @@ def run(config: StudyConfig, folder: Path, *, tracked: bool = False) -> list[dic
 
 def _train(given: Assignment, queue: StudyQueue, judge: Judge, tracker: Tracker | None) -> None:
     key, last = given.key, {}
-    settled_after = queue.live[key].settled_after
+    min_epochs = queue.live[key].min_epochs
 
     if tracker is not None:
         tracker.trial_started(given.config)
@@ -79,7 +79,7 @@ def _train(given: Assignment, queue: StudyQueue, judge: Judge, tracker: Tracker 
         if row["state"] == "failed":
             return
         going = key.phase == "search" and row["state"] == "running"
-        stop = going and judge.stops(key.arm, key.number, row["epoch"], row[given.config["objective"]], settled_after)
+        stop = going and judge.stops(key.arm, key.number, row["epoch"], row[given.config["objective"]], min_epochs)
         queue.report(key, row)
         if stop:
             raise SystemExit

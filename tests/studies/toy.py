@@ -26,17 +26,17 @@ Curve = Callable[[Mapping[str, Any], int], float]  # (params, epoch) -> objectiv
 class ToyArm(Arm):
     """An arm with one parameter, "modulation.x" in [0, 1]."""
 
-    settled: int = 0
+    least: int = 0
 
-    def settled_after(self, params: Mapping[str, Any]) -> int:
-        return self.settled
+    def min_epochs(self, params: Mapping[str, Any]) -> int:
+        return self.least
 
 
-def toy_arm(name: str, settled: int = 0, epochs: int = EPOCHS) -> ToyArm:
+def toy_arm(name: str, min_epochs: int = 0, epochs: int = EPOCHS) -> ToyArm:
     dataset, _, method = name.partition("/")
     x = Parameter("modulation.x", "float", 0.0, 1.0, False, None, 0.5, "a paper")
     space = Space((x,), {"training.epochs": Fixed(epochs, "study file")})
-    return ToyArm(dataset, method, None, space, settled)
+    return ToyArm(dataset, method, None, space, min_epochs)
 
 
 def toy_config(**changes: Any) -> StudyConfig:
@@ -118,11 +118,9 @@ class ToyStudy:
         history.parent.mkdir(parents=True, exist_ok=True)
         history.write_text("".join(json.dumps(r) + "\n" for r in [*rows, row]))
         self.trained.setdefault(key, []).append(epoch)
-        settled_after = self.queue.live[key].settled_after
+        min_epochs = self.queue.live[key].min_epochs
         stop = (
-            key.phase == "search"
-            and epoch < EPOCHS
-            and self.judge.stops(key.arm, key.number, epoch, value, settled_after)
+            key.phase == "search" and epoch < EPOCHS and self.judge.stops(key.arm, key.number, epoch, value, min_epochs)
         )
         self.queue.report(key, row)
         if stop or epoch == EPOCHS:

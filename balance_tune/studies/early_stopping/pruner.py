@@ -25,7 +25,7 @@ class Judge:
                 rule.refill(self._signed(verdict))
         self._given = {(arm, v.number, v.epoch) for arm in self._rules for v in ledger.of_arm(arm)}
 
-    def stops(self, arm: str, number: int, epoch: int, value: float, settled_after: int = 0) -> bool:
+    def stops(self, arm: str, number: int, epoch: int, value: float, min_epochs: int = 0) -> bool:
         """Return whether search trial `number` of `arm` is to be stopped after `epoch`; the verdict is on disk by then.
 
         `value` is the objective at exactly that epoch, in its own unit; a value that is not finite is never judged.
@@ -33,7 +33,7 @@ class Judge:
         rule = self._rules.get(arm)
         if rule is None or not math.isfinite(value):
             return False
-        verdict = rule.report(number, epoch, self._sign * value, settled_after)
+        verdict = rule.report(number, epoch, self._sign * value, min_epochs)
         if verdict is None:
             return False
         if (arm, number, epoch) not in self._given:
@@ -48,12 +48,12 @@ class Judge:
         return dataclasses.replace(verdict, value=-verdict.value, threshold=threshold)
 
 
-def judged_at(settings: EarlyStopping, epochs: int, settled_after: int) -> Collection[int]:
+def judged_at(settings: EarlyStopping, epochs: int, min_epochs: int) -> Collection[int]:
     """Return the epochs after which a search trial of so many epochs is judged."""
     if settings.kind == "asha":
-        return [rung for rung in rungs(epochs, settings.grace, settings.reduction) if rung >= settled_after]
+        return [rung for rung in rungs(epochs, settings.grace, settings.reduction) if rung >= min_epochs]
     if settings.kind == "median":
-        return range(max(settings.grace, settled_after), epochs)
+        return range(max(settings.grace, min_epochs), epochs)
     return ()
 
 

@@ -17,7 +17,7 @@ class StoppingRule(Protocol):
     the same verdicts. A report made again (a resumed trial repeats epochs) gets the verdict it got before.
     """
 
-    def report(self, number: int, epoch: int, value: float, settled_after: int = 0) -> Verdict | None:
+    def report(self, number: int, epoch: int, value: float, min_epochs: int = 0) -> Verdict | None:
         """Return the verdict on trial `number` after `epoch` epochs, or None where it is not judged at that epoch."""
         ...
 
@@ -42,7 +42,7 @@ class Asha:
     A trial's value enters a rung only at exactly the rung's epoch. With n values in the rung, the new one included, the
     trial goes on if it is among the best ceil(n / reduction) of them; a tie with the last of these goes on. (Rounded
     up: a rung sees its values one by one, and the best of a few early ones are a poor guess at the best of all.)
-    A rung below the trial's `settled_after` does not exist for it: the value is neither judged nor entered.
+    A rung below the trial's `min_epochs` does not exist for it: the value is neither judged nor entered.
     """
 
     def __init__(self, epochs: int, *, grace: int, reduction: float) -> None:
@@ -50,11 +50,11 @@ class Asha:
         self._rungs: dict[int, list[float]] = {rung: [] for rung in rungs(epochs, grace, reduction)}
         self._given: dict[tuple[int, int], Verdict] = {}
 
-    def report(self, number: int, epoch: int, value: float, settled_after: int = 0) -> Verdict | None:
+    def report(self, number: int, epoch: int, value: float, min_epochs: int = 0) -> Verdict | None:
         if (number, epoch) in self._given:
             return self._given[number, epoch]
         values = self._rungs.get(epoch)
-        if values is None or epoch < settled_after:
+        if values is None or epoch < min_epochs:
             return None
         bisect.insort(values, value)
         threshold = values[-math.ceil(len(values) / self.reduction)]
@@ -73,7 +73,7 @@ class Asha:
 class MedianRule:
     """The median stopping rule (Golovin et al., 2017, "Google Vizier").
 
-    From epoch `grace` on (and `settled_after`), a trial is stopped when its best value so far is below the median of
+    From epoch `grace` on (and `min_epochs`), a trial is stopped when its best value so far is below the median of
     the other trials' running averages up to the same epoch; at least `least` others must have got there.
     """
 
@@ -83,10 +83,10 @@ class MedianRule:
         self._values: dict[int, dict[int, float]] = {}  # number -> epoch -> value
         self._given: dict[tuple[int, int], Verdict] = {}
 
-    def report(self, number: int, epoch: int, value: float, settled_after: int = 0) -> Verdict | None:
+    def report(self, number: int, epoch: int, value: float, min_epochs: int = 0) -> Verdict | None:
         if (number, epoch) in self._given:
             return self._given[number, epoch]
-        if epoch < max(self.grace, settled_after) or epoch >= self.epochs:
+        if epoch < max(self.grace, min_epochs) or epoch >= self.epochs:
             return None
         best = self._enter(number, epoch, value)
         others = [average for other, average in self._averages[epoch].items() if other != number]

@@ -87,7 +87,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
             return str(TrialScheduler.CONTINUE)
         value = float(result[self._queue.config.objective])
         with self.halting():
-            if self._judge.stops(key.arm, key.number, int(result["epoch"]), value, run.settled_after):
+            if self._judge.stops(key.arm, key.number, int(result["epoch"]), value, run.min_epochs):
                 self.stopped.add(trial.trial_id)
                 return str(TrialScheduler.STOP)
         return str(TrialScheduler.CONTINUE)

@@ -167,12 +167,12 @@ def this_machine() -> tuple[int, int]:
 def _plan(config: StudyConfig, arm: Arm, pace: float | None) -> ArmPlan:
     default = arm.space.defaults()
     epochs = arm.epochs(default)
-    settled = arm.settled_after(default)
+    min_epochs = arm.min_epochs(default)
     search = config.search
     points = config.select.points if search.trials is None else min(config.select.points, search.trials - 1)
     confirm = config.confirm.seeds + config.confirm.default_seeds
     if search.trials is not None:
-        steps, total = _halving(search.early_stopping, search.trials, epochs, settled)
+        steps, total = _halving(search.early_stopping, search.trials, epochs, min_epochs)
         expected: float | None = total
         most: int | None = search.trials * epochs
     else:
@@ -185,7 +185,7 @@ def _plan(config: StudyConfig, arm: Arm, pace: float | None) -> ArmPlan:
     if points == 0:
         confirm = config.confirm.seeds
     select = (points + 1) * config.select.seeds
-    first = steps[0].epoch if steps else max(search.early_stopping.grace, settled)
+    first = steps[0].epoch if steps else max(search.early_stopping.grace, min_epochs)
     judged = search.early_stopping.kind != "none" and first < epochs
     later = (select + confirm) * epochs
     return ArmPlan(
@@ -204,18 +204,18 @@ def _plan(config: StudyConfig, arm: Arm, pace: float | None) -> ArmPlan:
     )
 
 
-def _halving(rule: EarlyStopping, trials: int, epochs: int, settled: int) -> tuple[tuple[Rung, ...], float]:
+def _halving(rule: EarlyStopping, trials: int, epochs: int, min_epochs: int) -> tuple[tuple[Rung, ...], float]:
     """Return the rungs with the trials expected at each, and the epochs expected of all trials together."""
     if rule.kind == "none":
         return (), float(trials * epochs)
     if rule.kind == "median":
-        first = min(max(rule.grace, settled), epochs)
+        first = min(max(rule.grace, min_epochs), epochs)
         stopped = STOPPED_AT_THE_MEDIAN * max(0, trials - MEDIAN_NEEDS)
         return (), (trials - stopped) * epochs + stopped * first
     steps: list[Rung] = []
     going, total, before = float(trials), 0.0, 0
     for epoch in rungs(epochs, rule.grace, rule.reduction):
-        if epoch < settled:
+        if epoch < min_epochs:
             continue
         after = survivors(going, rule.reduction)
         total += going * (epoch - before)

@@ -62,9 +62,9 @@ class Arm:
         made: Modulation = modulations().get(self.method).of({**self.settings(params, "modulation"), **variant})
         return made
 
-    def settled_after(self, params: Mapping[str, Any]) -> int:
+    def min_epochs(self, params: Mapping[str, Any]) -> int:
         """Return the number of finished epochs from which on a trial at `params` may be judged."""
-        return self.modulation(params).settled_after(self.epochs(params))
+        return self.modulation(params).min_epochs(self.epochs(params))
 
 
 def arms_of(config: StudyConfig) -> list[Arm]:
@@ -100,7 +100,7 @@ def trial_config(
 ) -> dict[str, Any]:
     """Return what one trial needs to run, anywhere, as JSON-able data; `params` name the arm's searched parameters."""
     stopping = config.search.early_stopping
-    judged = judged_at(stopping, arm.epochs(params), arm.settled_after(params)) if phase == "search" else ()
+    judged = judged_at(stopping, arm.epochs(params), arm.min_epochs(params)) if phase == "search" else ()
     return {
         "study": config.name,
         "arm": arm.name,

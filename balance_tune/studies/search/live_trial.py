@@ -14,12 +14,12 @@ from balance_tune.studies.protocol.reporting import METRIC_PREFIXES
 
 @dataclass
 class Running:
-    """A trial under way, as far as it has reported; `settled_after` is the first epoch at which it may be judged."""
+    """A trial under way, as far as it has reported; `min_epochs` is the first epoch at which it may be judged."""
 
     key: TrialKey
     trial_id: int
     folder: Path
-    settled_after: int = 0
+    min_epochs: int = 0
     lost: int = 0
     preempted: int = 0
     repeated: int = 0  # epochs trained again after a loss

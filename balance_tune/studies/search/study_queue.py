@@ -168,13 +168,13 @@ class StudyQueue:
         new = {name: value for name, value in attrs.items() if name not in trial.user_attrs}
         set_attrs(self._storage, trial._trial_id, new)
         attrs |= trial.user_attrs
-        settled_after = self.arms[arm].settled_after(trial.params)
+        min_epochs = self.arms[arm].min_epochs(trial.params)
         reported = max(trial.intermediate_values, default=0)
         self.live[key] = Running(
             key,
             trial._trial_id,
             Path(config["folder"]),
-            settled_after,
+            min_epochs,
             lost=int(attrs.get("lost", 0)),
             preempted=int(attrs.get("preempted", 0)),
             repeated=int(attrs.get("repeated", 0)),

@@ -62,16 +62,16 @@ def test_a_value_enters_a_rung_only_at_exactly_its_epoch() -> None:
     assert verdict.of == 2
 
 
-def test_rungs_below_settled_after_do_not_exist_for_a_trial() -> None:
+def test_rungs_below_min_epochs_do_not_exist_for_a_trial() -> None:
     rule = asha()
     rule.report(0, 3, 0.9)
-    assert rule.report(1, 3, 0.1, settled_after=8) is None
-    late = rule.report(1, 9, 0.1, settled_after=8)
+    assert rule.report(1, 3, 0.1, min_epochs=8) is None
+    late = rule.report(1, 9, 0.1, min_epochs=8)
     assert late is not None
     assert late.of == 1
     second = rule.report(2, 3, 0.95)
     assert second is not None
-    assert second.of == 2, "the unsettled value must not have entered the rung"
+    assert second.of == 2, "the early value must not have entered the rung"
 
 
 def test_a_report_made_again_gets_the_verdict_it_got_and_does_not_enter_twice() -> None:

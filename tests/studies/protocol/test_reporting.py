@@ -98,7 +98,7 @@ def test_a_report_does_not_grow_without_bound() -> None:
     assert [len(found) for found in told([row(epoch) for epoch in range(1, 251)], [])] == [MOST, MOST]
 
 
-@pytest.mark.parametrize("settled_after", [0, 4, 12])
+@pytest.mark.parametrize("min_epochs", [0, 4, 12])
 @pytest.mark.parametrize("epochs_", [1, 2, 9, 10, 20])
 @pytest.mark.parametrize(
     "settings",
@@ -109,9 +109,7 @@ def test_a_report_does_not_grow_without_bound() -> None:
         EarlyStopping(kind="none"),
     ],
 )
-def test_what_is_told_at_once_is_what_the_rule_judges(
-    settings: EarlyStopping, epochs_: int, settled_after: int
-) -> None:
+def test_what_is_told_at_once_is_what_the_rule_judges(settings: EarlyStopping, epochs_: int, min_epochs: int) -> None:
     longest = 20
     rule: Any = None
     if settings.kind == "asha":
@@ -119,8 +117,8 @@ def test_what_is_told_at_once_is_what_the_rule_judges(
     elif settings.kind == "median":
         rule = MedianRule(longest, grace=settings.grace)
     running = range(1, epochs_)  # the last epoch completes the trial
-    judged = [e for e in running if rule is not None and rule.report(0, e, 0.5, settled_after) is not None]
-    assert [e for e in running if e in judged_at(settings, epochs_, settled_after)] == judged
+    judged = [e for e in running if rule is not None and rule.report(0, e, 0.5, min_epochs) is not None]
+    assert [e for e in running if e in judged_at(settings, epochs_, min_epochs)] == judged
 
 
 def test_epochs_told_together_count_as_if_told_one_by_one(tmp_path: Path) -> None:

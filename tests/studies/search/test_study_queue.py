@@ -309,12 +309,12 @@ def late_bloomer(params: Mapping[str, Any], epoch: int) -> float:
     return 0.6
 
 
-@pytest.mark.parametrize(("settled", "wins"), [(5, True), (0, False)])
-def test_a_late_bloomer_wins_if_settled_after_says_so_and_is_lost_without(
-    tmp_path: Path, settled: int, wins: bool
+@pytest.mark.parametrize(("min_epochs", "wins"), [(5, True), (0, False)])
+def test_a_late_bloomer_wins_if_min_epochs_says_so_and_is_lost_without(
+    tmp_path: Path, min_epochs: int, wins: bool
 ) -> None:
     config = toy_config(datasets=["d1"], methods=["joint"])
-    study = ToyStudy(tmp_path, config, arms=(toy_arm("d1/joint", settled=settled),), curve=late_bloomer)
+    study = ToyStudy(tmp_path, config, arms=(toy_arm("d1/joint", min_epochs=min_epochs),), curve=late_bloomer)
     study.play()
     best = study.winner("d1/joint")
     assert best is not None
