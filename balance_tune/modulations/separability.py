@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
 CHECK_EVERY = 10  # iterations of k-means on a device, where a look at whether it has converged waits for it
 
 

@@ -23,8 +23,8 @@ def predict(
     """Return (answers (N, C), unimodal answers (M, N, C)) in evaluation mode; the model's mode is restored.
 
     Of `world` workers each has every so-many-th row, from `rank` on. A `Part` is taken as it is stored, which is right
-    for data that is stored standardised; `feed_of` makes a feed of any. Where the device's memory does not suffice, half
-    as many rows are taken at once, from then on.
+    for data that is stored standardised; `feed_of` makes a feed of any. Where the device's memory does not suffice,
+    half as many rows are taken at once, from then on.
     """
     was_training = model.training
     model.eval()

@@ -132,7 +132,7 @@ class Feed:
                 rows = slice(start, min(start + size, total))
                 yield torch.arange(rows.start, rows.stop, device=self.device), self.take(rows)
             return
-        mine = torch.arange(rank, total, world)
+        mine = torch.arange(rank, total, world, device="cpu" if self.host else self.device)
         chunks = list(mine.split(size)) if len(mine) else [mine]
         for chunk, x in zip(chunks, self.stream(chunks), strict=True):
             yield chunk.to(self.device), self.prepared(x)

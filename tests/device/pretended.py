@@ -5,7 +5,7 @@
         x.sum().item()                   # recorded: the host waits
 
 A tensor of the device is a wrapper around a tensor of the CPU. For torch's C++ code it lies on a device type of its own
-(`PrivateUse1`, which needs no driver), so torch's own checks between devices hold; Python reads `cuda:0`. Every operator
+(`PrivateUse1`, which needs no driver), so torch's own checks between devices hold; Python reads `cuda:0`. An operator
 comes to `_run`, which checks devices and generators, records waits, and runs the operator on the wrapped tensors.
 Collectives on it run on the process group's backend for `cuda`.
 """
@@ -307,28 +307,23 @@ def _note_waits(func: Any, args: Any, kwargs: dict[str, Any], on_device: bool) -
 
 def _collective(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Run a collective of tensors of the device on the backend that the process group has for it."""
-    tensors = [t for t in tree_leaves(args) if isinstance(t, Tensor)]
-    if not all(isinstance(t, DeviceTensor) for t in tensors):
+    if not all(isinstance(t, DeviceTensor) for t in tree_leaves(args) if isinstance(t, Tensor)):
         return func(*args, **kwargs)  # the group says itself that it does not serve the CPU
     (boxed,) = [a for a in args if isinstance(a, torch.ScriptObject) and "ProcessGroup" in str(a._type())]
     backend = dist.ProcessGroup.unbox(boxed)._get_backend(DEVICE)
     plain = tree_map_only(DeviceTensor, lambda t: t.behind, args)
-    name = func.__name__.partition(".")[0]
-    if name == "allreduce_":
-        options = dist.AllreduceOptions()
-        options.reduceOp = dist.ReduceOp.unbox(args[2]) if hasattr(dist.ReduceOp, "unbox") else dist.ReduceOp.SUM
-        work = backend.allreduce(plain[0], options)
-    elif name == "broadcast_":
+    options: Any
+    if func is torch.ops.c10d.allreduce_.default:
+        work = backend.allreduce(plain[0], dist.AllreduceOptions())  # a sum
+    elif func is torch.ops.c10d.broadcast_.default:
         options = dist.BroadcastOptions()
         options.rootRank, options.rootTensor = args[2], args[3]
         work = backend.broadcast(plain[0], options)
-    elif name == "allgather_":
+    elif func is torch.ops.c10d.allgather_.default:
         work = backend.allgather(plain[0], plain[1])
-    elif name == "_allgather_base_":
-        work = backend._allgather_base(plain[0], plain[1])
     else:
         raise NotImplementedError(f"the pretended device has no collective {func}.")
-    return (args[0], work.boxed()) if name != "broadcast_" else (args[0], work.boxed())
+    return args[0], work.boxed()
 
 
 @contextlib.contextmanager
