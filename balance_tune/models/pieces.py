@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,7 @@ class _Again(AbstractContextManager[None]):
 
     def __init__(self, observers: Sequence[nn.Module]) -> None:
         self._exchanges = [part for part in observers if isinstance(part, Exchange)]
-        self._normalisations = [part for part in observers if not isinstance(part, Exchange)]
+        self._normalisations: list[Any] = [part for part in observers if not isinstance(part, Exchange)]
 
     def __enter__(self) -> None:
         self._momentum = [part.momentum for part in self._normalisations]

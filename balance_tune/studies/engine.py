@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from balance_tune.errors import UserError
+from balance_tune.studies.cluster.devices import Devices
 from balance_tune.studies.cluster.preflight import preflight
 from balance_tune.studies.cluster.ray_cluster import GPU_SHARE, Shape, ray_for, remote, shapes_of
 from balance_tune.studies.config.schema import BASELINE, StudyConfig
@@ -38,6 +39,7 @@ from balance_tune.studies.storage.records import Phase, State, lower_is_better, 
 from balance_tune.studies.storage.root import ROOT, root_folder
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.studies.tracking.backend import store_of as mlflow_store
+from balance_tune.studies.wording import one_line
 
 if TYPE_CHECKING:
     from balance_tune.datasets.manifest import Manifest
@@ -122,6 +124,7 @@ class _Study:
             durable.write(folder / "data" / f"{name}.json", manifest.to_json())
         self.shape = Shape(config.resources.cpus_per_trial, 0.0, config.resources.workers, 1)
         self.shapes: dict[str, Shape] = {}
+        self.devices = Devices(display.message)
         self.tracker: Tracker | None = None
         self.worked = False
         self.storage = open_storage(folder)
@@ -173,6 +176,11 @@ class _Study:
                 )
                 if wrong:
                     return "halted", wrong
+            if self.shape.gpus:
+                wrong = self.devices.check()
+                if wrong:
+                    return "halted", wrong
+                cluster = self.devices.of(cluster)
             share = self._share_of_gpu(cluster)  # on a node that preflight has waited for
             self.shape, self.shapes = shapes_of(self.config, cluster, share)
             ended = "" if searched else self._search()
@@ -192,12 +200,16 @@ class _Study:
         resources = self.config.resources
         if resources.gpus_per_trial != "auto" or resources.workers > 1 or not cluster.get("GPU"):
             return GPU_SHARE
-        baselines = [arm for arm in self.arms if arm.method == BASELINE]
+        baselines = [arm for arm in self.arms if arm.method == BASELINE and self.shapes[arm.dataset].gpus]
         configs = [self._configure(arm, arm.space.defaults(), "search", 0, self.config.seed) for arm in baselines]
         try:
-            share = settled(self.folder, lambda: measured(configs, resources.cpus_per_trial))
+            share = settled(
+                self.folder, lambda: measured(configs, resources.cpus_per_trial, list(self.devices.left_out))
+            )
         except RayError as error:
-            self.display.message(f"each trial gets {GPU_SHARE:g} of a GPU; it could not be measured: {error}")
+            cause = getattr(error, "cause", None) or error
+            why = one_line(f"{type(cause).__name__}: {(str(cause).strip().splitlines() or ['no message'])[0]}")
+            self.display.message(f"each trial gets {GPU_SHARE:g} of a GPU; it could not be measured: {why}")
             return GPU_SHARE
         self.display.message(
             f"each trial gets {share:g} of a GPU, as measured (`resources.gpus_per_trial` overrides it)"
@@ -227,6 +239,7 @@ class _Study:
                 exhausted=self.limits.reached,
                 tick=self._tick,
                 patience=self.config.resources.wait_minutes * 60,
+                devices=self.devices if self.shape.gpus else None,
             )
 
     def _seal(self) -> None:
@@ -237,8 +250,8 @@ class _Study:
         if not waiting:
             return
         self.display.message(f"sealed test evaluation of {len(waiting)} checkpoints")
-        cpus = self.shape.cpus
-        for one, found in evaluate_all(waiting, cpus=cpus, gpus=self.shape.gpus, device=self.shape.device):
+        shape, avoid = self.shape, list(self.devices.left_out)
+        for one, found in evaluate_all(waiting, cpus=shape.cpus, gpus=shape.gpus, device=shape.device, avoid=avoid):
             if isinstance(found, Exception):
                 self.display.message(f"{one.key.arm} confirm {one.key.number}: not evaluated on test: {found}")
                 continue
@@ -292,7 +305,9 @@ class _Study:
             store=self.stores[arm.dataset],
         )
         shape = self.shapes.get(arm.dataset, self.shape)
-        resources = {"cpus": shape.cpus, "gpus": shape.gpus}
+        resources: dict[str, Any] = {"cpus": shape.cpus, "gpus": shape.gpus}
+        if shape.gpus and self.devices.left_out:
+            resources["avoid"] = sorted(self.devices.left_out)
         scratch = self.folder / SCRATCH
         home = object_store.home(Path(config["folder"]))
         if home is not None:

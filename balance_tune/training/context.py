@@ -233,7 +233,8 @@ class Context:
             name: torch.stack([torch.as_tensor(v) for v in values]).double().mean(0)
             for name, values in self._logged.items()
         }
-        self._logged, named = {}, {}
+        self._logged = {}
+        named: dict[str, float] = {}
         numbers = iter(_numbers(list(means.values())))
         for name, mean in means.items():
             if mean.dim():
