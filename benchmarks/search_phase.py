@@ -23,6 +23,7 @@ from balance_tune.studies.execution.tune_run import run_trials
 from balance_tune.studies.protocol.arms import Arm, arms_of, trial_config
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.search.study_queue import StudyQueue
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.studies.tracking.tracker import Tracker
 from benchmarks.trials import store_of
@@ -97,7 +98,9 @@ def search(
     judge = Judge(
         config.search.early_stopping, {a.name: a.epochs(a.space.defaults()) for a in arms}, ledger, lower=False
     )
-    queue = StudyQueue(config, arms, open_storage(folder), ledger, folder, configure=configure, told=told)
+    queue = StudyQueue(
+        config, arms, open_storage(StudyFolder(folder)), ledger, StudyFolder(folder), configure=configure, told=told
+    )
     with ray_for(config.resources, cpus=cpus) as cluster, _scratch(folder) as scratch:
         tracker.begin()
         shape = shape_of(config.resources, cluster)
