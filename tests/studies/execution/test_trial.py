@@ -236,7 +236,7 @@ def test_workers_that_find_the_device_full_leave_a_note_and_begin_again_with_sma
 
     def attempt() -> list[dict[str, Any]]:
         config = config_of(tmp_path, store, workers=2)
-        return list(trial._attempts(config, tmp_path, two, lambda: False, lambda: False))
+        return list(trial._attempts(config, StudyFolder(tmp_path), two, lambda: False, lambda: False))
 
     monkeypatch.setattr(trial, "_epochs", crowded)
     with pytest.raises(torch.OutOfMemoryError):
