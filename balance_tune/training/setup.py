@@ -13,6 +13,7 @@ from balance_tune.modulations.base import Modulation
 from balance_tune.registry import modulations
 from balance_tune.replicas import Replicas
 from balance_tune.seeds import derive
+from balance_tune.tasks import Objective
 from balance_tune.training.context import Context
 from balance_tune.training.feed import feed_of
 from balance_tune.training.residency import opened
@@ -82,7 +83,7 @@ def assemble(
     return Run(
         context,
         parts[judged].only(model.modalities),
-        Best(config["objective"]),
+        Best(Objective(config["objective"])),
         spec,
         config["method"],
         modulation_settings,
