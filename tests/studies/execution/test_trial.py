@@ -94,6 +94,23 @@ def test_a_short_trial_writes_no_state(tmp_path: Path, store: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "t").iterdir()) == ["best.json", "best.safetensors", "history.jsonl"]
 
 
+def test_the_history_is_on_disk_before_the_state_or_the_best_checkpoint_that_rest_on_it(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A state without the history up to it, after a power cut, would leave epochs that nobody can report."""
+    steps: list[str] = []
+
+    def noted(name: str, function: Any) -> Any:
+        return lambda *args, **kwargs: (steps.append(name), function(*args, **kwargs))[1]
+
+    monkeypatch.setenv("BALANCE_TUNE_SAVE_EVERY_S", "0")
+    monkeypatch.setattr(trial.History, "sync", noted("history", trial.History.sync))
+    monkeypatch.setattr(trial, "save_state", noted("state", trial.save_state))
+    monkeypatch.setattr(trial, "save_best", noted("best", trial.save_best))
+    work(config_of(tmp_path / "t", store), Reports())
+    assert steps == ["history", "state"] * 3 + ["history", "best"]
+
+
 def whole_and_cut(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> Reports:
     """Train a trial in "whole" to its end and return its reports; the same in "cut" only so far, its state saved."""
     whole = Reports()
