@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 
 CONFIG, RECORD = "study.yaml", "study.json"
 DECIDES = ("torch", "optuna")  # packages whose other version may give other numbers
-TRAINS = ("replicas.py", "seeds.py", "tunable.py", "datasets/*.py", "models/*.py", "modulations/*.py", "training/*.py")
+TRAINS = (
+    "replicas.py",
+    "seeds.py",
+    "settings.py",
+    "tunable.py",
+    "datasets/*.py",
+    "models/*.py",
+    "modulations/*.py",
+    "training/*.py",
+)
 SHAPE = {
     "code": dict[str, str],
     "packages": dict[str, str],
