@@ -74,7 +74,7 @@ def drop(features: Features, draws: Tensor, q: Values) -> Features:
 @cache
 def _shares(widths: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return d_m / sum_m d_m (M,), and 1."""
-    d = torch.tensor(widths, dtype=dtype, device=device)
+    d = torch.tensor(widths, dtype=dtype).to(device, non_blocking=True)
     return d / d.sum(), torch.ones((), dtype=dtype, device=device)
 
 
