@@ -257,7 +257,8 @@ class Context:
             rows, present, position, total = share(plan, start, size, rank, world)
             key = (self.seed, "augment", self.epoch, self.step)
             draws = draws_for(feed.inputs, key, position, total) if feed.augments else None
-            yield self._batch(feed, feed.prepared(x, draws), rows, present, position, total)
+            inputs = feed.silenced(feed.prepared(x, draws), rows)
+            yield self._batch(feed, inputs, rows, present, position, total)
 
     def take(self, split: SplitName, rows: Tensor, present: Tensor | None, position: Tensor, total: int) -> Batch:
         """Return these rows of a split as a batch, not augmented; `present` (B, M) zeroes absent modalities' inputs."""
