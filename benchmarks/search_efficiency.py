@@ -34,12 +34,14 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from balance_tune.studies.arms import Arm
-from balance_tune.studies.config import StudyConfig, load_config
-from balance_tune.studies.judge import Judge
-from balance_tune.studies.ledger import Ledger, Verdict
-from balance_tune.studies.queue import Outcome, StudyQueue, TrialKey
-from balance_tune.studies.space import Fixed, Parameter, Space
+from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.early_stopping.pruner import Judge
+from balance_tune.studies.early_stopping.pruning_log import Ledger, Verdict
+from balance_tune.studies.loading import load_config
+from balance_tune.studies.protocol.arms import Arm
+from balance_tune.studies.protocol.keys import TrialKey
+from balance_tune.studies.protocol.space import Fixed, Parameter, Space
+from balance_tune.studies.search.study_queue import Outcome, StudyQueue
 
 CURVES = Path(__file__).parent / "curves"
 Told = Literal["pruned", "complete"]

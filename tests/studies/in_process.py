@@ -9,16 +9,17 @@ from typing import Any
 
 from balance_tune.datasets.store import build_store
 from balance_tune.registry import datasets
-from balance_tune.studies import leaderboard
-from balance_tune.studies.arms import Arm, arms_of, trial_config
-from balance_tune.studies.config import StudyConfig
-from balance_tune.studies.judge import Judge
-from balance_tune.studies.ledger import Ledger
-from balance_tune.studies.queue import Assignment, StudyQueue, TrialKey
-from balance_tune.studies.sealed import evaluate_sealed
-from balance_tune.studies.storage import open_storage
+from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.early_stopping.pruner import Judge
+from balance_tune.studies.early_stopping.pruning_log import Ledger
+from balance_tune.studies.execution.sealed import evaluate_sealed
+from balance_tune.studies.execution.trial import work
+from balance_tune.studies.protocol.arms import Arm, arms_of, trial_config
+from balance_tune.studies.protocol.keys import TrialKey
+from balance_tune.studies.results import leaderboard, tables
+from balance_tune.studies.search.study_queue import Assignment, StudyQueue
+from balance_tune.studies.storage.trials import open_storage
 from balance_tune.studies.tracking.tracker import Tracker
-from balance_tune.studies.trial import work
 from balance_tune.tasks import lower_is_better
 
 
@@ -59,7 +60,7 @@ def run(config: StudyConfig, folder: Path, *, tracked: bool = False) -> list[dic
     ledger.close()
     rows = leaderboard.build(folder)
     if tracker is not None:
-        leaderboard.write_files(folder, rows)
+        tables.write_files(folder, rows)
         tracker.finish(rows, folder / "report")
     return rows
 

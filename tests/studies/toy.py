@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from balance_tune.studies.arms import Arm
-from balance_tune.studies.config import StudyConfig, load_config
-from balance_tune.studies.judge import Judge
-from balance_tune.studies.ledger import Ledger
-from balance_tune.studies.queue import StudyQueue, TrialKey
-from balance_tune.studies.space import Fixed, Parameter, Space
-from balance_tune.studies.storage import open_storage
+from balance_tune.studies.config.reader import read_config
+from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.early_stopping.pruner import Judge
+from balance_tune.studies.early_stopping.pruning_log import Ledger
+from balance_tune.studies.protocol.arms import Arm
+from balance_tune.studies.protocol.keys import TrialKey
+from balance_tune.studies.protocol.space import Fixed, Parameter, Space
+from balance_tune.studies.search.study_queue import StudyQueue
+from balance_tune.studies.storage.trials import open_storage
 
 EPOCHS = 9
 Curve = Callable[[Mapping[str, Any], int], float]  # (params, epoch) -> objective
@@ -46,7 +48,7 @@ def toy_config(**changes: Any) -> StudyConfig:
         "select": {"points": 1, "seeds": 1},
         "confirm": {"seeds": 2, "default_seeds": 1},
     }
-    return load_config({**values, **changes}, check=False)
+    return read_config({**values, **changes})
 
 
 def bowl(params: Mapping[str, Any], epoch: int) -> float:
