@@ -161,6 +161,7 @@ def describe(manifest: Manifest, where: str) -> dict[str, Any]:
         "classes": list(manifest.classes),
         "rows": {part: manifest.rows(part) for part in manifest.shards},
         "counts": manifest.counts,
+        "transforms": {name: described(m) for name, m in manifest.modalities.items()},
         "absent": manifest.absent,
         "groups": {part: len(found) for part, found in manifest.groups.items()},
         "modalities": {
@@ -170,7 +171,6 @@ def describe(manifest: Manifest, where: str) -> dict[str, Any]:
                 "model_sees": list(m.shape),
                 "encoder": m.encoder,
                 "range": [bound * m.unit for bound in manifest.ranges["train"][name]],
-                **described(m),
             }
             for name, m in manifest.modalities.items()
         },
@@ -219,7 +219,7 @@ def _card(told: dict[str, Any]) -> str:
         columns(("modality", "stored", "type", "the model sees", "training values"), modalities),
         columns(
             ("modality", "in training", "in evaluation"),
-            [(name, m["training"], m["evaluation"]) for name, m in told["modalities"].items()],
+            [(name, m["training"], m["evaluation"]) for name, m in told["transforms"].items()],
         ),
         f"{len(told['classes'])} {'classes' if told['task'] == 'classes' else told['task']}: {classes}",
         f"{len(lost)} samples were left out:\n"

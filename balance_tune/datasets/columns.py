@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from balance_tune.datasets import media, spectra
 from balance_tune.datasets.augmentation import PICTURES, SOUNDS, augmented, checked
-from balance_tune.datasets.decoding import words
-from balance_tune.datasets.distribution import Unreadable
+from balance_tune.datasets.decoding import Unreadable, words
 from balance_tune.datasets.labels import as_number
 from balance_tune.datasets.modality import IMAGENET, Modality
 from balance_tune.datasets.tabular import NO_FILE, Cell
@@ -183,9 +182,7 @@ def _loaded(file: Any, *, shape: tuple[int, ...]) -> NDArray[Any]:
         else:
             made = np.asarray(file, dtype=np.float32)
     except (OSError, ValueError, EOFError, TypeError) as error:
-        raise Unreadable(
-            media.named(file), f"it is no array of numbers ({str(error).partition(chr(10))[0]})"
-        ) from error
+        raise media.unreadable(file, f"it is no array of numbers ({str(error).partition(chr(10))[0]})") from error
     if not isinstance(made, np.ndarray) or made.dtype.kind not in "fiub":
         raise Unreadable(media.named(file), "it is no array of numbers")
     if made.shape != shape:

@@ -72,6 +72,9 @@ class Distribution(Decoding):
             UserError: the folder does not hold what `layout` says, or contradicts itself.
         """
 
+    def check_items(self, items: Sequence[Item]) -> None:
+        """Raise a `UserError` where samples that can be listed must not be prepared together."""
+
     @abstractmethod
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
         """Return one sample as it is to be stored: modality -> (*stored) in the modality's type, each by `sample`.

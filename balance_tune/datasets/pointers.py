@@ -19,6 +19,11 @@ _PAGE = "it is a web page or an error of a server, not the file itself; download
 _ANSWER = "it is the answer of a server (JSON), not the file itself; download it again"
 
 
+def is_pointer(reason: str) -> bool:
+    """Whether a reason, or what ends one, is an answer of `what_it_is`."""
+    return any(words in reason for words in (_COMPANION, _PAGE, _ANSWER, *(words for _, words in _KINDS)))
+
+
 def what_it_is(name: str, start: bytes) -> str | None:
     """Return what a file is by its first bytes and its name, in words that end a sentence; None where nothing is odd.
 

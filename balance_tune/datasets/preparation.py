@@ -23,6 +23,7 @@ from balance_tune.datasets.distribution import Distribution, Item, Unreadable
 from balance_tune.datasets.manifest import Identity, Manifest, Shard, Skipped, data_hash, identity_of
 from balance_tune.datasets.moments import Moments
 from balance_tune.datasets.place import Place
+from balance_tune.datasets.pointers import is_pointer
 from balance_tune.datasets.shards import write_shard
 from balance_tune.datasets.splits import PARTS, check_leaks, split_hash
 from balance_tune.datasets.store import counts_of, range_of
@@ -149,6 +150,7 @@ def _check(dataset: Distribution, source: Path, items: Sequence[Item]) -> None:
             f"the source of `{dataset.name}` must hold {dataset.layout}, but not one of the {len(files)} files it "
             f"lists is in {source}; the first is {min(files)}."
         )
+    dataset.check_items(items)
 
 
 def _numbered(names: Sequence[str]) -> NDArray[np.int64] | None:
@@ -350,10 +352,12 @@ def check_losses(plan: Plan, outcomes: Iterable[Outcome], most: float) -> None:
     lost = [entry for outcome in outcomes for entry in outcome.skipped]
     if len(lost) > most * len(plan.items):
         share = len(lost) / len(plan.items)
+        wrong = [entry for entry in lost if is_pointer(entry.reason)]
+        first = (wrong or lost)[0]
+        advice = "get the files" if wrong else "mend the source, or run again with a higher --max-corrupt"
         raise UserError(
             f"at most {most:.1%} of the samples may be unreadable, but {len(lost)} of {len(plan.items)} are "
-            f"({share:.1%}), the first {lost[0].file}: {lost[0].reason}; mend the source, or run again with a higher "
-            "--max-corrupt."
+            f"({share:.1%}), the first {first.file}: {first.reason}; {advice}."
         )
 
 

@@ -134,14 +134,16 @@ class Table(Distribution):
         return (self.table,)
 
     def items(self, source: Path) -> list[Item]:
-        sets = {item.together or item.sample for item in self._items}
-        if len(sets) < len(PARTS) <= len(self._items) and self.part_column is None:
-            raise UserError(
-                f"rows that share a file or are the same go to one part, but the {len(self._items)} rows of "
-                f"{self.table} are {len(sets)} such sets, fewer than there are parts ({', '.join(PARTS)}); give the rows "
-                "files of their own, or say `duplicates: ignore` in the recipe, by which a file may lie in several parts."
-            )
         return self._items
+
+    def check_items(self, items: Sequence[Item]) -> None:
+        sets = {item.together or item.sample for item in items}
+        if len(sets) < len(PARTS) <= len(items) and self.part_column is None:
+            raise UserError(
+                f"rows that share a file or are the same go to one part, but the {len(items)} rows of {self.table} are "
+                f"{len(sets)} such sets, fewer than there are parts ({', '.join(PARTS)}); give the rows files of their "
+                "own, or say `duplicates: ignore` in the recipe, by which a file may lie in several parts."
+            )
 
     def _listed(self) -> tuple[list[Item], tuple[Skipped, ...]]:
         """Return the samples, and the rows that are left out."""
