@@ -270,7 +270,7 @@ class RunContext:
         for (rows, present, position, total), x in zip(plan.shares(size, rank, world), stored, strict=True):
             key = (self.seed, "augment", self.epoch, self.step)
             draws = draws_for(feed.inputs, key, position, total) if feed.augments else None
-            inputs = feed.prepared(x, draws)
+            inputs = feed.silenced(feed.prepared(x, draws), rows)
             if plan.silence == "features":
                 yield replace(self._batch(feed, inputs, rows, None, position, total), present=present)
             else:
