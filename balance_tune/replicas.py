@@ -150,7 +150,7 @@ class SharedBatchNorm(nn.Module):
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor, total: Tensor) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return  # there are none, or they are to stay (`models.pieces.still`)
+            return  # there are none, or they are to stay (see `models.pieces.KeepNothing`)
         self.num_batches_tracked += 1
         var = var * total / (total - 1)
         if self.momentum is None:
