@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from itertools import combinations
-from math import factorial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from balance_tune.errors import UserError
-from balance_tune.models.fusion import Features
 from balance_tune.models.losses import sample_losses, squared_errors
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, Output
 from balance_tune.modulations.context import Context
 from balance_tune.modulations.gradients import scale
 from balance_tune.modulations.scores import by_name, true_class_probability
+from balance_tune.modulations.shapley import mono_modal_logits, silenced_answers
 from balance_tune.tunable import tunable
 
 AUTHOR = "lihongcs/AGM, the author's answer on CREMA-D in its issues"
@@ -64,35 +61,6 @@ def _lead(losses: Tensor) -> Tensor:
 
 def _folded(mean: Tensor, current: Tensor, steps: int) -> Tensor:
     return mean * (steps / (steps + 1)) + current / (steps + 1)
-
-
-def subsets(modalities: Sequence[str]) -> list[frozenset[str]]:
-    """Return every non-empty set of modalities, the full set first, then smaller ones."""
-    return [frozenset(s) for size in range(len(modalities), 0, -1) for s in combinations(modalities, size)]
-
-
-def mono_modal_logits(answers: Mapping[frozenset[str], Tensor], modalities: Sequence[str]) -> dict[str, Tensor]:
-    """Return f_m (B, C), each modality's Shapley share of the answers F(S) (B, C) of all sets S of present modalities.
-
-    f_m = sum_{S without m} |S|! (M-|S|-1)! / M! (F(S + m) - F(S)) with F(nothing) = 0, so that sum_m f_m = F(all).
-    For two: f_a = 1/2 (F(a,v) - F(0,v) + F(a,0)).
-    """
-    stacked = torch.stack(list(answers.values()))
-    weights = _shapley_weights(tuple(modalities), tuple(answers), stacked.dtype, stacked.device)
-    return by_name(torch.tensordot(weights, stacked, dims=1), dict.fromkeys(modalities))
-
-
-@cache
-def _shapley_weights(
-    modalities: tuple[str, ...], sets: tuple[frozenset[str], ...], dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """Return (M, sets), the weight of F(S) in f_m: positive where S contains m."""
-    n, rows = len(modalities), []
-    for m in modalities:
-        others = [len(s - {m}) for s in sets]
-        sizes = [factorial(k) * factorial(n - k - 1) / factorial(n) for k in others]
-        rows.append([size if m in s else -size for s, size in zip(sets, sizes, strict=True)])
-    return torch.tensor(rows, dtype=dtype, device=device)
 
 
 def _own_losses(f: Mapping[str, Tensor], labels: Tensor, task: str) -> Tensor:
@@ -145,27 +113,13 @@ class Agm(Modulation):
     def forward(self, batch: Batch, ctx: Context) -> Output:
         output = ctx.forward(batch)
         modalities = ctx.model.modalities
-        answers = {frozenset(modalities): output.logits, **self._silenced(output.features, batch, ctx)}
+        answers = {frozenset(modalities): output.logits, **silenced_answers(output.features, batch, ctx)}
         f = mono_modal_logits(answers, modalities)
         k = self._coefficients(f, batch, ctx)
         for m, logits in f.items():
             logits.register_hook(lambda gradient, factor=k[m]: gradient * factor.to(gradient.dtype))
         ctx.log("k", k)
         return dataclasses.replace(output, logits=torch.stack(list(f.values())).sum(0))
-
-    def _silenced(self, features: Features, batch: Batch, ctx: Context) -> dict[frozenset[str], Tensor]:
-        """Return F(S) for every proper subset S of the modalities."""
-        model = ctx.model
-        model.eval()
-        with ctx.autocast():
-            zero = {m: model.encoders[m](x.new_zeros(1, *x.shape[1:])) for m, x in batch.inputs.items()}
-            answers = {}
-            for present in subsets(model.modalities)[1:]:
-                mixed = {m: h if m in present else zero[m].expand_as(h) for m, h in features.items()}
-                logits: Tensor = model.fusion(mixed)
-                answers[present] = logits.float() if logits.dtype.itemsize < 4 else logits
-        model.train()
-        return answers
 
     @torch.no_grad()
     def _coefficients(self, f: Mapping[str, Tensor], batch: Batch, ctx: Context) -> dict[str, Tensor]:

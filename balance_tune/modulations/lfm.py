@@ -17,7 +17,7 @@ from balance_tune.modulations.answers import unimodal_answers
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, Losses, Output
 from balance_tune.modulations.context import Context
-from balance_tune.seeds import generator
+from balance_tune.modulations.held_out import held_out
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
@@ -88,7 +88,7 @@ class Lfm(Modulation):
         """Return mean(H grad CE) on a held-out batch; one synchronisation an epoch."""
         was_training = ctx.model.training
         ctx.model.eval()
-        output = ctx.forward(self.held_out(ctx), present=ctx.model.modalities)
+        output = ctx.forward(held_out(ctx, "lfm", ctx.epoch), present=ctx.model.modalities)
         classification = ctx.loss(output.logits, output.batch)
         apart = self.disagreement(output.features, output.batch, ctx)
         total = (1 - self.alignment) * classification + self.alignment * apart
@@ -97,14 +97,6 @@ class Lfm(Modulation):
         products = ctx.replicas.average(hessian_times_gradient(total, direction, ctx.parameters))
         ctx.model.train(was_training)
         return float(torch.cat([h.reshape(-1) for h in products]).mean())
-
-    def held_out(self, ctx: Context) -> Batch:
-        """Return this worker's share of as many random monitor samples as a training batch has."""
-        rows = torch.randperm(ctx.size("monitor"), generator=generator("cpu", ctx.seed, "lfm", ctx.epoch))
-        rows = rows[: ctx.settings.batch_size].to(ctx.device)
-        mine = slice(ctx.replicas.rank, None, ctx.replicas.world)
-        position = torch.arange(len(rows), device=ctx.device)
-        return ctx.take("monitor", rows[mine], None, position[mine], len(rows))
 
     def disagreement(self, features: Features, batch: Batch, ctx: Context) -> Tensor:
         """Return the mean over pairs and samples of JS, 0-d."""

@@ -263,15 +263,15 @@ class RunContext:
     def planned(self, plan: EpochPlan) -> Iterator[Batch]:
         feed, size = self.parts["train"], self.settings.batch_size
         shares = list(plan.shares(size, self.replicas.rank, self.replicas.world))
-        stored = feed.stream(rows.cpu() if feed.host else rows for rows, *_ in shares)
-        for (rows, present, position, total), x in zip(shares, stored, strict=True):
+        stored = feed.stream(share.rows.cpu() if feed.host else share.rows for share in shares)
+        for (rows, present, position, total, group), x in zip(shares, stored, strict=True):
             key = (self.seed, "augment", self.epoch, self.step)
             draws = draws_for(feed.inputs, key, position, total) if feed.augments else None
-            inputs = feed.prepared(x, draws)
-            if plan.silence == "features":
-                yield replace(self._batch(feed, inputs, rows, None, position, total), present=present)
-            else:
-                yield self._batch(feed, inputs, rows, present, position, total)
+            silent = present if plan.silence == "inputs" else None
+            batch = self._batch(feed, feed.prepared(x, draws), rows, silent, position, total)
+            if plan.silence == "features" or group is not None:
+                batch = replace(batch, present=present if plan.silence == "features" else None, group=group)
+            yield batch
 
     def take(self, split: SplitName, rows: Tensor, present: Tensor | None, position: Tensor, total: int) -> Batch:
         feed = self.parts[split]
@@ -295,7 +295,7 @@ class RunContext:
         feed = self.parts[split]
         plan, size = EpochPlan(torch.arange(len(feed), device=self.device)), size or feed.at_once
         for share in plan.shares(size, self.replicas.rank, self.replicas.world):
-            yield self.take(split, *share)
+            yield self.take(split, share.rows, share.present, share.position, share.total)
 
     @torch.no_grad()
     def encode(self, split: SplitName) -> tuple[Features, Tensor]:
