@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from balance_tune.errors import UserError
 from balance_tune.modulations.answers import precise
@@ -41,10 +40,11 @@ def scale_gradients(logits: Tensor, labels: Tensor, w: Tensor) -> tuple[Tensor, 
         labels: (B,).
         w: (answers,), the scales.
     """
-    scaled = w[:, None, None] * logits
-    wrong = scaled.softmax(-1) - F.one_hot(labels, logits.shape[-1]).to(logits.dtype)
-    losses = -scaled.log_softmax(-1).gather(-1, labels.expand(len(w), -1).unsqueeze(-1)).squeeze(-1)
-    return losses.sum(1), (wrong * logits).sum((1, 2)), logits.norm(dim=-1)
+    logp = (w[:, None, None] * logits).log_softmax(-1)
+    truth = labels.expand(len(w), -1).unsqueeze(-1)
+    losses = -logp.gather(-1, truth).squeeze(-1)
+    slopes = (logp.exp() * logits).sum(-1) - logits.gather(-1, truth).squeeze(-1)
+    return losses.sum(1), slopes.sum(1), logits.norm(dim=-1)
 
 
 @dataclass
