@@ -65,7 +65,10 @@ class Fusion(nn.Module):
         return None
 
     def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
-        """Return, per modality, the (parameter, columns) that serve it alone; none where the head mixes modalities."""
+        """Return, per modality, the (parameter, columns) that serve it alone; none where the head mixes modalities.
+
+        Of a vector (a bias that serves one modality) all of it.
+        """
         return {m: [] for m in self.widths}
 
 

@@ -43,4 +43,5 @@ class Gated(Fusion):
         return {m: self.head(u.sigmoid() * u) for m, u in projected.items()}
 
     def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
-        return {m: [(self.projections[m].get_parameter("weight"), slice(None))] for m in self.widths}
+        kinds = ("weight", "bias")
+        return {m: [(self.projections[m].get_parameter(k), slice(None)) for k in kinds] for m in self.widths}
