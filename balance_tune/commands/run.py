@@ -55,7 +55,7 @@ def _run(args: argparse.Namespace) -> int:
     progress: Kind = "none" if args.quiet else "json" if args.format == "json" else "auto"
     result = run_study(config, root=root_text(args), progress=progress)
     if args.format == "json":
-        print_json(result.rows)
+        print_json([dict(row) for row in result.rows])
     elif result.rows or result.state != "halted":
         from balance_tune.studies.results.tables import as_text
 

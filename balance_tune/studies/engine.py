@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.preflight import preflight
-from balance_tune.studies.cluster.ray_cluster import GPU_SHARE, Shape, ray_for, remote, shapes_of
+from balance_tune.studies.cluster.ray_cluster import GPU_SHARE, TrialResources, ray_for, remote, study_resources
 from balance_tune.studies.config.schema import BASELINE, StudyConfig
-from balance_tune.studies.early_stopping.pruner import Judge
-from balance_tune.studies.early_stopping.pruning_log import ledger_of
+from balance_tune.studies.early_stopping.pruner import Pruner
+from balance_tune.studies.early_stopping.pruning_log import pruning_log_of
 from balance_tune.studies.execution import retention
 from balance_tune.studies.execution.limits import Limits
 from balance_tune.studies.execution.sealed import Sealed
@@ -33,10 +33,11 @@ from balance_tune.studies.storage.database import connect, shared_database
 from balance_tune.studies.storage.exclusive import Exclusive, exclusive
 from balance_tune.studies.storage.files import DATABASE
 from balance_tune.studies.storage.object_store import StoreUnavailable
-from balance_tune.studies.storage.records import Phase, State, lower_is_better, read_records
+from balance_tune.studies.storage.records import Phase, State, read_records
 from balance_tune.studies.storage.study_folder import ROOT, StudyFolder, root_folder
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.studies.tracking.backend import store_of as mlflow_store
+from balance_tune.tasks import Objective
 
 if TYPE_CHECKING:
     from balance_tune.datasets.manifest import Manifest
@@ -50,14 +51,14 @@ class StudyResult:
     """What a run of a study came to.
 
     Attributes:
-        rows: the leaderboard, a dict an arm; what is not known yet is None in it.
+        rows: the leaderboard, one row per arm; what is not known yet is None.
         folder: the study's folder.
         state: "done"; "limited": the study's own limit ended it; "interrupted": a signal did; "halted": nothing could
             be written any more, say. In all but the first it goes on when it is run again.
         reason: why it ended early, in words.
     """
 
-    rows: list[dict[str, Any]]
+    rows: list[leaderboard.LeaderboardRow]
     folder: Path
     state: Literal["done", "limited", "interrupted", "halted"] = "done"
     reason: str = ""
@@ -120,22 +121,22 @@ class _Study:
             display.message(f"extended: {phrase}")
         for name, manifest in self.manifests.items():  # the report reads them, wherever the data lies by then
             folder.write(f"data/{name}.json", manifest.to_json())
-        self.shape = Shape(config.resources.cpus_per_trial, 0.0, config.resources.workers, 1)
-        self.shapes: dict[str, Shape] = {}
+        self.resources = TrialResources(config.resources.cpus_per_trial, 0.0, config.resources.workers, 1)
+        self.resources_by_dataset: dict[str, TrialResources] = {}
         self.tracker: Tracker | None = None
         self.worked = False
         self.storage = open_storage(folder)
         lock.extend()
-        self.ledger = ledger_of(folder)
+        self.pruning_log = pruning_log_of(folder)
         self.queue = StudyQueue(
             config,
             self.arms,
             self.storage,
-            self.ledger,
+            self.pruning_log,
             folder,
             configure=self._configure,
             warm=_warm_points(config, self.arms, folder.parent),
-            told=self._told,
+            on_trial_end=self._on_trial_end,
         )
         self.limits = Limits(config.limit, self.queue.device_seconds)
 
@@ -155,7 +156,7 @@ class _Study:
             state, reason = "interrupted", f"a signal, and Ray broke down over it: {error}"  # it got the signal too
         finally:
             self.interruption.settled()
-            self.ledger.close()
+            self.pruning_log.close()
         rows = self._report(tracker, state)
         return StudyResult(rows, self.folder.path, state, reason)
 
@@ -166,15 +167,15 @@ class _Study:
         self.worked = True
         with ray_for(self.config.resources) as cluster:
             self.interruption.install()
-            self.shape, self.shapes = shapes_of(self.config, cluster)
+            self.resources, self.resources_by_dataset = study_resources(self.config, cluster)
             if remote():
                 wrong = preflight(
-                    self.folder, self.shape, self.config.resources.wait_minutes * 60, self.display.message
+                    self.folder, self.resources, self.config.resources.wait_minutes * 60, self.display.message
                 )
                 if wrong:
                     return "halted", wrong
             share = self._share_of_gpu(cluster)  # on a node that preflight has waited for
-            self.shape, self.shapes = shapes_of(self.config, cluster, share)
+            self.resources, self.resources_by_dataset = study_resources(self.config, cluster, share)
             ended = "" if searched else self._search()
             if self.interruption.requested:
                 return "interrupted", "a signal"
@@ -208,18 +209,17 @@ class _Study:
         """Run trials until nothing is due; return why it ended before, or nothing."""
         from balance_tune.studies.execution.tune_run import run_trials
 
-        self.display.message(f"{self.config.name}: {len(self.arms)} arms, {self.shape.slots} trials at a time")
-        lower = lower_is_better(self.config.objective)
+        self.display.message(f"{self.config.name}: {len(self.arms)} arms, {self.resources.slots} trials at a time")
         epochs = {arm.name: _longest(arm) for arm in self.arms}
-        judge = Judge(self.config.search.early_stopping, epochs, self.ledger, lower=lower)
+        pruner = Pruner(self.config.search.early_stopping, epochs, self.pruning_log, Objective(self.config.objective))
         if self.tracker is not None:
             self.tracker.begin()
         tracker = [self.tracker.callback] if self.tracker is not None else []
         with self.interruption.patient(), _scratch(self.folder) as scratch:
             return run_trials(
                 self.queue,
-                judge,
-                self.shape,
+                pruner,
+                self.resources,
                 scratch,
                 warm=self.config.runner != "isolated",
                 callbacks=[*tracker, *self.callbacks],
@@ -237,8 +237,8 @@ class _Study:
         if not waiting:
             return
         self.display.message(f"sealed test evaluation of {len(waiting)} checkpoints")
-        cpus = self.shape.cpus
-        for one, found in evaluate_all(waiting, cpus=cpus, gpus=self.shape.gpus, device=self.shape.device):
+        cpus = self.resources.cpus
+        for one, found in evaluate_all(waiting, cpus=cpus, gpus=self.resources.gpus, device=self.resources.device):
             if isinstance(found, Exception):
                 self.display.message(f"{one.key.arm} confirm {one.key.number}: not evaluated on test: {found}")
                 continue
@@ -255,7 +255,7 @@ class _Study:
                 found.append(one)
         return found
 
-    def _report(self, tracker: Tracker, state: str) -> list[dict[str, Any]]:
+    def _report(self, tracker: Tracker, state: str) -> list[leaderboard.LeaderboardRow]:
         for arm in self.queue.arms:
             self._retain(arm)
         if state == "halted":  # nothing more can be written
@@ -275,7 +275,7 @@ class _Study:
             tracker.interrupt()
         return rows
 
-    def _rows_if_known(self) -> list[dict[str, Any]]:
+    def _rows_if_known(self) -> list[leaderboard.LeaderboardRow]:
         try:
             return leaderboard.build(self.folder.path)
         except UserError as error:  # the database may be what halted the study
@@ -293,13 +293,13 @@ class _Study:
             study_folder=self.folder.path,
             store=self.stores[arm.dataset],
         )
-        shape = self.shapes.get(arm.dataset, self.shape)
-        resources = {"cpus": shape.cpus, "gpus": shape.gpus}
+        trial = self.resources_by_dataset.get(arm.dataset, self.resources)
+        resources = {"cpus": trial.cpus, "gpus": trial.gpus}
         config |= {**resources, "scratch": (self.folder / SCRATCH).uri}
         folder = self.folder / os.path.relpath(config["folder"], self.folder.path)
         return config if folder.location is None else {**config, "location": folder.location}
 
-    def _told(self, key: TrialKey, state: State, attrs: Mapping[str, Any]) -> None:
+    def _on_trial_end(self, key: TrialKey, state: State, attrs: Mapping[str, Any]) -> None:
         self.display.ended(key, state, attrs)
         if self.tracker is not None:
             self.tracker.trial_finished(key.arm, key.phase, key.number, state, attrs)
@@ -319,7 +319,7 @@ class _Study:
     def _tick(self, last: bool = False) -> None:
         if last or self.display.wants():
             states = outlook(self.queue)
-            self.display.show(states, seconds_left(states, self.shape.slots))
+            self.display.show(states, seconds_left(states, self.resources.slots))
 
 
 def _folder(root: StudyFolder, config: StudyConfig) -> StudyFolder:

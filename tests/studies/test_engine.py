@@ -91,7 +91,7 @@ def told(folder: Path) -> list[tuple[Any, ...]]:
 
 def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Leave out times, and what an interruption costs."""
-    return [{k: v for k, v in row.items() if "seconds" not in k and k != "repeated"} for row in rows]
+    return [{k: v for k, v in dict(row).items() if "seconds" not in k and k != "repeated"} for row in rows]
 
 
 class Signal(tune.Callback):  # type: ignore[misc]  # ray is not typed

@@ -91,7 +91,7 @@ def _load(config: Mapping[str, Any]) -> Load:
 
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    run, modulation = prepare({**config, "device": "cuda"})
+    run, modulation = prepare({**config, "gpus": config.get("gpus") or 1.0})
     ctx = run.context
     ctx.model.train()
     ctx.optimization.set_rate(ctx.settings.rate(0))

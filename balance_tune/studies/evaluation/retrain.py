@@ -47,8 +47,8 @@ def retrain(trial: Mapping[str, Any], store: str, epochs: int) -> tuple[list[dic
     from balance_tune.training.setup import prepare
 
     torch.set_num_threads(max(1, int(trial.get("cpus", 1))))
-    device = ("cuda" if trial["gpus"] else "cpu") if "gpus" in trial else trial["device"]
-    run, modulation = prepare({**trial, "store": store, "device": device})
+    gpus = trial.get("gpus", 0) if torch.cuda.is_available() else 0  # whoever asks is told of another device
+    run, modulation = prepare({**trial, "store": store, "gpus": gpus})
     rows: list[dict[str, Any]] = []
     if epochs > 0:
         for row in train(run, modulation):

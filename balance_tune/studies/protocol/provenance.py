@@ -16,6 +16,7 @@ from balance_tune.package import FOLDER, VERSION
 from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
 from balance_tune.studies.config.reader import stored_config
 from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.early_stopping.rules import rule_class
 from balance_tune.studies.protocol.code_hash import hash_of
 from balance_tune.studies.storage.study_folder import StudyFolder
 
@@ -27,6 +28,7 @@ DECIDES = ("torch", "optuna")  # packages whose other version may give other num
 COVERED = (  # files whose change may change a study's numbers: what trains, and what chooses among trials
     "replicas.py",
     "seeds.py",
+    "settings.py",
     "tasks.py",
     "tunable.py",
     "datasets/**/*.py",
@@ -92,6 +94,9 @@ def _foreign(config: StudyConfig, package: Path) -> Iterator[tuple[str, Path]]:
         name = encoder.get("name")
         if name is not None:
             named.append(("encoder", import_path("an encoder", name) if ":" in name else encoders().get(name)))
+    if config.model.name is not None:
+        named.append(("model", import_path("a model", config.model.name)))
+    named.append(("stopping rule", rule_class(config.search.early_stopping.kind)))
     for kind, cls in named:
         path = Path(inspect.getfile(cls))
         if package not in path.parents:

@@ -1,4 +1,4 @@
-"""The ledger of a study whose root is an object store, which takes no appends: a row a verdict, beside the trials."""
+"""The pruning log of a study in an object store, which takes no appends: one database row per decision."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ LINES = Table(
 )
 
 
-class LedgerTable:
-    """The lines of one study's ledger, in order.
+class PruningTable:
+    """The lines of one study's pruning log, in order.
 
-    Of two drivers that both believe they hold the study, the second to write a position fails: no verdict of a driver
+    Of two drivers that both believe they hold the study, the second to write a position fails: no decision of a driver
     that was followed is mixed in with those of the one that followed it.
     """
 
@@ -58,13 +58,13 @@ class LedgerTable:
         self._engine.dispose()
 
 
-def table_of(folder: StudyFolder) -> LedgerTable | None:
+def table_of(folder: StudyFolder) -> PruningTable | None:
     """Return the table of a study in an object store, once it has its database; None elsewhere, where a file is it."""
     place = None if folder.store is None else place_of(folder.path)
-    return None if place is None else LedgerTable(*place)
+    return None if place is None else PruningTable(*place)
 
 
-def restore(folder: StudyFolder) -> LedgerTable | None:
+def restore(folder: StudyFolder) -> PruningTable | None:
     """Return the table of a study in an object store, after copying its lines into the file that readers read."""
     table = table_of(folder)
     if folder.store is not None:

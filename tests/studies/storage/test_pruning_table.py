@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from balance_tune.errors import UserError
 from balance_tune.studies.deletion import forget
-from balance_tune.studies.early_stopping.pruning_log import Ledger, Verdict, ledger_of
+from balance_tune.studies.early_stopping.pruning_log import Decision, PruningLog, pruning_log_of
 from balance_tune.studies.storage.database import URL
 from balance_tune.studies.storage.files import DATABASE
 from balance_tune.studies.storage.pruning_table import download_study
@@ -20,8 +20,8 @@ from balance_tune.studies.storage.trials import open_storage
 from tests.studies.bucket import Bucket
 from tests.studies.postgres import PASSWORD
 
-GO = Verdict(number=0, epoch=1, value=0.5, threshold=None, rank=1, of=1, stop=False)
-STOP = Verdict(number=1, epoch=1, value=0.25, threshold=0.5, rank=2, of=2, stop=True)
+GO = Decision(number=0, epoch=1, value=0.5, threshold=None, rank=1, of=1, stop=False)
+STOP = Decision(number=1, epoch=1, value=0.25, threshold=0.5, rank=2, of=2, stop=True)
 
 
 @pytest.fixture
@@ -34,14 +34,14 @@ def folder(bucket: Bucket, postgres: str, monkeypatch: pytest.MonkeyPatch) -> St
 
 
 def test_the_log_is_whole_on_another_machine(folder: StudyFolder, bucket: Bucket) -> None:
-    log = ledger_of(folder)
+    log = pruning_log_of(folder)
     log.append("d/m", GO)
     log.append("d/m", STOP)
     log.close()
     written = (folder.path / "ledger.jsonl").read_text()
     shutil.rmtree(folder.path)
     folder.download()
-    again = ledger_of(folder)
+    again = pruning_log_of(folder)
     assert again.of_arm("d/m") == (GO, STOP)
     assert again.stop_of("d/m", 1) == STOP
     again.append("d/m", dataclasses.replace(GO, number=2))
@@ -54,16 +54,16 @@ def test_the_log_is_whole_on_another_machine(folder: StudyFolder, bucket: Bucket
     assert PASSWORD not in bucket.read(f"s/{DATABASE}").decode()
     forget(folder)
     download_study(reader)
-    assert Ledger(reader.path / "ledger.jsonl").of_arm("d/m") == ()
+    assert PruningLog(reader.path / "ledger.jsonl").of_arm("d/m") == ()
 
 
 def test_a_driver_that_was_followed_adds_no_decision(folder: StudyFolder) -> None:
-    followed, follower = ledger_of(folder), ledger_of(folder)
+    followed, follower = pruning_log_of(folder), pruning_log_of(folder)
     follower.append("d/m", GO)
     with pytest.raises(IntegrityError):
         followed.append("d/m", STOP)
     assert followed.stop_of("d/m", 1) is None
-    assert ledger_of(folder).of_arm("d/m") == (GO,)
+    assert pruning_log_of(folder).of_arm("d/m") == (GO,)
 
 
 def test_a_study_whose_store_does_not_answer_is_one_line(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:

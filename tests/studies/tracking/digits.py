@@ -32,14 +32,14 @@ class Digits:
     metrics: dict[str, float]
 
 
-def train_digits(root: Path) -> Digits:
+def train_digits(root: Path, device: str = "cpu") -> Digits:
     """Train two epochs of `joint` and register the result as the champion of a study called `digits`."""
     data = root / "data" / store_name(AvDigits())
     manifest = build_store(AvDigits(), data)
     place = "trials/av_digits/joint/confirm-0000"
     folder = root / "digits" / place
     given: dict[str, Any] = {
-        "method": "joint", "seed": 0, "store": str(data), "objective": "val/accuracy", "device": "cpu",
+        "method": "joint", "seed": 0, "store": str(data), "objective": "val/accuracy", "device": device,
         "training": {name: value for name, (value, _) in AvDigits.recipe.items()} | {"epochs": 2},
     }  # fmt: skip
     run, modulation = prepare(given)
