@@ -53,6 +53,18 @@ class Replicas:
         dist.all_gather(parts, flat)
         return torch.cat([p.view(value.dtype).view(mine.shape)[:n] for p, n in zip(parts, rows, strict=True)])
 
+    def gather_with_gradient(self, values: Tensor, position: Tensor, total: int) -> Tensor:
+        """Return (total, ...) from each worker's rows (N_w, ...) at their positions (N_w,), with gradient.
+
+        On the way back every row receives the sum of the gradients that the workers have for it. One reduction each
+        way; all workers must take both.
+        """
+        if self.world == 1:
+            return values
+        empty = values.new_zeros(total, *values.shape[1:])
+        whole: Tensor = dist_nn.all_reduce(empty.index_copy(0, position, values))
+        return whole
+
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its mean over workers; a missing gradient counts as zero where another has one.
 
@@ -138,7 +150,7 @@ class SharedBatchNorm(nn.Module):
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor, total: Tensor) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return
+            return  # there are none, or they are to stay (see `models.pieces.KeepNothing`)
         self.num_batches_tracked += 1
         var = var * total / (total - 1)
         if self.momentum is None:

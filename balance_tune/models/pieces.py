@@ -27,7 +27,7 @@ def encode_in_pieces(
     one piece at a time.
     """
     rows = len(next(iter(inputs.values())))
-    again = _Again(observers)
+    again = KeepNothing(observers)
     exchanges = [part for part in observers if isinstance(part, Exchange)]
     pieces = []
     for start in range(0, rows, size):
@@ -46,8 +46,8 @@ def observers_of(module: nn.Module) -> list[nn.Module]:
     return [p for p in parts if isinstance(p, Exchange) or getattr(p, "running_mean", None) is not None]
 
 
-class _Again(AbstractContextManager[None]):
-    """While a piece is encoded again, nothing is kept of it; methods with several backward passes enter it as often."""
+class KeepNothing(AbstractContextManager[None]):
+    """While it is entered, `observers` keep nothing of a pass; it can be entered again after it was left."""
 
     def __init__(self, observers: Sequence[nn.Module]) -> None:
         self._exchanges = [part for part in observers if isinstance(part, Exchange)]

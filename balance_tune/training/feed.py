@@ -55,6 +55,10 @@ class Feed:
         self.transforms = dict(transforms or {})
         self.inputs: dict[str, Any] = {m: self._cast(m, x, dtype) for m, x in part.inputs.items()}
         self.rows, self.groups = part.rows, part.groups
+        self._present: dict[str, Tensor] = {}  # of the modalities that some rows lack: (N,), on the device
+        if part.present is not None:
+            masks = zip(part.inputs, part.present.unbind(1), strict=True)
+            self._present = {m: mask.to(self.device) for m, mask in masks if not bool(mask.all())}
         self.host = any(x.device != self.device for x in self.inputs.values())  # not where the model is
         size = sum(x.nbytes for x in self.inputs.values())
         self._ahead = self.host or (size >= LARGE and self.device.type == "cpu")
@@ -92,7 +96,20 @@ class Feed:
 
     def take(self, rows: Tensor | slice) -> Inputs:
         """Return rows (B,) as the model takes them outside training, {modality: (B, *shape)} on the device."""
-        return self.prepared(self.stored(rows))
+        return self.silenced(self.prepared(self.stored(rows)), rows)
+
+    def silenced(self, inputs: Inputs, rows: Tensor | slice) -> Inputs:
+        """Return inputs of these rows (B,) in which a modality that a row does not have is zero."""
+        rows = rows.to(self.device) if isinstance(rows, Tensor) and self._present else rows
+        for m, present in self._present.items():
+            if m in inputs:
+                mask = present[rows].to(inputs[m].dtype)
+                inputs[m] = inputs[m] * mask.view(-1, *[1] * (inputs[m].dim() - 1))
+        return inputs
+
+    def present(self, modality: str) -> Tensor | None:
+        """Return which rows have a modality, (N,) on the device; None where all do."""
+        return self._present.get(modality)
 
     def stored(self, rows: Tensor | slice) -> Stored:
         """Return rows (B,) as they are stored, on the device."""
@@ -135,7 +152,7 @@ class Feed:
         mine = torch.arange(rank, total, world, device="cpu" if self.host else self.device)
         chunks = list(mine.split(size)) if len(mine) else [mine]
         for chunk, x in zip(chunks, self.stream(chunks), strict=True):
-            yield chunk.to(self.device), self.prepared(x)
+            yield chunk.to(self.device), self.silenced(self.prepared(x), chunk)
 
     def _named(self, modality: str, x: Any, rows: Tensor | slice) -> Tensor | Rows:
         transform = self.transforms.get(modality)

@@ -17,12 +17,14 @@ from balance_tune.modulations.base import Modulation
 from balance_tune.registry import modulations
 from balance_tune.replicas import Replicas
 from balance_tune.seeds import derive
-from balance_tune.training.context import Context
+from balance_tune.settings import TrainingSettings
+from balance_tune.tasks import Objective
+from balance_tune.training.branch import Branch, teacher
+from balance_tune.training.context import RunContext
 from balance_tune.training.errors import DeviceFailure
 from balance_tune.training.feed import feed_of
 from balance_tune.training.residency import opened
 from balance_tune.training.run import Best, Run
-from balance_tune.training.settings import TrainingSettings
 
 
 def prepare(
@@ -83,7 +85,7 @@ def assemble(
         name: feed_of(data, name, device, dtype, share_of_device(config), model.piece)
         for name in ("train", "monitor", judged)
     }
-    context = Context(
+    context = RunContext(
         model,
         modulation,
         {"train": parts["train"], "monitor": parts["monitor"]},
@@ -91,11 +93,13 @@ def assemble(
         replicas=replicas,
         seed=config["seed"],
         device=device,
+        fork=Branch.of,
+        teacher=teacher,
     )
     return Run(
         context,
         parts[judged].only(model.modalities),
-        Best(config["objective"]),
+        Best(Objective(config["objective"])),
         spec,
         config["method"],
         modulation_settings,

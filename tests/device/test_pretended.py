@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from balance_tune.modulations.base import Modulation
+from balance_tune.modulations.batch import Batch, Output
+from balance_tune.modulations.context import Context
 from balance_tune.testing.tiny import tiny_run
-from balance_tune.training.batch import Batch, Output
-from balance_tune.training.context import Context
 from balance_tune.training.loop import train
 from tests.device.pretended import DEVICE, Recorder, pretended
 

@@ -9,6 +9,7 @@ from typing import Any
 from balance_tune.datasets.av_digits import AvDigits
 from balance_tune.datasets.manifest import Manifest
 from balance_tune.datasets.store import build_store, store_name
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.backend import Store, store_of
 from balance_tune.studies.tracking.champions import Champions
 from balance_tune.studies.tracking.delivery import Delivery
@@ -51,5 +52,5 @@ def train_digits(root: Path, device: str = "cpu") -> Digits:
         "val": run.best.value, "test_mean": None, "seeds": 1, "split_hash": manifest.split_hash,
         "data_hash": manifest.data_hash, "manifest": manifest.to_json(),
     }  # fmt: skip
-    Champions(delivery, root / "digits").crown({"dataset": "av_digits", "candidates": [candidate]})
+    Champions(delivery, StudyFolder(root / "digits")).crown({"dataset": "av_digits", "candidates": [candidate]})
     return Digits(root, folder, data, delivery.store, manifest, run.best.metrics)
