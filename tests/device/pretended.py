@@ -441,7 +441,7 @@ def _patch(patch: pytest.MonkeyPatch, recorder: Recorder) -> None:
     patch.setattr(torch.cuda, "graph", lambda graph: contextlib.nullcontext())
     patch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
     patch.setattr(torch.__future__, "get_overwrite_module_params_on_conversion", lambda: True)
-    autocast, load, run = torch.autocast, torch.load, threading.Thread.run
+    autocast, load, run = torch.autocast, torch.load, threading.Thread._bootstrap_inner  # type: ignore[attr-defined]
 
     def new_autocast(device_type: str, *args: Any, **kwargs: Any) -> Any:
         return autocast(BEHIND if device_type == "cuda" else device_type, *args, **kwargs)
@@ -457,7 +457,7 @@ def _patch(patch: pytest.MonkeyPatch, recorder: Recorder) -> None:
     patch.setattr(torch, "Generator", Generator)
     patch.setattr(torch, "autocast", new_autocast)
     patch.setattr(torch, "load", read)
-    patch.setattr(threading.Thread, "run", run_in_thread)
+    patch.setattr(threading.Thread, "_bootstrap_inner", run_in_thread)  # `run` may be a subclass's own
 
 
 class Graph:
