@@ -27,7 +27,7 @@ from balance_tune.studies.protocol.reporting import epochs_of
 from balance_tune.studies.search.live_trial import Running
 from balance_tune.studies.search.samplers import sampler_for
 from balance_tune.studies.search.tpe import common_space
-from balance_tune.studies.storage import durable, object_store
+from balance_tune.studies.storage import durable, object_store, trial_file
 from balance_tune.studies.storage.records import CONFIRM, Phase, State, TrialRecord, lower_is_better, read_records
 from balance_tune.studies.storage.trials import set_attrs, together
 
@@ -150,12 +150,12 @@ class StudyQueue:
         study = self._studies[arm if phase == "search" else arm + CONFIRM]
         number = len(study.get_trials(deepcopy=False))
         seed = attrs.get("seed", self._search_seed(number))
-        folder = self._configure(self.arms[arm], params, phase, number, seed)["folder"]
+        config = self._configure(self.arms[arm], params, phase, number, seed)
         trial = create_trial(
             state=TrialState.RUNNING,
             params=dict(params),
             distributions=self.arms[arm].space.distributions(),
-            user_attrs={**attrs, "phase": phase, "seed": seed, "folder": self._relative(folder)},
+            user_attrs={**attrs, "phase": phase, "seed": seed, **self._place(config)},
         )
         study.add_trial(trial)
         return self._start(arm, phase, self._storage.get_trial(self._trial_id(TrialKey(arm, phase, number))))
@@ -164,10 +164,13 @@ class StudyQueue:
         key = TrialKey(arm, phase, trial.number)
         seed = trial.user_attrs.get("seed", self._search_seed(trial.number))
         config = self._configure(self.arms[arm], trial.params, phase, trial.number, seed)
-        attrs = {"phase": phase, "seed": seed, "default": False, "folder": self._relative(config["folder"])}
-        new = {name: value for name, value in attrs.items() if name not in trial.user_attrs}
+        trial_file.write(Path(config["folder"]), config)
+        place = self._place(config)
+        attrs = {"phase": phase, "seed": seed, "default": False, **place, **trial.user_attrs}
+        attrs["device"] = place["device"]  # another run of the study may have trained it elsewhere
+        known = trial.user_attrs
+        new = {name: value for name, value in attrs.items() if name not in known or known[name] != value}
         set_attrs(self._storage, trial._trial_id, new)
-        attrs |= trial.user_attrs
         settled_after = self.arms[arm].settled_after(trial.params)
         reported = max(trial.intermediate_values, default=0)
         self.live[key] = Running(
@@ -205,6 +208,10 @@ class StudyQueue:
     def report(self, key: TrialKey, report: Mapping[str, Any]) -> None:
         """Take the epochs that a trial tells; those from before an interruption are read from its history."""
         with together(self._storage):
+            run, host = self.live.get(key), report.get("hostname", "")  # Ray Tune adds it
+            if run is not None and host and run.host != host:
+                run.host = host
+                self._set(run, {"host": host})
             for row in epochs_of(report):
                 self._take(key, row)
 
@@ -379,8 +386,10 @@ class StudyQueue:
     def _search_seed(self, number: int) -> int:
         return selection.seed_of(self.config.seed, "search", number)
 
-    def _relative(self, folder: str) -> str:
-        return os.path.relpath(folder, self.folder)
+    def _place(self, config: Mapping[str, Any]) -> dict[str, str]:
+        """Return the attributes that say where a trial is trained: its folder in the study's, and on which device."""
+        device = "cuda" if config.get("gpus") else "cpu"
+        return {"folder": os.path.relpath(config["folder"], self.folder), "device": device}
 
 
 def history(folder: Path) -> Iterator[dict[str, Any]]:
