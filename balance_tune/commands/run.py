@@ -7,7 +7,7 @@ import platform
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from balance_tune.commands.arguments import (
     format_option,
@@ -54,13 +54,21 @@ def _run(args: argparse.Namespace) -> int:
     from balance_tune.studies.engine import run_study  # loads ray: not before the study file is known to be right
 
     progress: Kind = "none" if args.quiet else "json" if args.format == "json" else "auto"
-    result = run_study(config, root=root_text(args), progress=progress)
-    if args.format == "json":
-        print_json(result.rows)
-    elif result.rows or result.state != "halted":
-        from balance_tune.studies.results.tables import as_text
+    shown = False
 
-        print(as_text(result.rows))
+    def show(rows: list[dict[str, Any]]) -> None:
+        nonlocal shown
+        shown = True
+        if args.format == "json":
+            print_json(rows)
+        else:
+            from balance_tune.studies.results.tables import as_text
+
+            print(as_text(rows), flush=True)
+
+    result = run_study(config, root=root_text(args), progress=progress, on_leaderboard=show)
+    if not shown and (result.rows or args.format == "json"):
+        show(result.rows)
     if result.state == "done":
         return 0
     words = {"interrupted": "Stopped, nothing is lost", "limited": "Ended by its own limit", "halted": "Ended early"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.results import leaderboard, report, tables
 from balance_tune.studies.search.study_queue import Params, StudyQueue
 from balance_tune.studies.signals import STOPPED, Interruption
-from balance_tune.studies.storage import durable, object_store, timeouts
+from balance_tune.studies.storage import durable, object_store, timeouts, trial_file
 from balance_tune.studies.storage.claim import claimed
 from balance_tune.studies.storage.database import lease_of
 from balance_tune.studies.storage.files import DATABASE
@@ -37,11 +37,12 @@ from balance_tune.studies.storage.lock import StudyLock
 from balance_tune.studies.storage.records import Phase, State, lower_is_better, read_records
 from balance_tune.studies.storage.root import ROOT, root_folder
 from balance_tune.studies.storage.trials import open_storage
+from balance_tune.studies.tracking import tracker as tracking
 from balance_tune.studies.tracking.backend import store_of as mlflow_store
+from balance_tune.studies.tracking.origin import origin_of
 
 if TYPE_CHECKING:
     from balance_tune.datasets.manifest import Manifest
-    from balance_tune.studies.tracking.tracker import Tracker
 
 SCRATCH = ".tune"
 
@@ -70,12 +71,14 @@ def run_study(
     root: Path | str | None = None,
     progress: Kind = "auto",
     callbacks: Sequence[Any] = (),
+    on_leaderboard: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
 ) -> StudyResult:
     """Run a study, go on with one that was interrupted, extend a finished one, or just return its leaderboard.
 
     `config` is a study, a mapping of the same shape, or a study file. `root` (default: $BALANCE_TUNE_ROOT, else
     ./studies) holds one folder per study; it may be the URI of an object store. `callbacks` are `ray.tune.Callback`s of
-    your own. The first Ctrl-C or SIGTERM stops cleanly: the result then has the state "interrupted".
+    your own. `on_leaderboard` is called with the leaderboard's rows as soon as the report is written, before MLflow is
+    waited for. The first Ctrl-C or SIGTERM stops cleanly: the result then has the state "interrupted".
 
     Raises:
         UserError: one line, before anything has started: the study file is wrong, the root cannot be written, another
@@ -89,7 +92,7 @@ def run_study(
             display = progress_of(progress)
             try:
                 with Interruption(display.message) as interruption:
-                    return _Study(config, folder, display, interruption, callbacks, held).run()
+                    return _Study(config, folder, display, interruption, callbacks, held, on_leaderboard).run()
             finally:
                 display.close()
     except object_store.Away as error:
@@ -107,7 +110,9 @@ class _Study:
         interruption: Interruption,
         callbacks: Sequence[Any],
         held: ExitStack,
+        on_leaderboard: Callable[[list[dict[str, Any]]], None],
     ) -> None:
+        self.on_leaderboard = on_leaderboard
         self.config, self.folder, self.display, self.interruption = config, folder, display, interruption
         self.callbacks = list(callbacks)
         durable.sweep(folder)
@@ -122,11 +127,11 @@ class _Study:
             durable.write(folder / "data" / f"{name}.json", manifest.to_json())
         self.shape = Shape(config.resources.cpus_per_trial, 0.0, config.resources.workers, 1)
         self.shapes: dict[str, Shape] = {}
-        self.tracker: Tracker | None = None
         self.worked = False
         self.storage = open_storage(folder)
         held.enter_context(lease_of(folder))
         self.ledger = ledger_of(folder)
+        self.tracker = tracking.Tracker(config, folder)
         self.queue = StudyQueue(
             config,
             self.arms,
@@ -140,23 +145,20 @@ class _Study:
         self.limits = Limits(config.limit, self.queue.device_seconds)
 
     def run(self) -> StudyResult:
-        from balance_tune.studies.tracking.tracker import Tracker
-
-        self.tracker = tracker = Tracker(self.config, self.folder, self.arms, self.manifests)
+        self._add_configurations()
         try:
-            tracker.reconcile(read_records(self.storage))
             state, reason = self._work()
         except STOPPED:
             state, reason = "interrupted", "a second signal, or one while nothing was running"
         except BaseException as error:
             if not self.interruption.requested or not isinstance(error, Exception):
-                tracker.interrupt()
+                self.tracker.interrupt()
                 raise
             state, reason = "interrupted", f"a signal, and Ray broke down over it: {error}"  # it got the signal too
         finally:
             self.interruption.settled()
             self.ledger.close()
-        rows = self._report(tracker, state)
+        rows = self._report(state)
         return StudyResult(rows, self.folder, state, reason)
 
     def _work(self) -> tuple[Literal["done", "limited", "interrupted", "halted"], str]:
@@ -212,22 +214,22 @@ class _Study:
         lower = lower_is_better(self.config.objective)
         epochs = {arm.name: _longest(arm) for arm in self.arms}
         judge = Judge(self.config.search.early_stopping, epochs, self.ledger, lower=lower)
-        if self.tracker is not None:
-            self.tracker.begin()
-        tracker = [self.tracker.callback] if self.tracker is not None else []
+        self.tracker.start()
         with self.interruption.patient(), _scratch(self.folder) as scratch:
-            return run_trials(
+            ended = run_trials(
                 self.queue,
                 judge,
                 self.shape,
                 scratch,
                 warm=self.config.runner != "isolated",
-                callbacks=[*tracker, *self.callbacks],
+                callbacks=self.callbacks,
                 interrupted=lambda: self.interruption.requested,
                 exhausted=self.limits.reached,
                 tick=self._tick,
                 patience=self.config.resources.wait_minutes * 60,
             )
+        self.tracker.trials_over()
+        return ended
 
     def _seal(self) -> None:
         """Evaluate every confirmed checkpoint that was not yet on the test rows."""
@@ -243,8 +245,6 @@ class _Study:
                 self.display.message(f"{one.key.arm} confirm {one.key.number}: not evaluated on test: {found}")
                 continue
             object_store.fetch(one.folder)
-            if self.tracker is not None:
-                self.tracker.sealed(one.key.arm, one.key.number, found, one.folder)
 
     def _unsealed(self) -> list[Sealed]:
         found = []
@@ -255,11 +255,11 @@ class _Study:
                 found.append(one)
         return found
 
-    def _report(self, tracker: Tracker, state: str) -> list[dict[str, Any]]:
+    def _report(self, state: str) -> list[dict[str, Any]]:
         for arm in self.queue.arms:
             self._retain(arm)
         if state == "halted":  # nothing more can be written
-            tracker.interrupt()
+            self.tracker.interrupt()
             return self._rows_if_known()
         if self.worked:
             object_store.fetch(self.folder)
@@ -267,10 +267,12 @@ class _Study:
         tables.write_files(self.folder, rows)
         if self.worked or not (self.folder / "report" / "index.html").is_file():
             report.write(self.folder)
+        self.display.close()
+        self.on_leaderboard(rows)
         if state in ("done", "limited"):
-            tracker.finish(rows, self.folder / "report", read_records(self.storage))
+            self.tracker.finish(read_records(self.storage), self.display.waiting)
         else:
-            tracker.interrupt()
+            self.tracker.interrupt(self.display.waiting)
         return rows
 
     def _rows_if_known(self) -> list[dict[str, Any]]:
@@ -279,6 +281,16 @@ class _Study:
         except UserError as error:  # the database may be what halted the study
             self.display.message(f"there is no leaderboard now: {error}")
             return []
+
+    def _add_configurations(self) -> None:
+        """Write the `trial.json` of trials that have none: an earlier version wrote none, a power cut may take one."""
+        arms = {arm.name: arm for arm in self.arms}
+        for r in read_records(self.storage):
+            arm, folder = arms.get(r.arm), self.folder / str(r.attrs.get("folder", ""))
+            if not r.finished or arm is None or trial_file.read(folder) is not None or not folder.is_dir():
+                continue
+            if r.params.keys() == arm.space.defaults().keys():  # else the study file has changed since
+                trial_file.write(folder, self._configure(arm, r.params, r.phase, r.number, r.seed or 0))
 
     def _configure(self, arm: Arm, params: Params, phase: Phase, number: int, seed: int) -> dict[str, Any]:
         config = trial_config(
@@ -292,7 +304,7 @@ class _Study:
             store=self.stores[arm.dataset],
         )
         shape = self.shapes.get(arm.dataset, self.shape)
-        resources = {"cpus": shape.cpus, "gpus": shape.gpus}
+        resources = {"cpus": shape.cpus, "gpus": shape.gpus, **origin_of(self.manifests[arm.dataset])}
         scratch = self.folder / SCRATCH
         home = object_store.home(Path(config["folder"]))
         if home is not None:
@@ -301,8 +313,6 @@ class _Study:
 
     def _told(self, key: TrialKey, state: State, attrs: Mapping[str, Any]) -> None:
         self.display.ended(key, state, attrs)
-        if self.tracker is not None:
-            self.tracker.trial_finished(key.arm, key.phase, key.number, state, attrs)
         if self.worked:  # not while the queue is still being opened
             self._retain(key.arm)
 

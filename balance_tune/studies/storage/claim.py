@@ -31,9 +31,8 @@ def claimed(folder: Path) -> Iterator[None]:
     with held_at_address(folder):
         known = _marker(folder)
         object_store.fetch(folder)
-        if _marker(folder) != known:  # what waits to be sent is of another study, which had this name
-            for path in folder.glob("mlflow.queue*"):
-                path.unlink()
+        if _marker(folder) != known:  # what is remembered of MLflow is of another study, which had this name
+            (folder / "mlflow.sync").unlink(missing_ok=True)
         yield
 
 

@@ -36,6 +36,7 @@ STATE, WEIGHTS, HISTORY = "state.pt", "best.safetensors", "history.jsonl"
 OWN = (
     "lock",
     "ray.log",
+    "mlflow.sync",
     "mlflow.queue",
     "ledger.jsonl",
     ".tune",

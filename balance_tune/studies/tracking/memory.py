@@ -1,4 +1,4 @@
-"""The two small files that a study folder keeps about MLflow: the id of its runs, and what the last sync has finished."""
+"""The two small files that a study folder keeps about MLflow: the id of its runs, and what was synced already."""
 
 from __future__ import annotations
 

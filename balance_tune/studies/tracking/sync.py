@@ -1,8 +1,8 @@
 """Writes to MLflow what the study's folder holds and MLflow lacks: a run for the study, one an arm, one a trial.
 
 The folder is the truth: Optuna's storage says which trials there are and how they ended, a trial's `history.jsonl` has
-its epochs, `test.json` its sealed evaluation, `trial.json` its configuration, and `report/` the results. Nothing that is
-written depends on when it is written, so a sync may be killed at any moment and repeated by any process.
+its epochs, `test.json` its sealed evaluation, `trial.json` its configuration, and `report/` the results. No value
+depends on when it is written, so a sync may be killed at any moment and repeated by any process.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class Sync:
     # study and arms --------------------------------------------------------------------------------------------------
     def _introduction(self, state: StudyState) -> Iterator[Step]:
         """Yield the runs of study and arms that are missing, or are to be shown as running."""
-        for at, key in enumerate([RunKey(), *map(RunKey, self._arms)], start=self._begun):  # MLflow shows them so ordered
+        for at, key in enumerate([RunKey(), *map(RunKey, self._arms)], start=self._begun):  # their order in MLflow
             missing = key not in self._client.runs
             if not missing and (state != "running" or key in self._written):
                 continue
@@ -189,7 +189,7 @@ class Sync:
 
     def _ending(self, state: StudyState) -> Iterator[Step]:
         """Yield the runs of arms and study as they are when the study ends, then the models to be registered."""
-        ended = {TAG + "state": state}
+        ended: dict[str, str] = {TAG + "state": state}
         board = self._folder / "report" / "leaderboard.json"
         rows = json.loads(board.read_text()) if state == "complete" and board.is_file() else []
         by_arm = {row["arm"]: row for row in rows}
