@@ -13,7 +13,7 @@ from balance_tune.errors import UserError
 from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.deletion import delete_study
 from balance_tune.studies.tracking.backend import connect, store_of
-from balance_tune.studies.tracking.memory import Memory
+from balance_tune.studies.tracking.memory import study_id as id_of
 from balance_tune.studies.tracking.runs import TAG
 
 
@@ -43,7 +43,7 @@ def recorded(client: Any, root: Path, name: str, study_id: str) -> str:
 @pytest.mark.full  # MLflow makes its tables, and its own tool clears them
 def test_a_study_leaves_disk_and_mlflow_and_others_stay(tmp_path: Path) -> None:
     first, second = study(tmp_path), study(tmp_path, "other")
-    ours, others = Memory.of(first).study_id, Memory.of(second).study_id
+    ours, others = id_of(first), id_of(second)
     client = connect(store_of(tmp_path))
     experiment = recorded(client, tmp_path, "s", ours)
     kept = recorded(client, tmp_path, "other", others)
@@ -95,10 +95,10 @@ def test_the_command_asks_first(
 
 def test_a_copy_of_a_study_is_deleted_without_the_originals_runs(tmp_path: Path) -> None:
     original = study(tmp_path)
-    memory = Memory.of(original)
+    identity = id_of(original)
     copied = tmp_path / "s-backup"
     shutil.copytree(original, copied)
-    kept = tmp_path / "mlartifacts" / memory.study_id / "model"
+    kept = tmp_path / "mlartifacts" / identity / "model"
     kept.mkdir(parents=True)
     (remark,) = delete_study(copied)
     assert "those of `s`, of which s-backup was a copy" in remark

@@ -263,7 +263,8 @@ class Sync:
             return
         history = self._epochs.setdefault(key, NewEpochs(folder, content.started))
         content.epochs = history.read(epochs)
-        if not over and (config is None if not r.finished else history.last < epochs):
+        if not over and (history.last < epochs if r.finished else config is None):
+            del self._epochs[key]  # what was read is read again
             return
         content.params = dict(flatten(r.params)) if config is None else params_of(config)
         if config is not None and key not in self._written:

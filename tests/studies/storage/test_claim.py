@@ -117,20 +117,17 @@ def test_a_driver_that_was_followed_adds_no_verdict(folder: Path) -> None:
         assert ledger_of(folder).of_arm("d/m") == (GO,)
 
 
-def test_what_waits_for_mlflow_goes_with_its_study(folder: Path, bucket: Bucket) -> None:
-    def waiting() -> list[str]:
-        return sorted(path.name for path in folder.glob("mlflow.queue*"))
-
+def test_what_is_remembered_of_mlflow_goes_with_its_study(folder: Path, bucket: Bucket) -> None:
+    cache = folder / "mlflow.sync"
     with claimed(folder):
         open_storage(folder)
-    for name in ("mlflow.queue", "mlflow.queue.sent"):
-        (folder / name).write_text("{}\n")
+    cache.write_text("{}\n")
     with claimed(folder):
-        assert waiting() == ["mlflow.queue", "mlflow.queue.sent"]
+        assert cache.is_file()
     object_store.clear(folder)  # and begun again, elsewhere
     bucket.write(f"s/{DATABASE}", b'{"database": "another", "names": "s-other"}')
     with claimed(folder):
-        assert waiting() == []
+        assert not cache.is_file()
 
 
 def test_a_local_root_is_claimed_by_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
