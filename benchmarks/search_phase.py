@@ -123,7 +123,7 @@ def search(
 
 def spent_by(tracker: Tracker) -> float:
     """Return the CPU seconds of MLflow's worker so far."""
-    pid = tracker.writer_pid
+    pid = tracker.worker_pid
     return 0.0 if pid is None else sum(psutil.Process(pid).cpu_times()[:2])
 
 

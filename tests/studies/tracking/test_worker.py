@@ -171,7 +171,6 @@ def test_while_trials_run_it_has_the_lowest_priority_and_at_the_end_a_normal_one
         os.kill(process_of(worker).pid, number)
     first = process_of(worker).pid
     until(lambda: priority(first) == LOWEST, "the lowest priority", patience=LONG)
-    until(lambda: bool(runs_of(client, study.folder.name)), "what it writes while trials run", patience=LONG)
     worker.raise_priority()
     until(lambda: worker.pid != first, "another process", every=0.001)
     second = worker.pid
@@ -183,6 +182,12 @@ def test_while_trials_run_it_has_the_lowest_priority_and_at_the_end_a_normal_one
     assert worker.pid == second
     assert worker._ended == 0, "no process ended by itself"
     assert tag(runs_of(client, study.folder.name)["av_digits / mlb / 001"], "state") == "complete"
+
+
+def test_it_writes_while_the_study_runs(start: Callable[..., Worker], study: WrittenStudy, client: Any) -> None:
+    start(nice=0)
+    name = "av_digits / mlb / 000"
+    until(lambda: name in runs_of(client, study.folder.name), "the trial", patience=2 * LONG, every=0.2)
 
 
 def priority(pid: int) -> int:
