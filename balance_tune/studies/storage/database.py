@@ -8,12 +8,11 @@ import secrets
 from collections.abc import Container, Sequence
 from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.study import StudyDirection
-from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from balance_tune.errors import UserError
@@ -21,6 +20,9 @@ from balance_tune.studies.storage.db_retry import waiting_for
 from balance_tune.studies.storage.files import DATABASE
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.wording import one_line
+
+if TYPE_CHECKING:
+    from optuna.study._frozen import FrozenStudy  # for the type checker only
 
 URL = "BALANCE_TUNE_STORAGE"  # such as postgresql://user:password@host/name; from the environment, for the password
 BETWEEN = "::"
