@@ -28,6 +28,7 @@ from balance_tune.replicas import Replicas
 from balance_tune.studies.cluster.placement import elsewhere
 from balance_tune.studies.cluster.preemption import LOOK_EVERY, Draining, Preempted
 from balance_tune.studies.execution.process import free, keep, left_as_found, settle
+from balance_tune.studies.private_apis import cause_of, stop_event
 from balance_tune.studies.protocol.reporting import BatchedReporter, Report
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.files import HISTORY
@@ -65,16 +66,8 @@ def _alone(config: dict[str, Any]) -> None:
     settle(int(config.get("cpus", 1)))
     draining = Draining()
     _refuse(draining)
-    work(config, BatchedReporter(tune.report, config["rung_epochs"]), stop=_told_to_stop(), draining=draining)
+    work(config, BatchedReporter(tune.report, config["rung_epochs"]), stop=stop_event(), draining=draining)
     keep()
-
-
-def _told_to_stop() -> Callable[[], bool]:
-    """Return Tune's own flag for a function that it wants back before its next report, so that its actor can go on."""
-    from ray.train._internal.session import get_session
-
-    event = getattr(get_session(), "stop_event", None)
-    return (lambda: False) if event is None else event.is_set
 
 
 def _run_workers(config: dict[str, Any]) -> None:
@@ -339,7 +332,7 @@ def _blame(error: Exception) -> tuple[str, BaseException]:
     from ray.exceptions import RayError
 
     failures: Mapping[int, Exception] = getattr(error, "worker_failures", None) or {}
-    causes = [getattr(failure, "_base_exc", failure) for _, failure in sorted(failures.items())]
+    causes = [cause_of(failure) for _, failure in sorted(failures.items())]
     nowhere = [cause for cause in causes if isinstance(cause, Unreachable | StoreUnavailable)]
     if nowhere:
         return "halt", nowhere[0]

@@ -37,9 +37,15 @@ def sampler_for(
                     seed=seed, n_startup_trials=startup, consider_pruned_trials=True, warn_independent_sampling=False
                 )
             case "qmc":  # one sequence per arm
-                from balance_tune.studies.search.qmc import Qmc
+                from balance_tune.studies.private_apis import qmc_at
 
-                return Qmc(number, sequence_seed=_seed(study_seed, arm, -1), seed=seed)
+                return qmc_at(
+                    number,
+                    scramble=True,
+                    seed=_seed(study_seed, arm, -1),
+                    independent_sampler=samplers.RandomSampler(seed=seed),
+                    warn_independent_sampling=False,
+                )
             case _:
                 from balance_tune.studies.search.tpe import Tpe, common_space
 
