@@ -97,7 +97,8 @@ class MultimodalModel(nn.Module):
         """Return the gradients (views, to be changed in place) that belong to one modality under `policy`."""
         found = [g for p in self.parameters_of(modality, policy) if (g := p.grad) is not None]
         if policy == "encoder+head":
-            found += [p.grad[:, c] for p, c in self.fusion.slices()[modality] if p.grad is not None]
+            shares = [(p.grad, c) for p, c in self.fusion.slices()[modality] if p.grad is not None]
+            found += [g[:, c] if g.dim() > 1 else g for g, c in shares]
         return found
 
 

@@ -266,15 +266,16 @@ class RunContext:
         feed, size = self.parts["train"], self.settings.batch_size
         rank, world = self.replicas.rank, self.replicas.world
         order = plan.order.cpu() if feed.host else plan.order  # one copy per epoch, none per batch
-        stored = feed.stream(order[places.start : places.stop][rank::world] for places in plan.batches(size))
-        for (rows, present, position, total), x in zip(plan.shares(size, rank, world), stored, strict=True):
+        stored = feed.stream(order[places.start : places.stop][rank::world] for _, places in plan.batches(size))
+        for (rows, present, position, total, group), x in zip(plan.shares(size, rank, world), stored, strict=True):
             key = (self.seed, "augment", self.epoch, self.step)
             draws = draws_for(feed.inputs, key, position, total) if feed.augments else None
             inputs = feed.silenced(feed.prepared(x, draws), rows)
-            if plan.silence == "features":
-                yield replace(self._batch(feed, inputs, rows, None, position, total), present=present)
-            else:
-                yield self._batch(feed, inputs, rows, present, position, total)
+            silent = present if plan.silence == "inputs" else None
+            batch = self._batch(feed, inputs, rows, silent, position, total)
+            if plan.silence == "features" or group is not None:
+                batch = replace(batch, present=present if plan.silence == "features" else None, group=group)
+            yield batch
 
     def take(self, split: SplitName, rows: Tensor, present: Tensor | None, position: Tensor, total: int) -> Batch:
         feed = self.parts[split]
@@ -298,7 +299,7 @@ class RunContext:
         feed = self.parts[split]
         plan, size = EpochPlan(torch.arange(len(feed), device=self.device)), size or feed.at_once
         for share in plan.shares(size, self.replicas.rank, self.replicas.world):
-            yield self.take(split, *share)
+            yield self.take(split, share.rows, share.present, share.position, share.total)
 
     @torch.no_grad()
     def encode(self, split: SplitName) -> tuple[Features, Tensor]:

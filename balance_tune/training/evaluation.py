@@ -29,7 +29,7 @@ def predict(
     was_training = model.training
     model.eval()
     feed = part if isinstance(part, Feed) else Feed(part, device=part.labels.device)
-    rows = batch or feed.only(model.modalities).at_once
+    rows = min(batch or feed.only(model.modalities).at_once, max(1, len(feed)))
     while (answers := _answers(model, feed, rank, world, rows)) is None:
         feed.take_fewer(rows)
         rows = max(1, rows // 2)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import shutil
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
 
 from balance_tune.datasets.store import Data
+from balance_tune.errors import UserError
 from balance_tune.models.multimodal import ModelSpec
 from balance_tune.modulations.base import Modulation
 from balance_tune.registry import modulations
@@ -34,7 +38,7 @@ def prepare(
     Raises:
         UserError: settings, model and method cannot be combined; one line says why.
     """
-    device = resolve_device(config.get("device", "auto"))
+    device = resolve_device(device_of(config))
     residency, share = config.get("residency", "auto"), share_of_device(config)
     data = opened(str(config["store"]), str(device), residency, share, judged_by(config))
     return assemble(config, data, device=device, replicas=replicas, stop=stop)
@@ -73,6 +77,7 @@ def assemble(
     replicas.broadcast(model)
     replicas.share_batchnorm(model)
     if settings.compile:
+        _check_compiler(device)
         for encoder in model.encoders.values():
             encoder.compile()
     judged = judged_by(config)
@@ -100,6 +105,15 @@ def assemble(
         modulation_settings,
         stop,
     ), modulation
+
+
+def _check_compiler(device: torch.device) -> None:
+    """Raise where a GPU's kernels cannot be compiled: Triton builds their launchers with a C compiler."""
+    if device.type == "cuda" and not any(map(shutil.which, [os.environ.get("CC") or "gcc", "gcc", "clang"])):
+        raise UserError(
+            f"`training.compile` needs a C compiler on a GPU, but {platform.node()} has none; install gcc there, or "
+            "leave it off."
+        )
 
 
 def judged_by(config: Mapping[str, Any]) -> Literal["val", "test"]:
@@ -132,6 +146,13 @@ def model_spec(config: Mapping[str, Any], data: Data) -> ModelSpec:
         model.get("name"),
         model.get("settings"),
     )
+
+
+def device_of(config: Mapping[str, Any]) -> str:
+    """Return the device that a trial asks for: what a study gives it decides, never what its process happens to see."""
+    if "gpus" in config:
+        return "cuda" if config["gpus"] else "cpu"
+    return str(config.get("device", "auto"))
 
 
 def share_of_device(config: Mapping[str, Any]) -> float:

@@ -57,7 +57,7 @@ EXACT = (
     "pow.Tensor_Scalar",
 )
 # Functions of the package in which a step happens, or a batch is made for one.
-STEP = {"train_step", "default_step", "_batch", "prepared", "stored", "draws_for", "share", "_copied"}
+STEP = {"train_step", "default_step", "_batch", "prepared", "draws_for", "share", "_copied"}
 
 
 class Refused(RuntimeError):

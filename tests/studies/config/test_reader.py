@@ -41,5 +41,5 @@ def test_whatever_is_wrong_is_one_line(tmp_path: Path, text: str, said: str) -> 
 
 
 def test_a_folder_without_a_study_file_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"study\.yaml"):
+    with pytest.raises(UserError, match="a study file must be readable"):
         stored_config(tmp_path)

@@ -153,7 +153,10 @@ def test_each_mistake_is_one_line_with_rule_value_and_nearest_name(override: str
         ("training.lerning_rate=1", "`lerning_rate` is not a training setting."),
         ("training.optimizer=sdg", "Did you mean `sgd`?"),
         ("training.epochs=0", "`training.epochs >= 1` must hold"),
-        ("search.early_stopping=asah", "early-stopping rule must be one that exists, but got `asah`; did you mean `asha`?"),
+        (
+            "search.early_stopping=asah",
+            "early-stopping rule must be one that exists, but got `asah`; did you mean `asha`?",
+        ),
         ("search.early_stopping={settings: {floor: 1}}", "must be of `asha`, but floor is not; it has none"),
     ],
 )

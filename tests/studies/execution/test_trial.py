@@ -20,6 +20,7 @@ from balance_tune.replicas import Replicas
 from balance_tune.studies.cluster.preemption import Preempted
 from balance_tune.studies.execution import trial
 from balance_tune.studies.execution.trial import History, work
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.training.checkpoint import load_best
 from balance_tune.training.errors import Diverged
 from tests.datasets.tiny import Tiny
@@ -252,7 +253,7 @@ def test_workers_that_find_the_device_full_leave_a_note_and_begin_again_with_sma
 
     def attempt() -> list[dict[str, Any]]:
         config = config_of(tmp_path, store, workers=2)
-        return list(trial._attempts(config, tmp_path, two, lambda: False, lambda: False))
+        return list(trial._attempts(config, StudyFolder(tmp_path), two, lambda: False, lambda: False))
 
     monkeypatch.setattr(trial, "_epochs", crowded)
     with pytest.raises(torch.OutOfMemoryError):
@@ -336,6 +337,6 @@ def test_a_worker_groups_own_exception_is_a_failure_and_a_dead_worker_is_a_loss(
 
 def test_a_torn_line_in_the_history_is_no_trouble(tmp_path: Path) -> None:
     (tmp_path / "history.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
-    with History(tmp_path, done=1) as found:
+    with History(StudyFolder(tmp_path), done=1) as found:
         found.append({"epoch": 2, "replayed": True})
     assert history(tmp_path) == [{"epoch": 1}, {"epoch": 2, "replayed": True}]
