@@ -94,7 +94,12 @@ class Table(Distribution):
             decimal=decimal,
             missing=choice["missing_labels"],
         )
-        self.written = {"label": self.labels, "separator": self.separator, "decimal": decimal}  # type: ignore[misc]
+        self.written = {  # type: ignore[misc]
+            "label": self.labels,
+            "separator": self.separator,
+            "decimal": decimal,
+            "missing_labels": choice["missing_labels"],
+        }
         self._label, self.classes = found.values, found.classes  # type: ignore[misc]
         self._missing, self._duplicates = choice["missing"], choice["duplicates"]
         training = recipe.get("training") or {}
