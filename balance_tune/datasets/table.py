@@ -173,7 +173,8 @@ class Table(Distribution):
             if self._label[row] is None:
                 reason = f"`{self.labels[0]}` is empty"
             elif empty[row] and (self._missing == "drop" or len(empty[row]) == len(self.columns)):
-                reason = " and ".join(f"`{name}`" for name in empty[row].values()) + " is empty"
+                names = [f"`{name}`" for name in empty[row].values()]
+                reason = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} empty"
             elif row in same:
                 reason = f"it is the same as row {table.numbers[same[row]]}"
             else:
