@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from balance_tune.datasets.columns import KINDS, Column, column_of
 from balance_tune.datasets.distribution import Distribution, Item, Unreadable
-from balance_tune.datasets.labels import SEPARATOR, clean, read_labels, rows_of
+from balance_tune.datasets.labels import SEPARATOR, as_number, clean, read_labels, rows_of
 from balance_tune.datasets.manifest import Skipped
 from balance_tune.datasets.splits import PARTS, SplitRecipe
 from balance_tune.datasets.tabular import Cell, Embedded, embedded_value, read_table
@@ -335,10 +335,21 @@ def _plain(cells: tuple[Cell, ...]) -> tuple[Any, ...]:
 
 
 def _content(column: Column, cells: tuple[Cell, ...]) -> tuple[Any, ...]:
-    """Return what makes two cells equal: paths in one form, digests of what is embedded, text without blanks."""
+    """Return what makes the cells of two rows equal: paths in one form, numbers, digests of embedded content."""
+    if column.empty(cells) is not None:
+        return ()
     contents: list[Any] = [
         c.digest if isinstance(c, Embedded) else c.strip() if isinstance(c, str) else c for c in cells
     ]
-    if column.is_file and isinstance(cells[0], str) and contents[0]:
+    if column.is_file and isinstance(cells[0], str):
         contents[0] = os.path.normpath(contents[0])
+    if column.kind == "numbers":
+        contents = [_number(text, column.decimal) for text in contents]
     return tuple(contents)
+
+
+def _number(text: str, decimal: str) -> Any:
+    try:
+        return as_number(text, decimal)
+    except ValueError:  # preparation says so
+        return text

@@ -147,8 +147,8 @@ def _csv(path: Path, content: bytes, wanted: Sequence[str]) -> TextTable:
         raise UserError(f"{path} must be a CSV file, but: {str(error).partition(chr(10))[0]}.") from error
     if wrong:
         raise UserError(
-            f"row {wrong[0].number + before} of {path} must have as many fields as the header ({wrong[0].expected_columns}), "
-            f"but has {wrong[0].actual_columns}."
+            f"row {wrong[0].number + before} of {path} must have as many fields as the header "
+            f"({wrong[0].expected_columns}), but has {wrong[0].actual_columns}."
         )
     cells = [table[f].to_pylist() for f in fields]
     blank_before = next(k for k, row in enumerate(zip(*cells, strict=True)) if any(field.strip() for field in row))

@@ -99,7 +99,7 @@ def test_no_label_is_an_error_or_none_of_them_as_the_recipe_says() -> None:
 def test_targets_are_numbers() -> None:
     assert labels(["1.5", "-2e1"], "regression").values == [(1.5,), (-20.0,)]
     assert labels(["1|2"], "regression", classes=["a", "b"]).values == [(1.0, 2.0)]
-    with pytest.raises(UserError, match="`y` in row 3 of t.csv: `high` is no number"):
+    with pytest.raises(UserError, match=r"`y` in row 3 of t\.csv: `high` is no number"):
         labels(["1", "high"], "regression")
 
 

@@ -1,4 +1,4 @@
-"""What a user's table may look like: rows without a modality, rows listed twice, files inside of it, numbers that are none."""
+"""What a user's table may look like: rows without a modality, rows listed twice, files inside of it, odd numbers."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_rows_that_are_equal_may_be_refused_or_dropped(tmp_path: Path) -> None:
         ("row 23", "it is the same as row 3"),
     ]
     rows[-1] = (*rows[-1][:3], "dog")
-    with pytest.raises(UserError, match="row 3 and row 23 of .* have two"):
+    with pytest.raises(UserError, match=r"row 3 and row 23 of .* have two"):
         Table({**RECIPE, "duplicates": "drop"}, write(tmp_path, rows))
 
 
@@ -182,7 +182,7 @@ def test_decimal_commas_are_read_where_the_recipe_says_so(tmp_path: Path) -> Non
     for k in range(20):
         np.save(tmp_path / f"x{k}.npy", np.zeros(3))
     (tmp_path / "t.csv").write_text("npy;a;b;y\n" + "".join(lines))
-    with pytest.raises(UserError, match="a decimal comma\\? then the recipe must say `decimal: ','`"):
+    with pytest.raises(UserError, match=r"a decimal comma\? then the recipe must say `decimal: ','`"):
         prepared(tmp_path / "t.csv", tmp_path / "s")
     prepared(tmp_path / "t.csv", tmp_path / "t", decimal=",")
     part = open_store(tmp_path / "t").parts["train"]

@@ -1,4 +1,4 @@
-"""Files are what they are: depth, transparency, orientation, frames in order, what is cut off, what is another thing."""
+"""Files are what they are: depth, transparency, orientation, order of frames, damage, and what is another thing."""
 
 from __future__ import annotations
 
