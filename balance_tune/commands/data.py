@@ -13,7 +13,6 @@ from balance_tune.commands.output import columns, duration, print_json
 from balance_tune.datasets.address import bare, expanded
 from balance_tune.datasets.augmentation import described
 from balance_tune.errors import UserError
-from balance_tune.studies.storage import object_store
 
 if TYPE_CHECKING:
     from balance_tune.datasets.distribution import Distribution
@@ -70,8 +69,7 @@ def _prepare(args: argparse.Namespace) -> int:
         source = source.parent
     else:
         dataset = distribution(args.name, args.recipe)
-    own = writable_root(args) / "data" / dataset.name if args.out is None else None
-    out = args.out if own is None else object_store.address(own) or own
+    out = (writable_root(args) / "data" / dataset.name).uri if args.out is None else args.out
     with _Progress(dataset.name) as progress:
         manifest = prepare(
             dataset,

@@ -11,9 +11,10 @@ from balance_tune.commands.arguments import format_option, root_of, root_option
 from balance_tune.commands.output import columns, print_json
 from balance_tune.errors import UserError
 from balance_tune.studies.wording import shown
-from balance_tune.tasks import METRICS, is_share
+from balance_tune.tasks import METRICS, Objective
 
 if TYPE_CHECKING:
+    from balance_tune.studies.storage.study_folder import StudyFolder
     from balance_tune.studies.tracking.served import Served
 
 SPLITS = ("train", "monitor", "val", "test")
@@ -69,17 +70,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _on_dataset(args: argparse.Namespace, served: Served, root: Path) -> dict[str, Any]:
+def _on_dataset(args: argparse.Namespace, served: Served, root: StudyFolder) -> dict[str, Any]:
     from balance_tune.studies.data.stores import store_of
     from balance_tune.studies.evaluation import unsealed
     from balance_tune.studies.evaluation.assessment import assess_part
-    from balance_tune.studies.storage import object_store
 
     split = args.split or "val"
     if split == "test" and not args.unseal:
         raise UserError(
             "the test part is sealed, so that nothing is chosen by it; say --unseal to open it, which is recorded in "
-            f"{object_store.where(root / unsealed.FILE)}."
+            f"{root.display_uri(unsealed.FILE)}."
         )
     store, manifest = store_of(args.data, {}, root / "data")
     told = {"data": args.data, "split": split} | assess_part(served, store, split, unseal=args.unseal)
@@ -103,7 +103,7 @@ def _as_text(told: dict[str, Any]) -> str:
     summary = columns(
         ("input", "rows", *metrics),
         [
-            (name, str(own["rows"]), *(_number(own[metric], metric) for metric in metrics))
+            (name, str(own["rows"]), *(Objective(metric).text(own[metric]) for metric in metrics))
             for name, own in inputs.items()
         ],
         right=range(1, len(metrics) + 2),
@@ -112,14 +112,10 @@ def _as_text(told: dict[str, Any]) -> str:
     measured = [name for name in some[0] if name not in ("class", "rows")]
     classes = columns(
         ("class", "rows", *measured),
-        [(own["class"], str(own["rows"]), *(_number(own[name], name) for name in measured)) for own in some],
+        [(own["class"], str(own["rows"]), *(Objective(name).text(own[name]) for name in measured)) for own in some],
         right=range(1, len(measured) + 2),
     )
     rest = len(told["classes"]) - len(some)
     more = f"\n... and {rest} more; -f json tells all." if rest else ""
     ece = "; ece is the expected calibration error" if "ece" in told else ""
     return f"{told['model']} on {place}; shares in %{ece}\n\n{summary}\n\n{classes}{more}"
-
-
-def _number(value: float | None, metric: str) -> str:
-    return "-" if value is None else f"{100 * value:.1f}" if is_share(metric) else f"{value:.3f}"

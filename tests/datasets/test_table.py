@@ -16,6 +16,7 @@ from balance_tune.studies.data.prepare import prepare
 from balance_tune.studies.data.stores import store_of
 from balance_tune.studies.loading import load_config
 from balance_tune.studies.protocol.arms import arms_of
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 KINDS = ("owl", "wren")
 RECIPE: dict[str, Any] = {
@@ -107,7 +108,7 @@ def test_a_study_knows_it_by_the_name_of_its_store(
     config = load_config(study)
     (arm,) = arms_of(config)
     assert arm.space.defaults()["training.lr"] == 0.01
-    assert store_of("birds", config.data.stores, tmp_path)[0] == str(out)
+    assert store_of("birds", config.data.stores, StudyFolder(tmp_path))[0] == str(out)
     with pytest.raises(UserError, match=r"`data\.stores\.wrens` must be a store, but there is none in"):
         load_config({**study, "datasets": ["wrens"], "data": {"stores": {"wrens": str(tmp_path / "no")}}})
 

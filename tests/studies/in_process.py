@@ -10,17 +10,18 @@ from typing import Any
 from balance_tune.datasets.store import build_store
 from balance_tune.registry import datasets
 from balance_tune.studies.config.schema import StudyConfig
-from balance_tune.studies.early_stopping.pruner import Judge
-from balance_tune.studies.early_stopping.pruning_log import Ledger
+from balance_tune.studies.early_stopping.pruner import Pruner
+from balance_tune.studies.early_stopping.pruning_log import PruningLog
 from balance_tune.studies.execution.sealed import evaluate_sealed
 from balance_tune.studies.execution.trial import work
 from balance_tune.studies.protocol.arms import Arm, arms_of, trial_config
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.results import leaderboard, tables
 from balance_tune.studies.search.study_queue import Assignment, StudyQueue
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.studies.tracking.tracker import Tracker
-from balance_tune.tasks import lower_is_better
+from balance_tune.tasks import Objective
 
 
 def run(config: StudyConfig, folder: Path, *, tracked: bool = False) -> list[dict[str, Any]]:
@@ -37,27 +38,35 @@ def run(config: StudyConfig, folder: Path, *, tracked: bool = False) -> list[dic
             config, arm, params, phase=phase, number=number, seed=seed, study_folder=folder, store=store
         )
 
-    ledger = Ledger(folder / "ledger.jsonl")
+    pruning_log = PruningLog(folder / "ledger.jsonl")
     epochs = {arm.name: arm.epochs(arm.space.defaults()) for arm in arms}
-    judge = Judge(config.search.early_stopping, epochs, ledger, lower=lower_is_better(config.objective))
+    pruner = Pruner(config.search.early_stopping, epochs, pruning_log, Objective(config.objective))
 
-    def told(key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
+    def on_trial_end(key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
         if tracker is not None:
             tracker.trial_finished(key.arm, key.phase, key.number, state, attrs)
 
-    queue = StudyQueue(config, arms, open_storage(folder), ledger, folder, configure=configure, told=told)
+    queue = StudyQueue(
+        config,
+        arms,
+        open_storage(StudyFolder(folder)),
+        pruning_log,
+        StudyFolder(folder),
+        configure=configure,
+        on_trial_end=on_trial_end,
+    )
     gc.freeze()  # as a trial's own process does: it collects after every trial
     try:
         while (given := queue.next()) is not None:
-            _train(given, queue, judge, tracker)
+            _train(given, queue, pruner, tracker)
     finally:
         gc.unfreeze()
     for key, record in queue.confirmed():
         place = folder / record.attrs["folder"]
-        found = evaluate_sealed(place, stores[queue.arms[key.arm].dataset])
+        found = evaluate_sealed(StudyFolder(place), stores[queue.arms[key.arm].dataset])
         if tracker is not None:
             tracker.sealed(key.arm, key.number, found, place)
-    ledger.close()
+    pruning_log.close()
     rows = leaderboard.build(folder)
     if tracker is not None:
         tables.write_files(folder, rows)
@@ -65,9 +74,9 @@ def run(config: StudyConfig, folder: Path, *, tracked: bool = False) -> list[dic
     return rows
 
 
-def _train(given: Assignment, queue: StudyQueue, judge: Judge, tracker: Tracker | None) -> None:
+def _train(given: Assignment, queue: StudyQueue, pruner: Pruner, tracker: Tracker | None) -> None:
     key, last = given.key, {}
-    settled_after = queue.live[key].settled_after
+    min_epochs = queue.live[key].min_epochs
 
     if tracker is not None:
         tracker.trial_started(given.config)
@@ -79,7 +88,9 @@ def _train(given: Assignment, queue: StudyQueue, judge: Judge, tracker: Tracker 
         if row["state"] == "failed":
             return
         going = key.phase == "search" and row["state"] == "running"
-        stop = going and judge.stops(key.arm, key.number, row["epoch"], row[given.config["objective"]], settled_after)
+        stop = going and pruner.should_prune(
+            key.arm, key.number, row["epoch"], row[given.config["objective"]], min_epochs
+        )
         queue.report(key, row)
         if stop:
             raise SystemExit
