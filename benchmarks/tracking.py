@@ -19,6 +19,7 @@ from optuna.trial import create_trial
 from balance_tune.studies.loading import load_config
 from balance_tune.studies.protocol.arms import arms_of, trial_config
 from balance_tune.studies.storage import trial_file
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.studies.tracking.backend import store_of as mlflow_store
 from balance_tune.studies.tracking.sync import Sync
@@ -77,7 +78,7 @@ def ours(folder: Path) -> tuple[list[float], float]:
     study_folder = folder / "tracking"
     study_folder.mkdir()
     (study_folder / "study.yaml").write_text(config.as_yaml())
-    storage = open_storage(study_folder)
+    storage = open_storage(StudyFolder(study_folder))
     study = optuna.create_study(study_name=arm.name, storage=storage, direction="maximize")
     syncing = Sync(study_folder, mlflow_store(folder))
     syncing.run("running")  # creates the tables and the study's run
@@ -89,7 +90,7 @@ def ours(folder: Path) -> tuple[list[float], float]:
             config, arm, params, phase="search", number=number, seed=number, study_folder=study_folder, store=store
         )
         began = time.perf_counter()
-        trial_file.write(Path(trial["folder"]), trial)
+        trial_file.write(StudyFolder(Path(trial["folder"])), trial)
         spent.append((time.perf_counter() - began) * 1e3)
         (Path(trial["folder"]) / "history.jsonl").write_text(history)
         attrs = {"epochs": EPOCHS, "device_seconds": 2.0, "best_epoch": EPOCHS, "metrics": reports()[-1], "seed": 1}

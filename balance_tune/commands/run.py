@@ -6,8 +6,9 @@ import argparse
 import platform
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from balance_tune.commands.arguments import (
     format_option,
@@ -21,10 +22,10 @@ from balance_tune.commands.arguments import (
 from balance_tune.commands.output import print_json
 from balance_tune.datasets.address import bare
 from balance_tune.studies.signals import heard
-from balance_tune.studies.storage import object_store
 
 if TYPE_CHECKING:
     from balance_tune.studies.monitor.progress import Kind
+    from balance_tune.studies.results.leaderboard import LeaderboardRow
 
 INTERRUPTED = 130
 
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     config = study_of(args)
-    place = object_store.where(writable_root(args) / config.name)
+    place = writable_root(args).display_uri(config.name)
     if in_a_job():
         print(f"the study is {place} on {platform.node()}", file=sys.stderr)
     from balance_tune.studies.engine import run_study  # loads ray: not before the study file is known to be right
@@ -56,11 +57,11 @@ def _run(args: argparse.Namespace) -> int:
     progress: Kind = "none" if args.quiet else "json" if args.format == "json" else "auto"
     shown = False
 
-    def show(rows: list[dict[str, Any]]) -> None:
+    def show(rows: Sequence[LeaderboardRow]) -> None:
         nonlocal shown
         shown = True
         if args.format == "json":
-            print_json(rows)
+            print_json([dict(row) for row in rows])
         else:
             from balance_tune.studies.results.tables import as_text
 

@@ -10,22 +10,18 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features
 from balance_tune.models.multimodal import MultimodalModel
+from balance_tune.modulations.batch import Batch, EpochPlan, Losses, Output
+from balance_tune.modulations.context import Context
+from balance_tune.settings import TrainingSettings
 from balance_tune.tasks import TASKS, Task
 from balance_tune.tunable import check_values, tunables, words
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import Batch, EpochPlan, Output
-    from balance_tune.training.context import Context
-    from balance_tune.training.settings import TrainingSettings
-
-Losses = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -54,10 +50,17 @@ class Modulation:
     tasks: ClassVar[tuple[Task, ...]] = TASKS
     needs: ClassVar[str] = "class probabilities"  # what the tasks lack that are not among `tasks`
     twice: ClassVar[bool] = False  # whether it takes derivatives of derivatives, which compiled encoders have not
+    second_pass: ClassVar[bool] = False  # whether its step calls `ctx.again`
+    composes: ClassVar[bool] = True  # False: its `train_step` does not call `ctx.hooks`, so that it cannot be chained
     windowed: ClassVar[bool] = True  # False: the method changes the architecture and acts in the whole run or never
 
     start: float = 0.0
     end: float = 1.0
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "settled_after" in cls.__dict__:  # its old name: a method that still has it would be pruned too early
+            raise UserError(f"`{cls.__qualname__}.settled_after` must be called `min_epochs` (since 0.2); rename it.")
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= self.end <= 1:
@@ -173,8 +176,8 @@ class Modulation:
             return None
         return f"its window from {self.start:g} to {self.end:g} holds none of {epochs} epochs"
 
-    def settled_after(self, epochs: int) -> int:
-        """Return the number of finished epochs from which on a trial may be judged against others."""
+    def min_epochs(self, epochs: int) -> int:
+        """Return the number of finished epochs before which a trial must not be pruned (a warm-up, a late event)."""
         return 0
 
     @classmethod

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.modulations.context import Context
 from balance_tune.modulations.separability import kmeans, minmax, purity
 from balance_tune.seeds import derive
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
-
-if TYPE_CHECKING:
-    from balance_tune.training.context import Context
 
 OFFICIAL = "GeWu-Lab/Diagnosing_Relearning_ECCV2024, CREMA-D"
 
@@ -91,14 +89,15 @@ class Relearning(Modulation):
 
     def _purity(self, features: Tensor, labels: Tensor, ctx: Context) -> Tensor:
         generator = torch.Generator().manual_seed(derive(ctx.seed, "kmeans", ctx.epoch))
-        return purity(labels, kmeans(minmax(features), ctx.model.classes, n_init=self.n_init, generator=generator))
+        classes = ctx.model.classes
+        return purity(labels, kmeans(minmax(features), classes, n_init=self.n_init, generator=generator), classes)
 
     def never_acts(self, epochs: int) -> str | None:
         if self.events(epochs):
             return None
         return f"its interval of {self.interval:g} of the run leaves no event before the last of {epochs} epochs"
 
-    def settled_after(self, epochs: int) -> int:
+    def min_epochs(self, epochs: int) -> int:
         """Judged once the first event's damage is repaired: half an interval after it."""
         events = self.events(epochs)
         return events[0] + 1 + max(1, round(self.interval * epochs) // 2) if events else 0

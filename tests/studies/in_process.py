@@ -10,17 +10,18 @@ from typing import Any
 from balance_tune.datasets.store import build_store
 from balance_tune.registry import datasets
 from balance_tune.studies.config.schema import StudyConfig
-from balance_tune.studies.early_stopping.pruner import Judge
-from balance_tune.studies.early_stopping.pruning_log import Ledger
+from balance_tune.studies.early_stopping.pruner import Pruner
+from balance_tune.studies.early_stopping.pruning_log import PruningLog
 from balance_tune.studies.execution.sealed import evaluate_sealed
 from balance_tune.studies.execution.trial import work
 from balance_tune.studies.protocol.arms import Arm, arms_of, trial_config
 from balance_tune.studies.results import leaderboard, tables
 from balance_tune.studies.search.study_queue import Assignment, StudyQueue
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.studies.tracking.backend import store_of
 from balance_tune.studies.tracking.sync import Sync, sync
-from balance_tune.tasks import lower_is_better
+from balance_tune.tasks import Objective
 
 
 def run(
@@ -37,7 +38,7 @@ def run(
     (folder / "data").mkdir(exist_ok=True)
     for name, manifest in manifests.items():
         (folder / "data" / f"{name}.json").write_text(manifest.to_json())
-    mlflow = store_of(folder.parent, config.mlflow.tracking_uri)
+    mlflow = store_of(StudyFolder(folder.parent), config.mlflow.tracking_uri)
 
     def configure(arm: Arm, params: Mapping[str, Any], phase: Any, number: int, seed: int) -> dict[str, Any]:
         store = stores[arm.dataset]
@@ -45,23 +46,25 @@ def run(
             config, arm, params, phase=phase, number=number, seed=seed, study_folder=folder, store=store
         )
 
-    ledger = Ledger(folder / "ledger.jsonl")
+    pruning_log = PruningLog(folder / "ledger.jsonl")
     epochs = {arm.name: arm.epochs(arm.space.defaults()) for arm in arms}
-    judge = Judge(config.search.early_stopping, epochs, ledger, lower=lower_is_better(config.objective))
+    pruner = Pruner(config.search.early_stopping, epochs, pruning_log, Objective(config.objective))
 
-    queue = StudyQueue(config, arms, open_storage(folder), ledger, folder, configure=configure)
+    queue = StudyQueue(
+        config, arms, open_storage(StudyFolder(folder)), pruning_log, StudyFolder(folder), configure=configure
+    )
     live = Sync(folder, mlflow) if on_trial is not None else None
     gc.freeze()  # as a trial's own process does: it collects after every trial
     try:
         while (given := queue.next()) is not None:
-            _train(given, queue, judge)
+            _train(given, queue, pruner)
             if live is not None and on_trial is not None:
                 on_trial(live)
     finally:
         gc.unfreeze()
     for key, record in queue.confirmed():
-        evaluate_sealed(folder / record.attrs["folder"], stores[queue.arms[key.arm].dataset])
-    ledger.close()
+        evaluate_sealed(StudyFolder(folder / record.attrs["folder"]), stores[queue.arms[key.arm].dataset])
+    pruning_log.close()
     rows = leaderboard.build(folder)
     if tracked:
         tables.write_files(folder, rows)
@@ -69,16 +72,18 @@ def run(
     return rows
 
 
-def _train(given: Assignment, queue: StudyQueue, judge: Judge) -> None:
+def _train(given: Assignment, queue: StudyQueue, pruner: Pruner) -> None:
     key, last = given.key, {}
-    settled_after = queue.live[key].settled_after
+    min_epochs = queue.live[key].min_epochs
 
     def report(row: dict[str, Any]) -> None:
         last.update(row)
         if row["state"] == "failed":
             return
         going = key.phase == "search" and row["state"] == "running"
-        stop = going and judge.stops(key.arm, key.number, row["epoch"], row[given.config["objective"]], settled_after)
+        stop = going and pruner.should_prune(
+            key.arm, key.number, row["epoch"], row[given.config["objective"]], min_epochs
+        )
         queue.report(key, row)
         if stop:
             raise SystemExit

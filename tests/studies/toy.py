@@ -10,13 +10,15 @@ from typing import Any
 
 from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.config.schema import StudyConfig
-from balance_tune.studies.early_stopping.pruner import Judge
-from balance_tune.studies.early_stopping.pruning_log import Ledger
+from balance_tune.studies.early_stopping.pruner import Pruner
+from balance_tune.studies.early_stopping.pruning_log import PruningLog
 from balance_tune.studies.protocol.arms import Arm
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.space import Fixed, Parameter, Space
 from balance_tune.studies.search.study_queue import StudyQueue
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
+from balance_tune.tasks import Objective
 
 EPOCHS = 9
 Curve = Callable[[Mapping[str, Any], int], float]  # (params, epoch) -> objective
@@ -26,17 +28,17 @@ Curve = Callable[[Mapping[str, Any], int], float]  # (params, epoch) -> objectiv
 class ToyArm(Arm):
     """An arm with one parameter, "modulation.x" in [0, 1]."""
 
-    settled: int = 0
+    least: int = 0
 
-    def settled_after(self, params: Mapping[str, Any]) -> int:
-        return self.settled
+    def min_epochs(self, params: Mapping[str, Any]) -> int:
+        return self.least
 
 
-def toy_arm(name: str, settled: int = 0, epochs: int = EPOCHS) -> ToyArm:
+def toy_arm(name: str, min_epochs: int = 0, epochs: int = EPOCHS) -> ToyArm:
     dataset, _, method = name.partition("/")
     x = Parameter("modulation.x", "float", 0.0, 1.0, False, None, 0.5, "a paper")
     space = Space((x,), {"training.epochs": Fixed(epochs, "study file")})
-    return ToyArm(dataset, method, None, space, settled)
+    return ToyArm(dataset, method, None, space, min_epochs)
 
 
 def toy_config(**changes: Any) -> StudyConfig:
@@ -76,17 +78,19 @@ class ToyStudy:
     def reopen(self) -> None:
         """Begin another run of the study, with nothing but what is on disk."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.ledger = Ledger(self.folder / "ledger.jsonl")
+        self.pruning_log = PruningLog(self.folder / "ledger.jsonl")
         epochs = {arm.name: arm.epochs(arm.space.defaults()) for arm in self.arms}
-        self.judge = Judge(self.config.search.early_stopping, epochs, self.ledger, lower=False)
+        self.pruner = Pruner(
+            self.config.search.early_stopping, epochs, self.pruning_log, Objective(self.config.objective)
+        )
         self.queue = StudyQueue(
             self.config,
             self.arms,
-            open_storage(self.folder),
-            self.ledger,
-            self.folder,
+            open_storage(StudyFolder(self.folder)),
+            self.pruning_log,
+            StudyFolder(self.folder),
             configure=self.configure,
-            told=lambda key, state, attrs: self.ended.__setitem__(key, state),
+            on_trial_end=lambda key, state, attrs: self.ended.__setitem__(key, state),
         )
 
     def configure(self, arm: Arm, params: Mapping[str, Any], phase: str, number: int, seed: int) -> dict[str, Any]:
@@ -118,11 +122,11 @@ class ToyStudy:
         history.parent.mkdir(parents=True, exist_ok=True)
         history.write_text("".join(json.dumps(r) + "\n" for r in [*rows, row]))
         self.trained.setdefault(key, []).append(epoch)
-        settled_after = self.queue.live[key].settled_after
+        min_epochs = self.queue.live[key].min_epochs
         stop = (
             key.phase == "search"
             and epoch < EPOCHS
-            and self.judge.stops(key.arm, key.number, epoch, value, settled_after)
+            and self.pruner.should_prune(key.arm, key.number, epoch, value, min_epochs)
         )
         self.queue.report(key, row)
         if stop or epoch == EPOCHS:

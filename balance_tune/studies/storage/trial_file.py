@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from balance_tune.studies.storage import durable
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 FILE = "trial.json"
-LOCAL = ("folder", "home", "store", "scratch", "reported")  # paths of one machine, and how far an earlier attempt got
+LOCAL = ("folder", "location", "store", "scratch", "avoid", "reported")  # of one machine, or one attempt
 
 
-def write(folder: Path, config: Mapping[str, Any]) -> None:
+def write(folder: StudyFolder, config: Mapping[str, Any]) -> None:
     """Write a trial's configuration into its folder, unless it is there.
 
     It does not wait for the disk: a file that a power cut took is written again by the next run of the study.
     """
     portable = {name: value for name, value in config.items() if name not in LOCAL}
-    if read(folder) != json.loads(json.dumps(portable)):
-        durable.write(folder / FILE, json.dumps(portable, indent=1) + "\n", lasting=False)
+    if read(folder.path) != json.loads(json.dumps(portable)):
+        durable.write(folder.path / FILE, durable.as_json(portable), lasting=False)
+        folder.upload(FILE)
 
 
 def read(folder: Path) -> dict[str, Any] | None:

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balance_tune.studies.protocol.selection import best_trial
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.artifacts import bring_weights
 from balance_tune.studies.tracking.client import Client
 from balance_tune.studies.tracking.runs import TAG, RunKey, metric_name
-from balance_tune.tasks import lower_is_better
+from balance_tune.tasks import Objective
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
     from balance_tune.datasets.manifest import Manifest
+    from balance_tune.studies.results.leaderboard import LeaderboardRow
     from balance_tune.studies.storage.records import TrialRecord
 
 ALIASES = ("champion", "challenger")
@@ -29,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def candidates(
-    rows: Sequence[Mapping[str, Any]], records: Sequence[TrialRecord], manifests: Mapping[str, Manifest]
+    rows: Sequence[LeaderboardRow], records: Sequence[TrialRecord], manifests: Mapping[str, Manifest]
 ) -> dict[str, list[dict[str, Any]]]:
     """Return dataset -> its best two confirmed arms by mean confirmation validation, the best first.
 
@@ -37,27 +39,26 @@ def candidates(
     """
     contenders: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        best = best_trial(records, row)
-        eligible = row["val_confirm"] is not None and not row["diagnostic"] and row["protocol"] == "sealed"
-        if eligible and best is not None and row["dataset"] in manifests:
-            contenders.setdefault(row["dataset"], []).append(contender(row, best, manifests[row["dataset"]]))
-    lower = {dataset: lower_is_better(arms[0]["objective"]) for dataset, arms in contenders.items()}
+        best = best_trial(records, row.arm, row.params, row.objective)
+        eligible = row.val_confirm is not None and not row.diagnostic and row.protocol == "sealed"
+        if eligible and best is not None and row.dataset in manifests:
+            contenders.setdefault(row.dataset, []).append(contender(row, best, manifests[row.dataset]))
     return {
-        dataset: sorted(arms, key=lambda c: c["val"] if lower[dataset] else -c["val"])[: len(ALIASES)]
+        dataset: sorted(arms, key=lambda c: -Objective(c["objective"]).gain(c["val"]))[: len(ALIASES)]
         for dataset, arms in contenders.items()
     }
 
 
-def contender(row: Mapping[str, Any], best: TrialRecord, manifest: Manifest) -> dict[str, Any]:
+def contender(row: LeaderboardRow, best: TrialRecord, manifest: Manifest) -> dict[str, Any]:
     """Return what is stored with an arm's model: the trial it comes from, its scores, and the data they rest on."""
     return {
-        "arm": row["arm"],
+        "arm": row.arm,
         "trial": [best.phase, best.number],
         "folder": str(best.attrs.get("folder", "")),
-        "objective": row["objective"],
-        "val": row["val_confirm"] if row["val_confirm"] is not None else row["val"],
-        "test_mean": row["test_mean"],
-        "seeds": len(row["seeds"]),
+        "objective": row.objective,
+        "val": row.val_confirm,
+        "test_mean": row.test_mean,
+        "seeds": len(row.seeds),
         "split_hash": manifest.split_hash,
         "data_hash": manifest.data_hash,
     }
@@ -66,7 +67,7 @@ def contender(row: Mapping[str, Any], best: TrialRecord, manifest: Manifest) -> 
 class Champions:
     """Registers the best models of a study; doing it twice changes nothing."""
 
-    def __init__(self, client: Client, study_folder: Path) -> None:
+    def __init__(self, client: Client, study_folder: StudyFolder) -> None:
         self._runs, self._folder = client, study_folder
 
     @property
@@ -75,10 +76,10 @@ class Champions:
 
     def register_champion(self, contenders: Sequence[Mapping[str, Any]], manifest: Manifest) -> None:
         """Register the contenders of one dataset, the best first, and give them their aliases."""
-        name = f"{self._runs.study}-{manifest.dataset}"
+        name, path = f"{self._runs.study}-{manifest.dataset}", self._folder.path
         known = self._versions(name)
         contenders = [c for c in contenders if bring_weights(self._folder / c["folder"])]
-        versions = [known.get(_identity(self._folder, c)) or self._register(name, c, manifest) for c in contenders]
+        versions = [known.get(_identity(path, c)) or self._register(name, c, manifest) for c in contenders]
         rival = self._foreign_champion(name, contenders)
         if rival is not None and versions:  # of another study of this name in the same store
             versions = [rival, versions[0]]
@@ -107,7 +108,7 @@ class Champions:
         key = RunKey(contender["arm"], phase, number)
         run_id = self._runs.run_id(key)
         tags = {
-            TAG + "identity": _identity(self._folder, contender),
+            TAG + "identity": _identity(self._folder.path, contender),
             TAG + "study_id": self._runs.study_id,
             TAG + "trial": key.name(self._runs.study),
             **{TAG + name: str(contender[name]) for name in SHOWN},
@@ -118,7 +119,7 @@ class Champions:
         model = Model(
             artifact_path=logged.artifact_location, model_uuid=logged.model_id, run_id=run_id, model_id=logged.model_id
         )
-        with packed(model, self._folder / contender["folder"], manifest) as folder:
+        with packed(model, self._folder.path / contender["folder"], manifest) as folder:
             (folder / "README.md").write_text(f"# {name}\n\n{card(contender, manifest)}")
             self._client.log_model_artifacts(logged.model_id, str(folder))
         self._client.finalize_logged_model(logged.model_id, "READY")
@@ -145,8 +146,8 @@ class Champions:
         if held.tags.get(TAG + "split_hash") != best["split_hash"]:
             logger.warning("`%s` keeps its champion, which was chosen on another split: no comparison is fair.", name)
             return held
-        sign = -1 if lower_is_better(best["objective"]) else 1
-        return held if sign * float(held.tags[TAG + "val"]) >= sign * best["val"] else None
+        gain = Objective(best["objective"]).gain
+        return held if gain(float(held.tags[TAG + "val"])) >= gain(best["val"]) else None
 
 
 def card(contender: Mapping[str, Any], manifest: Manifest) -> str:

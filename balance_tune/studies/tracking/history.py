@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 from balance_tune.errors import UserError
-from balance_tune.studies.storage import durable, object_store
+from balance_tune.studies.storage import durable
+from balance_tune.studies.storage.files import HISTORY
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.runs import Row, metrics_of
 
 logger = logging.getLogger(__name__)
@@ -24,8 +25,8 @@ class NewEpochs:
         last: the last epoch that was read.
     """
 
-    def __init__(self, folder: Path, started: int) -> None:
-        self._path, self._started = folder / object_store.HISTORY, started
+    def __init__(self, folder: StudyFolder, started: int) -> None:
+        self._folder, self._started = folder, started
         self._file, self._offset = 0, 0  # inode, and bytes of it that were read
         self._damaged = False
         self.last = 0
@@ -33,8 +34,10 @@ class NewEpochs:
     def read(self, until: int) -> list[Row]:
         """Return the rows up to epoch `until` that were not returned yet; later ones may still be cut off again."""
         rows: list[Row] = []
-        path = object_store.fetched(self._path)
-        if self.last >= until or self._damaged or not path.is_file():
+        if self.last >= until or self._damaged:
+            return rows
+        path = self._folder.download_file(HISTORY)
+        if not path.is_file():
             return rows
         file = path.stat().st_ino
         if file != self._file:

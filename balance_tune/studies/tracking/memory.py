@@ -15,6 +15,7 @@ from typing import Any
 from balance_tune.errors import UserError
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.records import TrialRecord
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 IDENTITY, CACHE = "mlflow.json", "mlflow.sync"
 STUDY_ID = re.compile("[0-9a-f]{32}")
@@ -22,7 +23,7 @@ STUDY_ID = re.compile("[0-9a-f]{32}")
 logger = logging.getLogger(__name__)
 
 
-def study_id(folder: Path) -> str:
+def study_id(folder: StudyFolder) -> str:
     """Return the id that tells the runs of this study from those of another study of the same name in the same store.
 
     A new study gets its id here, on disk, before anything is written under it.
@@ -30,10 +31,10 @@ def study_id(folder: Path) -> str:
     Raises:
         UserError: the file is damaged.
     """
-    path = folder / IDENTITY
+    path = folder.path / IDENTITY
     if not path.exists():
         identity = uuid.uuid4().hex
-        durable.write_json(path, {"study_id": identity})
+        folder.write_json(IDENTITY, {"study_id": identity})
         return identity
     try:
         identity = json.loads(path.read_text())["study_id"]
@@ -80,7 +81,7 @@ class Cache:
         """Write the file; a disk that refuses it costs the next sync some time and nothing else."""
         content = {"store": self.store, "complete": self.complete, "uploaded": self.uploaded}
         try:
-            durable.write_json(self.path, content)
+            durable.write(self.path, durable.as_json(content))
         except OSError as error:
             logger.warning("%s cannot be written (%s); the next run asks MLflow instead.", self.path, error)
 

@@ -23,9 +23,11 @@ from balance_tune.datasets.manifest import Manifest
 from balance_tune.studies.config.reader import stored_config
 from balance_tune.studies.protocol.provenance import CONFIG, RECORD
 from balance_tune.studies.protocol.selection import best_trial
+from balance_tune.studies.results.leaderboard import LeaderboardRow, rows_of
 from balance_tune.studies.storage import trial_file
 from balance_tune.studies.storage.files import JOURNAL
-from balance_tune.studies.storage.records import CONFIRM, TrialRecord, open_to_read, read_records
+from balance_tune.studies.storage.records import CONFIRM, TrialRecord, open_to_read, read_records, studies_of
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.artifacts import checkpoint_files, study_files
 from balance_tune.studies.tracking.backend import Store, reason_of
 from balance_tune.studies.tracking.champions import Champions, candidates
@@ -52,10 +54,6 @@ StudyState = Literal["running", "interrupted", "complete"]
 ATTEMPTS = 5  # at one run, while MLflow answers otherwise
 TEST = "test.json"
 OLD_QUEUE = ("mlflow.queue", "mlflow.queue.sent")  # of versions up to 0.1: what it held is in the folder too
-ROW_METRICS = (
-    "val", "val_confirm", "search_val", "gap", "test_mean", "test_sd", "default_test_mean", "delta", "p_value",
-    "p_holm", "mde", "tuning_gain", "saved", "trials", "complete", "pruned", "failed", "epochs", "device_seconds",
-)  # fmt: skip
 TRIAL_TAGS = (
     "seed", "reason", "point", "default", "requeued_from", "requeued_as", "lost", "sources", "host", "device",
 )  # fmt: skip
@@ -63,7 +61,9 @@ TRIAL_TAGS = (
 logger = logging.getLogger(__name__)
 
 
-def sync(folder: Path, store: Store, state: StudyState = "running", *, imports: Sequence[str] = ()) -> bool:
+def sync(
+    folder: StudyFolder | Path, store: Store, state: StudyState = "running", *, imports: Sequence[str] = ()
+) -> bool:
     """Write to `store` what it lacks of the study in `folder`; see `Sync`.
 
     Returns:
@@ -92,18 +92,19 @@ class Sync:
         UserError: the study file or the id of the study is damaged.
     """
 
-    def __init__(self, folder: Path, store: Store, *, imports: Sequence[str] = ()) -> None:
-        self._folder, self._store, self._imports = folder, store, imports
-        self._config = stored_config(folder)
-        self._client = Client(store, self._config.name, study_id(folder))
-        self._cache = Cache.of(folder, store.shown)
-        self._storage = open_to_read(folder)
+    def __init__(self, folder: StudyFolder | Path, store: Store, *, imports: Sequence[str] = ()) -> None:
+        self._folder, self._store, self._imports = StudyFolder.of(folder), store, imports
+        self._path = path = self._folder.path
+        self._config = stored_config(path)
+        self._client = Client(store, self._config.name, study_id(self._folder))
+        self._cache = Cache.of(path, store.shown)
+        self._storage = open_to_read(path)
         self._manifests = {
-            name: Manifest.from_json(path.read_text())
+            name: Manifest.from_json(file.read_text())
             for name in self._config.datasets
-            if (path := folder / "data" / f"{name}.json").is_file()
+            if (file := path / "data" / f"{name}.json").is_file()
         }
-        self._begun = _begun(folder)
+        self._begun = _begun(path)
         self._open = False
         self._journal: tuple[int, int] | None = None
         self._records: list[TrialRecord] = []
@@ -137,10 +138,10 @@ class Sync:
                 self._attempt(step)
             on_progress(left)
         if state == "complete":
-            self._cache.complete = "" if self._refused else fingerprint(self._records, self._folder)
+            self._cache.complete = "" if self._refused else fingerprint(self._records, self._path)
             self._cache.save()
             for name in OLD_QUEUE if not self._refused else ():
-                (self._folder / name).unlink(missing_ok=True)
+                (self._path / name).unlink(missing_ok=True)
         return not self._refused
 
     def _attempt(self, step: Step) -> None:
@@ -157,15 +158,15 @@ class Sync:
 
     def _read(self) -> None:
         """Read the trials, unless the journal is what it was."""
-        journal = self._folder / JOURNAL
+        journal = self._path / JOURNAL
         if journal.is_file():
             stat = journal.stat()
             if self._journal == (stat.st_size, stat.st_mtime_ns):
                 return
             self._journal = (stat.st_size, stat.st_mtime_ns)
         self._records = read_records(self._storage)
-        studies = sorted(self._storage.get_all_studies(), key=lambda s: s._study_id)
-        self._arms = [s.study_name for s in studies if not s.study_name.endswith(CONFIRM)]
+        names = [study.study_name for _, study in studies_of(self._storage)]
+        self._arms = [name for name in names if not name.endswith(CONFIRM)]
 
     # study and arms --------------------------------------------------------------------------------------------------
     def _introduction(self, state: StudyState) -> Iterator[Step]:
@@ -184,15 +185,14 @@ class Sync:
                 content.tags[TAG + "protocol"] = self._config.protocol
                 content.params = params_of_study(self._config.as_dict())
                 content.datasets = list(self._manifests.values())
-                content.files = study_files(self._folder, None) if missing else []
+                content.files = study_files(self._path, None) if missing else []
             yield Step(key, partial(self._write, content, ("running",)))
 
     def _ending(self, state: StudyState) -> Iterator[Step]:
         """Yield the runs of arms and study as they are when the study ends, then the models to be registered."""
         ended: dict[str, str] = {TAG + "state": state}
-        board = self._folder / "report" / "leaderboard.json"
-        rows = json.loads(board.read_text()) if state == "complete" and board.is_file() else []
-        by_arm = {row["arm"]: row for row in rows}
+        rows = rows_of(self._records, self._config.as_dict(), self._path) if state == "complete" else []
+        by_arm = {row.arm: row for row in rows}
         for name in self._arms:
             content = Content(RunKey(name), STATUS[state], self._begun, tags=dict(ended))
             yield Step(content.key, partial(self._write_arm, content, by_arm.get(name)))
@@ -200,30 +200,27 @@ class Sync:
         for dataset, contenders in candidates(rows, self._records, self._manifests).items():
             yield Step(f"model {dataset}", partial(self._register_champion, contenders, self._manifests[dataset]))
 
-    def _write_arm(self, content: Content, row: Mapping[str, Any] | None) -> None:
+    def _write_arm(self, content: Content, row: LeaderboardRow | None) -> None:
         if row is not None:
-            metrics = {f"leaderboard/{name}": row.get(name) for name in ROW_METRICS}
-            modality = row.get("test_by_modality") or {}
-            metrics |= {f"leaderboard/test_mean/{name}": value for name, value in modality.items()}
-            numbers = {name: float(value) for name, value in metrics.items() if value is not None}
+            numbers = {f"leaderboard/{name}": value for name, value in row.mlflow_metrics().items()}
             content.results = [Row(0, _now(), numbers)]
-            content.tags[TAG + "params"] = cut(json.dumps(row["params"]))
-            best = best_trial(self._records, row)
+            content.tags[TAG + "params"] = cut(json.dumps(row.params))
+            best = best_trial(self._records, row.arm, row.params, row.objective)
             files: list[tuple[Path, str]] = []
             if best is not None:
                 content.tags[TAG + "best"] = RunKey(best.arm, best.phase, best.number).name(self._config.name)
                 files = checkpoint_files(self._folder / str(best.attrs.get("folder", "")))
             content.files = files
-            own = [r for r in self._records if r.arm == row["arm"]]
+            own = [r for r in self._records if r.arm == row.arm]
             content.documents = {CURVES: curves_of_arm(own, self._config.objective)}
         self._write(content, (content.tags[TAG + "state"],))
 
     def _write_study(self, content: Content) -> None:
         state = content.tags[TAG + "state"]
         if state == "complete":
-            report = self._folder / "report"
+            report = self._path / "report"
             content.tags[NOTE] = cut(note(self._config, self._manifests, report))
-            content.files = study_files(self._folder, report)
+            content.files = study_files(self._path, report)
         self._write(content, (state,))
 
     def _register_champion(self, contenders: Sequence[Mapping[str, Any]], manifest: Manifest) -> None:
@@ -235,27 +232,30 @@ class Sync:
     def _trials(self, state: StudyState) -> Iterator[Step]:
         """Yield the trials of which something is new."""
         for r in self._records:
-            folder = self._folder / str(r.attrs.get("folder", ""))
-            if r.state == "waiting" or folder == self._folder:  # its creation is not over yet
+            place = r.attrs.get("folder")
+            if r.state == "waiting" or not place:  # its creation is not over yet
                 continue
+            folder = self._folder / str(place)
             key, shown = RunKey(r.arm, r.phase, r.number), r.state if r.finished or state == "running" else state
-            sealed = r.phase == "confirm" and (folder / TEST).is_file()
+            sealed = r.phase == "confirm" and (folder.path / TEST).is_file()
             epochs = r.epochs if r.finished else max(r.curve, default=0)
             whole = (shown, r.superseded, sealed, epochs)
             if self._written.get(key) != whole:
                 yield Step(key, partial(self._write_trial, r, folder, whole, over=state != "running"))
 
-    def _write_trial(self, r: TrialRecord, folder: Path, whole: tuple[str, bool, bool, int], *, over: bool) -> None:
+    def _write_trial(
+        self, r: TrialRecord, folder: StudyFolder, whole: tuple[str, bool, bool, int], *, over: bool
+    ) -> None:
         """Write a trial as it is now; while the study is not `over`, one whose files are not there yet has time."""
         state, _, sealed, epochs = whole
-        key, config = RunKey(r.arm, r.phase, r.number), trial_file.read(folder)
+        key, config = RunKey(r.arm, r.phase, r.number), trial_file.read(folder.path)
         content = Content(key, STATUS[state], _milliseconds(r.started) or self._begun, _milliseconds(r.ended))
         content.tags = self._data_tags(r.arm) | {TAG + "state": state} | _attr_tags(r)
         content.birth_tags = {TAG + "code_version": code_version()}
         if r.finished:
             content.results = _results(r, self._config.objective, content.ended or content.started)
         if sealed:
-            test = folder / TEST
+            test = folder.path / TEST
             metrics = _test_metrics(json.loads(test.read_text()))
             content.results.append(Row(0, int(1000 * test.stat().st_mtime), metrics))
         if key not in self._written and self._holds(content):
@@ -268,11 +268,11 @@ class Sync:
             return
         content.params = dict(flatten(r.params)) if config is None else params_of(config)
         if config is not None and key not in self._written:
-            content.files = [(folder / trial_file.FILE, trial_file.FILE)]
+            content.files = [(folder.path / trial_file.FILE, trial_file.FILE)]
         if r.phase == "confirm":  # search trials, of which there are many, name the dataset in a tag
             content.datasets = self._inputs(r.arm)
         if sealed and r.dataset in self._manifests:
-            content.documents = trial_pictures(folder, self._manifests[r.dataset].classes)
+            content.documents = trial_pictures(folder.path, self._manifests[r.dataset].classes)
         self._write(content, (*whole[:3], epochs if over else history.last))
 
     def _holds(self, content: Content) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from balance_tune.registry import datasets
-from balance_tune.studies.storage import object_store
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.timeouts import seconds
 from balance_tune.studies.tracking.backend import store_of
 from balance_tune.studies.tracking.memory import Cache, fingerprint, study_id
@@ -48,11 +48,11 @@ class Tracker:
         UserError: the address of the store cannot be one, or the id of the study in `mlflow.json` is damaged.
     """
 
-    def __init__(self, config: StudyConfig, folder: Path) -> None:
-        self._folder, self._config = folder, config
-        self._store = store_of(folder.parent, config.mlflow.tracking_uri)
+    def __init__(self, config: StudyConfig, folder: StudyFolder | Path) -> None:
+        self._folder, self._config = StudyFolder.of(folder), config
+        self._store = store_of(self._folder.parent, config.mlflow.tracking_uri)
         self._worker: Worker | None = None
-        study_id(folder)
+        study_id(self._folder)
 
     @property
     def worker_pid(self) -> int | None:
@@ -77,9 +77,9 @@ class Tracker:
         Returns at once where MLflow has all of it.
         """
         if self._worker is None:
-            complete = Cache.of(self._folder, self._store.shown).complete
+            complete = Cache.of(self._folder.path, self._store.shown).complete
             gone = self._store.file is not None and not self._store.file.exists()
-            if not gone and complete == fingerprint(records, self._folder):
+            if not gone and complete == fingerprint(records, self._folder.path):
                 return
             self._start(0)
         self._end("complete", message)
@@ -92,10 +92,10 @@ class Tracker:
 
     def _start(self, nice: int) -> None:
         config = WorkerConfig(
-            folder=str(self._folder),
+            folder=str(self._folder.path),
             store=self._store,
             imports=tuple(modules_of(self._config.datasets)),
-            remote=object_store.home(self._folder),
+            location=self._folder.location,
             nice=nice,
         )
         patience = seconds("BALANCE_TUNE_OUTAGE_S")

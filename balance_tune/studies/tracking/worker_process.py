@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from balance_tune.studies.storage import object_store
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.backend import Store, quiet_environment, reason_of
 from balance_tune.studies.tracking.client import is_refusal
 from balance_tune.studies.tracking.sync import StudyState, Sync
@@ -37,14 +37,14 @@ class WorkerConfig:
         folder: the study's folder.
         store: where the runs go; its address may hold a password, so it is passed on standard input.
         imports: modules that define datasets of the study.
-        remote: if the study's root is an object store, its URI and the path of the folder below it.
+        location: see `StudyFolder.location`.
         nice: the priority of the process; 19 while trials run.
     """
 
     folder: str
     store: Store
     imports: tuple[str, ...] = ()
-    remote: tuple[str, str] | None = None
+    location: tuple[str, str] | None = None
     nice: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -52,16 +52,13 @@ class WorkerConfig:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> WorkerConfig:
-        remote = value["remote"] and tuple(value["remote"])
+        location = value["location"] and tuple(value["location"])
         store, imports = Store(**value["store"]), tuple(value["imports"])
-        return WorkerConfig(**{**value, "store": store, "imports": imports, "remote": remote})
+        return WorkerConfig(**{**value, "store": store, "imports": imports, "location": location})
 
     def sync(self) -> Sync:
         """Return the sync of this study."""
-        folder = Path(self.folder)
-        if self.remote is not None:
-            object_store.know(folder, *self.remote)
-        return Sync(folder, self.store, imports=self.imports)
+        return Sync(StudyFolder.at(Path(self.folder), self.location), self.store, imports=self.imports)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class _Picky(_Name, Modulation):
     def never_acts(self, epochs: int) -> str | None:
         return "it needs two" if epochs < 2 else None
 
-    def settled_after(self, epochs: int) -> int:
+    def min_epochs(self, epochs: int) -> int:
         return epochs // 2
 
 
@@ -67,7 +67,7 @@ def test_a_variant_is_an_arm_of_its_own(picky: StudyConfig) -> None:
     made = arms[1].modulation(arms[1].space.defaults())
     assert isinstance(made, _Picky)
     assert (made.modality, made.level) == ("audio", 0.5)
-    assert arms[1].settled_after(arms[1].space.defaults()) == 10
+    assert arms[1].min_epochs(arms[1].space.defaults()) == 10
 
 
 def test_a_method_that_would_never_act_is_refused(picky: StudyConfig) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.champions import Champions
 from balance_tune.studies.tracking.runs import TAG
 from tests.studies.tracking.written import MANIFEST
@@ -44,7 +45,7 @@ class Study:
     ) -> None:
         self.folder, self.study_id, self.objective = folder / study_id, study_id, objective
         client: Any = SimpleNamespace(mlflow=registry, study="s", study_id=study_id)
-        self.champions = Champions(client, self.folder)
+        self.champions = Champions(client, StudyFolder(self.folder))
         self.registry = registry
         self.champions._register = self._register  # type: ignore[method-assign]
 

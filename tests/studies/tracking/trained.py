@@ -18,6 +18,7 @@ from balance_tune.studies.protocol.selection import point_key, seed_of
 from balance_tune.studies.results.leaderboard import rows_of
 from balance_tune.studies.storage import trial_file
 from balance_tune.studies.storage.records import CONFIRM, TrialRecord, read_records
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.training.checkpoint import save_best
 from balance_tune.training.loop import train
@@ -66,7 +67,7 @@ def train_study(root: Path, name: str) -> Trained:
     (folder / "data").mkdir()
     (folder / "data" / "tiny.json").write_text(manifest.to_json())
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = open_storage(folder)
+    storage = open_storage(StudyFolder(folder))
     for method in RATES:
         for phase, seed in (
             ("search", seed_of(0, "search", 0)),
@@ -91,7 +92,7 @@ def _train(folder: Path, store: Path, storage: BaseStorage, method: str, phase: 
     }  # fmt: skip
     run, modulation = prepare(config)
     history = list(train(run, modulation))
-    trial_file.write(folder / place, config)
+    trial_file.write(StudyFolder(folder / place), config)
     (folder / place / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
     save_best(run, folder / place)
     if phase == "confirm":

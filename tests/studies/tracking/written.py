@@ -18,6 +18,7 @@ from balance_tune.datasets.splits import PARTS, SplitRecipe
 from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.storage import trial_file
 from balance_tune.studies.storage.records import CONFIRM, Phase, TrialRecord, read_records
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
 
 SHARDS: dict[str, tuple[Shard, ...]] = dict.fromkeys(PARTS, ())
@@ -89,7 +90,7 @@ class WrittenStudy:
         self.configure(**config)
         (self.folder / "data").mkdir(exist_ok=True)
         (self.folder / "data" / "av_digits.json").write_text(MANIFEST.to_json())
-        self.storage = open_storage(self.folder)
+        self.storage = open_storage(StudyFolder(self.folder))
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         for arm in ("av_digits/joint", "av_digits/mlb"):
             for study in (arm, arm + CONFIRM):
@@ -121,7 +122,7 @@ class WrittenStudy:
             "seed": 7, "training": {"lr": 0.1 + number, "epochs": 20}, "model": {"fusion": "concat", "encoders": {}},
             "modulation": {"start": 0.0}, "workers": 1, **config,
         }  # fmt: skip
-        trial_file.write(self.folder / place, trial)
+        trial_file.write(StudyFolder(self.folder / place), trial)
         return WrittenTrial(self, arm, phase, number, trial_id, self.folder / place)
 
     @property
