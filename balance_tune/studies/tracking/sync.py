@@ -127,8 +127,7 @@ class Sync:
             Exception: whatever MLflow, or the storage of the trials, raises when it does not answer.
         """
         if not self._open:
-            self._client.open()
-            self._written, self._epochs, self._open = {}, {}, True
+            self._ask()
         self._read()
         steps = [*self._introduction(state), *self._trials(state)]
         if state != "running":
@@ -144,12 +143,21 @@ class Sync:
                 (self._path / name).unlink(missing_ok=True)
         return not self._refused
 
+    def _ask(self) -> None:
+        """Learn what MLflow has, and forget what was written before."""
+        self._client.open()
+        self._written, self._epochs, self._open = {}, {}, True
+
     def _attempt(self, step: Step) -> None:
         try:
             step.write()
         except Exception as error:
             self._open = False  # what is known of the runs may be wrong now: the next pass asks MLflow
             self._failures[step.key] += 1
+            if is_refusal(error) and self._failures[step.key] == 1:  # somebody may have deleted the run
+                self._ask()
+                self._attempt(step)
+                return
             if not is_refusal(error) and self._failures[step.key] < ATTEMPTS:
                 raise
             self._refused.add(step.key)
