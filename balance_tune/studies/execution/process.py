@@ -6,7 +6,7 @@ import ctypes
 import gc
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import count
 
@@ -81,4 +81,5 @@ def free() -> None:
     """Free the memory of what has ended: a run refers to itself, so only the collector does it."""
     gc.collect()
     if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()  # for those who share the device
+        with suppress(torch.AcceleratorError):  # of a device that has failed: the process ends with its trial
+            torch.cuda.empty_cache()  # for those who share the device

@@ -23,6 +23,7 @@ from balance_tune.studies.storage.timeouts import seconds
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
 
+    from balance_tune.studies.cluster.devices import Devices
     from balance_tune.studies.cluster.resource_timeout import Waiting
     from balance_tune.studies.early_stopping.pruner import Pruner
     from balance_tune.studies.search.study_queue import StudyQueue
@@ -49,6 +50,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
         pruner: Pruner,
         *,
         waiting: Waiting | None = None,
+        devices: Devices | None = None,
         groups: bool = False,
         several: bool = False,
         silence: float | None = None,
@@ -61,6 +63,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
         self.halted = ""
         self._queue, self._pruner, self._clock = queue, pruner, clock
         self._waiting, self._groups, self._several = waiting, groups, several
+        self._devices = devices
         self._reported: set[str] = set()
         self._asked: tuple[float, bool] | None = None
         self._silence = SILENCE if silence is None else silence
@@ -146,6 +149,13 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
             self.halted = self.halted or f"the study's folder cannot be written: {error}"
         except AWAY:
             self.halted = self.halted or "the database that holds the trials does not answer any more"
+
+    def device_failed(self, reason: str) -> bool:
+        """Return whether a trial was lost by its node's device; halt the study where no other is left."""
+        if self._devices is None or not self._devices.failed(reason):
+            return False
+        self.halted = self.halted or self._devices.none_left()
+        return True
 
     def broken(self, trial_id: str) -> bool:
         """Return whether Tune gave a trial up without telling the searcher (an actor that could not be used again)."""

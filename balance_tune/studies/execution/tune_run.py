@@ -11,6 +11,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from balance_tune.studies.cluster.devices import Devices
 from balance_tune.studies.cluster.placement import place
 from balance_tune.studies.cluster.ray_cluster import HEAD, TrialResources, ray_log, remote
 from balance_tune.studies.cluster.resource_timeout import Waiting
@@ -35,10 +36,12 @@ def run_trials(
     tick: Callable[..., None] = lambda last=False: None,
     trainable: Callable[[dict[str, Any]], None] = run_trial,
     patience: float = 1800.0,
+    devices: Devices | None = None,
 ) -> str:
     """Run the queue's trials until nothing is due; return why it ended before, or nothing.
 
-    After `patience` seconds in which no trial got what it needs it ends, and says so.
+    After `patience` seconds in which no trial got what it needs it ends, and says so; also where none of
+    the `devices` is left that works.
 
     With `warm`, actors are used again from trial to trial (never where a trial has several workers: its worker group
     would still be there). `tick` is called some ten times a second, and once at the end with `last=True`.
@@ -47,7 +50,9 @@ def run_trials(
     placed = partial(place, cpus=trial.cpus, gpus=trial.gpus, workers=trial.workers, head=HEAD)
     each = {"CPU": float(trial.cpus * trial.workers), "GPU": trial.gpus * trial.workers}
     waiting = Waiting(each, patience, ray.cluster_resources)
-    scheduler = ArmScheduler(queue, pruner, waiting=waiting, groups=trial.workers > 1, several=remote())
+    scheduler = ArmScheduler(
+        queue, pruner, waiting=waiting, devices=devices, groups=trial.workers > 1, several=remote()
+    )
     searcher = StudySearcher(queue, scheduler, trial.slots, interrupted)
     watch = _Watch(scheduler, interrupted, exhausted)
     tuner = tune.Tuner(

@@ -258,10 +258,11 @@ class StudyQueue:
             run.preempted += 1
             self._set(run, {"preempted": run.preempted})
 
-    def finish(self, key: TrialKey, outcome: Outcome, reason: str = "") -> None:
+    def finish(self, key: TrialKey, outcome: Outcome, reason: str = "", *, by_device: bool = False) -> None:
         """Tell Optuna the truth about a live trial; a lost one runs again, at most `MAX_LOST` times.
 
-        One that lost its node, as `preempted` was told, runs again in any case.
+        One that lost its node, as `preempted` was told, or was lost `by_device`, runs again in any case: nodes whose
+        devices fail are left out.
         """
         run = self.live.pop(key)
         attrs: dict[str, Any] = {"epochs": run.epochs, "device_seconds": round(run.device_seconds, 6)}
@@ -276,7 +277,7 @@ class StudyQueue:
         if outcome == "lost":
             run.lost += 1
             self._set(run, {"lost": run.lost, "lost_reason": reason, "repeated": run.repeated})
-            if run.lost <= MAX_LOST:
+            if run.lost <= MAX_LOST or by_device:
                 self._again.append(key)
                 return
             outcome, reason = "failed", f"lost {run.lost} times, at last: {reason}"
