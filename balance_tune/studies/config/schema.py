@@ -292,6 +292,7 @@ class StudyConfig(_Section):
     methods: Names
     model: Model = Model()
     training: dict[str, Any] = {}
+    augment: dict[str, dict[str, Any]] = {}  # by modality, instead of what its dataset declares; {}: nothing
     search: Search = Search(trials=20)
     select: Select = Select()
     confirm: Confirm = Confirm()
@@ -356,7 +357,10 @@ class StudyConfig(_Section):
 
     def as_dict(self) -> dict[str, Any]:
         """Return all settings as plain data, defaults written out; `load_config` reads it back as an equal study."""
-        return self.model_dump(mode="json")
+        settings = self.model_dump(mode="json")
+        if not self.augment:  # a study that does not have it keeps the hash it had before there was such a setting
+            del settings["augment"]
+        return settings
 
     def as_yaml(self) -> str:
         return strict_yaml.dump(self.as_dict())

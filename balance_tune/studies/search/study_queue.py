@@ -25,8 +25,7 @@ from balance_tune.studies.protocol import selection
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.reporting import epochs_of
 from balance_tune.studies.search.live_trial import LiveTrial
-from balance_tune.studies.search.samplers import sampler_for
-from balance_tune.studies.search.tpe import common_space
+from balance_tune.studies.search.samplers import common_space, sampler_for
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.files import HISTORY, STATE
 from balance_tune.studies.storage.records import CONFIRM, Phase, State, TrialRecord, read_records
