@@ -8,9 +8,11 @@ import warnings
 from optuna import Study, samplers
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial
+
+from balance_tune.studies.private_apis import qmc_at
 
 
 def sampler_for(
@@ -36,7 +38,13 @@ def sampler_for(
                     seed=seed, n_startup_trials=startup, consider_pruned_trials=True, warn_independent_sampling=False
                 )
             case "qmc":  # one sequence per arm
-                return Qmc(number, sequence_seed=_seed(study_seed, arm, -1), seed=seed)
+                return qmc_at(
+                    number,
+                    scramble=True,
+                    seed=_seed(study_seed, arm, -1),
+                    independent_sampler=RandomSampler(seed=seed),
+                    warn_independent_sampling=False,
+                )
             case _:
                 return Tpe(space or common_space(), seed=seed, n_startup_trials=startup)
 
@@ -66,23 +74,3 @@ class Tpe(TPESampler):
 def common_space() -> IntersectionSearchSpace:
     """Return an empty space to be handed to the samplers of one arm, one after another."""
     return IntersectionSearchSpace(include_pruned=True)
-
-
-class Qmc(QMCSampler):
-    """QMC that takes the point at `position` of the arm's one sequence.
-
-    Optuna's own counts its points in the storage as it draws them: of a trial that a crash cut off between two
-    parameters the rest would be drawn from the next point.
-    """
-
-    def __init__(self, position: int, *, sequence_seed: int, seed: int) -> None:
-        super().__init__(
-            scramble=True,
-            seed=sequence_seed,
-            independent_sampler=RandomSampler(seed=seed),
-            warn_independent_sampling=False,
-        )
-        self._position = position
-
-    def _find_sample_id(self, study: Study, search_space: dict[str, BaseDistribution]) -> int:
-        return self._position
