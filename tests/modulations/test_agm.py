@@ -20,8 +20,8 @@ from balance_tune.errors import UserError
 from balance_tune.models.encoders import Encoder
 from balance_tune.models.multimodal import MultimodalModel, silence
 from balance_tune.modulations.agm import Agm, agm_coefficients
-from balance_tune.modulations.shapley import mono_modal_logits, subsets
 from balance_tune.modulations.scores import true_class_probability
+from balance_tune.modulations.shapley import mono_modal_logits, subsets
 from balance_tune.testing.tiny import tiny_data, tiny_run
 from balance_tune.training.feed import Feed
 from balance_tune.training.loop import train
