@@ -99,6 +99,7 @@ class Table(Distribution):
             "separator": self.separator,
             "decimal": decimal,
             "missing_labels": choice["missing_labels"],
+            "duplicates": choice["duplicates"],
         }
         self._label, self.classes = found.values, found.classes  # type: ignore[misc]
         self._missing, self._duplicates = choice["missing"], choice["duplicates"]
