@@ -264,3 +264,16 @@ def test_a_store_that_was_written_before_is_read_as_before(tmp_path: Path) -> No
     path.write_text(json.dumps(manifest))
     assert read_manifest(tmp_path / "s").absent == {}
     verify_store(tmp_path / "s")
+
+
+def test_rows_that_are_left_out_are_nobodys_duplicates(tmp_path: Path) -> None:
+    rows = [*plain(), ("x0.npy", "0", "0.0", ""), ("", "", "", "cat"), ("", "", "", "dog"), plain()[1]]
+    rows = [rows[20], *rows[:20], *rows[21:]]
+    changes = {"duplicates": "drop", "missing": "silence", "missing_labels": "drop"}
+    manifest = prepared(write(tmp_path, rows), tmp_path / "s", **changes)
+    assert [(s.file, s.reason) for s in manifest.skipped] == [
+        ("row 2", "`y` is empty"),
+        ("row 23", "`npy` and `a` are empty"),
+        ("row 24", "`npy` and `a` are empty"),
+        ("row 25", "it is the same as row 4"),
+    ]
