@@ -432,6 +432,8 @@ def _patch(patch: pytest.MonkeyPatch, recorder: Recorder) -> None:
     patch.setattr(torch.cuda, "mem_get_info", lambda device=None: (recorder.free, MEMORY))
     patch.setattr(torch.cuda, "synchronize", lambda device=None: recorder.note("synchronize"))
     patch.setattr(torch.cuda, "manual_seed_all", _random[0].manual_seed)
+    patch.setattr(torch.cuda, "get_rng_state", lambda device=None: _random[0].get_state())
+    patch.setattr(torch.cuda, "set_rng_state", lambda state, device=None: _random[0].set_state(state))
     patch.setattr(torch.cuda, "Stream", Stream)
     patch.setattr(torch.cuda, "Event", Event)
     patch.setattr(torch.cuda, "current_stream", Stream)
