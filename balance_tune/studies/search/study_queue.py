@@ -26,7 +26,7 @@ from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.reporting import epochs_of
 from balance_tune.studies.search.live_trial import LiveTrial
 from balance_tune.studies.search.samplers import common_space, sampler_for
-from balance_tune.studies.storage import durable
+from balance_tune.studies.storage import durable, trial_file
 from balance_tune.studies.storage.files import HISTORY, STATE
 from balance_tune.studies.storage.records import CONFIRM, Phase, State, TrialRecord, read_records
 from balance_tune.studies.storage.study_folder import StudyFolder
@@ -162,12 +162,12 @@ class StudyQueue:
         study = self._studies[arm if phase == "search" else arm + CONFIRM]
         number = len(study.get_trials(deepcopy=False))
         seed = attrs.get("seed", self._search_seed(number))
-        folder = self._configure(self.arms[arm], params, phase, number, seed)["folder"]
+        config = self._configure(self.arms[arm], params, phase, number, seed)
         trial = create_trial(
             state=TrialState.RUNNING,
             params=dict(params),
             distributions=self.arms[arm].space.distributions(),
-            user_attrs={**attrs, "phase": phase, "seed": seed, "folder": self._relative(folder)},
+            user_attrs={**attrs, "phase": phase, "seed": seed, **self._place(config)},
         )
         study.add_trial(trial)
         return self._start(TrialKey(arm, phase, number))
@@ -177,10 +177,13 @@ class StudyQueue:
         trial = self._storage.get_trial(trial_id)
         seed = trial.user_attrs.get("seed", self._search_seed(trial.number))
         config = self._configure(self.arms[arm], trial.params, phase, trial.number, seed)
-        attrs = {"phase": phase, "seed": seed, "default": False, "folder": self._relative(config["folder"])}
-        new = {name: value for name, value in attrs.items() if name not in trial.user_attrs}
+        place = self._place(config)
+        attrs = {"phase": phase, "seed": seed, "default": False, **place, **trial.user_attrs}
+        attrs["device"] = place["device"]  # another run of the study may have trained it elsewhere
+        trial_file.write(self.folder / str(attrs["folder"]), config)
+        known = trial.user_attrs
+        new = {name: value for name, value in attrs.items() if name not in known or known[name] != value}
         set_attrs(self._storage, trial_id, new)
-        attrs |= trial.user_attrs
         min_epochs = self.arms[arm].min_epochs(trial.params)
         reported = max(trial.intermediate_values, default=0)
         self.live[key] = LiveTrial(
@@ -218,6 +221,10 @@ class StudyQueue:
     def report(self, key: TrialKey, report: Mapping[str, Any]) -> None:
         """Take the epochs that a trial tells; those from before an interruption are read from its history."""
         with together(self._storage):
+            run, host = self.live.get(key), report.get("hostname", "")  # Ray Tune adds it
+            if run is not None and host and run.host != host:
+                run.host = host
+                self._set(run, {"host": host})
             for row in epochs_of(report):
                 self._take(key, row)
 
@@ -393,8 +400,10 @@ class StudyQueue:
     def _search_seed(self, number: int) -> int:
         return selection.seed_of(self.config.seed, "search", number)
 
-    def _relative(self, folder: str) -> str:
-        return os.path.relpath(folder, self.folder.path)
+    def _place(self, config: Mapping[str, Any]) -> dict[str, str]:
+        """Return the attributes that say where a trial is trained: its folder in the study's, and on which device."""
+        device = "cuda" if config.get("gpus") else "cpu"
+        return {"folder": os.path.relpath(config["folder"], self.folder.path), "device": device}
 
 
 def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:

@@ -49,6 +49,7 @@ class TrialRecord:
     `arm` is "dataset/method"; `method` includes a variant ("unimodal-audio"). `number` counts within the Optuna study,
     which select and confirm trials share. `curve` maps epoch (1-based) to the objective; `value` is the best of it that
     counts, in the objective's unit, or None. `attrs` are the trial's user attributes, `space` the searched ranges.
+    `started` and `ended` are in seconds since 1970.
     """
 
     arm: str
@@ -63,6 +64,8 @@ class TrialRecord:
     curve: Mapping[int, float] = field(default_factory=dict)
     attrs: Mapping[str, Any] = field(default_factory=dict)
     space: Mapping[str, Range] = field(default_factory=dict)
+    started: float | None = None
+    ended: float | None = None
 
     @property
     def finished(self) -> bool:
@@ -158,6 +161,8 @@ def _record(study_name: str, trial: FrozenTrial, superseded: bool) -> TrialRecor
         curve=MappingProxyType(dict(sorted(trial.intermediate_values.items()))),
         attrs=MappingProxyType(attrs),
         space=MappingProxyType({name: _range(d) for name, d in trial.distributions.items()}),
+        started=trial.datetime_start.timestamp() if trial.datetime_start else None,
+        ended=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
     )
 
 
