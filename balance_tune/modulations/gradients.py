@@ -34,8 +34,9 @@ def add_noise(gradients: Sequence[Tensor], sigma: Sequence[Tensor | float], ctx:
     if not gradients:
         return
     noise = ctx.shared_normal("noise", gradients)
-    if isinstance(sigma[0], Tensor):
-        foreach("addcmul_", gradients, noise, list(sigma))
-    else:
-        for g, z, s in zip(gradients, noise, sigma, strict=True):
+    on_device = [s for s in sigma if isinstance(s, Tensor)]
+    if on_device:
+        foreach("addcmul_", gradients, noise, on_device)
+    for g, z, s in zip(gradients, noise, sigma, strict=True):
+        if not isinstance(s, Tensor):
             g.add_(z, alpha=s)
