@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balance_tune.datasets import media, spectra
+from balance_tune.datasets.arrays import load_array
 from balance_tune.datasets.decoding import words
 from balance_tune.datasets.distribution import Unreadable
 from balance_tune.datasets.modality import IMAGENET, Modality
@@ -117,12 +117,11 @@ def _array(shape: list[int] | None = None, encoder: str = "mlp") -> tuple[Modali
 
 def _loaded(file: media.File) -> NDArray[Any]:
     try:
-        made = np.load(io.BytesIO(file) if isinstance(file, bytes) else file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, TypeError) as error:
+        return load_array(file).astype(np.float32, copy=False)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise Unreadable(
             media.named(file), f"it is no array of numbers ({str(error).partition(chr(10))[0]})"
         ) from error
-    return np.asarray(made, dtype=np.float32)
 
 
 def _numbers(encoder: str = "mlp") -> tuple[Modality, Read]:

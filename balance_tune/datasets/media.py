@@ -6,12 +6,14 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from balance_tune.datasets import limits
 from balance_tune.datasets.distribution import Unreadable
 from balance_tune.errors import UserError
 
@@ -26,6 +28,8 @@ Sound = File | NDArray[np.float32]
 """... or a waveform (samples,) that is at the rate asked for."""
 Seen = File | Sequence[bytes]
 """... or several pictures' files, in order."""
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+"""Of pictures: Pillow's decoders of other formats are few people's, and one of them starts a program (EPS)."""
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")  # what such files begin with
 
 
@@ -33,7 +37,7 @@ def sound(heard: Sound, rate: int) -> NDArray[np.float32]:
     """Return a file's sound as mono (samples,) at `rate` Hz, as librosa.load does: mean of channels, soxr HQ.
 
     Raises:
-        Unreadable: the file is missing or broken, has no sound, or is silent throughout.
+        Unreadable: the file is missing or broken, has no sound, is silent throughout, or is beyond a limit.
     """
     if isinstance(heard, np.ndarray):
         values, native = heard[:, None], rate
@@ -62,6 +66,11 @@ def _is_sound(file: File) -> bool:
     return file[:4] in (b"fLaC", b"OggS") or (file[:4] == b"RIFF" and file[8:12] == b"WAVE")
 
 
+def _refuse(file: File, reason: str | None) -> None:
+    if reason is not None:
+        raise Unreadable(named(file), reason)
+
+
 def _readable(file: File) -> Any:
     if not isinstance(file, Path | bytes):
         raise Unreadable(named(file), f"it is of type {type(file).__name__}")
@@ -82,7 +91,9 @@ def _soundfile(file: File) -> tuple[NDArray[np.float32], int]:
     import soundfile
 
     try:
-        values, native = soundfile.read(_readable(file), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(_readable(file)) as opened:
+            _refuse(file, limits.too_long_sound(opened.frames, opened.samplerate, opened.channels))
+            values, native = opened.read(dtype="float32", always_2d=True), opened.samplerate
     except (soundfile.SoundFileError, OSError) as error:
         raise Unreadable(named(file), f"it is no readable sound file ({_first(error)})") from error
     return values, native
@@ -95,8 +106,13 @@ def _av_sound(file: File) -> tuple[NDArray[np.float32], int]:
         stream = container.streams.audio[0]
         native = int(stream.rate)
         resampler = extra("av").AudioResampler(format="fltp", layout=stream.layout, rate=native)
-        blocks = [out.to_ndarray() for frame in container.decode(stream) for out in resampler.resample(frame)]
-        blocks += [out.to_ndarray() for out in resampler.resample(None)]
+        blocks: list[NDArray[np.float32]] = []
+        length = 0
+        for frame in chain(container.decode(stream), [None]):
+            for out in resampler.resample(frame):
+                blocks.append(out.to_ndarray())
+                length += blocks[-1].shape[1]
+                _refuse(file, limits.too_long_sound(length, native, len(blocks[-1])))
     if not blocks:
         raise Unreadable(named(file), "it has no sound")
     return np.concatenate(blocks, axis=1).T.astype(np.float32, copy=False), native
@@ -126,12 +142,22 @@ def stills(seen: Seen) -> list[NDArray[np.uint8]] | None:
     if isinstance(seen, Path):
         if not seen.is_dir():
             return None
-        return [picture(file) for file in jpgs(seen)]
+        return _pictures(jpgs(seen))
     if isinstance(seen, bytes):
         return [picture(seen)] if seen.startswith(_PICTURES) else None
     if not isinstance(seen, list | tuple) or not seen:
         raise Unreadable(named(seen), f"it is of type {type(seen).__name__}, and empty or no file")
-    return [picture(one) for one in seen]
+    return _pictures(seen)
+
+
+def _pictures(files: Sequence[File]) -> list[NDArray[np.uint8]]:
+    pictures: list[NDArray[np.uint8]] = []
+    size = 0
+    for file in files:
+        pictures.append(picture(file))
+        size += pictures[-1].nbytes
+        _refuse(file, limits.too_many_bytes(size))
+    return pictures
 
 
 def jpgs(folder: Path) -> list[Path]:
@@ -150,7 +176,8 @@ def video_frames(
     A frame at a time is the first one shown then or later; times past the end give the last frame.
 
     Raises:
-        Unreadable: the file is missing or broken, has no pictures, or is much shorter than it declares.
+        Unreadable: the file is missing or broken, has no pictures, is much shorter than it declares, or is beyond a
+            limit (`limits`).
     """
     path = _one(seen)
     found: list[NDArray[np.uint8]] = []
@@ -164,14 +191,19 @@ def video_frames(
         stream.thread_type = "NONE"
         step = 1 / float(stream.average_rate) if stream.average_rate else 0.04
         declared = container.duration / 1e6 if container.duration else 0.0
+        if stream.codec_context is not None:
+            _refuse(path, limits.too_large_picture(stream.width, stream.height))
+            stream.codec_context.options = {"max_pixels": str(limits.limit("PIXELS"))}  # of frames of other sizes
+        _refuse(path, limits.too_long_video(declared, 0))
         first: float | None = None
-        for frame in container.decode(stream):
+        for count, frame in enumerate(container.decode(stream), start=1):
             first = frame.time if first is None else first
             shown = (frame.time or 0.0) - (first or 0.0)
             last = frame
+            _refuse(path, limits.too_long_video(shown, count))
             due = wanted[len(found)] if wanted is not None else len(found) / fps
             while shown + step / 2 >= due:
-                found.append(frame.to_ndarray(format="rgb24"))
+                found.append(_pixels(path, frame, len(found)))
                 if len(found) == (len(wanted) if wanted is not None else most):
                     return found
                 due = wanted[len(found)] if wanted is not None else len(found) / fps
@@ -180,8 +212,16 @@ def video_frames(
     if shown + step < COMPLETE * declared:
         raise Unreadable(named(path), f"it is cut off: {shown + step:.1f} s of {declared:.1f} s can be decoded")
     while wanted is not None and len(found) < len(wanted):
-        found.append(last.to_ndarray(format="rgb24"))
+        found.append(_pixels(path, last, len(found)))
     return found
+
+
+def _pixels(file: File, frame: Any, before: int) -> NDArray[np.uint8]:
+    """Return a frame (height, width, 3), of which `before` are kept already; its size may change within a video."""
+    _refuse(file, limits.too_large_picture(frame.width, frame.height))
+    _refuse(file, limits.too_many_bytes((before + 1) * frame.width * frame.height * 3))
+    pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    return pixels
 
 
 def duration(seen: Seen) -> float:
@@ -210,6 +250,8 @@ def _opened(file: File) -> Iterator[Any]:
     try:
         with av.open(_readable(file)) as container:
             yield container
+    except UserError:
+        raise
     except (av.FFmpegError, OSError, ValueError) as error:
         raise Unreadable(named(file), f"it cannot be decoded ({_first(error)})") from error
 
@@ -218,13 +260,16 @@ def picture(file: File, mode: Literal["RGB", "L"] = "RGB") -> NDArray[np.uint8]:
     """Return an image file as (height, width, 3), or (height, width) in grey.
 
     Raises:
-        Unreadable: it is missing, broken or cut off.
+        Unreadable: it is missing, broken, cut off, or beyond a limit (`limits`).
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(_readable(file)) as image:
+        with Image.open(_readable(file), formats=FORMATS) as image:
+            _refuse(file, limits.too_large_picture(*image.size))
             return np.asarray(image.convert(mode))
+    except UserError:  # of a limit that is none
+        raise
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise Unreadable(named(file), f"it is no readable image ({_first(error)})") from error
 

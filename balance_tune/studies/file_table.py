@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from balance_tune.datasets import limits
+from balance_tune.datasets.arrays import load_array
 from balance_tune.errors import UserError
 from balance_tune.studies.wording import did_you_mean, one_line, shown
 from balance_tune.tasks import Task
@@ -63,7 +63,11 @@ class FileTable:
             return cell
         path = self.path.parent / cell
         try:
-            return np.load(path, allow_pickle=False) if path.suffix == ".npy" else path.read_bytes()
+            if path.suffix == ".npy":
+                return load_array(path)
+            if reason := limits.too_large_file(path):
+                raise ValueError(reason)
+            return path.read_bytes()
         except (OSError, ValueError) as error:
             raise UserError(one_line(f"a file that {self.path} names must be readable, but {path}: {error}")) from error
 

@@ -57,7 +57,7 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     if rows:
         writer.writerow(rows[0])
-        writer.writerows([_csv_cell(value) for value in row.values()] for row in rows)
+        writer.writerows([csv_cell(value) for value in row.values()] for row in rows)
     return text.getvalue()
 
 
@@ -145,5 +145,17 @@ def _wrap(text: str) -> str:
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def _csv_cell(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, list | dict) else "" if value is None else value
+def csv_cell(value: Any) -> Any:
+    """Return a value as a cell of a CSV file.
+
+    Lists and mappings are JSON, None is empty. Text that a spreadsheet would take for a formula (it begins with one of
+    `= + - @`, a tab or a line break) gets an apostrophe in front, unless it is a number.
+    """
+    if isinstance(value, list | dict):
+        return json.dumps(value)
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        try:
+            float(value)
+        except ValueError:
+            return "'" + value
+    return "" if value is None else value

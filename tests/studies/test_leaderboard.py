@@ -8,6 +8,7 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from balance_tune.studies import leaderboard, strict_yaml
 from balance_tune.studies.leaderboard import Row
 from balance_tune.studies.records import read_records
 from balance_tune.studies.statistics import holm, paired_t, smallest_detectable
+from balance_tune.studies.tables import as_csv
 from tests.studies.made_study import Made, make_study
 
 FIELDS = [
@@ -354,6 +356,17 @@ def test_files_hold_the_same_rows(study: Path, rows: list[Row]) -> None:
     assert json.loads(table[0]["delta_ci"]) == rows[0]["delta_ci"]
     assert table[4]["p_value"] == "" or float(table[4]["p_value"]) >= 0
     assert "## watch (sealed test, 6 confirmation seeds, 480 test rows of 7 groups)" in paths[2].read_text()
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ("=1+1", "'=1+1"), ("+1+1", "'+1+1"), ("-cmd", "'-cmd"), ("@SUM(A1)", "'@SUM(A1)"), ("\t=1", "'\t=1"),
+        ("-1.5", "-1.5"), (-1.5, "-1.5"), ("plain", "plain"), (None, ""), (["=1"], '"[""=1""]"'),
+    ],
+)  # fmt: skip
+def test_no_cell_of_the_csv_file_is_a_formula(value: Any, cell: str) -> None:
+    assert as_csv([{"a": value, "b": 1}]).splitlines()[1] == f"{cell},1"
 
 
 def test_building_twice_gives_the_same_rows(study: Path, rows: list[Row]) -> None:

@@ -14,6 +14,7 @@ from balance_tune.errors import UserError
 from balance_tune.studies import durable
 from balance_tune.studies.records import TrialRecord
 from balance_tune.studies.report.charts import FAINT, INK, SOFT, Axis, Plot, Style, spread, style_of
+from balance_tune.studies.tables import csv_cell
 from balance_tune.tasks import BY_MODALITY, is_share
 
 CURVES, CONFUSION, CLASSES = "curves.svg", "confusion.svg", "classes.csv"
@@ -106,7 +107,7 @@ def table_of_classes(table: Sequence[Sequence[int]], classes: Sequence[str]) -> 
     told = by_class(table, classes)
     writer = csv.DictWriter(text, list(told[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(told)
+    writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in told)
     return text.getvalue()
 
 
