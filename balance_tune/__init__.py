@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from balance_tune.errors import UserError
+from balance_tune.package import VERSION
 
 if TYPE_CHECKING:
     from balance_tune.studies.engine import run_study
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = ["UserError", "__version__", "run_study"]
 
 

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from balance_tune import __version__
 from balance_tune.commands.arguments import root_option
 from balance_tune.errors import UserError
-from balance_tune.studies import patience
+from balance_tune.studies.storage import timeouts
 from balance_tune.studies.wording import nearest, one_line
 
 # command -> (module below balance_tune.commands, what it does)
@@ -86,7 +86,7 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     try:
-        patience.check()
+        timeouts.check()
         args = _parsed(argv)
         status: int = import_module(f"balance_tune.commands.{COMMANDS[args.command][0]}").run(args)
         sys.stdout.flush()

@@ -24,7 +24,7 @@ from balance_tune.datasets.crema_d import CremaD
 from balance_tune.datasets.miniature import scene, tone, write_picture, write_sound
 from balance_tune.datasets.modality import IMAGENET
 from balance_tune.datasets.store import Data, open_store
-from balance_tune.studies.prepare import prepare
+from balance_tune.studies.data.prepare import prepare
 from balance_tune.training.buffers import Buffers
 from balance_tune.training.feed import Feed, draws_for, feed_of
 from balance_tune.training.rows import Rows

@@ -12,7 +12,7 @@ import json
 import sys
 from typing import Any
 
-from balance_tune.studies.config import load_config
+from balance_tune.studies.loading import load_config
 from benchmarks.search_phase import Phase, say, search, study_folder
 from benchmarks.table import Table, show
 

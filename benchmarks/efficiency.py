@@ -15,8 +15,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 
-from balance_tune.studies.arms import arms_of
-from balance_tune.studies.config import StudyConfig, load_config
+from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.loading import load_config
+from balance_tune.studies.protocol.arms import arms_of
 from benchmarks.bare import Bare
 from benchmarks.intervals import noted, within
 from benchmarks.search_phase import Phase, say, study_folder

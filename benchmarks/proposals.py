@@ -16,9 +16,9 @@ from optuna.distributions import FloatDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import create_trial
 
-from balance_tune.studies.samplers import sampler_for
-from balance_tune.studies.storage import open_storage
-from balance_tune.studies.tpe import common_space
+from balance_tune.studies.search.samplers import sampler_for
+from balance_tune.studies.search.tpe import common_space
+from balance_tune.studies.storage.trials import open_storage
 from benchmarks.search_phase import study_folder
 from benchmarks.table import Table, show, spread
 

@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balance_tune.registry import datasets
-from balance_tune.studies.arms import Arm, arms_of, trial_config
-from balance_tune.studies.config import StudyConfig, load_config
+from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.loading import load_config
+from balance_tune.studies.protocol.arms import Arm, arms_of, trial_config
 
 CURVES = Path(__file__).parent / "curves"
 FAILED = -1  # right answers of an epoch that was not reached
@@ -88,8 +89,8 @@ def trained(config: StudyConfig, arm: Arm, points: int, folder: Path, *, default
     import optuna
 
     from balance_tune.datasets.store import build_store, store_name
-    from balance_tune.studies.confirm import seed_of
-    from balance_tune.studies.samplers import sampler_for
+    from balance_tune.studies.protocol.selection import seed_of
+    from balance_tune.studies.search.samplers import sampler_for
     from balance_tune.training.errors import Diverged
     from balance_tune.training.loop import train
     from balance_tune.training.setup import prepare

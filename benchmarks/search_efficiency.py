@@ -34,12 +34,14 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from balance_tune.studies.arms import Arm
-from balance_tune.studies.config import StudyConfig, load_config
-from balance_tune.studies.judge import Judge
-from balance_tune.studies.ledger import Ledger, Verdict
-from balance_tune.studies.queue import Outcome, StudyQueue, TrialKey
-from balance_tune.studies.space import Fixed, Parameter, Space
+from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.early_stopping.pruner import Judge
+from balance_tune.studies.early_stopping.pruning_log import Ledger, Verdict
+from balance_tune.studies.loading import load_config
+from balance_tune.studies.protocol.arms import Arm
+from balance_tune.studies.protocol.keys import TrialKey
+from balance_tune.studies.protocol.space import Fixed, Parameter, Space
+from balance_tune.studies.search.study_queue import Outcome, StudyQueue
 
 CURVES = Path(__file__).parent / "curves"
 Told = Literal["pruned", "complete"]
@@ -171,14 +173,14 @@ def config_of(curves: Curves, search: Search, trials: int, seed: int) -> StudyCo
 
 def _train(queue: StudyQueue, judge: Judge, key: TrialKey, curve: Floats) -> tuple[int, float | None]:
     """Play one trial; return its epochs, and its value if it ran to its end."""
-    settled_after = queue.live[key].settled_after
+    min_epochs = queue.live[key].min_epochs
     best = 0
     for epoch, value in enumerate(curve.tolist(), start=1):
         if math.isnan(value):
             queue.finish(key, "failed", "its loss was not finite")
             return epoch, None
         best = epoch if epoch == 1 or value > curve[best - 1] else best
-        stop = epoch < len(curve) and judge.stops(key.arm, key.number, epoch, value, settled_after)
+        stop = epoch < len(curve) and judge.stops(key.arm, key.number, epoch, value, min_epochs)
         row = {"epoch": epoch, "val/accuracy": value, "best_epoch": best, "device_seconds": float(epoch)}
         queue.report(key, row)
         if stop:

@@ -14,16 +14,17 @@ from typing import Any
 
 import psutil
 
-from balance_tune.studies.arms import Arm, arms_of, trial_config
-from balance_tune.studies.cluster import ray_for, shape_of
-from balance_tune.studies.config import StudyConfig
-from balance_tune.studies.judge import Judge
-from balance_tune.studies.ledger import Ledger
-from balance_tune.studies.queue import StudyQueue, TrialKey
-from balance_tune.studies.run import run_trials
-from balance_tune.studies.storage import open_storage
+from balance_tune.studies.cluster.ray_cluster import ray_for, shape_of
+from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.early_stopping.pruner import Judge
+from balance_tune.studies.early_stopping.pruning_log import Ledger
+from balance_tune.studies.execution.trial import run_trial
+from balance_tune.studies.execution.tune_run import run_trials
+from balance_tune.studies.protocol.arms import Arm, arms_of, trial_config
+from balance_tune.studies.protocol.keys import TrialKey
+from balance_tune.studies.search.study_queue import StudyQueue
+from balance_tune.studies.storage.trials import open_storage
 from balance_tune.studies.tracking.tracker import Tracker
-from balance_tune.studies.trial import run_trial
 from benchmarks.trials import store_of
 
 

@@ -10,8 +10,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from balance_tune.studies.config import StudyConfig
-from balance_tune.studies.queue import TrialKey
+from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.protocol.keys import TrialKey
 from benchmarks.intervals import note
 from benchmarks.search_phase import Phase, search
 
@@ -42,7 +42,7 @@ def _search(config: StudyConfig, folder: Path, slots: int, tell: Connection) -> 
 
 def timed(config: dict[str, Any]) -> None:
     """Run a study's own trial, and note in the file `epochs` of its study when each of its epochs begins and ends."""
-    from balance_tune.studies import trial
+    from balance_tune.studies.execution import trial
 
     if not hasattr(trial.train, "plain"):
         plain = trial.train

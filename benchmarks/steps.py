@@ -19,7 +19,7 @@ from balance_tune.datasets.shards import Part
 from balance_tune.datasets.store import Data
 from balance_tune.modulations.base import Modulation
 from balance_tune.registry import modulations
-from balance_tune.studies.process import settle
+from balance_tune.studies.execution.process import settle
 from balance_tune.training.context import Context
 from balance_tune.training.run import Run
 from balance_tune.training.setup import assemble, prepare

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from balance_tune.studies.arms import arms_of, trial_config
-from balance_tune.studies.config import load_config
+from balance_tune.studies.loading import load_config
+from balance_tune.studies.protocol.arms import arms_of, trial_config
 from balance_tune.studies.tracking.hooks import Hooks
 from balance_tune.studies.tracking.tracker import Tracker
 from benchmarks.search_phase import study_folder

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from balance_tune.studies.config import load_config
+from balance_tune.studies.loading import load_config
 from benchmarks.intervals import Interval, note, noted
 from benchmarks.search_phase import say, search, study_folder
 from benchmarks.table import Table, show, spread
@@ -27,7 +27,7 @@ SLOTS, OURS, RECIPES = 2, 64, 8
 
 def watched(config: dict[str, Any]) -> None:
     """Run a study's own trial, and note when its training function is entered and left."""
-    from balance_tune.studies import trial
+    from balance_tune.studies.execution import trial
 
     if not hasattr(trial.work, "plain"):
         plain = trial.work

@@ -33,7 +33,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
 @pytest.fixture(scope="session")
 def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study of two methods that was really run, told to MLflow in the same root; nobody changes it."""
-    from balance_tune.studies.config import load_config
+    from balance_tune.studies.loading import load_config
     from tests.studies import in_process
 
     config = load_config(

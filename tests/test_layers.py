@@ -10,56 +10,104 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "balance_tune"
-SHARED = {"cache_folder", "errors", "kinds", "registry", "tunable", "seeds", "tasks"}
-ALLOWED = {
-    "replicas": set(),
-    "seeds": set(),
-    "tunable": set(),
-    "tasks": set(),
-    "models": {"models"},
-    "datasets": {"datasets"},
-    "modulations": {"modulations", "models", "replicas"},
-    "training": {"training", "modulations", "models", "datasets", "replicas"},
-}
 SCHEDULERS = {"ray", "optuna", "mlflow"}
+FILES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+BASE = {"cache_folder", "errors", "kinds", "package", "registry", "replicas", "seeds", "tasks", "tunable"}
+LAYERS = {  # what a part of the package may import of the others, beside `BASE`
+    **{name: set() for name in BASE},
+    "models": set(),
+    "datasets": set(),
+    "modulations": {"models"},
+    "training": {"modulations", "models", "datasets"},
+    "testing": {"training", "modulations", "models", "datasets"},
+}
+ROOMS = (  # of `studies`, the lowest first: each may import those before it
+    "wording",
+    "signals",
+    "config",
+    "storage",
+    "early_stopping",
+    "protocol",
+    "cluster",
+    "data",
+    "search",
+    "execution",
+    "monitor",
+    "results",
+    "tracking",
+    "evaluation",
+    "loading",
+    "doctor",
+    "deletion",
+    "miniature",
+    "engine",
+)
 
 
-def imports(path: Path, *, at_runtime: bool = True) -> set[str]:
-    """Module names a file imports; those under `if TYPE_CHECKING` only where `at_runtime` is false."""
-    tree = ast.parse(path.read_text())
-    typing_only: set[int] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            typing_only |= {id(n) for child in node.body for n in ast.walk(child)}
-    found = set()
-    for node in ast.walk(tree):
-        if at_runtime and id(node) in typing_only:
-            continue
+def names_of(module: str) -> set[str]:
+    """Every module that a file imports: at its top, inside functions and under TYPE_CHECKING alike."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(FILES[module].read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-    return found
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return names
 
 
-def layer(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def imports_of(module: str) -> set[str]:
+    """The modules of this package that a file imports; `from package import module` is an import of the module."""
+    parents = {name.rpartition(".")[0] for name in names_of(module) if name in FILES}
+    return {name for name in names_of(module) if name in FILES} - parents - {module}
 
 
-FILES = sorted(PACKAGE.rglob("*.py"))
+IMPORTS = {module: imports_of(module) for module in FILES}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_only_studies_and_the_command_line_import_ray_optuna_or_mlflow(path: Path) -> None:
-    if layer(path) in {"studies", "cli", "commands"}:
-        return
-    assert not {m for m in imports(path, at_runtime=False) if m.split(".")[0] in SCHEDULERS}
+def circle() -> list[str]:
+    """The shortest chain of imports that ends where it began; empty where there is none."""
+    shortest: list[str] = []
+    for start in IMPORTS:
+        chains, seen = [[start]], {start}
+        while chains:
+            chain = chains.pop(0)
+            if start in IMPORTS[chain[-1]]:
+                shortest = min(shortest or [*chain, start], [*chain, start], key=len)
+                break
+            for module in sorted(IMPORTS[chain[-1]] - seen):
+                seen.add(module)
+                chains.append([*chain, module])
+    return shortest
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if layer(p) in ALLOWED], ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_a_layer_imports_only_what_lies_below_it(path: Path) -> None:
-    ours = {m.split(".")[1] for m in imports(path) if m.startswith("balance_tune.")}
-    assert ours - SHARED <= ALLOWED[layer(path)]
+def part(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def room(module: str) -> str:
+    return module.split(".")[2]
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    assert not circle(), f"a circle of imports: {' -> '.join(circle())}"
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if part(m) not in {"", "studies", "cli", "commands", "__main__"}])
+def test_a_layer_imports_only_what_lies_below_it(module: str) -> None:
+    assert not {name for name in names_of(module) if name.split(".")[0] in SCHEDULERS}
+    above = {name for name in IMPORTS[module] if part(name) not in LAYERS[part(module)] | BASE | {part(module)}}
+    assert not above, f"{module} imports {above}"
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if m.startswith("balance_tune.studies.")])
+def test_a_room_of_studies_imports_only_rooms_below_it(module: str) -> None:
+    others = {m for m in IMPORTS[module] if m.startswith("balance_tune.studies.")}
+    above = {m for m in others if ROOMS.index(room(m)) > ROOMS.index(room(module))}
+    assert not above, f"{module} imports {above}"
+    assert not {m for m in IMPORTS[module] if part(m) in {"commands", "cli"}}
 
 
 def modules_after(statement: str) -> set[str]:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balance_tune.errors import UserError
-from balance_tune.studies import mirror
-from balance_tune.studies.root import ROOT, root_folder
+from balance_tune.studies.storage import object_store
+from balance_tune.studies.storage.root import ROOT, root_folder
 from balance_tune.studies.wording import did_you_mean, nearest, one_line, shown
 
 if TYPE_CHECKING:
-    from balance_tune.studies.config import StudyConfig
+    from balance_tune.studies.config.schema import StudyConfig
 
 
 def root_option(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def miniature_option(parser: argparse.ArgumentParser) -> None:
 
 def study_of(args: argparse.Namespace) -> StudyConfig:
     """Return the study of `study_file` after its overrides, or its miniature where that is asked for."""
-    from balance_tune.studies.config import load_config
+    from balance_tune.studies.loading import load_config
 
     if not args.miniature:
         return load_config(args.study_file, args.overrides)
@@ -88,17 +88,17 @@ def writable_root(args: argparse.Namespace) -> Path:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UserError(one_line(f"the root must be a folder that can be written, but {root}: {reason}.")) from error
-    if mirror.mirror_of(root) is not None:
-        mirror.check(root)
+    if object_store.mirror_of(root) is not None:
+        object_store.check(root)
     return root
 
 
 def studies_in(root: Path) -> list[str]:
     """Return the names of the studies under a root."""
-    if mirror.mirror_of(root) is not None:
+    if object_store.mirror_of(root) is not None:
         try:
-            return mirror.studies_below(root)
-        except mirror.Away as error:
+            return object_store.studies_below(root)
+        except object_store.Away as error:
             raise UserError(f"the root must answer, but {error}.") from error
     if not root.is_dir():
         return []
@@ -116,7 +116,7 @@ def study_folder(args: argparse.Namespace) -> Path:
     name: str = args.study
     if name in names:
         return _brought(root / name)
-    place = mirror.where(root)
+    place = object_store.where(root)
     if not names:
         raise UserError(f"a study must have been run, but there is none in {place}; is that the right --root?")
     stem = Path(name).stem  # somebody gave the study file
@@ -126,8 +126,8 @@ def study_folder(args: argparse.Namespace) -> Path:
 
 def _brought(folder: Path) -> Path:
     """Return a study's folder; one that stands for an object store's as it is there now."""
-    if mirror.mirror_of(folder) is not None:
-        from balance_tune.studies.claim import fetch_study
+    if object_store.mirror_of(folder) is not None:
+        from balance_tune.studies.storage.claim import fetch_study
 
         fetch_study(folder)
     return folder

@@ -12,7 +12,7 @@ from balance_tune.errors import UserError
 from balance_tune.studies.wording import did_you_mean, shown
 
 if TYPE_CHECKING:
-    from balance_tune.studies.config import StudyConfig
+    from balance_tune.studies.config.schema import StudyConfig
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -26,9 +26,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from balance_tune.studies import strict_yaml
-    from balance_tune.studies.config import stored_config
-    from balance_tune.studies.leaderboard import build
+    from balance_tune.studies.config import strict_yaml
+    from balance_tune.studies.config.reader import stored_config
+    from balance_tune.studies.results.leaderboard import build
 
     folder = study_folder(args)
     config = stored_config(folder)
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     if not found:
         raise UserError(f"a study must have selected a point, but {shown(config.name)} has not yet; run it on.")
     if args.export is not None:
-        from balance_tune.studies.exported import export_best
+        from balance_tune.studies.evaluation.export import export_best
 
         for row, made in zip(rows, found, strict=True):
             made["exported"] = str(export_best(folder, row, made["study"], args.export))
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 def configuration(config: StudyConfig, folder: Path, row: dict[str, Any]) -> dict[str, Any]:
     """Return a row's winning point as a study file that runs it alone, and as a trial's own settings."""
-    from balance_tune.studies.arms import arms_of, trial_config
+    from balance_tune.studies.protocol.arms import arms_of, trial_config
 
     arm = next(a for a in arms_of(config) if a.name == row["arm"])
     trial = trial_config(

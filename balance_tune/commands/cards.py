@@ -8,12 +8,12 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-import balance_tune
 from balance_tune.cache_folder import cache_folder
-from balance_tune.studies import durable
-from balance_tune.studies.code_hash import hash_of
+from balance_tune.package import FOLDER
+from balance_tune.studies.protocol.code_hash import hash_of
+from balance_tune.studies.storage import durable
 
-PACKAGE = Path(balance_tune.__file__).parent
+PACKAGE = FOLDER
 
 
 def cards() -> list[dict[str, Any]]:

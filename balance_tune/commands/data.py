@@ -12,12 +12,12 @@ from balance_tune.commands.arguments import format_option, root_of, root_option,
 from balance_tune.commands.output import columns, duration, print_json
 from balance_tune.datasets.address import bare, expanded
 from balance_tune.errors import UserError
-from balance_tune.studies import mirror
+from balance_tune.studies.storage import object_store
 
 if TYPE_CHECKING:
     from balance_tune.datasets.distribution import Distribution
     from balance_tune.datasets.manifest import Manifest
-    from balance_tune.studies.prepare import Advance
+    from balance_tune.studies.data.prepare import Advance
 
 TABLE = "table"
 
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _prepare(args: argparse.Namespace) -> int:
     from balance_tune.datasets.distribution import distribution
-    from balance_tune.studies.prepare import MAX_CORRUPT, prepare
+    from balance_tune.studies.data.prepare import MAX_CORRUPT, prepare
 
     source = expanded(args.source)
     if args.name == TABLE:
@@ -66,7 +66,7 @@ def _prepare(args: argparse.Namespace) -> int:
     else:
         dataset = distribution(args.name, args.recipe)
     own = writable_root(args) / "data" / dataset.name if args.out is None else None
-    out = args.out if own is None else mirror.address(own) or own
+    out = args.out if own is None else object_store.address(own) or own
     with _Progress(dataset.name) as progress:
         manifest = prepare(
             dataset,
@@ -84,7 +84,7 @@ def _table(recipe: str | None, table: Path) -> Distribution:
     """Return the dataset that a user's table and recipe describe."""
     from balance_tune.datasets.table import Table
     from balance_tune.registry import datasets
-    from balance_tune.studies import strict_yaml
+    from balance_tune.studies.config import strict_yaml
 
     if recipe is None:
         raise UserError("`data prepare table` must have --recipe, a YAML file that says what the columns are.")
@@ -129,7 +129,7 @@ def _store(args: argparse.Namespace) -> str:
     """Return the store that was named, as a place or as a dataset."""
     from balance_tune.datasets.place import Place
     from balance_tune.registry import datasets
-    from balance_tune.studies.stores import announce, store_of
+    from balance_tune.studies.data.stores import announce, store_of
 
     text: str = args.store
     if "/" not in text and not Path(text).exists():

@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the findings as they come; 1 where one of them is a failure."""
     config = None
     if args.study_file is not None:
-        from balance_tune.studies.config import load_config
+        from balance_tune.studies.loading import load_config
 
         config = load_config(args.study_file, args.overrides)
     root = writable_root(args)

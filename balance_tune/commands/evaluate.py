@@ -33,7 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from balance_tune.registry import datasets
-    from balance_tune.studies.stored import stored_model
+    from balance_tune.studies.evaluation.stored_model import stored_model
 
     root, table = root_of(args), Path(args.data)
     if args.data not in datasets().names() and not table.is_file():
@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
         elif args.split or args.unseal:
             raise UserError("a table of files has no parts; leave --split and --unseal out.")
         else:
-            from balance_tune.studies.assessment import assess_table
-            from balance_tune.studies.file_table import FileTable
+            from balance_tune.studies.data.file_table import FileTable
+            from balance_tune.studies.evaluation.assessment import assess_table
 
             told = {"data": str(table)} | assess_table(
                 served, FileTable(table, served.modalities, served.classes, served.task, served.words)
@@ -57,15 +57,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _on_dataset(args: argparse.Namespace, served: Served, root: Path) -> dict[str, Any]:
-    from balance_tune.studies import mirror, unsealed
-    from balance_tune.studies.assessment import assess_part
-    from balance_tune.studies.stores import store_of
+    from balance_tune.studies.data.stores import store_of
+    from balance_tune.studies.evaluation import unsealed
+    from balance_tune.studies.evaluation.assessment import assess_part
+    from balance_tune.studies.storage import object_store
 
     split = args.split or "val"
     if split == "test" and not args.unseal:
         raise UserError(
             "the test part is sealed, so that nothing is chosen by it; say --unseal to open it, which is recorded in "
-            f"{mirror.where(root / unsealed.FILE)}."
+            f"{object_store.where(root / unsealed.FILE)}."
         )
     store, manifest = store_of(args.data, {}, root / "data")
     told = {"data": args.data, "split": split} | assess_part(served, store, split, unseal=args.unseal)

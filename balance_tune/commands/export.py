@@ -22,9 +22,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import optuna
 
-    from balance_tune.studies import durable
-    from balance_tune.studies.records import open_storage
-    from balance_tune.studies.storage import export
+    from balance_tune.studies.storage import durable
+    from balance_tune.studies.storage.records import open_to_read
+    from balance_tune.studies.storage.trials import export
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = study_folder(args)
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
-        export(open_storage(folder), temporary)
+        export(open_to_read(folder), temporary)
         durable.adopt(temporary, out)
     except OSError as error:
         raise UserError(one_line(f"an export must be writable, but {out}: {error.strerror}.")) from error

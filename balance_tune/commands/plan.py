@@ -19,8 +19,8 @@ from balance_tune.commands.arguments import (
 from balance_tune.commands.output import columns, duration, number, print_json
 
 if TYPE_CHECKING:
-    from balance_tune.studies.config import StudyConfig
-    from balance_tune.studies.plan import ArmPlan, Estimate, Plan
+    from balance_tune.studies.config.schema import StudyConfig
+    from balance_tune.studies.monitor.plan import ArmPlan, Estimate, Plan
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -36,9 +36,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the plan; a few epochs per arm are trained to learn how long one takes, once per machine."""
-    from balance_tune.studies.arms import arms_of
-    from balance_tune.studies.pace import epoch_seconds
-    from balance_tune.studies.plan import plan_of
+    from balance_tune.studies.monitor.plan import plan_of
+    from balance_tune.studies.monitor.timing import epoch_seconds
+    from balance_tune.studies.protocol.arms import arms_of
 
     config = study_of(args)
     arms = arms_of(config)

@@ -14,7 +14,7 @@ from balance_tune.studies.wording import did_you_mean, shown
 
 if TYPE_CHECKING:
     from balance_tune.models.multimodal import MultimodalModel
-    from balance_tune.studies.records import TrialRecord
+    from balance_tune.studies.storage.records import TrialRecord
 
 PHASES = ("search", "select", "confirm")
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     folder = study_folder(args)
     record = _record(folder, args)
     from balance_tune.datasets.store import open_store
-    from balance_tune.studies.retrain import store_for
+    from balance_tune.studies.evaluation.retrain import store_for
     from balance_tune.training.probe import linear_probe
 
     store, _ = store_for(folder.parent, record.dataset, folder.name)
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _record(folder: Path, args: argparse.Namespace) -> TrialRecord:
-    from balance_tune.studies.records import read_records
+    from balance_tune.studies.storage.records import read_records
 
     records = read_records(folder)
     arms = sorted({r.arm for r in records})
@@ -81,9 +81,9 @@ def _record(folder: Path, args: argparse.Namespace) -> TrialRecord:
 
 def _model(folder: Path, record: TrialRecord, store: str) -> tuple[MultimodalModel, bool]:
     """Return the model of the trial's best epoch, and whether it had to be trained again for that."""
-    from balance_tune.studies.arms import arms_of, trial_config
-    from balance_tune.studies.config import stored_config
-    from balance_tune.studies.retrain import retrain
+    from balance_tune.studies.config.reader import stored_config
+    from balance_tune.studies.evaluation.retrain import retrain
+    from balance_tune.studies.protocol.arms import arms_of, trial_config
     from balance_tune.studies.tracking.artifacts import bring_weights
     from balance_tune.training.checkpoint import load_best
 

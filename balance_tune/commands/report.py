@@ -7,7 +7,7 @@ import sys
 
 from balance_tune.commands.arguments import format_option, root_option, study_argument, study_folder
 from balance_tune.commands.output import print_json
-from balance_tune.studies import mirror
+from balance_tune.studies.storage import object_store
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -17,15 +17,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from balance_tune.studies import leaderboard
+    from balance_tune.studies.results import leaderboard, report, tables
 
     folder = study_folder(args)
     rows = leaderboard.build(folder)
     if args.format == "json":  # for programs: within a second, nothing written
         print_json(rows)
         return 0
-    from balance_tune.studies import report
 
-    print(leaderboard.as_text(rows))
-    print(f"The whole report: {mirror.where(report.write(folder))}", file=sys.stderr)
+    print(tables.as_text(rows))
+    print(f"The whole report: {object_store.where(report.write(folder))}", file=sys.stderr)
     return 0

@@ -9,7 +9,7 @@ from balance_tune.commands.arguments import format_option, root_of, root_option
 from balance_tune.commands.output import print_json
 
 if TYPE_CHECKING:
-    from balance_tune.studies.reproduction import Comparison
+    from balance_tune.studies.evaluation.reproduction import Comparison
 
 
 def _tolerance(text: str) -> float:
@@ -36,7 +36,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Return 0 if the trial comes out as it was recorded, bit by bit or within the tolerance, else 1."""
-    from balance_tune.studies.reproduction import reproduce
+    from balance_tune.studies.evaluation.reproduction import reproduce
 
     found = reproduce(args.run_id, root_of(args), args.tolerance)
     if args.format == "json":

@@ -20,11 +20,11 @@ from balance_tune.commands.arguments import (
 )
 from balance_tune.commands.output import print_json
 from balance_tune.datasets.address import bare
-from balance_tune.studies import mirror
-from balance_tune.studies.interruption import heard
+from balance_tune.studies.signals import heard
+from balance_tune.studies.storage import object_store
 
 if TYPE_CHECKING:
-    from balance_tune.studies.progress import Kind
+    from balance_tune.studies.monitor.progress import Kind
 
 INTERRUPTED = 130
 
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     config = study_of(args)
-    place = mirror.where(writable_root(args) / config.name)
+    place = object_store.where(writable_root(args) / config.name)
     if in_a_job():
         print(f"the study is {place} on {platform.node()}", file=sys.stderr)
     from balance_tune.studies.engine import run_study  # loads ray: not before the study file is known to be right
@@ -58,7 +58,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.format == "json":
         print_json(result.rows)
     elif result.rows or result.state != "halted":
-        from balance_tune.studies.leaderboard import as_text
+        from balance_tune.studies.results.tables import as_text
 
         print(as_text(result.rows))
     if result.state == "done":

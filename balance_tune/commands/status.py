@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from balance_tune.commands.arguments import format_option, root_option, study_argument, study_folder
 from balance_tune.commands.output import columns, duration, print_json
-from balance_tune.studies import mirror
+from balance_tune.studies.storage import object_store
 
 if TYPE_CHECKING:
-    from balance_tune.studies.config import StudyConfig
-    from balance_tune.studies.records import TrialRecord
+    from balance_tune.studies.config.schema import StudyConfig
+    from balance_tune.studies.storage.records import TrialRecord
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +25,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from balance_tune.studies.config import stored_config
-    from balance_tune.studies.records import DATABASE, JOURNAL, read_records
+    from balance_tune.studies.config.reader import stored_config
+    from balance_tune.studies.storage.files import DATABASE, JOURNAL
+    from balance_tune.studies.storage.records import read_records
 
     folder = study_folder(args)
     config = stored_config(folder)
@@ -42,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
 
 def is_running(folder: Path) -> bool:
     """Return whether a driver holds the study's lock, or its row where the root is an object store."""
-    if mirror.mirror_of(folder) is not None:
-        from balance_tune.studies.claim import driven
+    if object_store.mirror_of(folder) is not None:
+        from balance_tune.studies.storage.claim import driven
 
         return driven(folder)
     try:
@@ -58,7 +59,7 @@ def is_running(folder: Path) -> bool:
 
 def progress(config: StudyConfig, records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
     """Return one row an arm: its trials by state and phase, what it spent, its best validation value so far."""
-    from balance_tune.studies.records import lower_is_better
+    from balance_tune.studies.storage.records import lower_is_better
 
     better = min if lower_is_better(config.objective) else max
     arms: dict[str, list[TrialRecord]] = {}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balance_tune.errors import UserError
-from balance_tune.studies import mirror
+from balance_tune.studies.storage import object_store
 from balance_tune.studies.wording import shown
 
 if TYPE_CHECKING:
@@ -59,13 +59,15 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Submit, follow or stop; the status of a job that was followed is that of its study."""
-    from balance_tune.studies.config import load_config
+    from balance_tune.studies.config.reader import read_config
+    from balance_tune.studies.loading import load_config
 
-    config = load_config(args.study_file, args.overrides, check=not (args.follow or args.stop))
+    read = read_config if args.follow or args.stop else load_config  # a job that is there need not fit this machine
+    config = read(args.study_file, args.overrides)
     address = args.address or os.environ.get("RAY_API_SERVER_ADDRESS")
     if address is None:
         raise UserError("a cluster must be named, but there is no --address; give its dashboard's, http://HOST:8265.")
-    from balance_tune.studies import jobs
+    from balance_tune.studies.cluster import jobs
 
     client = jobs.connected(address)
     if args.stop:
@@ -95,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _follow(client: JobSubmissionClient, submission_id: str, args: argparse.Namespace) -> int:
-    from balance_tune.studies.job_log import follow
+    from balance_tune.studies.cluster.job_log import follow
 
     try:
         job = follow(client, submission_id, _write)
@@ -118,8 +120,8 @@ def _verdict(job: JobDetails) -> int:
 
 
 def _stop(client: JobSubmissionClient, name: str) -> int:
-    from balance_tune.studies import jobs
-    from balance_tune.studies.job_log import ended
+    from balance_tune.studies.cluster import jobs
+    from balance_tune.studies.cluster.job_log import ended
 
     busy = jobs.running(jobs.jobs_of(client, name))
     if busy is None:
@@ -137,7 +139,7 @@ def _root(args: argparse.Namespace) -> str | None:
             f"--root must be an absolute path, as the nodes of the cluster see it, or a URI, but got {shown(root)}."
         )
     if root is not None:
-        mirror.refuse_keys(root)
+        object_store.refuse_keys(root)
     return root
 
 

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve until asked to end, by Ctrl-C or SIGTERM; then nothing of the server is left."""
     folder = study_folder(args) if args.study is not None else None
     if args.optuna:
-        from balance_tune.studies.dashboard import dashboard
+        from balance_tune.studies.evaluation.dashboard import dashboard
 
         if folder is None:
             raise UserError("Optuna's dashboard shows one study, but none was named: balance-tune ui STUDY --optuna.")

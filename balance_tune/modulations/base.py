@@ -59,6 +59,11 @@ class Modulation:
     start: float = 0.0
     end: float = 1.0
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "settled_after" in cls.__dict__:  # its old name: a method that still has it would be pruned too early
+            raise UserError(f"`{cls.__qualname__}.settled_after` must be called `min_epochs` (since 0.2); rename it.")
+
     def __post_init__(self) -> None:
         if not 0 <= self.start <= self.end <= 1:
             raise UserError(
@@ -173,8 +178,8 @@ class Modulation:
             return None
         return f"its window from {self.start:g} to {self.end:g} holds none of {epochs} epochs"
 
-    def settled_after(self, epochs: int) -> int:
-        """Return the number of finished epochs from which on a trial may be judged against others."""
+    def min_epochs(self, epochs: int) -> int:
+        """Return the number of finished epochs before which a trial must not be pruned (a warm-up, a late event)."""
         return 0
 
     @classmethod

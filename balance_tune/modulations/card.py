@@ -99,8 +99,8 @@ def _neutral(neutral: Neutral | str) -> str:
 
 def _judged(cls: type[Modulation]) -> str:
     variants = cls.variants(("first", "second"))
-    settled = cls.of({"modality": variants[0]} if variants else {}).settled_after(EPOCHS)
-    return f"from epoch {settled} of {EPOCHS}" if settled else "from the first epoch"
+    min_epochs = cls.of({"modality": variants[0]} if variants else {}).min_epochs(EPOCHS)
+    return f"from epoch {min_epochs} of {EPOCHS}" if min_epochs else "from the first epoch"
 
 
 if __name__ == "__main__":

@@ -109,8 +109,8 @@ class Chain(Modulation):
         owner = self._owner("train_step", ctx)
         return super().train_step(batch, ctx) if owner is None else owner.train_step(batch, ctx)
 
-    def settled_after(self, epochs: int) -> int:
-        return max((m.settled_after(epochs) for m in self.links), default=0)
+    def min_epochs(self, epochs: int) -> int:
+        return max((m.min_epochs(epochs) for m in self.links), default=0)
 
     def never_acts(self, epochs: int) -> str | None:
         reasons = [m.never_acts(epochs) for m in self.links]

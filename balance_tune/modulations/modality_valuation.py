@@ -71,7 +71,7 @@ class ModalityValuation(Modulation):
         extra = [torch.randint(total, (n,), generator=draw).to(ctx.device) for n in counts]
         return resampled(plan, extra, ctx, self.name)
 
-    def settled_after(self, epochs: int) -> int:
+    def min_epochs(self, epochs: int) -> int:
         return min(self.epochs_of_window(epochs).start + 1, epochs)
 
     @classmethod

@@ -113,7 +113,7 @@ class Mslr(Modulation):
             return f"its multipliers are 1, and {epochs} epochs are too few for a memory of {self.memory}"
         return reason
 
-    def settled_after(self, epochs: int) -> int:
+    def min_epochs(self, epochs: int) -> int:
         first = self._first_ratio(epochs)
         return 0 if first is None else first + 1
 

@@ -149,7 +149,7 @@ class OgmGe(Ogm):
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
         gradients = [ctx.model.gradients(m, self.policy) for m in ctx.model.modalities]
         flat = [g for own in gradients for g in own]
-        if ctx.reads_are_free:
+        if ctx.on_cpu:
             numbers = deviations_on_host(flat)
             self.slow(gradients, ctx)
             add_noise_on_host(flat, numbers, ctx)

@@ -122,7 +122,7 @@ class Opm(Modulation):
             draws = draws[:, : len(batch)]
         return drop(features, draws, q), batch
 
-    def settled_after(self, epochs: int) -> int:
+    def min_epochs(self, epochs: int) -> int:
         return self.epochs_of_window(epochs).start + 1
 
     @classmethod

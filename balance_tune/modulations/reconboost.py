@@ -110,7 +110,7 @@ class ReconBoost(Modulation):
             **{name: loss for name, loss in losses.items() if name != "fused"},
         }
 
-    def settled_after(self, epochs: int) -> int:
+    def min_epochs(self, epochs: int) -> int:
         """Judged once two modalities had their turn and all were trained after each."""
         return min(4 * self.every(epochs), epochs)
 

@@ -98,7 +98,7 @@ class Relearning(Modulation):
             return None
         return f"its interval of {self.interval:g} of the run leaves no event before the last of {epochs} epochs"
 
-    def settled_after(self, epochs: int) -> int:
+    def min_epochs(self, epochs: int) -> int:
         """Judged once the first event's damage is repaired: half an interval after it."""
         events = self.events(epochs)
         return events[0] + 1 + max(1, round(self.interval * epochs) // 2) if events else 0

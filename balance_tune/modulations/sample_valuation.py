@@ -65,7 +65,7 @@ class SampleValuation(Modulation):
         ctx.log("extra_visits", visits.double().mean(1))
         return resampled(plan, [rows.repeat_interleave(n) for n in visits], ctx, self.name)
 
-    def settled_after(self, epochs: int) -> int:
+    def min_epochs(self, epochs: int) -> int:
         return min(self.epochs_of_window(epochs).start + 1, epochs)
 
     @classmethod

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from balance_tune.studies import mirror
-from balance_tune.studies.claim import held_at_address
-from balance_tune.studies.config import stored_config
-from balance_tune.studies.database import forget, lease_of
-from balance_tune.studies.lock import StudyLock
-from balance_tune.studies.provenance import CONFIG
-from balance_tune.studies.records import DATABASE
+from balance_tune.studies.config.reader import stored_config
+from balance_tune.studies.protocol.provenance import CONFIG
+from balance_tune.studies.storage import object_store
+from balance_tune.studies.storage.claim import held_at_address
+from balance_tune.studies.storage.database import database_of, lease_of
+from balance_tune.studies.storage.files import DATABASE
+from balance_tune.studies.storage.lock import StudyLock
+from balance_tune.studies.storage.pruning_table import table_of
 from balance_tune.studies.tracking.backend import Store, answering, store_of
 from balance_tune.studies.tracking.memory import FILE, Memory
 from balance_tune.studies.tracking.runs import TAG
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from balance_tune.studies.config import StudyConfig
+    from balance_tune.studies.config.schema import StudyConfig
 
 FOUND_BY = (CONFIG, DATABASE, FILE)  # of a study in an object store: what a second attempt to remove it needs
 BATCH = 1000  # runs named on one command line
@@ -43,9 +44,9 @@ def delete_study(folder: Path) -> list[str]:
     root = folder.parent
     with StudyLock(folder), held_at_address(folder), lease_of(folder):
         remarks = _forget(root, folder) if (folder / FILE).is_file() else []
-        mirror.clear(folder, keep=FOUND_BY)  # first: no trial of a later study may find what is left of this one
+        object_store.clear(folder, keep=FOUND_BY)  # first: no trial of a later study may find what is left of this one
         forget(folder)
-        mirror.clear(folder)
+        object_store.clear(folder)
         doomed = folder.with_name(f".{folder.name}.deleting")
         shutil.rmtree(doomed, ignore_errors=True)
         folder.rename(doomed)  # at once: a half-removed study is never found under its name
@@ -138,3 +139,16 @@ def _purge(store: Store, experiment_id: str | None, run_ids: list[str]) -> list[
             last = one_line((done.stderr.strip().splitlines() or ["no reason given"])[-1])
             return [f"The runs are marked as deleted in {store.shown}, but `mlflow gc` did not free them: {last}"]
     return []
+
+
+def forget(folder: Path) -> None:
+    """Remove a study's trials from its database, and its ledger, if they are in one."""
+    storage = database_of(folder)
+    if storage is not None:
+        for study in storage.get_all_studies():
+            storage.delete_study(study._study_id)
+    if object_store.mirror_of(folder) is not None:
+        table = table_of(folder)
+        if table is not None:
+            table.clear()
+            table.close()

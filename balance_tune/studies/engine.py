@@ -12,24 +12,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from balance_tune.errors import UserError
-from balance_tune.studies import confirm, durable, leaderboard, mirror, patience, provenance, report, retention
-from balance_tune.studies.arms import Arm, arms_of, check_models, trial_config
-from balance_tune.studies.claim import claimed, ledger_of
-from balance_tune.studies.cluster import GPU_SHARE, Shape, ray_for, remote, shapes_of
-from balance_tune.studies.config import BASELINE, StudyConfig, load_config
-from balance_tune.studies.database import lease_of
-from balance_tune.studies.interruption import STOPPED, Interruption
-from balance_tune.studies.judge import Judge
-from balance_tune.studies.limits import Limits
-from balance_tune.studies.lock import StudyLock
-from balance_tune.studies.outlook import outlook, seconds_left
-from balance_tune.studies.preflight import preflight
-from balance_tune.studies.progress import Kind, Progress, progress_of
-from balance_tune.studies.queue import Params, StudyQueue, TrialKey
-from balance_tune.studies.records import DATABASE, Phase, State, lower_is_better, read_records
-from balance_tune.studies.root import ROOT, root_folder
-from balance_tune.studies.sealed import Sealed
-from balance_tune.studies.storage import open_storage
+from balance_tune.studies.cluster.preflight import preflight
+from balance_tune.studies.cluster.ray_cluster import GPU_SHARE, Shape, ray_for, remote, shapes_of
+from balance_tune.studies.config.schema import BASELINE, StudyConfig
+from balance_tune.studies.early_stopping.pruner import Judge
+from balance_tune.studies.early_stopping.pruning_log import ledger_of
+from balance_tune.studies.execution import retention
+from balance_tune.studies.execution.limits import Limits
+from balance_tune.studies.execution.sealed import Sealed
+from balance_tune.studies.loading import load_config
+from balance_tune.studies.monitor.estimate import outlook, seconds_left
+from balance_tune.studies.monitor.progress import Kind, Progress, progress_of
+from balance_tune.studies.protocol import provenance, selection
+from balance_tune.studies.protocol.arms import Arm, arms_of, check_models, trial_config
+from balance_tune.studies.protocol.keys import TrialKey
+from balance_tune.studies.results import leaderboard, report, tables
+from balance_tune.studies.search.study_queue import Params, StudyQueue
+from balance_tune.studies.signals import STOPPED, Interruption
+from balance_tune.studies.storage import durable, object_store, timeouts
+from balance_tune.studies.storage.claim import claimed
+from balance_tune.studies.storage.database import lease_of
+from balance_tune.studies.storage.files import DATABASE
+from balance_tune.studies.storage.lock import StudyLock
+from balance_tune.studies.storage.records import Phase, State, lower_is_better, read_records
+from balance_tune.studies.storage.root import ROOT, root_folder
+from balance_tune.studies.storage.trials import open_storage
+from balance_tune.studies.tracking.backend import store_of as mlflow_store
 
 if TYPE_CHECKING:
     from balance_tune.datasets.manifest import Manifest
@@ -73,18 +81,18 @@ def run_study(
         UserError: one line, before anything has started: the study file is wrong, the root cannot be written, another
             driver runs this study, or code, data or file no longer are what the study was begun with.
     """
-    patience.check()
+    timeouts.check()
     config = config if isinstance(config, StudyConfig) else load_config(config)
-    folder = _folder(root_folder(str(root or os.environ.get(ROOT) or "studies"), driver=True), config.name)
+    folder = _folder(root_folder(str(root or os.environ.get(ROOT) or "studies"), driver=True), config)
     try:
-        with StudyLock(folder), claimed(folder, config.mlflow.tracking_uri), ExitStack() as held:
+        with StudyLock(folder), claimed(folder), ExitStack() as held:
             display = progress_of(progress)
             try:
                 with Interruption(display.message) as interruption:
                     return _Study(config, folder, display, interruption, callbacks, held).run()
             finally:
                 display.close()
-    except mirror.Away as error:
+    except object_store.Away as error:
         return StudyResult([], folder, "halted", str(error))
 
 
@@ -179,7 +187,7 @@ class _Study:
         """Return what `gpus_per_trial: auto` means here: measured before the first trial, and then the study's own."""
         from ray.exceptions import RayError
 
-        from balance_tune.studies.sharing import measured, settled
+        from balance_tune.studies.cluster.gpu_sharing import measured, settled
 
         resources = self.config.resources
         if resources.gpus_per_trial != "auto" or resources.workers > 1 or not cluster.get("GPU"):
@@ -198,7 +206,7 @@ class _Study:
 
     def _search(self) -> str:
         """Run trials until nothing is due; return why it ended before, or nothing."""
-        from balance_tune.studies.run import run_trials
+        from balance_tune.studies.execution.tune_run import run_trials
 
         self.display.message(f"{self.config.name}: {len(self.arms)} arms, {self.shape.slots} trials at a time")
         lower = lower_is_better(self.config.objective)
@@ -223,7 +231,7 @@ class _Study:
 
     def _seal(self) -> None:
         """Evaluate every confirmed checkpoint that was not yet on the test rows."""
-        from balance_tune.studies.sealed import evaluate_all
+        from balance_tune.studies.execution.sealed import evaluate_all
 
         waiting = self._unsealed()
         if not waiting:
@@ -234,7 +242,7 @@ class _Study:
             if isinstance(found, Exception):
                 self.display.message(f"{one.key.arm} confirm {one.key.number}: not evaluated on test: {found}")
                 continue
-            mirror.fetch(one.folder)
+            object_store.fetch(one.folder)
             if self.tracker is not None:
                 self.tracker.sealed(one.key.arm, one.key.number, found, one.folder)
 
@@ -254,9 +262,9 @@ class _Study:
             tracker.interrupt()
             return self._rows_if_known()
         if self.worked:
-            mirror.fetch(self.folder)
+            object_store.fetch(self.folder)
         rows = leaderboard.build(self.folder)
-        leaderboard.write_files(self.folder, rows)
+        tables.write_files(self.folder, rows)
         if self.worked or not (self.folder / "report" / "index.html").is_file():
             report.write(self.folder)
         if state in ("done", "limited"):
@@ -286,9 +294,9 @@ class _Study:
         shape = self.shapes.get(arm.dataset, self.shape)
         resources = {"cpus": shape.cpus, "gpus": shape.gpus}
         scratch = self.folder / SCRATCH
-        home = mirror.home(Path(config["folder"]))
+        home = object_store.home(Path(config["folder"]))
         if home is not None:
-            return {**config, **resources, "scratch": mirror.address(scratch), "home": home}
+            return {**config, **resources, "scratch": object_store.address(scratch), "home": home}
         return {**config, **resources, "scratch": str(scratch)}
 
     def _told(self, key: TrialKey, state: State, attrs: Mapping[str, Any]) -> None:
@@ -304,7 +312,7 @@ class _Study:
         if queue.searching(arm) or queue.due(arm) or not all(r.finished for r in records):
             return
         try:
-            retention.prune(records, confirm.Rule.of(self.config.as_dict()), self.config.checkpoints, self.folder)
+            retention.prune(records, selection.Rule.of(self.config.as_dict()), self.config.checkpoints, self.folder)
         except OSError as error:
             self.display.message(f"{arm}: checkpoints that are not needed stay: {error}")
 
@@ -314,8 +322,8 @@ class _Study:
             self.display.show(states, seconds_left(states, self.shape.slots))
 
 
-def _folder(root: Path, name: str) -> Path:
-    folder = root / name
+def _folder(root: Path, config: StudyConfig) -> Path:
+    folder = root / config.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -324,14 +332,15 @@ def _folder(root: Path, name: str) -> Path:
         raise UserError(
             f"the root must be a folder that can be written, but {root}: {error.strerror}; choose another with --root."
         ) from error
-    if mirror.mirror_of(folder) is not None:
-        mirror.check(folder)
+    if object_store.mirror_of(folder) is not None:
+        object_store.check(folder)
+        mlflow_store(root, config.mlflow.tracking_uri)  # or one line why other machines cannot reach its runs
     return folder
 
 
 def _stores(config: StudyConfig, folder: Path, display: Progress) -> tuple[dict[str, str], dict[str, Manifest]]:
     """Return each dataset's store, an embedded one's built now where it is missing, and its manifest."""
-    from balance_tune.studies.stores import store_of
+    from balance_tune.studies.data.stores import store_of
 
     stores, manifests = {}, {}
     for name in config.datasets:
@@ -344,12 +353,12 @@ def _warm_points(config: StudyConfig, arms: Sequence[Arm], root: Path) -> dict[s
     other = config.search.warm_start
     if other is None:
         return {}
-    rule = confirm.Rule.of(config.as_dict())
-    mirror.fetched(root / other / DATABASE)
+    rule = selection.Rule.of(config.as_dict())
+    object_store.fetched(root / other / DATABASE)
     points: dict[str, list[Params]] = {}
     records = read_records(root / other)
     for arm in arms:
-        ranked = confirm.candidates([r for r in records if r.arm == arm.name], rule)
+        ranked = selection.candidates([r for r in records if r.arm == arm.name], rule)
         points[arm.name] = [
             p.params for p in ranked if not p.default and p.value is not None and arm.space.contains(p.params)
         ]
@@ -371,5 +380,5 @@ def _scratch(folder: Path) -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
-        with suppress(mirror.Away):  # why it ended is told already
-            mirror.clear(path)
+        with suppress(object_store.Away):  # why it ended is told already
+            object_store.clear(path)

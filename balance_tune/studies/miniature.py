@@ -7,9 +7,10 @@ from typing import Any
 from balance_tune.datasets.distribution import Distribution
 from balance_tune.errors import UserError
 from balance_tune.registry import datasets
-from balance_tune.studies.arms import arms_of
-from balance_tune.studies.config import BASELINE, StudyConfig, load_config
-from balance_tune.studies.stores import MINIATURE
+from balance_tune.studies.config.reader import read_config
+from balance_tune.studies.config.schema import BASELINE, StudyConfig
+from balance_tune.studies.data.stores import MINIATURE
+from balance_tune.studies.protocol.arms import arms_of
 
 EPOCHS, BATCH = 2, 8
 SETTINGS: dict[str, Any] = {
@@ -49,7 +50,7 @@ def _acts(plain: dict[str, Any], method: str) -> bool:
     ranges = plain["search"]["space"]
     search = {**plain["search"], "space": {n: e for n, e in ranges.items() if n in ("training", method)}}
     try:
-        arms_of(load_config({**plain, "methods": [BASELINE, method], "search": search}, check=False))
+        arms_of(read_config({**plain, "methods": [BASELINE, method], "search": search}))
     except UserError as error:
         if "every method must act" in str(error):
             return False

@@ -165,7 +165,7 @@ class ModulationContract:
         made = self._made()
         for epochs in (1, 2, 3, 5, 20, 90, 100):
             if made.never_acts(epochs) is None:
-                assert 0 <= made.settled_after(epochs) <= epochs
+                assert 0 <= made.min_epochs(epochs) <= epochs
         reason = made.never_acts(1)
         assert reason is None or "\n" not in reason
 

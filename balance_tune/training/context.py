@@ -42,7 +42,7 @@ class Context:
         step: 0-based count of optimiser steps in the run.
         settings: the training recipe.
         modules: the method's training-only parts.
-        reads_are_free: whether values are in the host's memory, so that reading one waits for nothing.
+        on_cpu: whether values are in the host's memory, so that reading one waits for nothing.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Context:
         self._scores: Tensor | None = None
         self._ratios: Values | None = None
         self._logged: dict[str, list[Values]] = {}
-        self.reads_are_free = device.type == "cpu"
+        self.on_cpu = device.type == "cpu"
 
     # a step ----------------------------------------------------------------------------------------------------------
     def forward(self, batch: Batch, present: Collection[str] | None = None) -> Output:
@@ -112,11 +112,11 @@ class Context:
     def score_ratios(self) -> Values:
         """Per modality rho_m = 1/(M-1) sum_{j != m} s_m / s_j of the `score_vector`, computed once per step.
 
-        Numbers where `reads_are_free`, which spares a dozen operations on two of them; else (M,) on the device.
+        Numbers where `on_cpu`, which spares a dozen operations on two of them; else (M,) on the device.
         """
         scores = self.score_vector
         if self._ratios is None:
-            self._ratios = ratios_on_host(scores.tolist()) if self.reads_are_free else ratios(scores)
+            self._ratios = ratios_on_host(scores.tolist()) if self.on_cpu else ratios(scores)
         return self._ratios
 
     @property

@@ -27,7 +27,7 @@ def test_a_start_is_the_time_from_a_slots_release_to_the_next_training_functions
 
 
 def test_the_drivers_cost_is_wall_and_cpu_time_between_two_ends() -> None:
-    from balance_tune.studies.queue import TrialKey
+    from balance_tune.studies.protocol.keys import TrialKey
 
     phase = Phase(began=1.0)
     for n in range(11):

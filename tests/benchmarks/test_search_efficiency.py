@@ -63,8 +63,8 @@ def test_an_unreached_goal_is_infinitely_far() -> None:
 
 
 def test_what_is_recorded_is_what_a_study_would_train(tmp_path: Path) -> None:
-    from balance_tune.studies.arms import arms_of
-    from balance_tune.studies.config import load_config
+    from balance_tune.studies.loading import load_config
+    from balance_tune.studies.protocol.arms import arms_of
     from benchmarks.record_curves import EPOCHS, record
 
     raw = {"name": "curves", "datasets": ["multiple_features"], "methods": ["joint"], "training": {"epochs": EPOCHS}}

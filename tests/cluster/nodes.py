@@ -14,7 +14,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from balance_tune.studies.cluster import ENVIRONMENT, pin
+from balance_tune.studies.cluster.ray_cluster import ENVIRONMENT, pin
 from tests.cluster.head import RAY
 
 NEVER = 1e9  # seconds between two states of a trial: none is saved but the one that a notice asks for

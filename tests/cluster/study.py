@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from balance_tune.studies.records import TrialRecord, read_records
+from balance_tune.studies.storage.records import TrialRecord, read_records
 
 STUDY: dict[str, Any] = {
     "name": "s",

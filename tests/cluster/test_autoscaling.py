@@ -13,7 +13,7 @@ import pytest
 import yaml
 from ray.util import get_node_ip_address
 
-from balance_tune.studies.records import read_records
+from balance_tune.studies.storage.records import read_records
 from tests.cluster.head import HERE, Head, free_port, processes, running_head
 from tests.cluster.meeting import NODES, PLACE, present
 

@@ -119,7 +119,9 @@ def test_workers_hear_the_notice_and_wait_for_their_driver(name: str) -> None:
     (config,) = documents(name)
     cloud, commands = name.removesuffix(".yaml"), config["worker_start_ray_commands"]
     started = [i for i, command in enumerate(commands) if command.startswith("ray start")]
-    heard = [i for i, c in enumerate(commands) if f"-m balance_tune.studies.spot {cloud} $RAY_HEAD_IP:6379" in c]
+    heard = [
+        i for i, c in enumerate(commands) if f"-m balance_tune.studies.cluster.spot {cloud} $RAY_HEAD_IP:6379" in c
+    ]
     assert started < heard
     assert commands[heard[0]].endswith("&")
     assert any("nvidia-smi" in c and c.startswith("if lspci") for c in config["initialization_commands"])
@@ -163,7 +165,7 @@ def test_the_ray_job_goes_on_by_itself_and_removes_its_cluster() -> None:
     assert json.loads(spec["entrypointResources"])
     assert yaml.safe_load(spec["runtimeEnvYAML"])
     study = yaml.safe_load(one("kuberay/rayjob.yaml", "ConfigMap")["data"]["study.yaml"])
-    from balance_tune.studies.config import load_config
+    from balance_tune.studies.loading import load_config
 
     assert load_config(study).name == "quickstart"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from balance_tune.studies.records import read_records
+from balance_tune.studies.storage.records import read_records
 from tests.cluster.head import Head, balance_tune, processes, ray, running_head
 
 pytestmark = pytest.mark.cluster

@@ -15,9 +15,9 @@ import pytest
 from mlflow import MlflowClient
 from sqlalchemy import create_engine, text
 
-from balance_tune.studies import mirror
-from balance_tune.studies.claim import fetch_study
-from balance_tune.studies.lease import PATIENCE
+from balance_tune.studies.storage import object_store
+from balance_tune.studies.storage.claim import fetch_study
+from balance_tune.studies.storage.lease import PATIENCE
 from balance_tune.studies.tracking.runs import TAG
 from tests.faults.driver import Driver, running, until
 from tests.faults.invariants import Outcome, check
@@ -63,7 +63,7 @@ def driver(tmp_path: Path, stores: tuple[Bucket, str]) -> Iterator[Driver]:
 def outcome(driver: Driver, bucket: Bucket, expected: Outcome, patch: pytest.MonkeyPatch) -> Outcome:
     """Check what another machine sees of the study."""
     folder = driver.root / "seen" / "faults"
-    patch.setattr(mirror, "_mirrors", {folder.parent: mirror.Mirror(folder.parent, bucket.uri)})
+    patch.setattr(object_store, "_mirrors", {folder.parent: object_store.Mirror(folder.parent, bucket.uri)})
     fetch_study(folder)
     found = check(folder, expected)
     curves = {(r.arm, f"{r.phase} {r.number}"): list(r.curve) for r in found.records}

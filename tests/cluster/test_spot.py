@@ -6,7 +6,7 @@ import pytest
 import ray
 from ray._raylet import GcsClient
 
-from balance_tune.studies import spot
+from balance_tune.studies.cluster import spot
 from tests.cluster.nodes import nodes
 from tests.faults.driver import until
 

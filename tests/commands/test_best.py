@@ -16,7 +16,7 @@ import pytest
 from balance_tune.cli import main
 from balance_tune.datasets.multiple_features import MultipleFeatures
 from balance_tune.datasets.store import open_store
-from balance_tune.studies.config import load_config
+from balance_tune.studies.loading import load_config
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ def test_an_export_that_is_killed_leaves_nothing_under_its_name_and_the_next_one
     code = """
 import os, signal, sys
 from balance_tune.cli import main
-from balance_tune.studies import durable
+from balance_tune.studies.storage import durable
 durable.adopt = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
 main(sys.argv[1:])
 """

@@ -13,7 +13,7 @@ import pytest
 from balance_tune.cli import main
 from balance_tune.datasets.av_digits import AvDigits
 from balance_tune.datasets.store import open_store
-from balance_tune.studies.stored import LOADER
+from balance_tune.studies.evaluation.stored_model import LOADER
 from tests.studies.tracking.digits import URI, Digits
 
 

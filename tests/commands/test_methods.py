@@ -13,7 +13,7 @@ from balance_tune.cli import main
 from balance_tune.commands import cards as kept
 from balance_tune.modulations.card import card
 from balance_tune.registry import modulations
-from balance_tune.studies.code_hash import hash_of
+from balance_tune.studies.protocol.code_hash import hash_of
 
 NOW = hash_of(sorted(kept.PACKAGE.rglob("*.py")))
 CLASSES = [card(cls) for cls in modulations().classes().values()]

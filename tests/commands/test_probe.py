@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from balance_tune.cli import main
-from balance_tune.studies.records import read_records
+from balance_tune.studies.storage.records import read_records
 
 
 @pytest.fixture(autouse=True)

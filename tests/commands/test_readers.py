@@ -9,9 +9,9 @@ import optuna
 import pytest
 
 from balance_tune.cli import main
-from balance_tune.studies import leaderboard
-from balance_tune.studies.arms import arms_of
-from balance_tune.studies.config import load_config
+from balance_tune.studies.loading import load_config
+from balance_tune.studies.protocol.arms import arms_of
+from balance_tune.studies.results import leaderboard, tables
 from tests.studies.made_study import Made, make_study
 
 
@@ -67,7 +67,7 @@ def test_report_prints_the_rows_and_writes_files(root: Path, capsys: pytest.Capt
     assert [row["method"] for row in rows if row["dataset"] == "av_digits"]
     assert main(["report", "quickstart", "--root", str(root)]) == 0
     told = capsys.readouterr()
-    assert told.out.strip() == leaderboard.as_text(leaderboard.build(root / "quickstart")).strip()
+    assert told.out.strip() == tables.as_text(leaderboard.build(root / "quickstart")).strip()
     assert str(root / "quickstart" / "report") in told.err
     assert {p.name for p in (root / "quickstart" / "report").iterdir()} >= {"index.html", "leaderboard.json"}
 

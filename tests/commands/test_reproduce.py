@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from balance_tune.cli import main
-from balance_tune.studies import reproduction
+from balance_tune.studies.evaluation import reproduction
 from balance_tune.studies.tracking.backend import connect, store_of
 
 

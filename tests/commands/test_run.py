@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from balance_tune.cli import main
-from balance_tune.studies.root import root_folder
+from balance_tune.studies.storage.root import root_folder
 
 ROWS = [{"dataset": "d", "method": "joint"}]
 STUDY = "name: s\ndatasets: [av_digits]\nmethods: [joint]\n"
@@ -32,7 +32,7 @@ class Engine(ModuleType):
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     module = Engine("balance_tune.studies.engine")
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr("balance_tune.studies.leaderboard.as_text", lambda rows: f"{len(rows)} row")
+    monkeypatch.setattr("balance_tune.studies.results.tables.as_text", lambda rows: f"{len(rows)} row")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s.yaml").write_text(STUDY)
     return module

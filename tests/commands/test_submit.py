@@ -10,7 +10,7 @@ import pytest
 from ray.job_submission import JobStatus
 
 from balance_tune.cli import main
-from balance_tune.studies import job_log, jobs
+from balance_tune.studies.cluster import job_log, jobs
 
 ADDRESS = "http://127.0.0.1:8265"
 

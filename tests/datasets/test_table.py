@@ -12,10 +12,10 @@ from balance_tune.datasets.miniature import scene, tone, write_picture, write_so
 from balance_tune.datasets.store import open_store, verify_store
 from balance_tune.datasets.table import Table
 from balance_tune.errors import UserError
-from balance_tune.studies.arms import arms_of
-from balance_tune.studies.config import load_config
-from balance_tune.studies.prepare import prepare
-from balance_tune.studies.stores import store_of
+from balance_tune.studies.data.prepare import prepare
+from balance_tune.studies.data.stores import store_of
+from balance_tune.studies.loading import load_config
+from balance_tune.studies.protocol.arms import arms_of
 
 KINDS = ("owl", "wren")
 RECIPE: dict[str, Any] = {

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from balance_tune.studies.ledger import Ledger
-from balance_tune.studies.records import TrialRecord, read_records
+from balance_tune.studies.early_stopping.pruning_log import Ledger
+from balance_tune.studies.storage.records import TrialRecord, read_records
 from balance_tune.studies.tracking.runs import TAG
 
 MAY_DIFFER = ("seconds", "time/", "lost", "preempted", "repeated")  # between two runs of one study: time and losses

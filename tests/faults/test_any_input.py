@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from balance_tune.cli import COMMANDS, main
 from balance_tune.errors import UserError
-from balance_tune.studies.config import load_config
-from tests.studies.test_config import VALUES, WORDS, nearly_right
+from balance_tune.studies.loading import load_config
+from tests.studies.config.test_schema import VALUES, WORDS, nearly_right
 
 pytestmark = pytest.mark.faults
 QUICKSTART = (Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml").read_bytes()

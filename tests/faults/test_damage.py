@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from balance_tune.studies.records import read_records
+from balance_tune.studies.storage.records import read_records
 from tests.faults.conftest import Trial
 from tests.faults.driver import Driver, running, until
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from balance_tune.studies.records import read_records
+from balance_tune.studies.storage.records import read_records
 from tests.faults.conftest import Trial
 from tests.faults.driver import running, until
 

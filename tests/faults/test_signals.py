@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from balance_tune.studies.records import read_records
+from balance_tune.studies.storage.records import read_records
 from tests.faults.conftest import Trial
 from tests.faults.driver import PATIENCE, Driver, running, until
 

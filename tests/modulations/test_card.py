@@ -33,7 +33,7 @@ class Sample(Modulation):
     start: float = tunable(0.1, choices=(0.0, 0.1), source="another")
     side: Literal["left", "right"] = "left"
 
-    def settled_after(self, epochs: int) -> int:
+    def min_epochs(self, epochs: int) -> int:
         return epochs // 4
 
     @classmethod

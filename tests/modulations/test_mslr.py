@@ -116,8 +116,8 @@ def test_a_resumed_run_remembers_the_accuracies(tmp_path: Path) -> None:
 
 
 def test_it_is_judged_once_its_ratios_move() -> None:
-    assert Mslr(memory=5).settled_after(20) == 7
-    assert Mslr(memory=20).settled_after(20) == 0  # only its constant multipliers act
+    assert Mslr(memory=5).min_epochs(20) == 7
+    assert Mslr(memory=20).min_epochs(20) == 0  # only its constant multipliers act
 
 
 def test_multipliers_of_one_in_a_run_shorter_than_the_memory_never_act() -> None:

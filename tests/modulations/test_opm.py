@@ -127,7 +127,7 @@ def test_the_leading_modality_alone_is_dropped_of_two() -> None:
 
 
 def test_a_trial_is_not_judged_inside_the_warm_up() -> None:
-    assert Opm(start=0.1).settled_after(20) == 3
+    assert Opm(start=0.1).min_epochs(20) == 3
     assert not Opm(start=0.1).acts(1, 20)
     assert Opm(start=0.1).acts(2, 20)
 

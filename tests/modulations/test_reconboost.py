@@ -67,7 +67,7 @@ def test_turns_go_round_with_all_between_them() -> None:
     method = ReconBoost(phase=0.1)
     assert [method.turn(e, 20, 3) for e in range(0, 20, 2)] == [0, None, 1, None, 2, None, 0, None, 1, None]
     assert method.turn(1, 20, 3) == 0  # a phase is two of twenty epochs long
-    assert method.settled_after(20) == 8
+    assert method.min_epochs(20) == 8
 
 
 def test_whoever_has_no_turn_does_not_move_not_even_by_momentum_or_weight_decay() -> None:

@@ -65,7 +65,7 @@ def test_the_default_acts_in_a_run_of_twenty_epochs_and_never_after_the_last_one
 
 def test_a_trial_is_judged_only_after_the_first_event_is_repaired() -> None:
     method = Relearning()
-    assert method.events(20)[0] + 1 < method.settled_after(20) < method.events(20)[1] + 1
+    assert method.events(20)[0] + 1 < method.min_epochs(20) < method.events(20)[1] + 1
 
 
 def test_a_count_below_one_is_refused_in_one_line() -> None:

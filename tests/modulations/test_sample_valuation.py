@@ -61,7 +61,7 @@ def test_epochs_before_the_warm_up_ends_are_plain_and_later_ones_have_more_steps
         steps.append(run.context.step - before)
     assert steps[:2] == [3, 3]
     assert steps[2] > 3
-    assert SampleValuation(start=0.16).settled_after(8) == 3
+    assert SampleValuation(start=0.16).min_epochs(8) == 3
 
 
 def test_a_negative_most_is_refused_in_one_line() -> None:

@@ -69,7 +69,7 @@ def steps(run: Any, modulation: Modulation) -> int:
     ctx.model.train()
     ctx.acting = modulation
     ctx.optimization.set_rate(0.1)
-    ctx.reads_are_free = False  # as on a device
+    ctx.on_cpu = False  # as on a device
     plan = modulation.plan_epoch(ctx.plan(), ctx)
     modulation.on_epoch_start(ctx)
     count = 0
@@ -98,7 +98,7 @@ def test_numbers_on_the_host_change_as_much_as_numbers_on_a_device(
     found, logged = [], []
     for free in (True, False):
         run, _ = tiny_run(method, settings, seed=seed)
-        run.context.reads_are_free = free
+        run.context.on_cpu = free
         found.append(update(run))
         assert isinstance(run.context.score_ratios, tuple if free else Tensor)
         logged.append(run.context.logged())
@@ -127,7 +127,7 @@ def test_formulas_of_numbers_are_those_of_tensors(rho: tuple[float, ...], form: 
 @pytest.mark.parametrize(("method", "key"), [("ogm", "k"), ("ogm_ge", "k"), ("opm", "q")])
 def test_a_single_modality_is_neither_slowed_nor_dropped(method: str, key: str, free: bool) -> None:
     run = run_on({"a": torch.randn(9, 3)}, torch.arange(9) % 3, 3, method, modulation={"start": 0.0})
-    run.context.reads_are_free = free
+    run.context.on_cpu = free
     update(run)
     assert run.context.logged() == {f"modulation/{key}/a": 1.0 if key == "k" else 0.0}
 

@@ -6,10 +6,10 @@ import pytest
 
 from balance_tune.datasets.distribution import Distribution
 from balance_tune.registry import datasets
-from balance_tune.studies.arms import arms_of
-from balance_tune.studies.cluster import shape_of
-from balance_tune.studies.config import load_config
+from balance_tune.studies.cluster.ray_cluster import shape_of
+from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.miniature import miniature
+from balance_tune.studies.protocol.arms import arms_of
 
 STUDIES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 NAMES = [path.stem for path in STUDIES]
@@ -17,7 +17,7 @@ NAMES = [path.stem for path in STUDIES]
 
 @pytest.mark.parametrize("path", STUDIES, ids=NAMES)
 def test_trial_0_is_the_recipe_of_the_dataset(path: Path) -> None:
-    config = load_config(path, check=False)
+    config = read_config(path)
     for arm in arms_of(config):
         recipe = datasets().get(arm.dataset).recipe
         defaults = arm.settings(arm.space.defaults(), "training")
@@ -26,9 +26,9 @@ def test_trial_0_is_the_recipe_of_the_dataset(path: Path) -> None:
 
 @pytest.mark.parametrize("path", STUDIES, ids=NAMES)
 def test_its_miniature_can_start_and_keeps_every_dataset(path: Path) -> None:
-    config = load_config(path, check=False)
+    config = read_config(path)
     plain, _ = miniature(config)
-    small = load_config(plain, check=False)
+    small = read_config(plain)
     assert small.datasets == config.datasets
     assert shape_of(small.resources, {"CPU": 1}).slots == 1  # it runs on any machine
     assert arms_of(small)
@@ -36,6 +36,6 @@ def test_its_miniature_can_start_and_keeps_every_dataset(path: Path) -> None:
 
 def test_every_real_family_has_a_study_and_is_in_the_one_across_them() -> None:
     families = {cls.family for cls in datasets().classes().values() if issubclass(cls, Distribution)}
-    across = set(load_config(STUDIES[NAMES.index("across")], check=False).datasets)
+    across = set(read_config(STUDIES[NAMES.index("across")]).datasets)
     assert families - {"mosi"} <= across
     assert families - {"mosi"} <= set(NAMES)

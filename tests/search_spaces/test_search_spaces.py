@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from balance_tune.studies.arms import arms_of
-from balance_tune.studies.config import load_config
+from balance_tune.studies.loading import load_config
+from balance_tune.studies.protocol.arms import arms_of
 
 FOLDER = Path(__file__).parents[2] / "search_spaces"
 FILES = sorted(FOLDER.glob("*.yaml"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from balance_tune.studies import mirror
+from balance_tune.studies.storage import object_store
 from tests.studies.bucket import Bucket, endpoint, made
 from tests.studies.postgres import binaries, server
 
@@ -19,8 +19,8 @@ def cluster() -> Iterator[None]:
     """A local cluster with two CPUs; studies join it, because Ray is up already."""
     import ray
 
-    from balance_tune.studies.cluster import ray_for
-    from balance_tune.studies.config import Resources
+    from balance_tune.studies.cluster.ray_cluster import ray_for
+    from balance_tune.studies.config.schema import Resources
 
     assert not ray.is_initialized()
     with ExitStack() as running:
@@ -36,8 +36,8 @@ def cluster() -> Iterator[None]:
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     """An empty bucket, and a process that has heard of no other and is patient with none."""
     monkeypatch.setenv("BALANCE_TUNE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(mirror, "PATIENCE", 0.0)
-    monkeypatch.setattr(mirror, "_mirrors", {})
+    monkeypatch.setattr(object_store, "PATIENCE", 0.0)
+    monkeypatch.setattr(object_store, "_mirrors", {})
     with endpoint(monkeypatch) as running:
         yield made(running, f"tests-{uuid.uuid4().hex}")
 

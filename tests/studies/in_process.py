@@ -9,16 +9,17 @@ from typing import Any
 
 from balance_tune.datasets.store import build_store
 from balance_tune.registry import datasets
-from balance_tune.studies import leaderboard
-from balance_tune.studies.arms import Arm, arms_of, trial_config
-from balance_tune.studies.config import StudyConfig
-from balance_tune.studies.judge import Judge
-from balance_tune.studies.ledger import Ledger
-from balance_tune.studies.queue import Assignment, StudyQueue, TrialKey
-from balance_tune.studies.sealed import evaluate_sealed
-from balance_tune.studies.storage import open_storage
+from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.early_stopping.pruner import Judge
+from balance_tune.studies.early_stopping.pruning_log import Ledger
+from balance_tune.studies.execution.sealed import evaluate_sealed
+from balance_tune.studies.execution.trial import work
+from balance_tune.studies.protocol.arms import Arm, arms_of, trial_config
+from balance_tune.studies.protocol.keys import TrialKey
+from balance_tune.studies.results import leaderboard, tables
+from balance_tune.studies.search.study_queue import Assignment, StudyQueue
+from balance_tune.studies.storage.trials import open_storage
 from balance_tune.studies.tracking.tracker import Tracker
-from balance_tune.studies.trial import work
 from balance_tune.tasks import lower_is_better
 
 
@@ -59,14 +60,14 @@ def run(config: StudyConfig, folder: Path, *, tracked: bool = False) -> list[dic
     ledger.close()
     rows = leaderboard.build(folder)
     if tracker is not None:
-        leaderboard.write_files(folder, rows)
+        tables.write_files(folder, rows)
         tracker.finish(rows, folder / "report")
     return rows
 
 
 def _train(given: Assignment, queue: StudyQueue, judge: Judge, tracker: Tracker | None) -> None:
     key, last = given.key, {}
-    settled_after = queue.live[key].settled_after
+    min_epochs = queue.live[key].min_epochs
 
     if tracker is not None:
         tracker.trial_started(given.config)
@@ -78,7 +79,7 @@ def _train(given: Assignment, queue: StudyQueue, judge: Judge, tracker: Tracker 
         if row["state"] == "failed":
             return
         going = key.phase == "search" and row["state"] == "running"
-        stop = going and judge.stops(key.arm, key.number, row["epoch"], row[given.config["objective"]], settled_after)
+        stop = going and judge.stops(key.arm, key.number, row["epoch"], row[given.config["objective"]], min_epochs)
         queue.report(key, row)
         if stop:
             raise SystemExit

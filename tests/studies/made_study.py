@@ -21,9 +21,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
-from balance_tune.studies import strict_yaml
-from balance_tune.studies.confirm import Rule, due, point_key, seed_of
-from balance_tune.studies.records import JOURNAL, read_records
+from balance_tune.studies.config import strict_yaml
+from balance_tune.studies.protocol.selection import Rule, due, point_key, seed_of
+from balance_tune.studies.storage.files import JOURNAL
+from balance_tune.studies.storage.records import read_records
 
 STATE = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 

@@ -19,11 +19,12 @@ import pytest
 from balance_tune.datasets.base import Dataset, Modality, Samples
 from balance_tune.datasets.splits import SplitRecipe
 from balance_tune.modulations.base import Modulation
-from balance_tune.studies.arms import arms_of
-from balance_tune.studies.config import load_config
-from balance_tune.studies.ledger import Ledger
-from balance_tune.studies.plan import plan_of
-from balance_tune.studies.records import JOURNAL, read_records
+from balance_tune.studies.early_stopping.pruning_log import Ledger
+from balance_tune.studies.loading import load_config
+from balance_tune.studies.monitor.plan import plan_of
+from balance_tune.studies.protocol.arms import arms_of
+from balance_tune.studies.storage.files import JOURNAL
+from balance_tune.studies.storage.records import read_records
 from balance_tune.studies.tracking.backend import connect, store_of
 from balance_tune.training.context import Context
 from balance_tune.tunable import tunable

@@ -10,7 +10,7 @@ import pytest
 
 from balance_tune.cli import main
 from balance_tune.errors import UserError
-from balance_tune.studies.config import load_config
+from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.deletion import delete_study
 from balance_tune.studies.tracking.backend import connect, store_of
 from balance_tune.studies.tracking.memory import Memory
@@ -23,7 +23,7 @@ def _no_store_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def study(root: Path, name: str = "s") -> Path:
-    config = load_config({"name": name, "datasets": ["av_digits"], "methods": ["joint"]}, check=False)
+    config = read_config({"name": name, "datasets": ["av_digits"], "methods": ["joint"]})
     (root / name).mkdir()
     (root / name / "study.yaml").write_text(config.as_yaml())
     return root / name

@@ -18,13 +18,15 @@ import pytest
 from ray import tune
 
 from balance_tune.errors import UserError
-from balance_tune.studies import engine, provenance
-from balance_tune.studies.config import load_config, stored_config
-from balance_tune.studies.confirm import point_key
+from balance_tune.studies import engine
+from balance_tune.studies.config.reader import stored_config
 from balance_tune.studies.engine import StudyResult, run_study
-from balance_tune.studies.lock import StudyLock
-from balance_tune.studies.progress import progress_of
-from balance_tune.studies.records import read_records
+from balance_tune.studies.loading import load_config
+from balance_tune.studies.monitor.progress import progress_of
+from balance_tune.studies.protocol import provenance
+from balance_tune.studies.protocol.selection import point_key
+from balance_tune.studies.storage.lock import StudyLock
+from balance_tune.studies.storage.records import read_records
 
 STUDY: dict[str, Any] = {
     "name": "small",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from balance_tune.studies.engine import _warm_points
-from balance_tune.studies.records import read_records
+from balance_tune.studies.storage.records import read_records
 from tests.studies.toy import ToyStudy, toy_arm, toy_config
 
 ONE = {"datasets": ["d1"], "methods": ["joint"]}

@@ -7,10 +7,10 @@ import torch
 
 from balance_tune.datasets.distribution import Distribution
 from balance_tune.registry import datasets
-from balance_tune.studies.arms import arms_of, trial_config
-from balance_tune.studies.config import load_config
+from balance_tune.studies.config.reader import read_config
+from balance_tune.studies.data.stores import store_of
 from balance_tune.studies.miniature import miniature
-from balance_tune.studies.stores import store_of
+from balance_tune.studies.protocol.arms import arms_of, trial_config
 from balance_tune.training.loop import train
 from balance_tune.training.setup import prepare
 
@@ -22,8 +22,8 @@ NAMES = [name if name == cls.family else pytest.param(name, marks=pytest.mark.fu
 def test_two_epochs_on_the_miniature(name: str, tmp_path: Path) -> None:
     objective = "val/mae" if datasets().get(name).task == "regression" else "val/accuracy"
     study = {"name": "a", "datasets": [name], "methods": ["joint"], "objective": objective}
-    plain, _ = miniature(load_config(study, check=False))
-    config = load_config(plain, check=False)
+    plain, _ = miniature(read_config(study))
+    config = read_config(plain)
     (arm,) = arms_of(config)
     store, _ = store_of(name, config.data.stores, tmp_path)
     given = {"phase": "search", "number": 0, "seed": 0, "study_folder": tmp_path, "store": store}

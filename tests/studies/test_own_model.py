@@ -15,7 +15,7 @@ from balance_tune.errors import UserError
 from balance_tune.models.encoders import Mlp
 from balance_tune.models.fusion import Sum
 from balance_tune.models.multimodal import ModelSpec, MultimodalModel
-from balance_tune.studies.config import load_config
+from balance_tune.studies.loading import load_config
 from balance_tune.training.checkpoint import load_best
 from tests.studies import in_process
 

@@ -11,10 +11,10 @@ import pytest
 from balance_tune.datasets.base import Dataset, Modality, Samples
 from balance_tune.datasets.splits import SplitRecipe
 from balance_tune.errors import UserError
-from balance_tune.studies import leaderboard
-from balance_tune.studies.config import load_config
-from balance_tune.studies.records import read_records
-from balance_tune.studies.report import html
+from balance_tune.studies.loading import load_config
+from balance_tune.studies.results import tables
+from balance_tune.studies.results.report import html
+from balance_tune.studies.storage.records import read_records
 from balance_tune.tasks import METRICS
 from tests.studies import in_process
 
@@ -75,7 +75,7 @@ def test_a_study_of_another_task_ends_with_a_leaderboard_and_a_report(tmp_path: 
     record = next(r for r in read_records(tmp_path / "other") if r.phase == "confirm")
     best = (min if metric == "mae" else max)(record.curve.values())
     assert record.value == pytest.approx(best)
-    assert metric in leaderboard.as_text(rows) or metric == "map"
+    assert metric in tables.as_text(rows) or metric == "map"
     assert html.write(tmp_path / "other").exists()
 
 

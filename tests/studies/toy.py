@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from balance_tune.studies.arms import Arm
-from balance_tune.studies.config import StudyConfig, load_config
-from balance_tune.studies.judge import Judge
-from balance_tune.studies.ledger import Ledger
-from balance_tune.studies.queue import StudyQueue, TrialKey
-from balance_tune.studies.space import Fixed, Parameter, Space
-from balance_tune.studies.storage import open_storage
+from balance_tune.studies.config.reader import read_config
+from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.early_stopping.pruner import Judge
+from balance_tune.studies.early_stopping.pruning_log import Ledger
+from balance_tune.studies.protocol.arms import Arm
+from balance_tune.studies.protocol.keys import TrialKey
+from balance_tune.studies.protocol.space import Fixed, Parameter, Space
+from balance_tune.studies.search.study_queue import StudyQueue
+from balance_tune.studies.storage.trials import open_storage
 
 EPOCHS = 9
 Curve = Callable[[Mapping[str, Any], int], float]  # (params, epoch) -> objective
@@ -24,17 +26,17 @@ Curve = Callable[[Mapping[str, Any], int], float]  # (params, epoch) -> objectiv
 class ToyArm(Arm):
     """An arm with one parameter, "modulation.x" in [0, 1]."""
 
-    settled: int = 0
+    least: int = 0
 
-    def settled_after(self, params: Mapping[str, Any]) -> int:
-        return self.settled
+    def min_epochs(self, params: Mapping[str, Any]) -> int:
+        return self.least
 
 
-def toy_arm(name: str, settled: int = 0, epochs: int = EPOCHS) -> ToyArm:
+def toy_arm(name: str, min_epochs: int = 0, epochs: int = EPOCHS) -> ToyArm:
     dataset, _, method = name.partition("/")
     x = Parameter("modulation.x", "float", 0.0, 1.0, False, None, 0.5, "a paper")
     space = Space((x,), {"training.epochs": Fixed(epochs, "study file")})
-    return ToyArm(dataset, method, None, space, settled)
+    return ToyArm(dataset, method, None, space, min_epochs)
 
 
 def toy_config(**changes: Any) -> StudyConfig:
@@ -46,7 +48,7 @@ def toy_config(**changes: Any) -> StudyConfig:
         "select": {"points": 1, "seeds": 1},
         "confirm": {"seeds": 2, "default_seeds": 1},
     }
-    return load_config({**values, **changes}, check=False)
+    return read_config({**values, **changes})
 
 
 def bowl(params: Mapping[str, Any], epoch: int) -> float:
@@ -116,11 +118,9 @@ class ToyStudy:
         history.parent.mkdir(parents=True, exist_ok=True)
         history.write_text("".join(json.dumps(r) + "\n" for r in [*rows, row]))
         self.trained.setdefault(key, []).append(epoch)
-        settled_after = self.queue.live[key].settled_after
+        min_epochs = self.queue.live[key].min_epochs
         stop = (
-            key.phase == "search"
-            and epoch < EPOCHS
-            and self.judge.stops(key.arm, key.number, epoch, value, settled_after)
+            key.phase == "search" and epoch < EPOCHS and self.judge.stops(key.arm, key.number, epoch, value, min_epochs)
         )
         self.queue.report(key, row)
         if stop or epoch == EPOCHS:

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balance_tune.errors import UserError
-from balance_tune.studies import mirror
-from balance_tune.studies.claim import database_for
+from balance_tune.studies.cluster.upload import LIMIT, parcel_of
 from balance_tune.studies.doctor import nodes, surroundings
 from balance_tune.studies.doctor.finding import Finding, fail, ok
 from balance_tune.studies.doctor.probe import probe, versions_here
-from balance_tune.studies.parcel import LIMIT, parcel_of
+from balance_tune.studies.storage import object_store
+from balance_tune.studies.storage.claim import database_for
 from balance_tune.studies.wording import one_line
 
 if TYPE_CHECKING:
-    from balance_tune.studies.config import StudyConfig
+    from balance_tune.studies.config.schema import StudyConfig
     from balance_tune.studies.tracking.backend import Store
 
 
@@ -45,11 +45,11 @@ def examine(root: Path, config: StudyConfig | None = None, folder: Path | None =
 
 def _database(root: Path) -> Iterator[Finding]:
     """Connect to the database of Optuna's trials, where there is to be one; its tables are made if they are missing."""
-    from balance_tune.studies.database import URL, connect, shown
+    from balance_tune.studies.storage.database import URL, connect, shown
 
     url = os.environ.get(URL, "")
     try:
-        if mirror.mirror_of(root) is not None:
+        if object_store.mirror_of(root) is not None:
             url = database_for(root / "any")
         if url:
             connect(url)
@@ -60,8 +60,8 @@ def _database(root: Path) -> Iterator[Finding]:
 
 
 def _cluster(root: Path, config: StudyConfig | None) -> Iterator[Finding]:
-    from balance_tune.studies.cluster import ray_for, shapes_of
-    from balance_tune.studies.config import Resources
+    from balance_tune.studies.cluster.ray_cluster import ray_for, shapes_of
+    from balance_tune.studies.config.schema import Resources
 
     with ExitStack() as running:
         try:
@@ -84,7 +84,7 @@ def _cluster(root: Path, config: StudyConfig | None) -> Iterator[Finding]:
         if there:
             yield nodes.devices(there)
             yield nodes.versions(versions_here(), there)
-            yield nodes.storage(mirror.where(root), there)
+            yield nodes.storage(object_store.where(root), there)
             yield nodes.disk(there)
             yield nodes.shared_memory(there)
             yield nodes.clocks(there)

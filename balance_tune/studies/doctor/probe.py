@@ -16,8 +16,8 @@ from typing import Any
 
 from balance_tune.cache_folder import cache_folder
 from balance_tune.datasets.place import is_remote
+from balance_tune.studies.cluster.preflight import shared_place, task_on, try_storage
 from balance_tune.studies.doctor.nodes import Node
-from balance_tune.studies.preflight import shared_place, task_on, try_storage
 
 PATIENCE = 120.0  # seconds for all nodes together; the first task on a node starts a process there
 PACKAGES = ("balance_tune", "ray", "torch", "optuna", "mlflow")
@@ -32,9 +32,9 @@ def versions_here() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     if "balance_tune" not in found:  # sent along with a job instead of installed
-        import balance_tune
+        from balance_tune.package import VERSION
 
-        found["balance_tune"] = balance_tune.__version__
+        found["balance_tune"] = VERSION
     return found
 
 
@@ -83,7 +83,7 @@ def probe(root: Path, patience: float = PATIENCE) -> list[Node]:
     """Return every living node of the cluster this process is connected to, the head first."""
     import ray
 
-    from balance_tune.studies.cluster import HEAD
+    from balance_tune.studies.cluster.ray_cluster import HEAD
 
     with shared_place(root) as (place, token):
         alive = sorted((n for n in ray.nodes() if n["Alive"]), key=lambda n: HEAD not in n["Resources"])
@@ -95,7 +95,7 @@ def probe(root: Path, patience: float = PATIENCE) -> list[Node]:
 def _node(n: Mapping[str, Any], reference: Any) -> Node:
     import ray
 
-    from balance_tune.studies.cluster import HEAD
+    from balance_tune.studies.cluster.ray_cluster import HEAD
 
     resources = n["Resources"]
     what: dict[str, Any] = {

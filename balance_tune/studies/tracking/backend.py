@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from balance_tune.datasets.address import bare
 from balance_tune.errors import UserError
-from balance_tune.studies import durable, mirror
+from balance_tune.studies.storage import durable, object_store
 from balance_tune.studies.wording import one_line
 
 if TYPE_CHECKING:
@@ -74,11 +74,11 @@ def store_of(root: Path, configured: str | None = None) -> Store:
             database that Optuna keeps its trials in; or none was given, and the root is an object store.
     """
     uri = configured or os.environ.get("MLFLOW_TRACKING_URI")
-    place = mirror.address(root)
+    place = object_store.address(root)
     if not uri and place is not None:
         raise UserError(
-            f"a root in an object store ({mirror.where(root)}) must go with an MLflow server or database, but none was "
-            "named; set MLFLOW_TRACKING_URI, or mlflow.tracking_uri in the study file."
+            f"a root in an object store ({object_store.where(root)}) must go with an MLflow server or database, but "
+            "none was named; set MLFLOW_TRACKING_URI, or mlflow.tracking_uri in the study file."
         )
     root = root.expanduser().resolve()
     uri = uri or f"sqlite:///{root / 'mlflow.db'}"
@@ -125,7 +125,7 @@ def _bucket(place: str) -> str:
     if parts.scheme == "s3" and "endpoint_override" in options:
         server = f"{options.get('scheme', 'https')}://{options['endpoint_override']}"
         os.environ.setdefault("MLFLOW_S3_ENDPOINT_URL", server)
-    return mirror.joined(bare(place), "mlartifacts")
+    return object_store.joined(bare(place), "mlartifacts")
 
 
 def quiet_environment() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balance_tune.registry import datasets
-from balance_tune.studies.tracking.artifacts import best_trial, bring_weights
+from balance_tune.studies.protocol.selection import best_trial
+from balance_tune.studies.tracking.artifacts import bring_weights
 from balance_tune.studies.tracking.delivery import Delivery
 from balance_tune.studies.tracking.runs import TAG, RunKey, metric_name
 from balance_tune.tasks import lower_is_better
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
     from balance_tune.datasets.manifest import Manifest
-    from balance_tune.studies.records import TrialRecord
+    from balance_tune.studies.storage.records import TrialRecord
 
 ALIASES = ("champion", "challenger")
 SHOWN = ("arm", "objective", "val", "test_mean", "seeds", "split_hash", "data_hash")  # as tags of a version

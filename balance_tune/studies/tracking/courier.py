@@ -17,10 +17,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-import balance_tune
+from balance_tune.package import FOLDER
 from balance_tune.studies.tracking.writer import State
 from balance_tune.studies.tracking.writer_process import Order
 
@@ -156,7 +155,7 @@ def _tell(process: subprocess.Popen[str], what: dict[str, Any]) -> None:
 
 
 def _started() -> subprocess.Popen[str]:
-    ours = str(Path(balance_tune.__file__).parents[1])  # a model that the driver has loaded may have brought another
+    ours = str(FOLDER.parent)  # a model that the driver has loaded may have brought another
     here = [
         ours,
         *(path or os.getcwd() for path in sys.path if isinstance(path, str)),

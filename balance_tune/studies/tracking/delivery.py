@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balance_tune.errors import UserError
-from balance_tune.studies import durable
+from balance_tune.studies.storage import durable
 from balance_tune.studies.tracking.backend import Store, connect
 from balance_tune.studies.tracking.inputs import dataset_input
 from balance_tune.studies.tracking.runs import ENDED, TAG, Row, RunKey, Update, metrics_of

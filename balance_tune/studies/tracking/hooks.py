@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.tune import Callback
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
-    from balance_tune.studies.tracking.tracker import Tracker
+
+class TrialObserver(Protocol):
+    """Receives starts and epochs of trials."""
+
+    def trial_started(self, config: Mapping[str, Any]) -> None: ...
+
+    def trial_reported(self, config: Mapping[str, Any], result: Mapping[str, Any]) -> None: ...
 
 
 class Hooks(Callback):  # type: ignore[misc]
@@ -18,7 +25,7 @@ class Hooks(Callback):  # type: ignore[misc]
     Tune pickles its callbacks; the pickle is empty and its copy does nothing, for a study never goes on from it.
     """
 
-    def __init__(self, tracker: Tracker | None = None) -> None:
+    def __init__(self, tracker: TrialObserver | None = None) -> None:
         self._tracker = tracker
 
     def __getstate__(self) -> dict[str, Any]:

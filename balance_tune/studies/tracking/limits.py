@@ -12,8 +12,8 @@ from balance_tune.studies.tracking.runs import MAX_KEY, MAX_PARAM, MAX_TAG, metr
 from balance_tune.studies.wording import shown
 
 if TYPE_CHECKING:
-    from balance_tune.studies.arms import Arm
-    from balance_tune.studies.config import StudyConfig
+    from balance_tune.studies.config.schema import StudyConfig
+    from balance_tune.studies.protocol.arms import Arm
 
 MAX_NAME = 500  # characters of an experiment's name
 

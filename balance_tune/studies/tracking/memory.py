@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from balance_tune.errors import UserError
-from balance_tune.studies import durable
-from balance_tune.studies.records import TrialRecord
+from balance_tune.studies.storage import durable
+from balance_tune.studies.storage.records import TrialRecord
 
 FILE = "mlflow.json"
 STUDY_ID = re.compile("[0-9a-f]{32}")

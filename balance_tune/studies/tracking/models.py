@@ -14,9 +14,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import balance_tune
 from balance_tune.datasets.base import Dataset
 from balance_tune.datasets.manifest import Manifest
+from balance_tune.package import FOLDER
 from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
 from balance_tune.studies.tracking.served import PREPROCESSING, Served
 from balance_tune.training.checkpoint import CARD, WEIGHTS
@@ -44,7 +44,7 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
             shutil.copy(trial_folder / name, data / name)
         known = {**preprocessing(manifest, cls), "imports": sorted(foreign)}
         (data / PREPROCESSING).write_text(json.dumps(known))
-        shutil.copytree(Path(balance_tune.__file__).parent, code, ignore=_not_served)
+        shutil.copytree(FOLDER, code, ignore=_not_served)
         target = Path(here) / "model"
         mlflow.pyfunc.save_model(
             path=str(target),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from balance_tune.datasets.manifest import Manifest
-    from balance_tune.studies.config import StudyConfig
+    from balance_tune.studies.config.schema import StudyConfig
 
 SEALED = "Searched and chosen by validation alone; the sealed test part was opened once, after everything was chosen."
 PAPER = "**Protocol `paper`: the test part took part in choosing, as in many papers; these numbers are no estimates.**"

@@ -8,9 +8,8 @@ import platform
 import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
-import balance_tune
+from balance_tune.package import FOLDER, VERSION
 from balance_tune.studies.tracking.runs import TAG
 
 DIRTY = "-dirty"
@@ -20,17 +19,17 @@ NAMED = ("torch", "ray", "optuna", "mlflow")
 @cache
 def code_version() -> str:
     """Return the package's version, with commit and `-dirty` where it runs from a git checkout of its own."""
-    package = Path(balance_tune.__file__).parent
+    package = FOLDER
     if not (package.parent / ".git").exists():  # a package inside somebody else's checkout says nothing of ours
-        return balance_tune.__version__
+        return VERSION
     try:
         described = subprocess.run(
             ["git", "-C", str(package), "describe", "--always", "--dirty", "--exclude=*"],
             capture_output=True, text=True, timeout=10, check=True,
         ).stdout.strip()  # fmt: skip
     except (OSError, subprocess.SubprocessError):  # no git, or no commit yet
-        return balance_tune.__version__
-    return f"{balance_tune.__version__}+{described}"
+        return VERSION
+    return f"{VERSION}+{described}"
 
 
 def origin_tags() -> dict[str, str]:

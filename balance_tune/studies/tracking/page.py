@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from balance_tune.errors import UserError
-from balance_tune.studies.asked import LOOK_EVERY, Asked
+from balance_tune.studies.signals import LOOK_EVERY, EndRequest
 from balance_tune.studies.tracking.backend import Store, answering, store_of
 
 HOST = "127.0.0.1"
@@ -53,20 +53,20 @@ def ui(root: Path | str, study: str | None = None, *, host: str = HOST, port: in
         "PYTHONWARNINGS": "ignore",
     }
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
-    with Asked() as asked:
+    with EndRequest() as request:
         server = subprocess.Popen(
             [*command, "--uvicorn-opts", "--log-level warning"],
             env={**os.environ, **given},
             start_new_session=True,  # so that its workers end with it, and not by our Ctrl-C alone
         )
         try:
-            if _answers(server, address, asked):
+            if _answers(server, address, request):
                 print(f"MLflow shows {study or 'every study'} at {address}/{page} (Ctrl-C ends it)", flush=True)
-            while not asked.to_end and server.poll() is None:
+            while not request.requested and server.poll() is None:
                 time.sleep(LOOK_EVERY)
         finally:
             _end(server)
-    if not asked.to_end:
+    if not request.requested:
         print(f"balance-tune: the MLflow server ended by itself, with status {server.returncode}", file=sys.stderr)
         return 1
     print()  # behind the terminal's ^C
@@ -76,7 +76,7 @@ def ui(root: Path | str, study: str | None = None, *, host: str = HOST, port: in
 def _configured(root: Path, study: str | None) -> str | None:
     if study is None:
         return None
-    from balance_tune.studies.config import stored_config
+    from balance_tune.studies.config.reader import stored_config
 
     folder = root / study
     if not (folder / "study.yaml").is_file():
@@ -107,10 +107,10 @@ def free_port(host: str, port: int) -> int:
     raise UserError(f"a port from {port} to {port + 99} must be free on {host}, but none is; give another.")
 
 
-def _answers(server: subprocess.Popen[bytes], address: str, asked: Asked) -> bool:
-    """Wait for the server's first answer; return False where it was asked to end before."""
+def _answers(server: subprocess.Popen[bytes], address: str, request: EndRequest) -> bool:
+    """Wait for the server's first answer; return False where the end was requested before."""
     until = time.monotonic() + READY_WITHIN
-    while not asked.to_end:
+    while not request.requested:
         if server.poll() is not None:
             raise UserError(f"the MLflow server must start, but it ended with status {server.returncode}.")
         with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"{address}/health", timeout=5):

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from balance_tune.errors import UserError
-from balance_tune.studies import durable
-from balance_tune.studies.records import TrialRecord
-from balance_tune.studies.report.charts import FAINT, INK, SOFT, Axis, Plot, Style, spread, style_of
-from balance_tune.studies.tables import csv_cell
+from balance_tune.studies.results.report.charts import FAINT, INK, SOFT, Axis, Plot, Style, spread, style_of
+from balance_tune.studies.results.tables import csv_cell
+from balance_tune.studies.storage import durable
+from balance_tune.studies.storage.records import TrialRecord
 from balance_tune.tasks import BY_MODALITY, is_share
 
 CURVES, CONFUSION, CLASSES = "curves.svg", "confusion.svg", "classes.csv"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from balance_tune.studies.running import METRICS
+from balance_tune.studies.protocol.reporting import METRIC_PREFIXES
 
 TAG = "balance_tune."
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED", "running": "RUNNING"}
@@ -145,7 +145,7 @@ def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
     return {
         metric_name(name): float(value)
         for name, value in result.items()
-        if name.startswith(METRICS) and isinstance(value, NUMBERS) and not isinstance(value, bool)
+        if name.startswith(METRIC_PREFIXES) and isinstance(value, NUMBERS) and not isinstance(value, bool)
     }
 
 

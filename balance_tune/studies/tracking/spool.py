@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from balance_tune.studies import durable
+from balance_tune.studies.storage import durable
 
 COMPACT_ABOVE = 1 << 20  # bytes; a queue read to its end is emptied once it is longer
 BLOCK = 1 << 13  # bytes read at a time; an entry of one epoch takes about 600

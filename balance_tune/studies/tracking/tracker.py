@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
-from balance_tune.studies import mirror
-from balance_tune.studies.reports import epochs_of
-from balance_tune.studies.tracking.artifacts import best_trial, checkpoint_files, study_files
+from balance_tune.studies.protocol.reporting import epochs_of
+from balance_tune.studies.protocol.selection import best_trial
+from balance_tune.studies.storage import object_store
+from balance_tune.studies.tracking.artifacts import checkpoint_files, study_files
 from balance_tune.studies.tracking.backend import quiet_environment, store_of
 from balance_tune.studies.tracking.courier import Courier
 from balance_tune.studies.tracking.delivery import NOTE, told_in
@@ -40,9 +41,9 @@ if TYPE_CHECKING:
     from ray.tune import Callback
 
     from balance_tune.datasets.manifest import Manifest
-    from balance_tune.studies.arms import Arm
-    from balance_tune.studies.config import StudyConfig
-    from balance_tune.studies.records import TrialRecord
+    from balance_tune.studies.config.schema import StudyConfig
+    from balance_tune.studies.protocol.arms import Arm
+    from balance_tune.studies.storage.records import TrialRecord
 
 QUEUE = "mlflow.queue"
 GRACE = 30.0  # seconds without any progress after which a closing study leaves the rest to its next run
@@ -210,7 +211,7 @@ class Tracker:
 
         Waits until MLflow has everything, but not longer than it makes progress; what is left is sent by the next run.
         """
-        from balance_tune.studies.records import read_records
+        from balance_tune.studies.storage.records import read_records
 
         records = list(read_records(self._folder) if records is None else records)
         done, board = digest_of(records), digest([dict(row) for row in rows])
@@ -283,7 +284,7 @@ class Tracker:
         return dict(flatten(record.params)) if trial is None else params_of(trial)
 
     def _config_of(self, record: TrialRecord) -> dict[str, Any] | None:
-        from balance_tune.studies.arms import trial_config
+        from balance_tune.studies.protocol.arms import trial_config
 
         arm = self._arms.get(record.arm)
         if arm is None or record.params.keys() != arm.space.defaults().keys():  # told by an older study file
@@ -337,7 +338,7 @@ class Tracker:
             study_id=self._memory.study_id,
             folder=str(self._folder),
             manifests={name: manifest.to_json() for name, manifest in self._manifests.items()},
-            home=mirror.home(self._folder),
+            home=object_store.home(self._folder),
             linger=self._linger,
         )
 
@@ -387,7 +388,7 @@ def _earlier(trial: Mapping[str, Any]) -> list[Row]:
     """Return the epochs of a trial that goes on; what was not sent of them went with the driver."""
     if not trial.get("reported"):
         return []
-    return told_in(mirror.fetched(Path(trial["folder"]) / mirror.HISTORY), _now())
+    return told_in(object_store.fetched(Path(trial["folder"]) / object_store.HISTORY), _now())
 
 
 def _name(arm: Arm | str) -> str:

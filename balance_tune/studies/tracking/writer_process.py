@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from balance_tune.datasets.manifest import Manifest
-from balance_tune.studies import mirror
+from balance_tune.studies.storage import object_store
 from balance_tune.studies.tracking.backend import Store
 from balance_tune.studies.tracking.champions import Champions
 from balance_tune.studies.tracking.delivery import Delivery
@@ -61,7 +61,7 @@ def writer_of(order: Order, tell: Callable[[State], None]) -> Writer:
     """Return the writer that does an order."""
     folder = Path(order.folder)
     if order.home is not None:
-        mirror.know(folder, *order.home)
+        object_store.know(folder, *order.home)
     manifests = {name: Manifest.from_json(text) for name, text in order.manifests.items()}
     delivery = Delivery(order.store, order.study, order.study_id, manifests)
     tasks = {"champion": Champions(delivery, folder).crown}

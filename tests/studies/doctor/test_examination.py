@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from balance_tune.studies.config import load_config
 from balance_tune.studies.doctor import examination
 from balance_tune.studies.doctor.examination import ask, examine
+from balance_tune.studies.loading import load_config
 from balance_tune.studies.tracking.backend import Store
 
 STUDY = {"name": "s", "datasets": ["av_digits"], "methods": ["joint"]}
@@ -83,7 +83,7 @@ def test_the_rest_is_told_where_ray_does_not_answer(tmp_path: Path, monkeypatch:
     def silent(*args: object) -> None:
         raise ConnectionError("Failed to connect to GCS at 10.0.0.9:6379")
 
-    monkeypatch.setattr("balance_tune.studies.cluster.ray_for", silent)
+    monkeypatch.setattr("balance_tune.studies.cluster.ray_cluster.ray_for", silent)
     monkeypatch.setattr(examination, "_other_rays", lambda address: [])
     found = list(examine(tmp_path, None, tmp_path))
     assert found[-1].check == "ray"

@@ -11,9 +11,9 @@ import pytest
 from balance_tune.datasets.base import Modality
 from balance_tune.datasets.manifest import Identity, Manifest, Shard, data_hash
 from balance_tune.datasets.splits import PARTS, SplitRecipe
-from balance_tune.studies.arms import Arm
-from balance_tune.studies.config import load_config
-from balance_tune.studies.space import Fixed, Parameter, Space
+from balance_tune.studies.config.reader import read_config
+from balance_tune.studies.protocol.arms import Arm
+from balance_tune.studies.protocol.space import Fixed, Parameter, Space
 from balance_tune.studies.tracking.backend import connect, store_of
 from balance_tune.studies.tracking.tracker import Tracker
 from tests.studies.tracking.in_thread import InThread
@@ -70,9 +70,8 @@ def tracker(root: Path, request: pytest.FixtureRequest, arms: list[Arm]) -> Call
     folder = root / name
 
     def make(**given: Any) -> Tracker:
-        config = load_config(
+        config = read_config(
             {"name": name, "datasets": ["av_digits"], "methods": ["joint", "mlb"], **given.pop("config", {})},
-            check=False,
         )
         folder.mkdir(exist_ok=True)
         (folder / "study.yaml").write_text(config.as_yaml())

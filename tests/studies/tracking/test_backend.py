@@ -62,11 +62,11 @@ def call(*args, **kwargs):
     raise OSError("no network")
 socket.getaddrinfo = socket.create_connection = socket.socket.connect = call
 from pathlib import Path
-from balance_tune.studies.config import load_config
+from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.tracking.tracker import Tracker
 from tests.studies.tracking.told import ATTRS, result, trial
 root = Path({str(tmp_path)!r})
-config = load_config({{"name": "quiet", "datasets": ["av_digits"], "methods": ["joint"]}}, check=False)
+config = read_config({{"name": "quiet", "datasets": ["av_digits"], "methods": ["joint"]}})
 (root / "quiet").mkdir()
 tracker = Tracker(config, root / "quiet", [], {{}})
 tracker.trial_started(trial(0))

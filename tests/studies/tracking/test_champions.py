@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from balance_tune.datasets.store import open_store
-from balance_tune.studies.arms import Arm
-from balance_tune.studies.config import load_config
-from balance_tune.studies.space import Space
-from balance_tune.studies.stored import asking
+from balance_tune.studies.config.reader import read_config
+from balance_tune.studies.evaluation.stored_model import asking
+from balance_tune.studies.protocol.arms import Arm
+from balance_tune.studies.protocol.selection import best_trial
+from balance_tune.studies.protocol.space import Space
 from balance_tune.studies.tracking import champions
-from balance_tune.studies.tracking.artifacts import best_trial
 from balance_tune.studies.tracking.backend import connect, store_of
 from balance_tune.studies.tracking.tracker import Tracker
 from balance_tune.training.checkpoint import load_best
@@ -33,7 +33,7 @@ MODEL = "ended-tiny"
 
 def tracker_of(study: Trained) -> Tracker:
     arms = [Arm("tiny", method, None, Space((), {})) for method in RATES]
-    config = load_config(study.config, check=False)
+    config = read_config(study.config)
     return Tracker(config, study.folder, arms, {"tiny": study.manifest})
 
 

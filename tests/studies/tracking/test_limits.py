@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from balance_tune.errors import UserError
-from balance_tune.studies.arms import Arm
-from balance_tune.studies.config import load_config
-from balance_tune.studies.space import Fixed, Parameter, Space
+from balance_tune.studies.config.reader import read_config
+from balance_tune.studies.protocol.arms import Arm
+from balance_tune.studies.protocol.space import Fixed, Parameter, Space
 from balance_tune.studies.tracking import runs
 from balance_tune.studies.tracking.limits import MAX_NAME, check_limits
 
 
 def study(**more: Any) -> Any:
-    return load_config({"name": "s", "datasets": ["av_digits"], "methods": ["joint"], **more}, check=False)
+    return read_config({"name": "s", "datasets": ["av_digits"], "methods": ["joint"], **more})
 
 
 def arm(*parameters: Parameter, **fixed: Any) -> Arm:

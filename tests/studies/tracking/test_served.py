@@ -21,9 +21,9 @@ from balance_tune.datasets.modality import IMAGENET, Modality
 from balance_tune.datasets.splits import SplitRecipe
 from balance_tune.datasets.store import build_store, open_store
 from balance_tune.errors import UserError
-from balance_tune.studies.assessment import assess_part, assess_table
-from balance_tune.studies.file_table import FileTable
-from balance_tune.studies.stores import small
+from balance_tune.studies.data.file_table import FileTable
+from balance_tune.studies.data.stores import small
+from balance_tune.studies.evaluation.assessment import assess_part, assess_table
 from balance_tune.studies.tracking.models import example, foreign_code, preprocessing, requirements
 from balance_tune.studies.tracking.served import PREPROCESSING, Served
 from balance_tune.testing.distributions import prepared

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from ray import tune
 
-from balance_tune.studies import durable
-from balance_tune.studies.config import load_config
 from balance_tune.studies.deletion import delete_study
 from balance_tune.studies.engine import run_study
-from balance_tune.studies.records import read_records
+from balance_tune.studies.loading import load_config
+from balance_tune.studies.storage import durable
+from balance_tune.studies.storage.records import read_records
 from balance_tune.studies.tracking.runs import TAG, RunKey, metrics_of
 from balance_tune.studies.tracking.tracker import Tracker
 from tests.studies import in_process

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from balance_tune.studies.records import TrialRecord
+from balance_tune.studies.storage.records import TrialRecord
 from balance_tune.studies.tracking import live
 from balance_tune.studies.tracking.tracker import Tracker
 from tests.studies.tracking.conftest import MANIFEST

@@ -9,9 +9,9 @@ from typing import Any
 
 from balance_tune.datasets.manifest import Manifest
 from balance_tune.datasets.store import build_store
-from balance_tune.studies.confirm import point_key, seed_of
-from balance_tune.studies.leaderboard import rows_of
-from balance_tune.studies.records import TrialRecord
+from balance_tune.studies.protocol.selection import point_key, seed_of
+from balance_tune.studies.results.leaderboard import rows_of
+from balance_tune.studies.storage.records import TrialRecord
 from balance_tune.training.checkpoint import save_best
 from balance_tune.training.loop import train
 from balance_tune.training.setup import prepare

@@ -1,0 +1,208 @@
+"""A study as a Ray job: what is sent, under which id, followed to its end."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from balance_tune.errors import UserError
+from balance_tune.package import FOLDER
+from balance_tune.studies.cluster.ray_cluster import HEAD
+from balance_tune.studies.cluster.upload import NEVER, Parcel, parcel_of
+from balance_tune.studies.signals import PATIENCE
+from balance_tune.studies.wording import one_line
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+AGAIN = "~"  # between a study's name, which cannot hold it, and the count of a further job of the study
+STUDY = "balance_tune.study"  # key of a job's metadata
+CONSTRAINTS = "constraints.txt"
+PINNED = {HEAD: 0.001}  # the head is on demand; what drives a study must not be on a machine that may be taken away
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for.
+
+    Attributes:
+        name: the study's, and so the job's.
+        study_file: the file itself; `overrides` are handed on as they are.
+        root: the studies' root as the cluster sees it, or None for the cluster's own default.
+        working_dir: a folder to send, with the study file in it; None sends the study file alone.
+        code: "sent" carries this machine's balance_tune along; "installed" relies on the cluster's image.
+        requirements: have Ray install the package's dependencies on every node, by these constraints.
+        environment: variables of the driver and its workers.
+        labels: node labels to run the driver at, instead of the head.
+    """
+
+    name: str
+    study_file: Path
+    overrides: Sequence[str] = ()
+    root: str | None = None
+    working_dir: Path | None = None
+    code: str = "sent"
+    requirements: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def packed(request: Request) -> Iterator[tuple[dict[str, Any], list[Parcel]]]:
+    """Yield the job as `submit_job` takes it, but for its id, and what it carries; both only for the time being.
+
+    Raises:
+        UserError: what is to be sent is too large, or the study file does not lie in the working directory.
+    """
+    with tempfile.TemporaryDirectory(prefix="balance-tune-job-") as temporary:
+        folder, study_file = _folder(request, Path(temporary) / "job")
+        parcels = [parcel_of(folder)]
+        environment = {
+            "PYTHONUNBUFFERED": "1",
+            "RAY_JOB_STOP_WAIT_TIME_S": str(int(PATIENCE) + 15),  # Ray's 3 s would cut a clean stop off
+            **request.environment,
+        }
+        runtime: dict[str, Any] = {"working_dir": str(folder), "env_vars": environment, "excludes": list(NEVER)}
+        if request.code == "sent":
+            package = FOLDER
+            runtime["py_modules"] = [str(package)]
+            parcels.append(parcel_of(package, excludes=("__pycache__",)))
+        if request.requirements is not None:
+            runtime["pip"] = {"packages": [*_dependencies(), "-c ${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/" + CONSTRAINTS]}
+        for parcel in parcels:
+            parcel.check()
+        command = ["python", "-m", "balance_tune", "run", study_file, *request.overrides]
+        if request.root is not None:
+            command += ["--root", request.root]
+        job: dict[str, Any] = {
+            "entrypoint": "exec " + shlex.join(command),  # a signal then meets the study, not a shell around it
+            "runtime_env": runtime,
+            "metadata": {STUDY: request.name},
+        }
+        yield (
+            job
+            | (
+                {"entrypoint_label_selector": dict(request.labels)}
+                if request.labels
+                else {"entrypoint_resources": dict(PINNED)}
+            ),
+            parcels,
+        )
+
+
+def _folder(request: Request, made: Path) -> tuple[Path, str]:
+    """Return the folder to send and the study file's path in it."""
+    if request.working_dir is None:
+        made.mkdir()
+        shutil.copyfile(request.study_file, made / "study.yaml")
+        if request.requirements is not None:
+            shutil.copyfile(request.requirements, made / CONSTRAINTS)
+        return made, "study.yaml"
+    folder = request.working_dir.absolute()
+    if request.requirements is not None and request.requirements.absolute() != folder / CONSTRAINTS:
+        raise UserError(
+            f"constraints must lie in the working directory as {CONSTRAINTS}, but got `{request.requirements}`; "
+            "copy it there."
+        )
+    try:
+        return folder, request.study_file.absolute().relative_to(folder).as_posix()
+    except ValueError:
+        raise UserError(
+            f"the study file must lie in the working directory {folder}, but it is {request.study_file.absolute()}; "
+            "copy it there, or leave --working-dir out."
+        ) from None
+
+
+def _dependencies() -> list[str]:
+    """Return what balance_tune needs on a cluster."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        needed = [r.partition(";") for r in requires("balance_tune") or []]
+        return [name.strip() for name, _, when in needed if "extra ==" not in when or "cluster" in when]
+    except PackageNotFoundError:
+        raise UserError(
+            "what balance_tune needs must be known to be installed, but it is not installed itself here; "
+            "run `pip install -e .`, or leave --constraints out."
+        ) from None
+
+
+def jobs_of(client: JobSubmissionClient, name: str) -> list[JobDetails]:
+    """Return the jobs of a study that a cluster knows, the oldest first."""
+    own = [job for job in client.list_jobs() if job.submission_id and job.submission_id.split(AGAIN)[0] == name]
+    return sorted(own, key=lambda job: job.start_time or 0)
+
+
+def running(jobs: Sequence[JobDetails]) -> JobDetails | None:
+    """Return the job of a study that has not ended, if there is one."""
+    return next((job for job in jobs if not job.status.is_terminal()), None)
+
+
+def next_id(name: str, taken: Sequence[str]) -> str:
+    """Return the id of a study's next job: its name, then name~2, name~3; an id is never used twice."""
+    numbers = [int(i.partition(AGAIN)[2] or 1) for i in taken if (i.partition(AGAIN)[2] or "1").isdecimal()]
+    count = max(numbers, default=0) + 1
+    return name if count == 1 else f"{name}{AGAIN}{count}"
+
+
+def submit(client: JobSubmissionClient, request: Request, say: Callable[[str], None]) -> str:
+    """Submit the study and return the job's id.
+
+    Raises:
+        UserError: a job of this study has not ended; or what `packed` raises.
+    """
+    known = jobs_of(client, request.name)
+    busy = running(known)
+    if busy is not None:
+        raise UserError(
+            f"one study must have one driver, but `{request.name}` is being run by job {busy.submission_id} "
+            f"({busy.status.value}); follow it with `balance-tune submit --follow`, end it with `--stop`, or wait."
+        )
+    submission_id = next_id(request.name, [str(job.submission_id) for job in known])
+    with packed(request) as (job, parcels):
+        for parcel in parcels:
+            say(f"sending {parcel.folder.name}: {parcel.files} files, {parcel.size / 2**20:.1f} MiB")
+        try:
+            made: str = client.submit_job(submission_id=submission_id, **job)
+        except RuntimeError as error:
+            if "already exists" in str(error):  # somebody was faster
+                raise UserError(
+                    f"one study must have one driver, but job {submission_id} was just made; see `ray job list`."
+                ) from error
+            raise
+    return made
+
+
+def connected(address: str) -> JobSubmissionClient:
+    """Return a client of the cluster whose dashboard is at `address`.
+
+    Raises:
+        UserError: nothing answers there, or it wants another token.
+    """
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    if "@" in address:
+        raise UserError("the address must hold no user or password; a cluster takes a token (RAY_AUTH_TOKEN_PATH).")
+    if not address.startswith(("http://", "https://")):
+        raise UserError(
+            f"the address must be that of a cluster's dashboard, as http://127.0.0.1:8265, but got `{address}`."
+        )
+    try:
+        return JobSubmissionClient(address)
+    except AuthenticationError as error:
+        raise UserError(
+            f"{address} wants a token, and {'refused the one it got' if '403' in str(error) else 'got none'}; "
+            "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) to the cluster's own."
+        ) from error
+    except (ConnectionError, RuntimeError, OSError) as error:
+        raise UserError(
+            f"a cluster's dashboard must answer at {address}, but it does not ({one_line(str(error))[:160]}); "
+            "is the port forwarded (`ray dashboard`, `kubectl port-forward`)?"
+        ) from error

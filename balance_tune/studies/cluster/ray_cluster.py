@@ -1,0 +1,195 @@
+"""The Ray that a study runs on: started for it, or joined; and how many trials it takes at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+from balance_tune.errors import UserError
+from balance_tune.studies.cluster.capacity import reach
+from balance_tune.studies.config.schema import Resources, StudyConfig
+
+ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # csv, json and tensorboard files: a third of the driver's time
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's own snapshots: a study resumes from Optuna's storage alone
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the study's own does more
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+ALONE = {  # for a Ray that one study starts for itself, without a dashboard: what only the dashboard would show
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_metrics_report_interval_ms": "60000",
+    "REPORTER_UPDATE_INTERVAL_MS": "60000",
+}
+GPU_SHARE = 0.25  # of a GPU, for a trial with `gpus_per_trial: auto`, before it has been measured (`sharing`)
+HEAD = "node:__internal_head__"  # a resource that only the head has
+OBJECT_STORE = 100 * 2**20  # bytes; trials read their data from mapped files, not from Ray
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a trial takes, and how many trials go at a time."""
+
+    cpus: int
+    gpus: float
+    workers: int
+    slots: int
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpus > 0 else "cpu"
+
+
+class _Log(RotatingFileHandler):
+    """A log file that nobody waits for: where the disk is full, its lines are dropped without a word."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- logging calls it so
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what is still in its buffer
+            super().close()
+
+
+@contextlib.contextmanager
+def ray_log(path: Path) -> Iterator[None]:
+    """Send what Ray Tune and Ray Train log on the driver to a file: a study tells what matters itself."""
+    handler = _Log(path, maxBytes=2**20, backupCount=2, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)  # a line a trial: Tune's own result files are off
+    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train", "ray.air")]
+    before = [(logger.propagate, logger.level) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, (propagate, level) in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate = propagate
+            logger.setLevel(level)
+        handler.close()
+
+
+@contextlib.contextmanager
+def ray_for(resources: Resources, *, cpus: int | None = None) -> Iterator[Mapping[str, float]]:
+    """Yield the resources of a Ray that is up: the one of this process, the cluster at RAY_ADDRESS, or one of our own.
+
+    Of a cluster that grows, those that it may reach.
+    Only one that was started here is shut down in the end; it has `cpus`, by default all of the machine's.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield reach(ray.cluster_resources())
+        return
+    several = resources.workers > 1
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    if several:  # so that the cleaner of a stopped trial's worker group finds this cluster and no other
+        options["runtime_env"] = {"worker_process_setup_hook": pin}
+    if "RAY_ADDRESS" not in os.environ:
+        options |= {"address": "local", "include_dashboard": several, "object_store_memory": OBJECT_STORE}
+        options["num_cpus"] = cpus
+        for name, value in {} if several else ALONE.items():
+            os.environ.setdefault(name, value)
+    ray.init(**options)
+    joined = "RAY_ADDRESS" in os.environ
+    try:
+        yield reach(ray.cluster_resources()) if joined else ray.cluster_resources()
+    finally:
+        disconnect()
+
+
+def disconnect() -> None:
+    """Shut Ray down, with no garbage collected meanwhile.
+
+    Collections run in whichever thread allocates. One that frees a reference to an object of Ray's in another thread
+    (MLflow's courier, say) while Ray shuts down ends the process with status 1; after that it does no harm.
+    """
+    import ray
+
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        if collects:
+            gc.enable()
+
+
+def remote() -> bool:
+    """Return whether the Ray this process is connected to has, or may get, other machines than this one."""
+    import ray
+
+    return "RAY_ADDRESS" in os.environ or sum(n["Alive"] for n in ray.nodes()) > 1
+
+
+def pin() -> None:
+    """Tie a worker process, and what it starts, to its own cluster."""
+    import ray
+
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+
+
+def shapes_of(
+    config: StudyConfig, cluster: Mapping[str, float], share: float = GPU_SHARE
+) -> tuple[Shape, dict[str, Shape]]:
+    """Return what any trial of a study takes at most, with the most trials at a time, and the shape for each dataset.
+
+    Raises:
+        UserError: as `shape_of`.
+    """
+    shapes = {name: shape_of(config.resources.of(name), cluster, share) for name in config.datasets}
+    each = shapes.values()
+    most = Shape(
+        max(s.cpus for s in each), max(s.gpus for s in each), config.resources.workers, max(s.slots for s in each)
+    )
+    return most, shapes
+
+
+def shape_of(resources: Resources, cluster: Mapping[str, float], share: float = GPU_SHARE) -> Shape:
+    """Return what a trial takes on this cluster and how many run at a time.
+
+    `share` is the part of a GPU that `gpus_per_trial: auto` stands for.
+
+    Raises:
+        UserError: not even one trial fits.
+    """
+    has_gpu = cluster.get("GPU", 0) > 0
+    gpus = resources.gpus_per_trial
+    if gpus == "auto":
+        gpus = (share if resources.workers == 1 else 1.0) if has_gpu else 0.0
+    each = resources.workers * resources.cpus_per_trial
+    fit = [math.floor(cluster.get("CPU", 0) / each)]
+    if gpus > 0:
+        on_one = math.floor(1 / gpus + 1e-9) if gpus < 1 else 0
+        whole = cluster.get("GPU", 0)
+        fit.append(math.floor((whole * on_one if on_one else whole / gpus) / resources.workers))
+    if min(fit) < 1 and resources.max_concurrent is None:
+        raise UserError(
+            f"a trial must fit on the cluster, but it needs (cpus={each}, gpus={gpus * resources.workers:g}) and there "
+            f"are (cpus={cluster.get('CPU', 0):g}, gpus={cluster.get('GPU', 0):g}); lower `resources`, or give "
+            "`resources.max_concurrent` where the cluster grows."
+        )
+    slots = min(fit) if resources.max_concurrent is None else resources.max_concurrent
+    return Shape(resources.cpus_per_trial, gpus, resources.workers, max(1, slots))

@@ -1,0 +1,102 @@
+"""Hears a cloud say that this machine will be taken away, and has Ray drain its node: see cluster/aws.yaml, gcp.yaml.
+
+    python -m balance_tune.studies.cluster.spot aws|gcp ADDRESS
+
+Managed clusters do this by themselves; on those of `ray up` nothing else tells Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+METADATA = "http://169.254.169.254"  # where AWS and Google Cloud tell a machine about itself
+EVERY = {"aws": 5.0, "gcp": 1.0}  # seconds between two looks; AWS tells two minutes ahead, Google Cloud half a one
+LEAST = 10  # seconds that a drain is given, however late the notice
+SPARE = 5  # seconds before the end by which all must be over
+
+
+def remaining(cloud: str, base: str = METADATA) -> int | None:
+    """Return the seconds until this machine is taken away, as far as the cloud says; None as long as it says nothing.
+
+    Raises:
+        OSError: the metadata service does not answer.
+    """
+    if cloud == "gcp":
+        told = _get(f"{base}/computeMetadata/v1/instance/preempted", {"Metadata-Flavor": "Google"})
+        return 30 - SPARE if told == "TRUE" else None
+    token = _get(f"{base}/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"}, "PUT")
+    try:
+        told = _get(f"{base}/latest/meta-data/spot/instance-action", {"X-aws-ec2-metadata-token": token})
+    except urllib.error.HTTPError as error:
+        if error.code == 404:  # no notice
+            return None
+        raise
+    end = datetime.fromisoformat(json.loads(told)["time"])
+    return max(LEAST, int((end - datetime.now(UTC)).total_seconds()) - SPARE)
+
+
+def watch(
+    cloud: str,
+    drain: Callable[[int], None],
+    every: float,
+    *,
+    base: str = METADATA,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Look every so many seconds until there is a notice, then call `drain` with the seconds left, until it works."""
+    answers = True
+    while True:
+        try:
+            left = remaining(cloud, base)
+            answers = True
+            if left is not None:
+                say(f"this machine will be taken away; its node is drained, with {left} s to go")
+                drain(left)
+                return
+        except Exception as error:  # whatever network and Ray raise; who gave up here would miss the next notice
+            if answers:
+                say(f"no answer that can be used, still trying: {type(error).__name__}: {error}")
+            answers = False
+        time.sleep(every)
+
+
+def drain(address: str, seconds: int) -> None:
+    """Have Ray move what runs on this machine's node elsewhere within so many seconds, and put nothing new on it."""
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "ray.scripts.scripts", "drain-node"),
+            *("--address", address, "--node-id", _node(address)),
+            *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a spot machine's notice"),
+            *("--deadline-remaining-seconds", str(seconds)),
+        ],
+        check=True,
+        timeout=60,
+    )
+
+
+def _node(address: str) -> str:
+    """Return the id of this machine's node."""
+    import ray
+
+    with ray.init(address=address, log_to_driver=False):
+        node: str = ray.get_runtime_context().get_node_id()
+    return node
+
+
+def _get(url: str, headers: dict[str, str], method: str = "GET") -> str:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers, method=method), timeout=5) as answer:
+        text: str = answer.read().decode()
+    return text.strip()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[1] not in EVERY:
+        sys.exit("python -m balance_tune.studies.cluster.spot aws|gcp ADDRESS")
+    watch(sys.argv[1], lambda seconds: drain(sys.argv[2], seconds), EVERY[sys.argv[1]])

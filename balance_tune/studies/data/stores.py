@@ -1,0 +1,159 @@
+"""Where the data of a study lies: the stores of embedded datasets are made, those of real ones are found."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from balance_tune.datasets.address import expanded
+from balance_tune.datasets.distribution import Distribution
+from balance_tune.datasets.place import Place, is_remote
+from balance_tune.datasets.store import build_store, read_manifest, store_name
+from balance_tune.datasets.stored import Stored, stored
+from balance_tune.errors import UserError
+from balance_tune.registry import datasets
+from balance_tune.studies.storage import object_store
+from balance_tune.studies.storage.root import ROOT, root_folder
+
+if TYPE_CHECKING:
+    from balance_tune.datasets.base import Dataset
+    from balance_tune.datasets.manifest import Manifest
+
+VARIABLE = "BALANCE_TUNE_DATA"
+"""A folder or URI below which prepared stores lie under their datasets' names."""
+MANIFEST = "manifest.json"
+LARGE = ("resnet18",)
+MINIATURE = "miniature:"
+"""What a study says instead of a place where the miniature of a dataset is meant; it is made below the root."""
+
+
+def store_of(
+    name: str, given: Mapping[str, str], folder: Path, tell: Callable[[str], None] = lambda text: None
+) -> tuple[str, Manifest]:
+    """Return the store of a dataset, as `open_store` takes it, and its manifest.
+
+    An embedded dataset's is built in `folder` (<root>/data) where it is missing. A real one's is looked for where the
+    study says (`data.stores`), then in $BALANCE_TUNE_DATA, then in `folder`, under the dataset's name.
+
+    Raises:
+        UserError: it has not been prepared (the line says how to), or is of another version of the dataset.
+    """
+    dataset: Dataset = datasets().get(name)()
+    if isinstance(dataset, Stored):
+        return dataset.where, read_manifest(dataset.where)
+    if not isinstance(dataset, Distribution):
+        return _embedded(dataset, folder / store_name(dataset), tell)
+    where = given.get(name)
+    if where == MINIATURE:
+        return _miniature(dataset, folder / "miniature" / name, tell)
+    if where is not None:
+        return _checked(dataset, where)
+    for place in _usual(name, folder):
+        if place.holds(MANIFEST):
+            return _checked(dataset, place.uri)
+    own = object_store.where(folder / name)
+    raise UserError(
+        f"the data of `{name}` must have been prepared, but it is not in {own}; prepare it: "
+        f"{dataset.command()} --out {own} (or say where it is: data.stores.{name}=PLACE, or {VARIABLE})."
+    )
+
+
+def _embedded(dataset: Dataset, path: Path, tell: Callable[[str], None]) -> tuple[str, Manifest]:
+    """Return the store of an embedded dataset, made where it is missing."""
+    there = object_store.address(path)
+    if there is not None and Place.of(there).holds(MANIFEST):
+        return there, read_manifest(there)
+    if not path.exists():
+        tell(f"preparing {dataset.name}")
+    manifest = build_store(dataset, path)
+    return object_store.published(path, MANIFEST), manifest
+
+
+def announce(names: Iterable[str], given: Mapping[str, str]) -> None:
+    """Make known the datasets that only a store declares: where the study says, or in the usual places."""
+    base = root_folder(os.environ.get(ROOT) or "studies") / "data"
+    for name in names:
+        there = datasets().classes().get(name)
+        if there is not None and not issubclass(there, Stored):
+            continue
+        places = [Place.of(given[name])] if name in given else _usual(name, base)
+        where = next((place for place in places if place.holds(MANIFEST)), None)
+        if where is not None:
+            stored(name, where.uri)
+        elif name in given:
+            raise UserError(f"`data.stores.{name}` must be a store, but there is none in {given[name]}.")
+
+
+def identity_of_store(name: str, given: Mapping[str, str], folder: Path) -> str | None:
+    """Return what tells a dataset's store from others without building one; None where it is not prepared."""
+    dataset: Dataset = datasets().get(name)()
+    if isinstance(dataset, Stored):
+        return f"{name}-{dataset.manifest.data_hash[:12]}"
+    if not isinstance(dataset, Distribution):
+        return store_name(dataset)
+    if given.get(name) == MINIATURE:
+        return f"{name}-miniature"
+    try:
+        return f"{name}-{store_of(name, given, folder)[1].data_hash[:12]}"
+    except UserError:  # a plan may be made before the data is there
+        return None
+
+
+def _usual(name: str, folder: Path) -> list[Place]:
+    base = os.environ.get(VARIABLE)
+    own = Place.of(object_store.address(folder / name) or folder / name)
+    return [*([Place.of(f"{base.rstrip('/')}/{name}")] if base else []), own]
+
+
+def _checked(dataset: Distribution, where: str) -> tuple[str, Manifest]:
+    manifest = read_manifest(where)
+    declared = (
+        dataset.name,
+        dataset.version,
+        dataset.task,
+        tuple(dataset.classes),
+        dict(dataset.modalities),
+        dataset.split,
+    )
+    identity = manifest.identity
+    there = (identity.dataset, identity.version, identity.task, identity.classes, identity.modalities, identity.split)
+    if declared != there:
+        raise UserError(
+            f"the store {where} must be of `{dataset.name}` as this version declares it, but is of "
+            f"`{manifest.dataset}` (version {manifest.version}) prepared otherwise; prepare it again: "
+            f"{dataset.command()}."
+        )
+    return where if is_remote(where) else str(expanded(where)), manifest
+
+
+def _miniature(dataset: Distribution, folder: Path, tell: Callable[[str], None]) -> tuple[str, Manifest]:
+    """Return the store of a dataset's miniature, made where it is missing."""
+    from balance_tune.studies.data.prepare import prepare
+
+    there = object_store.address(folder)
+    if there is not None and Place.of(there).holds(MANIFEST):
+        return _checked(small(dataset), there)
+    if not (folder / MANIFEST).is_file():
+        tell(f"making the miniature of {dataset.name}")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as source:
+            dataset.miniature(Path(source))
+            shutil.rmtree(folder, ignore_errors=True)  # what an interruption left
+            prepare(small(dataset), source, folder)
+    return _checked(small(dataset), object_store.published(folder, MANIFEST))
+
+
+def small(dataset: Distribution) -> Distribution:
+    """Return the dataset with a small encoder wherever it has a large one for pictures or sound."""
+    made = copy.copy(dataset)
+    made.modalities = {  # type: ignore[misc]
+        name: replace(modality, encoder="cnn", settings={}) if modality.encoder in LARGE else modality
+        for name, modality in dataset.modalities.items()
+    }
+    return made

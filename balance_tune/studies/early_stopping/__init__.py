@@ -1,0 +1,1 @@
+"""Which trials are pruned, by which rule, and the log of these decisions."""

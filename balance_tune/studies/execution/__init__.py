@@ -1,0 +1,1 @@
+"""One trial, and how Ray Tune runs many of them."""

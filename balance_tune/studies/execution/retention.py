@@ -1,0 +1,44 @@
+"""Which checkpoints of a decided arm stay; the others, large and of no more use, are deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from balance_tune.studies.protocol.selection import Rule, best_trial, winner
+from balance_tune.studies.storage import object_store
+from balance_tune.studies.storage.records import TrialRecord
+
+Keep = Literal["all", "confirmed", "best"]
+WEIGHTS, SEALED = "best.safetensors", "test.json"
+
+
+def kept(records: Sequence[TrialRecord], rule: Rule, keep: Keep, folder: Path) -> set[Path]:
+    """Return the trial folders of one decided arm whose weights stay.
+
+    Whatever `keep` says, the one that stands for the arm in MLflow stays, and so does a confirmed one until it has met
+    the test rows.
+    """
+    complete = [r for r in records if r.state == "complete" and r.attrs.get("folder")]
+    point = winner(records, rule)
+    row = {"arm": records[0].arm, "params": point.params if point else None, "objective": rule.objective}
+    best = best_trial(records, row)
+    return {
+        folder / str(r.attrs["folder"])
+        for r in complete
+        if keep == "all"
+        or r is best
+        or (r.phase == "confirm" and (keep == "confirmed" or not (folder / str(r.attrs["folder"]) / SEALED).is_file()))
+    }
+
+
+def prune(records: Sequence[TrialRecord], rule: Rule, keep: Keep, folder: Path) -> int:
+    """Delete the weights of one decided arm that need not stay; return how many were."""
+    staying = kept(records, rule, keep, folder) if records else set()
+    doomed = [folder / str(r.attrs["folder"]) for r in records if r.finished and r.attrs.get("folder")]
+    there = object_store.holding(folder / "trials") if doomed else Path.is_file
+    found = [place / WEIGHTS for place in doomed if place not in staying and there(place / WEIGHTS)]
+    for path in found:
+        object_store.remove(path)
+    return len(found)

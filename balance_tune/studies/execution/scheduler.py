@@ -1,0 +1,187 @@
+"""Tells Ray Tune which trials to stop: by the judge of their own arm, or because they have gone silent."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.util import placement_group_table
+
+from balance_tune.studies.cluster.preemption import node_lost
+from balance_tune.studies.protocol.keys import TrialKey
+from balance_tune.studies.storage.db_retry import AWAY
+from balance_tune.studies.storage.timeouts import seconds
+
+if TYPE_CHECKING:
+    from ray.tune.execution.tune_controller import TuneController
+
+    from balance_tune.studies.cluster.resource_timeout import Waiting
+    from balance_tune.studies.early_stopping.pruner import Judge
+    from balance_tune.studies.search.study_queue import StudyQueue
+
+SILENCE = seconds("BALANCE_TUNE_SILENCE_S")
+"""Seconds without a report after which a trial counts as hung; or 20 times its longest epoch, if that is longer."""
+
+LOOK_EVERY = 2.0  # seconds between two questions to Ray
+ERROR = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b")
+
+
+class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
+    """Judges search trials against their own arm; a hung trial's process is ended, so that it counts as lost.
+
+    `stopped` holds the ids of the trials that early stopping ended, `errors` the last words of those that broke,
+    `preempted` those that went with their node. With `groups` a trial that runs may still wait for its workers; there
+    may be `several` nodes.
+    `halted` is why no trial can go on (the disk is full, say); empty while they can.
+    """
+
+    def __init__(
+        self,
+        queue: StudyQueue,
+        judge: Judge,
+        *,
+        waiting: Waiting | None = None,
+        groups: bool = False,
+        several: bool = False,
+        silence: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self.stopped: set[str] = set()
+        self.errors: dict[str, str] = {}
+        self.preempted: set[str] = set()
+        self.halted = ""
+        self._queue, self._judge, self._clock = queue, judge, clock
+        self._waiting, self._groups, self._several = waiting, groups, several
+        self._reported: set[str] = set()
+        self._asked: tuple[float, bool] | None = None
+        self._silence = SILENCE if silence is None else silence
+        self._trials: dict[str, Trial] = {}
+        self._heard: dict[str, tuple[float, float]] = {}  # trial id -> (when last, longest silence so far)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune keeps a copy for its own restore, which a study never uses
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        return True
+
+    def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
+        self._trials[trial.trial_id] = trial
+
+    def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: Mapping[str, Any]) -> str:
+        now = self._clock()
+        self._reported.add(trial.trial_id)
+        self.preempted.discard(trial.trial_id)  # Tune itself started it again
+        last, longest = self._heard.get(trial.trial_id, (now, 0.0))
+        self._heard[trial.trial_id] = (now, max(longest, now - last))
+        key = key_of(trial.config)
+        run = self._queue.live.get(key)
+        if run is None or key.phase != "search" or result.get("state") != "running":
+            return str(TrialScheduler.CONTINUE)
+        value = float(result[self._queue.config.objective])
+        with self.halting():
+            if self._judge.stops(key.arm, key.number, int(result["epoch"]), value, run.min_epochs):
+                self.stopped.add(trial.trial_id)
+                return str(TrialScheduler.STOP)
+        return str(TrialScheduler.CONTINUE)
+
+    def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
+        self.errors[trial.trial_id] = _last_words(trial) + self.errors.get(trial.trial_id, "")
+        self._reported.discard(trial.trial_id)
+        self._heard.pop(trial.trial_id, None)
+        if node_lost(_said(trial), self._several):
+            self.preempted.add(trial.trial_id)
+            with self.halting():
+                self._queue.preempted(key_of(trial.config))
+
+    def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
+        """End what hangs; which pending trial starts first is Tune's own business."""
+        now = self._clock()
+        for trial_id, trial in list(self._trials.items()):
+            if trial.status in (Trial.TERMINATED, Trial.ERROR):
+                self._forget(trial_id)
+            elif trial.status == Trial.RUNNING:
+                last, longest = self._heard.setdefault(trial_id, (now, 0.0))
+                if self._groups and trial_id not in self._reported and self._groups_wait():
+                    self._heard[trial_id] = (now, longest)  # it is not silent, it has no workers yet
+                    continue
+                actor = trial.temporary_state.ray_actor
+                if now - last > max(self._silence, 20 * longest) and actor is not None:
+                    self.errors[trial_id] = f" (ended by us: no report for {now - last:.0f} s)"
+                    self._heard[trial_id] = (now, longest)
+                    ray.kill(actor)
+        if self._waiting is not None:
+            self.halted = self.halted or self._waiting.look(self._starved())
+        return None
+
+    def _starved(self) -> bool:
+        """Return whether trials are due and none of them has what it needs."""
+        states = [trial.status for trial in self._trials.values()]
+        if Trial.RUNNING not in states:
+            return Trial.PENDING in states
+        return self._groups and not self._reported and self._groups_wait()
+
+    def _groups_wait(self) -> bool:
+        """Return whether workers of some trial wait for their places; Ray is asked once in a while."""
+        now = self._clock()
+        if self._asked is None or now - self._asked[0] >= LOOK_EVERY:
+            states = [group["state"] for group in placement_group_table().values()]
+            self._asked = (now, any(state in ("PENDING", "RESCHEDULING") for state in states))
+        return self._asked[1]
+
+    @contextmanager
+    def halting(self) -> Iterator[None]:
+        """Halt the study where it cannot write down what happens; what is on disk is whole and running trials stay."""
+        try:
+            yield
+        except OSError as error:
+            self.halted = self.halted or f"the study's folder cannot be written: {error}"
+        except AWAY:
+            self.halted = self.halted or "the database that holds the trials does not answer any more"
+
+    def broken(self, trial_id: str) -> bool:
+        """Return whether Tune gave a trial up without telling the searcher (an actor that could not be used again)."""
+        trial = self._trials.get(trial_id)
+        return trial is not None and trial.status == Trial.ERROR
+
+    def _forget(self, trial_id: str) -> None:
+        """Let go of an ended trial, and of the statistics that Tune would keep of it (100 MB in 3,000 trials)."""
+        self._heard.pop(trial_id, None)
+        self._reported.discard(trial_id)
+        trial = self._trials[trial_id]
+        if trial.status == Trial.TERMINATED:
+            del self._trials[trial_id]
+            for name in ("metric_analysis", "metric_n_steps"):
+                getattr(getattr(trial, "run_metadata", None), name, {}).clear()
+            trial.evaluated_params = {}
+
+
+def key_of(config: Mapping[str, Any]) -> TrialKey:
+    """Return the place of a trial from its configuration."""
+    return TrialKey(config["arm"], config["phase"], config["number"])
+
+
+def _said(trial: Trial) -> str:
+    """Return what Ray says of a broken trial's last end."""
+    try:
+        return Path(trial.error_file).read_text().rpartition("Failure # ")[2]
+    except (OSError, TypeError):
+        return ""
+
+
+def _last_words(trial: Trial) -> str:
+    """Return what ended a broken trial, in one line: its exception, else what Ray says."""
+    try:
+        said = Path(trial.error_file).read_text().splitlines()[1:]  # the first line is a count and a time
+    except (OSError, TypeError):
+        return "its process died"
+    lines = [line.strip() for line in said if line.strip()]
+    errors = [line for line in said if ERROR.match(line)]
+    return (errors[-1:] or lines[:1] or ["its process died"])[0][:500]

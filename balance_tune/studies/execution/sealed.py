@@ -1,0 +1,107 @@
+"""The sealed evaluation: after everything has been chosen, each confirmed checkpoint meets the test rows, once."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from balance_tune.studies.protocol.keys import TrialKey
+from balance_tune.studies.storage import durable, object_store
+
+TEST = "test.json"
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A confirmation trial that is to be evaluated: its place, its folder, its dataset's store."""
+
+    key: TrialKey
+    folder: Path
+    store: Path | str
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / TEST).is_file()
+
+
+def evaluate_sealed(folder: Path, store: Path | str, device: str = "cpu") -> dict[str, Any]:
+    """Evaluate `folder`/best.safetensors on the store's test rows, write `folder`/test.json at once, and return it.
+
+    Keys: the metrics of the task, loss, one metric of each modality, gap; "n": rows; "groups": the rows' groups, if the
+    data has any; "correct": base64 of one packed bit a row (all labels right), or of a regression "errors": base64 of a
+    row's mean absolute error, float32; of classes "ece", and "confusion": counts, a row a true class. An evaluation
+    that was made before is returned as it is.
+    """
+    import numpy as np
+
+    from balance_tune.datasets.store import open_store
+    from balance_tune.models.losses import sample_losses
+    from balance_tune.training.checkpoint import load_best
+    from balance_tune.training.details import calibration_error, confusion
+    from balance_tune.training.evaluation import evaluate, predict
+    from balance_tune.training.feed import feed_of
+
+    if (folder / TEST).is_file():
+        found: dict[str, Any] = json.loads((folder / TEST).read_text())
+        return found
+    part = feed_of(open_store(store, parts=("test",), unseal=True), "test", device)
+    model = load_best(folder).to(device)
+    metrics = {k.removeprefix("test/"): v for k, v in evaluate(model, part, prefix="test").items()}
+    answers, _ = predict(model, part)
+    details: dict[str, Any] = {}
+    if model.task == "regression":
+        errors = sample_losses("regression", answers, part.labels).cpu().numpy().astype("<f4")
+        details["errors"] = base64.b64encode(errors.tobytes()).decode()
+    elif model.task == "multilabel":
+        right = ((answers > 0) == (part.labels > 0.5)).all(1)
+        details["correct"] = base64.b64encode(np.packbits(right.cpu().numpy()).tobytes()).decode()
+    else:
+        guesses = answers.argmax(1)
+        correct = (guesses == part.labels).cpu().numpy()
+        details["correct"] = base64.b64encode(np.packbits(correct).tobytes()).decode()
+        details["ece"] = calibration_error(answers.softmax(1), part.labels)
+        details["confusion"] = confusion(guesses, part.labels, model.classes)
+    result = {
+        **metrics,
+        **details,
+        "n": len(part),
+        "groups": None if part.groups is None else part.groups.cpu().tolist(),
+    }
+    durable.write_json(folder / TEST, result)
+    return result
+
+
+def evaluate_all(
+    waiting: Sequence[Sealed], *, cpus: float, gpus: float, device: str
+) -> Iterator[tuple[Sealed, Mapping[str, Any] | Exception]]:
+    """Evaluate in Ray tasks, processes that have never trained, and yield each result, or the error, as it comes."""
+    import ray
+
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3, retry_exceptions=[OSError])(_task)
+    pending = {task.remote(_places(one), one.store, device): one for one in waiting}
+    while pending:
+        (ready, *_), _ = ray.wait(list(pending), num_returns=1)
+        one = pending.pop(ready)
+        try:
+            yield one, ray.get(ready)
+        except ray.exceptions.RayTaskError as error:
+            yield one, error.cause if isinstance(error.cause, Exception) else error
+        except ray.exceptions.RayError as error:
+            yield one, error
+
+
+def _places(one: Sealed) -> dict[str, Any]:
+    return {"folder": str(one.folder), "home": object_store.home(one.folder)}
+
+
+def _task(places: Mapping[str, Any], store: Path | str, device: str) -> dict[str, Any]:
+    import torch
+
+    torch.set_num_threads(1)
+    with object_store.working_folder(places) as folder:
+        object_store.fetch(folder, lambda name: name != object_store.STATE)
+        return evaluate_sealed(folder, store, device)

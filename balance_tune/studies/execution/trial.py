@@ -1,0 +1,359 @@
+"""One trial: what Ray Tune runs in its actor, and the work itself, which knows of Ray only the function to report with.
+
+One worker: Ray Train's local mode inside the Tune actor, which stays warm from trial to trial (process, imports, data,
+device). Several workers: a worker group of Ray Train. `work` is the same for both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import faulthandler
+import json
+import math
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import torch
+
+from balance_tune.errors import UserError
+from balance_tune.replicas import Replicas
+from balance_tune.studies.cluster.preemption import LOOK_EVERY, Draining, Preempted
+from balance_tune.studies.execution.process import free, keep, left_as_found, settle
+from balance_tune.studies.protocol.reporting import Gathered, Report
+from balance_tune.studies.storage import durable, object_store
+from balance_tune.studies.storage.timeouts import seconds
+from balance_tune.training.checkpoint import CARD, STATE, WEIGHTS, load_state, save_best, save_state
+from balance_tune.training.errors import Diverged, Stopped
+from balance_tune.training.loop import train
+from balance_tune.training.setup import prepare
+
+SILENCE = seconds("BALANCE_TUNE_SILENCE_S")
+PIECE = "micro_batch.json"  # in the folder of a trial whose workers have met a device that is too small
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no other trial could write either
+
+
+def run_trial(config: dict[str, Any]) -> None:
+    """Run one trial inside a Ray Tune session; the only function that Tune knows.
+
+    A trial that fails says so in its last report instead of raising: an actor that raised is never used again.
+    """
+    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")  # Tune's 2 s lose the next trial when leaving is slow
+    if config["workers"] > 1:
+        _run_workers(config)
+        return
+    from ray.train import ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    TorchTrainer(_alone, train_loop_config=config, scaling_config=ScalingConfig(num_workers=0)).fit()
+
+
+def _alone(config: dict[str, Any]) -> None:
+    from ray import tune
+
+    settle(int(config.get("cpus", 1)))
+    draining = Draining()
+    _refuse(draining)
+    work(config, Gathered(tune.report, config["judged_at"]), stop=_told_to_stop(), leaving=draining)
+    keep()
+
+
+def _told_to_stop() -> Callable[[], bool]:
+    """Return Tune's own flag for a function that it wants back before its next report, so that its actor can go on."""
+    from ray.train._internal.session import get_session
+
+    event = getattr(get_session(), "stop_event", None)
+    return (lambda: False) if event is None else event.is_set
+
+
+def _run_workers(config: dict[str, Any]) -> None:
+    from ray import train as ray_train
+    from ray import tune
+    from ray.train.torch import TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # Tune sees a report when Train polls: every 2 s
+    os.environ.setdefault("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", str(LOOK_EVERY))  # 5 s are much of a short notice
+    folder = Path(config["folder"])
+    cpus, gpus = config.get("cpus", 1), config.get("gpus", 0)
+    resources = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
+    trainer = TorchTrainer(
+        _together,
+        train_loop_config=config,
+        scaling_config=ray_train.ScalingConfig(
+            num_workers=config["workers"], use_gpu=bool(gpus), resources_per_worker=resources
+        ),
+        run_config=ray_train.RunConfig(
+            name=f"{folder.name}-{tune.get_context().get_trial_id()}",
+            storage_path=config["scratch"],
+            callbacks=[TuneReportCallback()],
+            failure_config=ray_train.FailureConfig(max_failures=2, max_preemption_failures=-1),
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray_train.TrainingFailedError as error:
+        state, cause = _blame(error)
+        tune.report(_ending(config, 0, state, cause))
+
+
+def _together(config: dict[str, Any]) -> None:
+    from ray import train as ray_train
+
+    settle(int(config.get("cpus", 1)))
+    work(
+        config,
+        Gathered(ray_train.report, config["judged_at"], every=0),
+        replicas=Replicas(),
+        leaving=lambda: ray_train.get_preemption_info() is not None,  # all workers ask, and get one answer
+    )
+
+
+def work(
+    config: Mapping[str, Any],
+    report: Report,
+    *,
+    replicas: Replicas | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    leaving: Callable[[], bool] = lambda: False,
+) -> None:
+    """Train one trial and report after every epoch; go on from the last saved state where there is one.
+
+    A report holds the epoch's metrics, "best_epoch" and "state": "running", or at the end "complete" (best.safetensors
+    is written by then), "failed" with a "reason" (the trial's own fault, with more in failure.txt), "lost" (try again)
+    or "halt" (nothing can be written any more). `report` may raise `SystemExit`: the trial was stopped. `stop` is
+    looked at before every step; when it says so, the trial ends without another report. The process is left as it was.
+
+    `config["reported"]` is the last epoch that is known of an interrupted trial. Those that were saved after it are
+    reported first, with "again".
+
+    `leaving()` is asked after every epoch: whether a node of the trial is about to be taken away. The state is saved
+    then, and the report says "leaving".
+
+    Raises:
+        Preempted: `leaving()`, with one worker; several are started elsewhere by Ray Train.
+    """
+    with left_as_found(), object_store.working_folder(config) as folder:
+        _work(config, folder, report, replicas or Replicas(), stop, leaving)
+
+
+def _work(
+    config: Mapping[str, Any],
+    folder: Path,
+    report: Report,
+    replicas: Replicas,
+    stop: Callable[[], bool],
+    leaving: Callable[[], bool],
+) -> None:
+    epoch = 0
+    try:
+        # closed, because the exception that stops a trial would keep model and optimiser alive
+        with _watched(), contextlib.closing(_attempts(config, folder, replicas, stop, leaving)) as rows:
+            for row in rows:
+                epoch = int(row["epoch"])
+                report(row)
+                if row.get("leaving") and replicas.world == 1:
+                    raise Preempted(f"its node is drained after epoch {epoch}")
+    except Stopped:
+        return
+    except Preempted:
+        raise
+    except Exception as error:
+        if replicas.world > 1 and not isinstance(error, Diverged):
+            raise  # the other workers wait for this one; Ray Train starts all of them again
+        ending = _ending(config, epoch, _outcome(error), error)
+        if replicas.rank == 0 and not isinstance(error, Unreachable | object_store.Away):
+            _write_down(folder, error)
+        traceback.clear_frames(error.__traceback__)  # they hold the model, and the process lives on
+        report(ending)
+
+
+def _attempts(
+    config: Mapping[str, Any],
+    folder: Path,
+    replicas: Replicas,
+    stop: Callable[[], bool],
+    leaving: Callable[[], bool],
+) -> Generator[dict[str, Any]]:
+    """Yield the epochs; where the device's memory is too small, once more from the last state, a quarter at a time.
+
+    The batch stays what it is (see `encode_in_pieces`); the rows say "micro_batch" from then on. Several workers leave
+    a note of it and end: Ray Train starts all of them again.
+    """
+    reported, note, group = config.get("reported", 0), folder / PIECE, replicas.world > 1
+    if group and object_store.fetched(note).exists():
+        config = {**config, **json.loads(note.read_text())}
+    try:
+        for row in _epochs(config, folder, replicas, stop, leaving):
+            reported = row["epoch"]
+            yield row
+        return
+    except torch.OutOfMemoryError as error:
+        if "micro_batch" in config:
+            raise
+        smaller = {"micro_batch": max(1, config["training"]["batch_size"] // replicas.world // 4)}
+        if group:
+            durable.write_json(note, smaller)
+            raise
+        traceback.clear_frames(error.__traceback__)
+    free()
+    yield from _epochs({**config, **smaller, "reported": reported}, folder, replicas, stop, leaving)
+
+
+def _epochs(
+    config: Mapping[str, Any],
+    folder: Path,
+    replicas: Replicas,
+    stop: Callable[[], bool],
+    leaving: Callable[[], bool],
+) -> Iterator[dict[str, Any]]:
+    _check_reachable(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    object_store.fetch(folder, lambda name: name in (STATE, object_store.HISTORY))
+    run, modulation = prepare(config, replicas=replicas, stop=stop)
+    done = load_state(run, modulation, folder)
+    if "home" in config and done > sum(1 for _ in durable.json_lines(folder / object_store.HISTORY)):
+        (folder / STATE).unlink()  # an attempt that had not noticed its end wrote the history after another's state
+        run, modulation = prepare(config, replicas=replicas, stop=stop)
+        done = load_state(run, modulation, folder)
+    yield from _unheard(folder, config.get("reported", 0), done)
+    first = replicas.rank == 0
+    every = seconds("BALANCE_TUNE_SAVE_EVERY_S")
+    with History(folder, done) if first else contextlib.nullcontext() as history:
+        saved = time.monotonic()
+        for metrics in train(run, modulation):
+            last = run.context.epoch >= run.context.epochs
+            row: dict[str, Any] = {**metrics, "best_epoch": int(run.best.metrics["epoch"])}
+            if "micro_batch" in config:
+                row["micro_batch"] = config["micro_batch"]
+            if not math.isfinite(row[config["objective"]]):
+                raise Diverged(f"{config['objective']} is {row[config['objective']]} in epoch {row['epoch']}")
+            if not last and leaving():
+                row["leaving"] = True
+            if history is not None:
+                history.append(row)
+                if last:
+                    history.sync()
+                    save_best(run, folder)
+                    object_store.put(folder / WEIGHTS, folder / CARD)
+                elif "leaving" in row or time.monotonic() - saved >= every:
+                    history.sync()
+                    save_state(run, modulation, folder)
+                    object_store.put(folder / STATE)  # after the history, which must reach at least as far
+                    saved = time.monotonic()
+            yield {**row, "state": "complete" if last else "running"}
+
+
+def _unheard(folder: Path, reported: int, done: int) -> Iterator[dict[str, Any]]:
+    """Yield the epochs that were trained and saved but not `reported` when a process died: a rung may lie there."""
+    for row in durable.json_lines(folder / object_store.HISTORY):
+        if reported < row["epoch"] <= done:
+            yield {**row, "leaving": False, "state": "running", "again": True}
+
+
+def _refuse(draining: Callable[[], bool]) -> None:
+    """Begin no trial on a node that is about to be taken away; a warm process may still be there."""
+    if draining():
+        raise Preempted("its node is drained before it begins")
+
+
+def _check_reachable(config: Mapping[str, Any]) -> None:
+    """Notice a node that does not see the driver's folder, before the trial makes one of its own there."""
+    scratch = config.get("scratch")
+    if scratch and "home" not in config and not Path(scratch).is_dir():
+        raise Unreachable(
+            f"{scratch} is not on {platform.node()}; put --root on a folder that all nodes see under the same path"
+        )
+
+
+class Unreachable(OSError):
+    """The study's folder is not on this node; no trial can run here."""
+
+
+class History:
+    """The trial's metrics, a JSON line an epoch, in history.jsonl; what a resumed trial repeats is cut off first."""
+
+    def __init__(self, folder: Path, done: int) -> None:
+        self.path = folder / object_store.HISTORY
+        self._file: IO[bytes] | None = None
+        self._put = True  # all of it is where it stays
+        durable.cut_torn_line(self.path)
+        rows = list(durable.json_lines(self.path))
+        kept = [row for row in rows if row["epoch"] <= done]
+        if len(kept) < len(rows):
+            durable.write(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def __enter__(self) -> History:
+        self._file = self.path.open("ab", buffering=0)
+        return self
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        assert self._file is not None
+        durable.append(self._file, json.dumps(row) + "\n", sync=False)
+        self._put = False
+
+    def sync(self) -> None:
+        assert self._file is not None
+        os.fsync(self._file.fileno())
+        object_store.put(self.path)
+        self._put = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+        if not self._put and not isinstance(error, object_store.Away):
+            object_store.put(self.path)
+
+
+def _outcome(error: Exception) -> str:
+    """Return what an exception means for the trial: its own failure, bad luck, or the end for all trials."""
+    if isinstance(error, Unreachable | object_store.Away) or (isinstance(error, OSError) and error.errno in FULL):
+        return "halt"
+    return "lost" if isinstance(error, MemoryError | OSError) else "failed"
+
+
+def _blame(error: Exception) -> tuple[str, BaseException]:
+    """Return what the end of a worker group means for its trial, and the exception that says why."""
+    from ray.exceptions import RayError
+
+    failures: Mapping[int, Exception] = getattr(error, "worker_failures", None) or {}
+    causes = [getattr(failure, "_base_exc", failure) for _, failure in sorted(failures.items())]
+    nowhere = [cause for cause in causes if isinstance(cause, Unreachable | object_store.Away)]
+    if nowhere:
+        return "halt", nowhere[0]
+    own = [cause for cause in causes if not isinstance(cause, RayError | MemoryError | OSError)]
+    return ("failed", own[0]) if own else ("lost", (causes or [error])[0])
+
+
+def _ending(config: Mapping[str, Any], epoch: int, state: str, error: BaseException) -> dict[str, Any]:
+    kind = (
+        "" if isinstance(error, Diverged | UserError | Unreachable | object_store.Away) else f"{type(error).__name__}: "
+    )
+    lines = str(error).strip().splitlines() or ["no message"]
+    return {config["objective"]: math.nan, "epoch": epoch, "state": state, "reason": f"{kind}{lines[0]}"[:500]}
+
+
+def _write_down(folder: Path, error: Exception) -> None:
+    with contextlib.suppress(OSError):  # the report of the failure matters more than its details
+        durable.write(folder / "failure.txt", "".join(traceback.format_exception(error)))
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[None]:
+    """Have the process's log say where it hangs, shortly before the scheduler ends it."""
+    if sys.__stderr__ is not None:
+        with contextlib.suppress(ValueError, OSError):  # a stderr without a file descriptor
+            faulthandler.dump_traceback_later(0.9 * SILENCE, repeat=True, file=sys.__stderr__)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()

@@ -1,0 +1,121 @@
+"""One Ray Tune run over all that a study's queue has due."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from balance_tune.studies.cluster.placement import place
+from balance_tune.studies.cluster.ray_cluster import HEAD, Shape, ray_log, remote
+from balance_tune.studies.cluster.resource_timeout import Waiting
+from balance_tune.studies.early_stopping.pruner import Judge
+from balance_tune.studies.execution.scheduler import ArmScheduler
+from balance_tune.studies.execution.searcher import StudySearcher
+from balance_tune.studies.execution.trial import run_trial
+from balance_tune.studies.search.study_queue import StudyQueue
+
+
+def run_trials(
+    queue: StudyQueue,
+    judge: Judge,
+    shape: Shape,
+    scratch: Path,
+    *,
+    warm: bool = True,
+    callbacks: Sequence[tune.Callback] = (),
+    interrupted: Callable[[], bool] = lambda: False,
+    exhausted: Callable[[], str] = lambda: "",
+    tick: Callable[..., None] = lambda last=False: None,
+    trainable: Callable[[dict[str, Any]], None] = run_trial,
+    patience: float = 1800.0,
+) -> str:
+    """Run the queue's trials until nothing is due; return why it ended before, or nothing.
+
+    After `patience` seconds in which no trial got what it needs it ends, and says so.
+
+    With `warm`, actors are used again from trial to trial (never where a trial has several workers: its worker group
+    would still be there). `tick` is called some ten times a second, and once at the end with `last=True`.
+    """
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(shape.slots)  # Tune asks for so many nodes
+    placed = partial(place, cpus=shape.cpus, gpus=shape.gpus, workers=shape.workers, head=HEAD)
+    each = {"CPU": float(shape.cpus * shape.workers), "GPU": shape.gpus * shape.workers}
+    waiting = Waiting(each, patience, ray.cluster_resources)
+    scheduler = ArmScheduler(queue, judge, waiting=waiting, groups=shape.workers > 1, several=remote())
+    searcher = StudySearcher(queue, scheduler, shape.slots, interrupted)
+    watch = _Watch(scheduler, interrupted, exhausted)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, placed),
+        tune_config=tune.TuneConfig(
+            num_samples=-1,
+            search_alg=searcher,
+            scheduler=scheduler,
+            reuse_actors=warm and shape.workers == 1,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="run",
+            storage_path=str(scratch),
+            stop=watch,
+            callbacks=[_Ticker(tick), *callbacks],
+            failure_config=tune.FailureConfig(max_failures=0),  # the queue runs a lost trial again, and counts
+            verbose=0,
+        ),
+    )
+    with ray_log(scratch.parent / "ray.log"), _uncounted():
+        tuner.fit()
+    tick(last=True)
+    return watch.reason
+
+
+@contextlib.contextmanager
+def _uncounted() -> Iterator[None]:
+    """Spare the driver MLflow, Comet and W&B: Tune imports them to count whose callbacks a run has, for a second."""
+    from ray.air._internal import usage
+
+    count = usage.tag_callbacks
+    usage.tag_callbacks = lambda callbacks: False
+    try:
+        yield
+    finally:
+        usage.tag_callbacks = count
+
+
+class _Watch(tune.Stopper):  # type: ignore[misc]  # ray is not typed
+    """Ends the run when the user, a limit or a full disk says so; running trials stay open, to be resumed."""
+
+    def __init__(self, scheduler: ArmScheduler, interrupted: Callable[[], bool], exhausted: Callable[[], str]) -> None:
+        self.reason = ""
+        self._scheduler, self._interrupted, self._exhausted = scheduler, interrupted, exhausted
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        self.reason = self.reason or self._why()
+        return bool(self.reason)
+
+    def _why(self) -> str:
+        return "a signal" if self._interrupted() else self._scheduler.halted or self._exhausted()
+
+
+class _Ticker(tune.Callback):  # type: ignore[misc]
+    """Calls back at every step of Tune's loop."""
+
+    def __init__(self, tick: Callable[..., None]) -> None:
+        self._tick = tick
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_tick": None}
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._tick()

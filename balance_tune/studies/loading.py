@@ -1,0 +1,35 @@
+"""Reads a study file and checks it against what is installed, so that a study that loads can start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from balance_tune.errors import UserError
+from balance_tune.studies.config.reader import read_config
+from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.data.stores import announce
+from balance_tune.studies.protocol.arms import arms_of, check_models, check_names
+from balance_tune.studies.tracking.limits import check_limits
+from balance_tune.studies.wording import one_line
+
+
+def load_config(source: str | Path | Mapping[str, Any] | StudyConfig, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Return the study in a YAML file, or in a mapping of the same shape, after `key=value` overrides.
+
+    Every name is looked up among what is installed, and the search space of every arm is built.
+
+    Raises:
+        UserError: one line, whatever is wrong.
+    """
+    config = read_config(source, overrides)
+    try:
+        announce(config.datasets, config.data.stores)
+        check_names(config)
+        arms = arms_of(config)
+        check_models(config, arms)
+        check_limits(config, arms)
+    except UserError as error:
+        raise UserError(one_line(str(error))) from error
+    return config

@@ -1,0 +1,95 @@
+"""How far a study is and how long it will take: what the console, `status` and the time left are made of."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from balance_tune.studies.protocol import selection
+from balance_tune.studies.storage.records import TrialRecord, lower_is_better
+
+if TYPE_CHECKING:
+    from balance_tune.studies.search.study_queue import StudyQueue
+
+
+@dataclass(frozen=True)
+class ArmState:
+    """How far one arm is.
+
+    Attributes:
+        counts: trials by state: complete, pruned, failed, running.
+        expected: how many trials the arm will have, at most.
+        best: the best validation objective of its search so far.
+        epochs_left: epochs still to be trained, as far as one can tell.
+        seconds_an_epoch: how long an epoch of its dataset takes; None before one was seen.
+    """
+
+    arm: str
+    counts: Mapping[str, int]
+    expected: int
+    best: float | None
+    epochs_left: float
+    seconds_an_epoch: float | None
+
+    @property
+    def done(self) -> int:
+        return sum(n for state, n in self.counts.items() if state != "running")
+
+
+def outlook(queue: StudyQueue) -> list[ArmState]:
+    """Return the state of every arm."""
+    return [_arm_state(queue, name) for name in queue.arms]
+
+
+def seconds_left(states: list[ArmState], slots: int) -> float | None:
+    """Return the expected wall time until the last trial with so many at a time; None while no epoch has been seen."""
+    known = [s.seconds_an_epoch for s in states if s.seconds_an_epoch is not None]
+    if not known:
+        return None
+    usual = sum(known) / len(known)
+    return sum(s.epochs_left * (s.seconds_an_epoch or usual) for s in states) / max(1, slots)
+
+
+def _arm_state(queue: StudyQueue, arm: str) -> ArmState:
+    records = queue.records(arm)
+    finished = [r for r in records if r.finished]
+    running = queue.live_of(arm)
+    counts: Counter[str] = Counter(r.state for r in finished)
+    search_left, later_left = _trials_left(queue, arm, records)
+    epochs = queue.arms[arm].epochs(queue.arms[arm].space.defaults())
+    searched = [r for r in finished if r.phase == "search"]
+    usual = sum(r.epochs for r in searched) / len(searched) if searched else 0.6 * epochs
+    left = search_left * usual + later_left * epochs - sum(run.epochs for run in running)
+    values = [r.value for r in searched if r.state == "complete" and r.value is not None]
+    seconds, seen = queue.pace.get(queue.arms[arm].dataset, (0.0, 0))
+    return ArmState(
+        arm,
+        {**counts, "running": len(running)},
+        len(finished) + math.ceil(search_left) + later_left,
+        (min if lower_is_better(queue.config.objective) else max)(values, default=None),
+        max(0.0, left),
+        seconds / seen if seen else None,
+    )
+
+
+def _trials_left(queue: StudyQueue, arm: str, records: list[TrialRecord]) -> tuple[float, int]:
+    """Return how many search trials, and how many select and confirm trials, have not ended (the latter at most)."""
+    searched = [r for r in records if r.phase == "search"]
+    ended = [r for r in searched if r.finished]
+    search, budget = queue.config.search, selection.Rule.of(queue.config.as_dict())
+    if search.trials is not None:
+        search_left = float(max(search.trials, len(searched)) - len(ended))
+    else:
+        spent = sum(r.device_seconds for r in ended)
+        share = spent / (search.device_seconds or math.inf)
+        search_left = len(ended) * max(0.0, 1 / share - 1) if share > 0 else 20.0
+    later = [r for r in records if r.phase != "search"]
+    due = queue.due(arm)
+    begun = any(r.phase == "confirm" for r in later) or any(d.phase == "confirm" for d in due)
+    if begun and not queue.searching(arm):
+        return search_left, len(due) + sum(not r.finished for r in later)
+    most = (budget.points + 1) * budget.select_seeds + budget.confirm_seeds + budget.default_seeds
+    return search_left, max(0, most - sum(r.finished for r in later))

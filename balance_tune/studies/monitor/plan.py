@@ -1,0 +1,294 @@
+"""What a study would run and what it would take, from its configuration and the time one epoch takes."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from balance_tune.errors import UserError
+from balance_tune.studies.cluster.capacity import REACH, told
+from balance_tune.studies.cluster.ray_cluster import shapes_of
+from balance_tune.studies.early_stopping.rules import rungs
+
+if TYPE_CHECKING:
+    from balance_tune.studies.config.schema import EarlyStopping, StudyConfig
+    from balance_tune.studies.protocol.arms import Arm
+
+START = 20.0  # seconds: Ray, the first import of torch in every process, stores, report
+TRIAL = 0.1  # seconds: what a trial costs beside its epochs
+STOPPED_AT_THE_MEDIAN = 0.5  # share of trials that the median rule stops, of those after the first few
+MEDIAN_NEEDS = 4
+HERE = "this machine"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """An epoch at which trials are judged: how many get there and how many go on, as expected of equal arms."""
+
+    epoch: int
+    judged: float
+    survivors: float
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """What one arm would run.
+
+    Attributes:
+        searched: names of the searched parameters.
+        epochs: length of a full trial.
+        first_judged: finished epochs before which a trial of the default settings is never stopped; None: never.
+        search: search trials; None where the budget is in device-seconds.
+        select: selection trials; fewer only where a search fails so often, or is so small, that it has not the points.
+        confirm, confirm_least: confirmation trials, the fewer where the default wins: the same trials then serve both.
+        epochs_most, epochs_expected: of all trials of the arm.
+    """
+
+    arm: str
+    dataset: str
+    searched: tuple[str, ...]
+    epochs: int
+    first_judged: int | None
+    rungs: tuple[Rung, ...]
+    search: int | None
+    select: int
+    confirm: int
+    confirm_least: int
+    epochs_most: int | None
+    epochs_expected: float | None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A quantity as an upper bound and as expected, early stopping considered; None where no epoch was measured."""
+
+    most: float | None
+    expected: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study would run and take.
+
+    `trials` by phase, and "total"; of "confirm" and "total" also the "..._least". `epoch_seconds` by arm.
+    `device_hours` count each worker of each trial. `place` is what has so many CPUs and GPUs, in words.
+    """
+
+    study: str
+    protocol: str
+    objective: str
+    arms: tuple[ArmPlan, ...]
+    trials: Mapping[str, int | None]
+    slots: int
+    cpus: int
+    gpus: int
+    place: str
+    epochs: Estimate
+    epoch_seconds: Mapping[str, float | None]
+    wall_seconds: Estimate
+    device_hours: Estimate
+    price: Estimate | None
+    notes: tuple[str, ...]
+
+
+def plan_of(
+    config: StudyConfig,
+    arms: Sequence[Arm],
+    pace: Mapping[str, float | None],
+    machine: tuple[int, int] | None = None,
+) -> Plan:
+    """Return the plan of a study; `pace` is arm -> seconds of an epoch, `machine` the CPUs and GPUs there are.
+
+    Without `machine` they are those of the cluster that BALANCE_TUNE_REACH tells, else of this machine.
+
+    Raises:
+        UserError: BALANCE_TUNE_REACH is wrong.
+    """
+    size, place = told(), HERE
+    if machine is not None:
+        cpus, gpus = machine
+    elif size is not None:
+        cpus, gpus, place = int(size.get("CPU", 0)), int(size.get("GPU", 0)), f"the cluster that {REACH} tells"
+    else:
+        cpus, gpus = this_machine()
+    try:
+        slots, unfit = shapes_of(config, {"CPU": cpus, "GPU": gpus})[0].slots, []
+    except UserError as error:  # a plan may be made on another machine than the study will run on
+        slots, unfit = 0, [f"On {place}: {error}"]
+    planned = tuple(_plan(config, arm, pace.get(arm.name)) for arm in arms)
+    search = None if config.search.trials is None else sum(a.search or 0 for a in planned)
+    select = sum(a.select for a in planned)
+    confirm, least = sum(a.confirm for a in planned), sum(a.confirm_least for a in planned)
+    trials = {
+        "search": search,
+        "select": select,
+        "confirm_least": least,
+        "confirm": confirm,
+        "total_least": None if search is None else search + select + least,
+        "total": None if search is None else search + select + confirm,
+    }
+    most = _seconds(planned, pace, [a.epochs_most for a in planned])
+    expected = _seconds(planned, pace, [a.epochs_expected for a in planned])
+    workers = config.resources.workers
+    hours = Estimate(_scaled(most, workers / 3600), _scaled(expected, workers / 3600))
+    price = config.price_per_device_hour
+    return Plan(
+        study=config.name,
+        protocol=config.protocol,
+        objective=config.objective,
+        arms=planned,
+        trials=trials,
+        slots=slots,
+        cpus=cpus,
+        gpus=gpus,
+        place=place,
+        epochs=Estimate(_sum(a.epochs_most for a in planned), _sum(a.epochs_expected for a in planned)),
+        epoch_seconds=dict(pace),
+        wall_seconds=Estimate(
+            _wall(planned, pace, most, slots, trials["total"]), _wall(planned, pace, expected, slots, trials["total"])
+        ),
+        device_hours=hours,
+        price=None if price is None else Estimate(_scaled(hours.most, price), _scaled(hours.expected, price)),
+        notes=(*_notes(config, planned, hours), *_elsewhere(place, pace), *unfit),
+    )
+
+
+def this_machine() -> tuple[int, int]:
+    """Return the CPUs that this process may use and the GPUs that it sees."""
+    import torch
+
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cpus, torch.cuda.device_count()
+
+
+def _plan(config: StudyConfig, arm: Arm, pace: float | None) -> ArmPlan:
+    default = arm.space.defaults()
+    epochs = arm.epochs(default)
+    min_epochs = arm.min_epochs(default)
+    search = config.search
+    points = config.select.points if search.trials is None else min(config.select.points, search.trials - 1)
+    confirm = config.confirm.seeds + config.confirm.default_seeds
+    if search.trials is not None:
+        steps, total = _halving(search.early_stopping, search.trials, epochs, min_epochs)
+        expected: float | None = total
+        most: int | None = search.trials * epochs
+    else:
+        # as many trials as use the budget up: the last one may begin just before its end
+        spent = None if pace is None else (search.device_seconds or 0.0) / pace / config.resources.workers
+        steps, expected = (), spent
+        most = None if spent is None else math.ceil(spent) + epochs
+    if not arm.space.parameters:  # the default is the only point there is
+        points = 0
+    if points == 0:
+        confirm = config.confirm.seeds
+    select = (points + 1) * config.select.seeds
+    first = steps[0].epoch if steps else max(search.early_stopping.grace, min_epochs)
+    judged = search.early_stopping.kind != "none" and first < epochs
+    later = (select + confirm) * epochs
+    return ArmPlan(
+        arm=arm.name,
+        dataset=arm.dataset,
+        searched=tuple(p.name for p in arm.space.parameters),
+        epochs=epochs,
+        first_judged=first if judged else None,
+        rungs=steps,
+        search=search.trials,
+        select=select,
+        confirm=confirm,
+        confirm_least=config.confirm.seeds,
+        epochs_most=None if most is None else most + later,
+        epochs_expected=None if expected is None else round(expected + later, 1),
+    )
+
+
+def _halving(rule: EarlyStopping, trials: int, epochs: int, min_epochs: int) -> tuple[tuple[Rung, ...], float]:
+    """Return the rungs with the trials expected at each, and the epochs expected of all trials together."""
+    if rule.kind == "none":
+        return (), float(trials * epochs)
+    if rule.kind == "median":
+        first = min(max(rule.grace, min_epochs), epochs)
+        stopped = STOPPED_AT_THE_MEDIAN * max(0, trials - MEDIAN_NEEDS)
+        return (), (trials - stopped) * epochs + stopped * first
+    steps: list[Rung] = []
+    going, total, before = float(trials), 0.0, 0
+    for epoch in rungs(epochs, rule.grace, rule.reduction):
+        if epoch < min_epochs:
+            continue
+        after = survivors(going, rule.reduction)
+        total += going * (epoch - before)
+        steps.append(Rung(epoch, round(going, 1), round(after, 1)))
+        going, before = after, epoch
+    return tuple(steps), total + going * (epochs - before)
+
+
+def survivors(judged: float, reduction: float) -> float:
+    """Return how many of `judged` trials asynchronous halving is expected to let pass.
+
+    The n-th to arrive passes if it is among the best ceil(n / reduction) of n; that the order of arrival says nothing
+    about the value is the assumption.
+    """
+    whole = math.floor(judged)
+    passed = sum(math.ceil(n / reduction) / n for n in range(1, whole + 1))
+    following = whole + 1
+    return passed + (judged - whole) * math.ceil(following / reduction) / following
+
+
+def _seconds(arms: Sequence[ArmPlan], pace: Mapping[str, float | None], epochs: Sequence[float | None]) -> float | None:
+    """Return the device-seconds of one worker for so many epochs of each arm."""
+    total = 0.0
+    for arm, count in zip(arms, epochs, strict=True):
+        seconds = pace.get(arm.arm)
+        if seconds is None or count is None:
+            return None
+        total += seconds * count
+    return total
+
+
+def _wall(
+    arms: Sequence[ArmPlan], pace: Mapping[str, float | None], seconds: float | None, slots: int, trials: int | None
+) -> float | None:
+    """Return the wall time: all work over all slots, but never less than one trial of each phase after the other."""
+    if seconds is None or slots < 1:
+        return None
+    chain = max(3 * arm.epochs * (pace[arm.arm] or 0.0) for arm in arms)
+    return round(START + max((seconds + TRIAL * (trials or 0)) / slots, chain), 1)
+
+
+def _notes(config: StudyConfig, arms: Sequence[ArmPlan], hours: Estimate) -> list[str]:
+    notes = ["Gains are measured against joint, the baseline, which every study has."]
+    rule = config.search.early_stopping
+    if rule.kind != "none":
+        never = [a.arm for a in arms if a.first_judged is None]
+        if never:
+            notes.append(f"Never stopped early, because judged too late: {', '.join(never)}.")
+    still = [a.arm for a in arms if not a.searched]
+    if still:
+        notes.append(f"Nothing is searched in: {', '.join(still)}; their trials differ by seed alone.")
+    limit = config.limit.device_hours
+    if limit is not None and hours.expected is not None and hours.expected > limit:
+        notes.append(f"The limit of {limit:g} device-hours will end it before it is through.")
+    if config.protocol == "paper":
+        notes.append("Protocol paper: the test set selects, as in publications; not comparable with a sealed study.")
+    return notes
+
+
+def _elsewhere(place: str, pace: Mapping[str, float | None]) -> list[str]:
+    if place == HERE or all(seconds is None for seconds in pace.values()):
+        return []
+    return [f"The time of an epoch is this machine's, not one of {place}."]
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    total = 0.0
+    for value in values:
+        if value is None:
+            return None
+        total += value
+    return round(total, 1)
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else round(value * factor, 6)

@@ -1,0 +1,100 @@
+"""Measures how long an epoch of each arm takes here, once per dataset, method, model and machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from balance_tune.studies.config.schema import BASELINE, StudyConfig
+from balance_tune.studies.protocol.arms import Arm, trial_config
+from balance_tune.studies.storage import durable
+
+CACHE = "epoch_seconds.json"  # below <root>/data
+ENOUGH = 0.75  # seconds of training, after which no further epoch of an arm is timed
+SHORT = 2.0  # seconds: where joint training's epoch takes longer, all methods are taken to cost what it does
+
+
+def epoch_seconds(
+    config: StudyConfig, arms: Sequence[Arm], root: Path, *, measure: bool = True
+) -> dict[str, float | None]:
+    """Return arm -> seconds one epoch takes, evaluation included; None where it was never measured and may not be.
+
+    Measuring builds the dataset's store below `root`, where the study will find it.
+    """
+    path = root / "data" / CACHE
+    known = _known(path)
+    found: dict[str, float | None] = {}
+    joint: dict[str, float | None] = {}  # by dataset
+
+    def seconds(arm: Arm) -> float | None:
+        what = _what(config, arm, root)
+        key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+        if key not in known and measure:
+            known[key] = {**what, "seconds": _measured(config, arm, root)}
+            durable.write_json(path, known)
+        return known[key]["seconds"] if key in known else None
+
+    for arm in sorted(arms, key=lambda arm: arm.method != BASELINE):
+        base = joint.get(arm.dataset)
+        own = base if base is not None and base > SHORT else seconds(arm)
+        found[arm.name] = base if own is None else own
+        if arm.method == BASELINE:
+            joint[arm.dataset] = own
+    return {arm.name: found[arm.name] for arm in arms}
+
+
+def _known(path: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):  # a cache: not there, or not usable, is measured again
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _what(config: StudyConfig, arm: Arm, root: Path) -> dict[str, Any]:
+    """Return all that the duration of an epoch depends on."""
+    import torch
+
+    from balance_tune.studies.data.stores import identity_of_store
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    default = arm.space.defaults()
+    training = arm.settings(default, "training")
+    return {
+        "store": identity_of_store(arm.dataset, config.data.stores, root / "data"),
+        "method": [arm.method, arm.variant, arm.settings(default, "modulation")],
+        "model": config.model.model_dump(mode="json"),
+        "training": {name: training[name] for name in ("epochs", "batch_size", "optimizer", "precision", "dtype")},
+        "machine": [platform.node(), os.cpu_count(), device, torch.__version__, config.resources.cpus_per_trial],
+    }
+
+
+def _measured(config: StudyConfig, arm: Arm, root: Path) -> float:
+    """Train the default for a few epochs and return the mean of all but the first, which also warms up."""
+    import torch
+
+    from balance_tune.studies.data.stores import store_of
+    from balance_tune.training.loop import train
+    from balance_tune.training.setup import prepare
+
+    store, _ = store_of(arm.dataset, config.data.stores, root / "data")
+    trial = trial_config(
+        config, arm, arm.space.defaults(), phase="search", number=0, seed=0, study_folder=root / "data", store=store
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.resources.cpus_per_trial)
+    try:
+        taken: list[float] = []
+        for metrics in train(*prepare(trial)):
+            taken.append(metrics["time/epoch_s"])
+            if len(taken) > 1 and sum(taken[1:]) > ENOUGH:
+                break
+    finally:
+        torch.set_num_threads(threads)
+    timed = taken[1:] or taken
+    return round(sum(timed) / len(timed), 6)

@@ -1,0 +1,1 @@
+"""What is compared with what: arms, search spaces, seeds, selection, provenance."""

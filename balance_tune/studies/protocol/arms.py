@@ -1,0 +1,222 @@
+"""The arms of a study (datasets x methods x variants), and the plain configuration of one trial of an arm."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from balance_tune.errors import UserError
+from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
+from balance_tune.studies.early_stopping.pruner import judged_at
+from balance_tune.studies.protocol.space import Parameter, Space, declared_method, space_of
+from balance_tune.studies.wording import did_you_mean, one_line, shown
+from balance_tune.tasks import check_objective
+from balance_tune.tunable import Value
+
+if TYPE_CHECKING:
+    from balance_tune.datasets.base import Dataset
+    from balance_tune.modulations.base import Modulation
+    from balance_tune.studies.config.schema import Resources, StudyConfig
+    from balance_tune.studies.storage.records import Phase
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One dataset with one method (and variant of it), and what is searched there."""
+
+    dataset: str
+    method: str
+    variant: str | None
+    space: Space
+
+    @property
+    def label(self) -> str:
+        """The method with its variant, as "unimodal-audio"."""
+        return f"{self.method}-{self.variant}" if self.variant else self.method
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}/{self.label}"
+
+    def settings(self, params: Mapping[str, Any], side: str) -> dict[str, Value]:
+        """Return all settings of `side` ("training" | "modulation") at `params`, by their own names."""
+        return {
+            name.removeprefix(f"{side}."): value
+            for name, value in self.space.values(params).items()
+            if name.startswith(f"{side}.")
+        }
+
+    def epochs(self, params: Mapping[str, Any]) -> int:
+        """Return the length of a trial at `params`."""
+        return int(self.settings(params, "training")["epochs"] or 0)
+
+    def modulation(self, params: Mapping[str, Any]) -> Modulation:
+        """Return the method at `params`."""
+        variant = {"modality": self.variant} if self.variant else {}
+        made: Modulation = modulations().get(self.method).of({**self.settings(params, "modulation"), **variant})
+        return made
+
+    def min_epochs(self, params: Mapping[str, Any]) -> int:
+        """Return the number of finished epochs from which on a trial at `params` may be judged."""
+        return self.modulation(params).min_epochs(self.epochs(params))
+
+
+def arms_of(config: StudyConfig) -> list[Arm]:
+    """Return the arms: datasets in their order, in each the methods in theirs, in each its variants.
+
+    Raises:
+        UserError: a space that cannot be, settings that training or method reject (at the default, or at an end of one
+            parameter's range), or a method that would never act; the line names the arm.
+    """
+    arms = []
+    for dataset_name in config.datasets:
+        dataset: type[Dataset] = datasets().get(dataset_name)
+        for method_name in config.methods:
+            method: type[Modulation] = modulations().get(method_name)
+            space = space_of(config, dataset, method)
+            for variant in method.variants(tuple(dataset.modalities)) or (None,):
+                arm = Arm(dataset_name, method_name, variant, space)
+                _check(arm)
+                arms.append(arm)
+    return arms
+
+
+def trial_config(
+    config: StudyConfig,
+    arm: Arm,
+    params: Mapping[str, Any],
+    *,
+    phase: Phase,
+    number: int,
+    seed: int,
+    study_folder: Path,
+    store: Path | str,
+) -> dict[str, Any]:
+    """Return what one trial needs to run, anywhere, as JSON-able data; `params` name the arm's searched parameters."""
+    stopping = config.search.early_stopping
+    judged = judged_at(stopping, arm.epochs(params), arm.min_epochs(params)) if phase == "search" else ()
+    return {
+        "study": config.name,
+        "arm": arm.name,
+        "dataset": arm.dataset,
+        "method": arm.method,
+        "variant": arm.variant,
+        "phase": phase,
+        "number": number,
+        "seed": seed,
+        "folder": str(study_folder / "trials" / arm.dataset / arm.label / f"{phase}-{number:04d}"),
+        "store": str(store),
+        "residency": config.data.residency,
+        "objective": config.objective,
+        "protocol": config.protocol,
+        "training": arm.settings(params, "training"),
+        "model": config.model.model_dump(mode="json"),
+        "modulation": arm.settings(params, "modulation"),
+        "judged_at": list(judged),
+        "workers": config.resources.workers,
+        "device": _device(config.resources.of(arm.dataset)),
+    }
+
+
+def check_names(config: StudyConfig) -> None:
+    """Raise a `UserError` with the nearest existing name where the study names what is not installed."""
+    for name in config.datasets:
+        check_objective(config.objective, getattr(datasets().get(name), "task", "classes"), name)
+    for name in config.methods:
+        modulations().get(name)
+    fusions().get(config.model.fusion)
+    if config.model.name is not None:
+        import_path("a model", config.model.name)
+    modalities = {m: None for cls in datasets().classes().values() for m in cls.modalities}
+    for modality, encoder in config.model.encoders.items():
+        if modality not in modalities:
+            raise UserError(f"{shown(modality)} is not a modality of any dataset.{did_you_mean(modality, modalities)}")
+        named = encoder.get("name")
+        if named is not None:
+            import_path("an encoder", named) if ":" in named else encoders().get(named)
+    for section, entries in config.search.space.items():
+        if section != "training" and section not in modulations().names():
+            raise UserError(
+                f"`search.space` must name `training` or a method, but got {shown(section)}."
+                f"{did_you_mean(section, ['training', *modulations().names()])}"
+            )
+        if section != "training" and section not in config.methods:  # left by an override: its names must exist still
+            known = declared_method(modulations().get(section))
+            for name in entries:
+                if name not in known:
+                    raise UserError(f"{shown(name)} is not a setting of {section}.{did_you_mean(name, known)}")
+
+
+def check_models(config: StudyConfig, arms: list[Arm]) -> None:
+    """Raise a `UserError` where an arm's dataset, encoders, fusion and method cannot be combined."""
+    model = json.dumps(config.model.model_dump(mode="json"), sort_keys=True)
+    for arm in arms:
+        settings = json.dumps(arm.settings(arm.space.defaults(), "modulation"), sort_keys=True)
+        with _named(arm):
+            _build(arm.dataset, arm.method, arm.variant, settings, model)
+
+
+@lru_cache(maxsize=1024)
+def _build(dataset: str, method: str, variant: str | None, settings: str, model: str) -> None:
+    from balance_tune.models.blank import Blank
+    from balance_tune.training.setup import method_settings, model_spec
+
+    config = {"method": method, "variant": variant, "modulation": json.loads(settings), "model": json.loads(model)}
+    cls: type[Dataset] = datasets().get(dataset)
+    unopened: Any = SimpleNamespace(manifest=cls)  # the class knows its modalities and classes as a manifest does
+    spec, modulation = model_spec(config, unopened), modulations().get(method).of(method_settings(config))
+    modulation.check_task(spec.task)  # before a model is made, which may take seconds
+    with Blank():
+        modulation.build(spec.build(seed=0))
+
+
+def _check(arm: Arm) -> None:
+    from balance_tune.training.settings import TrainingSettings
+
+    for where, params in _edges(arm.space):
+        with _named(arm, where):
+            training = TrainingSettings.of(arm.settings(params, "training"))
+            arm.modulation(params).check_training(training)
+    default = arm.space.defaults()
+    epochs = arm.epochs(default)
+    reason = arm.modulation(default).never_acts(epochs)
+    if reason is not None:
+        raise UserError(
+            f"every method must act, but arm {arm.name} never would in {epochs} epochs: {reason}; change its window, "
+            f"train longer, or leave `{arm.method}` out."
+        )
+
+
+def _edges(space: Space) -> Iterator[tuple[str, dict[str, Value]]]:
+    """Yield the default, then each parameter at the ends of its range and the others at their defaults."""
+    default = space.defaults()
+    yield "", default
+    for p in space.parameters:
+        for value in _ends(p):
+            yield f" at {p.name} = {value}", {**default, p.name: value}
+
+
+def _ends(p: Parameter) -> tuple[Value, ...]:
+    return p.choices if p.choices is not None else (p.low, p.high)
+
+
+@contextlib.contextmanager
+def _named(arm: Arm, where: str = "") -> Iterator[None]:
+    """Turn what settings, method or model object to into one line that names the arm."""
+    try:
+        yield
+    except (ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError) as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise UserError(one_line(f"arm {arm.name}{where}: {kind}{error}")) from error
+
+
+def _device(resources: Resources) -> str:
+    if resources.gpus_per_trial == "auto":
+        return "auto"
+    return "cuda" if resources.gpus_per_trial else "cpu"

@@ -1,0 +1,129 @@
+"""What a study was begun with (code, data, study file), and the refusal to go on with anything else."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from balance_tune.errors import UserError
+from balance_tune.kinds import misfit
+from balance_tune.package import FOLDER, VERSION
+from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
+from balance_tune.studies.config.reader import stored_config
+from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.protocol.code_hash import hash_of
+from balance_tune.studies.storage import durable
+
+if TYPE_CHECKING:
+    from balance_tune.datasets.manifest import Manifest
+
+CONFIG, RECORD = "study.yaml", "study.json"
+DECIDES = ("torch", "optuna")  # packages whose other version may give other numbers
+COVERED = (  # files whose change may change a study's numbers: what trains, and what chooses among trials
+    "replicas.py",
+    "seeds.py",
+    "tasks.py",
+    "tunable.py",
+    "datasets/**/*.py",
+    "models/**/*.py",
+    "modulations/**/*.py",
+    "training/**/*.py",
+    "studies/early_stopping/**/*.py",
+    "studies/protocol/**/*.py",
+    "studies/search/**/*.py",
+)
+SHAPE = {
+    "code": dict[str, str],
+    "packages": dict[str, str],
+    "data": dict[str, dict[str, str]],
+    "extensions": list[dict[str, Any]],
+}
+
+
+def settle(folder: Path, config: StudyConfig, manifests: Mapping[str, Manifest]) -> tuple[str, ...]:
+    """Begin the study in `folder`, or check that it may go on; return what extends it, one phrase for each setting.
+
+    Raises:
+        UserError: code, data or study file differ from those the study was begun with, in a way that would make its
+            results incomparable; the line says what to do.
+    """
+    now: dict[str, dict[str, Any]] = {
+        "code": code_of(config),
+        "packages": {name: version(name) for name in DECIDES},
+        "data": {name: {"data": m.data_hash, "split": m.split_hash} for name, m in manifests.items()},
+    }
+    if not (folder / CONFIG).is_file():
+        record: dict[str, Any] = {"begun": _time(), "version": VERSION, **now, "extensions": []}
+        durable.write_json(folder / RECORD, record)
+        durable.write(folder / CONFIG, config.as_yaml())  # last: a folder with a study.yaml is a study
+        return ()
+    record = _read(folder / RECORD)
+    _check(config.name, record, now)
+    changes = config.changes(stored_config(folder))
+    changes.check(config.name)
+    if not changes:
+        return ()
+    record["extensions"].append({"at": _time(), "changes": list(changes.extended)})
+    record["data"] = {**record["data"], **now["data"]}
+    record["code"] = {**record["code"], **now["code"]}
+    durable.write_json(folder / RECORD, record)
+    durable.write(folder / CONFIG, config.as_yaml())
+    return changes.extended
+
+
+def code_of(config: StudyConfig) -> dict[str, str]:
+    """Return hashes (12 hex digits) of the code that a study's numbers come from: ours, and what others registered."""
+    package = FOLDER
+    ours = sorted(path for pattern in COVERED for path in package.glob(pattern))
+    return {"balance_tune": hash_of(ours), **{name: hash_of([path]) for name, path in _foreign(config, package)}}
+
+
+def _foreign(config: StudyConfig, package: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the classes of other packages that the study names, with the files they are written in."""
+    named = [("method", modulations().get(name)) for name in config.methods]
+    named += [("dataset", datasets().get(name)) for name in config.datasets]
+    named += [("fusion", fusions().get(config.model.fusion))]
+    for encoder in config.model.encoders.values():
+        name = encoder.get("name")
+        if name is not None:
+            named.append(("encoder", import_path("an encoder", name) if ":" in name else encoders().get(name)))
+    for kind, cls in named:
+        path = Path(inspect.getfile(cls))
+        if package not in path.parents:
+            yield f"{kind} {cls.__qualname__}", path
+
+
+def _check(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for what, words in (("code", "the code of"), ("packages", "the version of"), ("data", "the data or split of")):
+        for part, value in now[what].items():
+            was = then[what].get(part, value)
+            if was != value:
+                detail = f" ({was} then, {value} now)" if what == "packages" else ""
+                raise UserError(
+                    f"a study must end with what it was begun with, but {words} `{part}` has changed since `{name}` "
+                    f"began{detail}; go back to what it was, or start another study under another `name`."
+                )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+        record = {"extensions": [], **record}
+        wrong = next((w for key, hint in SHAPE.items() if (w := misfit(record[key], hint, f"`{key}`"))), None)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        wrong = type(error).__name__
+    if wrong is not None:
+        raise UserError(
+            f"a study's {RECORD} must be readable, but `{path}` is not ({wrong}); "
+            "put a copy of it back, or start another study under another `name`."
+        )
+    return record
+
+
+def _time() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

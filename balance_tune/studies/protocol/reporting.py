@@ -1,0 +1,67 @@
+"""What a trial tells its driver, and how often: epochs of milliseconds go several to a report.
+
+A report is a row of metrics (one epoch, or how the trial failed); under `EARLIER` it holds the rows of the epochs
+before it that were not told yet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+from balance_tune.studies.storage.timeouts import seconds
+
+Report = Callable[[dict[str, Any]], None]
+
+MOST = 100  # epochs in one report
+EARLIER = "earlier"
+METRIC_PREFIXES = ("val/", "train/", "modulation/", "time/")  # of what a row says of an epoch
+EPOCH_STATES = ("running", "complete")  # of a row that tells an epoch
+
+
+class Gathered:
+    """Hands rows to `report`: at once those that end a trial or that somebody decides on, others with the next of them.
+
+    A report of its own costs driver and trial some milliseconds each, and the trial waits until the driver has dealt
+    with it. `judged_at` are the epochs that early stopping looks at. What is held back when a process dies is lost
+    here, but not from the trial's history.
+
+    The workers of a group have to report together, whatever their clocks say: with `every` 0 nothing but epochs that
+    are told again is held back.
+    """
+
+    def __init__(
+        self,
+        report: Report,
+        judged_at: Collection[int],
+        *,
+        every: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._report, self._judged_at, self._clock = report, frozenset(judged_at), clock
+        self._every = seconds("BALANCE_TUNE_REPORT_EVERY_S") if every is None else every
+        self._held: list[dict[str, Any]] = []
+        self._last = clock()
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        if not self._due(row):
+            self._held.append(row)
+            return
+        earlier, self._held = self._held, []
+        self._report({**row, EARLIER: earlier} if earlier else row)
+        self._last = self._clock()
+
+    def _due(self, row: Mapping[str, Any]) -> bool:
+        if row["state"] != "running" or row["epoch"] in self._judged_at or row.get("leaving"):
+            return True
+        if len(self._held) >= MOST - 1:
+            return True
+        return not (self._every == 0 and row.get("again")) and self._clock() - self._last >= self._every
+
+
+def epochs_of(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of the epochs that a report tells, in their order."""
+    yield from report.get(EARLIER, ())
+    if report.get("state", "running") in EPOCH_STATES and "epoch" in report:
+        yield report

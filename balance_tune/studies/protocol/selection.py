@@ -1,0 +1,229 @@
+"""Decides from an arm's records alone which selection and confirmation trials are still due; pure, so it resumes.
+
+Select: the best `points` distinct points of the search beside the default, and the default, each on `select_seeds`
+fresh seeds; the winner has the best mean validation objective. Confirm: the winner on `confirm_seeds` seeds common to
+all arms, the default on the first `default_seeds` of them; where the default wins, one set of trials serves both. No
+test metric is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from balance_tune.errors import UserError
+from balance_tune.studies.storage.records import Phase, TrialRecord, lower_is_better
+
+PHASE_SEEDS = 1_000_000  # seeds a phase of one study may use; the phases of one study, and studies, use disjoint ranges
+PHASES: tuple[Phase, ...] = ("search", "select", "confirm")
+
+
+def seed_of(study_seed: int, phase: Phase, index: int) -> int:
+    """Return the seed of the `index`-th trial (search) or the `index`-th common seed (select, confirm) of a study.
+
+    Study seed s owns [3e6 s, 3e6 (s + 1)): the first million for search, the second for select, the third for confirm.
+    So no phase ever trains on a seed another phase has seen, in this study or in one with another seed.
+    """
+    if study_seed < 0 or not 0 <= index < PHASE_SEEDS:
+        raise UserError(f"`seed >= 0` and `0 <= index < {PHASE_SEEDS}` must hold, but got ({study_seed=}, {index=}).")
+    return (study_seed * len(PHASES) + PHASES.index(phase)) * PHASE_SEEDS + index
+
+
+def point_key(params: Mapping[str, Any]) -> str:
+    """Return a key of 12 hex digits that is the same for the same parameters in any order, in every process."""
+    text = json.dumps(dict(params), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How much is selected and confirmed, the study's seed, and which way the objective is better."""
+
+    points: int = 3
+    select_seeds: int = 2
+    confirm_seeds: int = 10
+    default_seeds: int = 5
+    study_seed: int = 0
+    objective: str = "val/accuracy"
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Self:
+        """Return the rule of a resolved study file, whose entries are named as in YAML."""
+        select, confirm = config.get("select") or {}, config.get("confirm") or {}
+        given = {
+            "points": select.get("points"),
+            "select_seeds": select.get("seeds"),
+            "confirm_seeds": confirm.get("seeds"),
+            "default_seeds": confirm.get("default_seeds"),
+            "study_seed": config.get("seed"),
+            "objective": config.get("objective"),
+        }
+        return cls(**{name: value for name, value in given.items() if value is not None})
+
+    def better(self, value: float) -> float:
+        """Return a number that is larger the better `value` is."""
+        return -value if lower_is_better(self.objective) else value
+
+    def seeds(self, phase: Phase) -> list[int]:
+        """Return the seeds of select or confirm, the same for every arm."""
+        count = self.select_seeds if phase == "select" else self.confirm_seeds
+        return [seed_of(self.study_seed, phase, i) for i in range(count)]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of an arm's space: its parameters and its best search value (None: it never completed)."""
+
+    key: str
+    params: Mapping[str, Any]
+    default: bool
+    value: float | None
+    number: int  # of the search trial it was first seen in
+
+
+@dataclass(frozen=True)
+class Due:
+    """A trial that select or confirm still has to run."""
+
+    phase: Phase
+    point: str
+    params: Mapping[str, Any]
+    seed: int
+    default: bool
+
+
+def candidates(records: Iterable[TrialRecord], rule: Rule) -> list[Point]:
+    """Return the points to select among, best first: `rule.points` of the search beside the default, and the default.
+
+    Completed points rank by value; behind them, since a search may have stopped nearly all, those that early stopping
+    ended: by epochs trained, then by their last value. Ties go to the earlier trial. The default is there even if its
+    search trial was stopped or failed.
+    """
+    tried: dict[str, list[TrialRecord]] = {}
+    for r in sorted((r for r in records if r.phase == "search"), key=lambda r: r.number):
+        tried.setdefault(point_key(r.params), []).append(r)
+    ranked: list[tuple[_Standing, Point]] = []
+    default = next((key for key, own in tried.items() if any(r.attrs.get("default") for r in own)), None)
+    for key, own in tried.items():
+        best = min(own, key=lambda r: _standing(r, rule))
+        value = best.value if best.state == "complete" else None
+        if value is not None or best.state == "pruned" or key == default:
+            point = Point(key, own[0].params, key == default, value, own[0].number)
+            ranked.append((_standing(best, rule), point))
+    points = [point for _, point in sorted(ranked, key=lambda r: (r[0], r[1].number))]
+    others = [point.key for point in points if not point.default][: rule.points]
+    return [point for point in points if point.default or point.key in others]
+
+
+_Standing = tuple[int, float, float]
+
+
+def _standing(record: TrialRecord, rule: Rule) -> _Standing:
+    """Return what ranks a search trial among others, the best first: how it ended, how far it got, its value."""
+    if record.value is None or record.state not in ("complete", "pruned"):
+        return 2, 0.0, 0.0
+    if record.state == "complete":
+        return 0, 0.0, -rule.better(record.value)
+    return 1, -float(record.epochs), -rule.better(record.value)
+
+
+def winner(records: Sequence[TrialRecord], rule: Rule) -> Point | None:
+    """Return the point with the best mean validation objective over the selection seeds; None while that is not known.
+
+    A point that failed on a selection seed ranks behind every point that did not. Ties go to the better search value,
+    then to the earlier trial. With no selection seeds the best of the search wins. None for good if all of it failed.
+    """
+    points = candidates(records, rule)
+    if rule.select_seeds == 0:
+        return next((p for p in points if p.value is not None), None)
+    if _missing(records, rule, "select", points, rule.seeds("select")):
+        return None
+    scored: list[tuple[int, float, float, int, Point]] = []
+    for p in points:
+        finished = _of(records, "select", p.key, rule.seeds("select"))
+        if any(not r.finished for r in finished):
+            return None
+        values = [r.value for r in finished if r.state == "complete" and r.value is not None]
+        if values:
+            mean = rule.better(sum(values) / len(values))
+            searched = rule.better(p.value) if p.value is not None else float("-inf")
+            scored.append((rule.select_seeds - len(values), -mean, -searched, p.number, p))
+    return min(scored, key=lambda s: s[:4])[4] if scored else None
+
+
+def due(records: Sequence[TrialRecord], rule: Rule) -> list[Due]:
+    """Return the select trials of an arm whose search is over that nobody has started, or else its confirm trials.
+
+    `records` are all of that arm's. A trial counts as started in any state: a failed one is done, with failure, unless
+    it was lost with its machine. Empty: wait for the running ones; nothing running either: the arm is through.
+    """
+    points = candidates(records, rule)
+    missing = _missing(records, rule, "select", points, rule.seeds("select"))
+    if missing:
+        return missing
+    best = winner(records, rule)
+    if best is None:
+        return []
+    seeds = rule.seeds("confirm")
+    default = next((p for p in points if p.default and p.key != best.key), None)
+    rest = _missing(records, rule, "confirm", [default], seeds[: rule.default_seeds]) if default else []
+    return _missing(records, rule, "confirm", [best], seeds) + rest
+
+
+def settled(records: Sequence[TrialRecord], rule: Rule) -> bool:
+    """Return whether nothing of select and confirm is due or running: the arm can be reported."""
+    return not due(records, rule) and all(r.finished for r in records if r.phase != "search")
+
+
+def confirmed(records: Iterable[TrialRecord], rule: Rule, point: Point, seeds: int | None = None) -> list[TrialRecord]:
+    """Return a point's finished confirm trials on the first `seeds` common seeds (default: all), in their order."""
+    wanted = rule.seeds("confirm")[:seeds]
+    return [r for r in _of(records, "confirm", point.key, wanted) if r.finished]
+
+
+def selected(records: Iterable[TrialRecord], rule: Rule, point: Point) -> list[TrialRecord]:
+    """Return a point's finished select trials, in the order of seeds."""
+    return [r for r in _of(records, "select", point.key, rule.seeds("select")) if r.finished]
+
+
+def _of(records: Iterable[TrialRecord], phase: Phase, key: str, seeds: Sequence[int]) -> list[TrialRecord]:
+    place = {seed: i for i, seed in enumerate(seeds)}
+    found: dict[int, TrialRecord] = {}
+    for r in records:
+        same = r.phase == phase and r.seed in place and not r.superseded and _point(r) == key
+        if same and r.seed is not None:
+            found.setdefault(r.seed, r)
+    return sorted(found.values(), key=lambda r: place[r.seed or 0])
+
+
+def _point(record: TrialRecord) -> str:
+    return str(record.attrs.get("point") or point_key(record.params))
+
+
+def _missing(
+    records: Sequence[TrialRecord], rule: Rule, phase: Phase, points: Sequence[Point], seeds: Sequence[int]
+) -> list[Due]:
+    started = {(_point(r), r.seed) for r in records if r.phase == phase and not r.superseded}
+    return [
+        Due(phase, p.key, p.params, seed, p.default) for seed in seeds for p in points if (p.key, seed) not in started
+    ]
+
+
+def best_trial(records: Sequence[TrialRecord], row: Mapping[str, Any]) -> TrialRecord | None:
+    """Return the trial whose checkpoint stands for an arm: of the chosen point, the seed that is best by validation.
+
+    Confirmation trials come first, then selection, then the search, as far as the study has got.
+    """
+    own = [r for r in records if r.arm == row["arm"] and r.state == "complete" and r.value is not None]
+    if row["params"] is not None:
+        chosen = point_key(row["params"])
+        own = [r for r in own if (r.attrs.get("point") or point_key(r.params)) == chosen] or own
+    for phase in ("confirm", "select", "search"):
+        found = [r for r in own if r.phase == phase]
+        if found:
+            pick = min if lower_is_better(row["objective"]) else max
+            return pick(found, key=lambda r: r.value if r.value is not None else 0.0)
+    return None

@@ -1,0 +1,308 @@
+"""A search space as data: what is searched, what is fixed, and where every default comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from balance_tune.errors import UserError
+from balance_tune.studies.wording import did_you_mean, shown
+from balance_tune.tunable import Kind, Tunable, Value, tunables
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+    from balance_tune.datasets.base import Dataset
+    from balance_tune.modulations.base import Modulation
+    from balance_tune.studies.config.schema import StudyConfig
+
+STUDY_FILE = "study file"
+METHOD = "method"  # the source of a setting that is no tunable
+SEARCHED = ("lr",)  # of the training settings, what every study searches unless it fixes it
+VARIANT = "modality"  # the field of a method that its variants fill in
+_RANGE_KEYS = ("low", "high", "log", "choices", "default")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One searched parameter: numbers from `low` to `high` (inclusive), or one of `choices`.
+
+    `name` is "training.lr" or "modulation.alpha"; `source` says where `default`, its value in trial 0, comes from.
+    """
+
+    name: str
+    kind: Kind
+    low: float | int | None
+    high: float | int | None
+    log: bool
+    choices: tuple[Value, ...] | None
+    default: Value
+    source: str
+
+    def contains(self, value: Any) -> bool:
+        if self.choices is not None:
+            return any(_same(value, choice) for choice in self.choices)
+        if isinstance(value, bool) or not isinstance(value, int if self.kind == "int" else int | float):
+            return False
+        return self.low is not None and self.high is not None and self.low <= value <= self.high
+
+    def distribution(self) -> BaseDistribution:
+        """Return the parameter as Optuna knows it."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        if self.choices is not None:
+            return CategoricalDistribution(self.choices)
+        assert self.low is not None
+        assert self.high is not None
+        if self.kind == "int":
+            return IntDistribution(int(self.low), int(self.high), log=self.log)
+        return FloatDistribution(float(self.low), float(self.high), log=self.log)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A setting that is the same in every trial, and where its value comes from."""
+
+    value: Value
+    source: str
+
+
+@dataclass(frozen=True)
+class Space:
+    """One arm's search space; together, `parameters` and `fixed` are all settings of training and method."""
+
+    parameters: tuple[Parameter, ...]
+    fixed: Mapping[str, Fixed]
+
+    def defaults(self) -> dict[str, Value]:
+        """Return the searched parameters of trial 0."""
+        return {p.name: p.default for p in self.parameters}
+
+    def sources(self) -> dict[str, str]:
+        """Return, for every setting of trial 0, searched or fixed, where its value comes from."""
+        return {p.name: p.source for p in self.parameters} | {name: f.source for name, f in self.fixed.items()}
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Return the searched parameters as Optuna knows them."""
+        return {p.name: p.distribution() for p in self.parameters}
+
+    def contains(self, params: Mapping[str, Any]) -> bool:
+        """Return whether `params` name exactly the searched parameters, each inside its range."""
+        return params.keys() == {p.name for p in self.parameters} and all(
+            p.contains(params[p.name]) for p in self.parameters
+        )
+
+    def values(self, params: Mapping[str, Any]) -> dict[str, Value]:
+        """Return every setting of a trial at `params`, which name exactly the searched parameters."""
+        names = [p.name for p in self.parameters]
+        if params.keys() != set(names):
+            raise UserError(f"a trial must give the parameters {names}, but got {sorted(params)}.")
+        return {name: f.value for name, f in self.fixed.items()} | dict(params)
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """A setting before the study file narrows, widens or fixes it; without `spec` it is no tunable."""
+
+    default: Value
+    source: str
+    spec: Tunable | None
+    searched: bool
+
+    @property
+    def kind(self) -> Kind:
+        """By the default's type: numeric choices may be replaced by a range."""
+        if isinstance(self.default, bool) or not isinstance(self.default, int | float):
+            return "categorical"
+        return "int" if isinstance(self.default, int) else "float"
+
+
+def space_of(config: StudyConfig, dataset: type[Dataset], method: type[Modulation]) -> Space:
+    """Return the space of one dataset and one method.
+
+    Of the training settings `lr` is searched, and others that `search.space.training` names; the rest is fixed: by the
+    study's `training`, else by the dataset's recipe, else by their default. A method's tunables are all searched.
+
+    Raises:
+        UserError: a setting that does not exist, a value of the wrong type, a range upside down or without the default.
+    """
+    ranges = config.search.space
+    training = _declared_training(config, dataset)
+    for name in ranges.get("training", {}):
+        if name in config.training:
+            raise UserError(
+                f"a training setting must be fixed or searched, but `{name}` is in `training` and in "
+                f"`search.space.training`; leave one out (`default:` in the range sets trial 0)."
+            )
+    parameters: list[Parameter] = []
+    fixed: dict[str, Fixed] = {}
+    for prefix, section, declared in (
+        ("training", "training", training),
+        ("modulation", method.name, declared_method(method)),
+    ):
+        entries = ranges.get(section, {})
+        for name in entries:
+            if name not in declared:
+                raise UserError(f"{shown(name)} is not a setting of {section}.{did_you_mean(name, declared)}")
+        for name, setting in declared.items():
+            made = _parameter(f"{prefix}.{name}", f"search.space.{section}.{name}", setting, entries.get(name))
+            if isinstance(made, Parameter):
+                parameters.append(made)
+            else:
+                fixed[f"{prefix}.{name}"] = made
+    return Space(tuple(parameters), fixed)
+
+
+def declared_method(method: type[Modulation]) -> dict[str, _Declared]:
+    """Return the settings of a method that a study can set, in their order."""
+    specs = tunables(method)
+    declared = {}
+    for f in dataclasses.fields(method):
+        if f.init and f.name != VARIANT and isinstance(f.default, bool | int | float | str):
+            spec = specs.get(f.name)
+            declared[f.name] = _Declared(f.default, spec.source if spec else METHOD, spec, spec is not None)
+    return declared
+
+
+def _declared_training(config: StudyConfig, dataset: type[Dataset]) -> dict[str, _Declared]:
+    from balance_tune.training.settings import TrainingSettings
+
+    specs = tunables(TrainingSettings)
+    for name in dataset.recipe:
+        if name not in specs:
+            raise UserError(
+                f"{shown(name)} in the recipe of dataset `{dataset.name}` is not a training setting."
+                f"{did_you_mean(name, specs)}"
+            )
+    for name in config.training:
+        if name not in specs:
+            raise UserError(f"{shown(name)} is not a training setting.{did_you_mean(name, specs)}")
+    declared = {}
+    for name, spec in specs.items():
+        default, source, searched = spec.default, spec.source, name in SEARCHED
+        if name in dataset.recipe:
+            default, source = dataset.recipe[name]
+            spec = _around(spec, default)
+        given = config.training.get(name)
+        if given is not None:
+            setting = _Declared(spec.default, spec.source, spec, False)
+            default, source, searched = _checked(f"training.{name}", setting, given), STUDY_FILE, False
+        declared[name] = _Declared(default, source, spec, searched)
+    return declared
+
+
+def _around(spec: Tunable, default: Value) -> Tunable:
+    """Return a range of the same width about a dataset's own default, where that lies outside the declared one."""
+    if spec.low is None or spec.high is None or isinstance(default, bool | str) or default is None:
+        return spec
+    if spec.low <= default <= spec.high:
+        return spec
+    if not spec.log:
+        return dataclasses.replace(spec, low=min(spec.low, default), high=max(spec.high, default))
+    reach = math.sqrt(spec.high / spec.low)
+    return dataclasses.replace(spec, low=float(f"{default / reach:.3g}"), high=float(f"{default * reach:.3g}"))
+
+
+def _parameter(name: str, where: str, declared: _Declared, entry: Any) -> Parameter | Fixed:
+    """Return a setting as the study file's `entry` leaves it; None leaves it as it is declared."""
+    if entry is None:
+        spec = declared.spec
+        if not declared.searched or spec is None:
+            return Fixed(declared.default, declared.source)
+        entry = {"choices": list(spec.choices)} if spec.choices is not None else {}
+    if isinstance(entry, list):
+        entry = {"choices": entry}
+    if not isinstance(entry, dict):
+        return Fixed(_checked(where, declared, entry), STUDY_FILE)
+    given = {key: value for key, value in entry.items() if value is not None}
+    for key in given:
+        if key not in _RANGE_KEYS:
+            raise UserError(f"{shown(key)} is not part of a range (`{where}`).{did_you_mean(key, _RANGE_KEYS)}")
+    if "choices" in given and len(given.keys() & {"low", "high", "log"}) > 0:
+        raise UserError(f"`{where}` must be `choices` or a range from `low` to `high`, but got both.")
+    default, source = declared.default, declared.source
+    if "default" in given:
+        default, source = _checked(f"{where}.default", declared, given["default"]), STUDY_FILE
+    numeric = "choices" not in given and (declared.spec is None or declared.spec.choices is None or "low" in given)
+    made = (_ranged if numeric else _chosen)(name, where, declared, given, default, source)
+    if not made.contains(default):
+        span = ", ".join(map(str, made.choices)) if made.choices is not None else f"{made.low:g} to {made.high:g}"
+        raise UserError(
+            f"a default must lie inside the study's range, but `{where}` has the default {default} ({source}) and the "
+            f"range {span}; change the range, or give it a `default`."
+        )
+    single = made.low == made.high if made.choices is None else len(made.choices) == 1
+    return Fixed(default, STUDY_FILE) if single else made
+
+
+def _ranged(
+    name: str, where: str, declared: _Declared, given: Mapping[str, Any], default: Value, source: str
+) -> Parameter:
+    if declared.kind == "categorical":
+        of = f"choices ({_listed(declared.spec.choices)})" if declared.spec and declared.spec.choices else "words"
+        raise UserError(f"`{where}` must be given as a list, because it has {of}, but got a range.")
+    spec = declared.spec
+    low, high = given.get("low", spec and spec.low), given.get("high", spec and spec.high)
+    if low is None or high is None:
+        raise UserError(f"`{where}` must have `low` and `high`, but got {shown(dict(given))}.")
+    low, high = _number(f"{where}.low", declared, low), _number(f"{where}.high", declared, high)
+    log = given.get("log", bool(spec and spec.log))
+    if not isinstance(log, bool):
+        raise UserError(f"`{where}.log` must be true or false, but got {shown(log)}.")
+    if not low <= high:
+        raise UserError(f"`low <= high` must hold for `{where}`, but got ({low=}, {high=}).")
+    if log and low <= 0:
+        raise UserError(f"`low > 0` must hold on a log scale for `{where}`, but got ({low=}).")
+    if declared.kind == "float" and isinstance(default, int):
+        default = float(default)
+    return Parameter(name, declared.kind, low, high, log, None, default, source)
+
+
+def _chosen(
+    name: str, where: str, declared: _Declared, given: Mapping[str, Any], default: Value, source: str
+) -> Parameter:
+    choices = given.get("choices", declared.spec and declared.spec.choices)
+    if not isinstance(choices, Sequence) or isinstance(choices, str) or not choices:
+        raise UserError(f"`{where}` must be a list of choices, but got {shown(choices)}.")
+    checked = [_checked(where, declared, choice) for choice in choices]
+    for i, choice in enumerate(checked):
+        if any(_same(choice, other) for other in checked[:i]):
+            raise UserError(f"a choice must be given once, but `{where}` has {shown(choice)} twice.")
+    return Parameter(name, "categorical", None, None, False, tuple(checked), default, source)
+
+
+def _checked(where: str, declared: _Declared, value: Any) -> Value:
+    """Return a value of the setting's type, or raise."""
+    choices = declared.spec.choices if declared.spec else None
+    if declared.kind != "categorical":
+        return _number(where, declared, value)
+    if choices is not None:
+        for choice in choices:
+            if _same(value, choice):
+                return choice
+        hint = did_you_mean(value, map(str, choices)) if isinstance(value, str) else ""
+        raise UserError(f"`{where}` must be one of {_listed(choices)}, but got {shown(value)}.{hint}")
+    if type(value) is not type(declared.default):
+        kind = "true or false" if isinstance(declared.default, bool) else "text"
+        raise UserError(f"`{where}` must be {kind}, but got {shown(value)}.")
+    checked: Value = value
+    return checked
+
+
+def _number(where: str, declared: _Declared, value: Any) -> float | int:
+    whole = declared.kind == "int"
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise UserError(f"`{where}` must be {'a whole number' if whole else 'a number'}, but got {shown(value)}.")
+    return int(value) if whole else float(value)
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Return whether two values are one choice: 1 and 1.0 are, 1 and true are not."""
+    return a == b and isinstance(a, bool) == isinstance(b, bool)
+
+
+def _listed(choices: Sequence[Value]) -> str:
+    return ", ".join(map(str, choices))

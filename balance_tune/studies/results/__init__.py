@@ -1,0 +1,1 @@
+"""What came out: leaderboard, statistics, findings in words, report."""

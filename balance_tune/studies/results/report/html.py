@@ -1,0 +1,336 @@
+"""Assembles the report: gathers what each section shows and renders the page template with it."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from balance_tune.studies.config import strict_yaml
+from balance_tune.studies.results.findings import answer, by_table, p_text, percent, ranking, remarks, score, signed
+from balance_tune.studies.results.leaderboard import Row
+from balance_tune.studies.results.report import figures
+from balance_tune.studies.results.report.charts import INK, SOFT, Axis, Style, interval_axis, interval_mark, key, number
+from balance_tune.studies.results.report.importance import FEWEST, importances
+from balance_tune.studies.results.report.sources import Sources, gather
+from balance_tune.studies.results.tables import PROTOCOLS, heading, interval, units, write_files
+from balance_tune.studies.storage import durable
+from balance_tune.tasks import BY_MODALITY, is_share, modality_metric
+
+PACKAGES = ("balance_tune", "torch", "ray", "optuna", "mlflow", "numpy")
+SLICES = 6  # parameters drawn per arm, the most important first
+LEDGER = 2000  # verdicts shown; the file has all
+
+
+def write(study_folder: Path | str) -> Path:
+    """Write `report/index.html` and the leaderboard files of a study, finished or not; return the page's path.
+
+    Raises:
+        UserError: there is no study in this folder, or one of its files cannot be read.
+    """
+    sources = gather(study_folder)
+    write_files(sources.folder, sources.rows)
+    page = sources.folder / "report" / "index.html"
+    durable.write(page, render(sources))
+    return page
+
+
+def render(sources: Sources) -> str:
+    """Return the page: one HTML text with its style and figures inside, no script, nothing fetched."""
+    here = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        pct=percent,
+        score=score,
+        own=modality_metric,
+        signed=signed,
+        p=p_text,
+        interval=interval,
+        num=_number,
+        duration=duration,
+        svg=Markup,
+    )
+    looks = figures.styles(sources.rows)
+    tables = [_table(sources, rows, looks) for rows in by_table(sources.rows).values()]
+    style = Markup((here / "page.css").read_text("utf-8"))
+    return environment.get_template("page.html.j2").render(
+        style=style,
+        name=sources.config.get("name") or sources.folder.name,
+        made=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
+        facts=_facts(sources),
+        tables=tables,
+        ranking=ranking(sources.rows),
+        remarks=remarks(sources.rows),
+        rungs=_rungs(sources),
+        verdicts=sources.verdicts[-LEDGER:],
+        verdicts_total=len(sources.verdicts),
+        fairness=_fairness(sources.rows),
+        total=_total(sources.rows),
+        failures=_failures(sources),
+        importance=_importance_table(tables),
+        fewest=FEWEST,
+        rule=sources.rule,
+        objective=sources.rule.objective,
+        units=units(sources.rows),
+        protocol=sources.config.get("protocol") or "sealed",
+        data=[_data(name, manifest) for name, manifest in sources.manifests.items()],
+        versions=_versions(sources.begun),
+        begun=sources.begun.get("begun", ""),
+        code=(sources.begun.get("code") or {}).items(),
+        extensions=sources.begun.get("extensions") or [],
+        price=sources.config.get("price_per_device_hour"),
+        study_file=strict_yaml.dump(sources.config) if sources.config else "",
+        keys={
+            shape: key(Style(INK if shape != "ring" else SOFT), shape) for shape in ("disc", "ring", "cross", "square")
+        },
+    )
+
+
+def _table(sources: Sources, rows: list[Row], looks: Mapping[str, Style]) -> dict[str, Any]:
+    """Return what the page shows of one dataset under one protocol."""
+    dataset, protocol = rows[0]["dataset"], rows[0]["protocol"]
+    modalities = _modalities(sources, rows)
+    y = figures.learning_axis(sources, rows, modalities)
+    axis = _difference_axis(rows)
+    shares = {row["method"]: importances(sources.arm(row), row["objective"]) for row in rows}
+    arms = []
+    for row in rows:
+        charts = figures.slices(sources, row, looks[row["method"]])
+        ordered = [*shares[row["method"]], *(name for name in charts if name not in shares[row["method"]])]
+        arms.append(
+            {
+                "row": row,
+                "key": key(looks[row["method"]]),
+                "mark": _mark(row, axis, looks[row["method"]]),
+                "learning": figures.learning_curves(sources, row, modalities, y),
+                "runs": len(sources.shown(row)),
+                "search": figures.search_curves(sources, row),
+                "slices": [(n, shares[row["method"]].get(n), charts[n]) for n in ordered if n in charts][:SLICES],
+                "hidden": max(0, len(charts) - SLICES),
+                "params": _params(sources, row),
+            }
+        )
+    return {
+        "dataset": dataset,
+        "protocol": protocol,
+        "heading": heading(rows).removeprefix(PROTOCOLS["paper"] + ", "),
+        "answer": answer(dataset, rows, protocol),
+        "warning": PROTOCOLS["paper"] if protocol == "paper" else "",
+        "arms": arms,
+        "scale": interval_axis(axis),
+        "compared": any(row["delta"] is not None for row in rows),
+        "legend": [(name, key(look)) for name, look in figures.modality_styles(modalities).items()],
+        "fused": key(Style(INK, "", 2.2)),
+        "gap": figures.gap_over_epochs(sources, rows, looks),
+        "by_gap": figures.trade_off(rows, looks, "gap"),
+        "by_cost": figures.trade_off(rows, looks, "seconds"),
+        "confirmed_any": any(row["val_confirm"] is not None for row in rows),
+        "anytime": figures.anytime(sources, rows, looks),
+        "shares": shares,
+    }
+
+
+def _difference_axis(rows: Sequence[Row]) -> Axis:
+    """Return one scale for all differences of a dataset, zero inside; a wild interval is cut at the edge."""
+    ends = [0.0]
+    for row in rows:
+        if row["delta"] is not None:
+            ends += [row["delta"], *(row["delta_ci"] or [])]
+    size = max(max(ends) - min(ends), 0.01)
+    low, high = min(ends) - 0.08 * size, max(ends) + 0.08 * size
+    share = all(is_share(row["metric"]) for row in rows)
+    return Axis(max(low, -1.0), min(high, 1.0), percent=True) if share else Axis(low, high)
+
+
+def _mark(row: Row, axis: Axis, look: Style) -> str:
+    if row["delta"] is None:
+        return ""
+    low, high = row["delta_ci"] or (None, None)
+    blind = row["mde_holm"]
+    metric = row["metric"]
+    unit = " points" if is_share(metric) else ""
+    text = f"{row['method']}: {signed(row['delta'], metric)}{unit}, 95 % interval {interval(row['delta_ci'], metric)}"
+    text += f"; differences below {score(blind, metric)}{unit} were likely to be missed" if blind is not None else ""
+    return interval_mark(low, row["delta"], high, axis, look.colour, blind, text)
+
+
+def _modalities(sources: Sources, rows: Sequence[Row]) -> list[str]:
+    manifest = sources.manifests.get(rows[0]["dataset"], {})
+    named = list((manifest.get("identity") or {}).get("modalities") or {})
+    seen = {
+        metric.rpartition("/")[2]
+        for r in sources.records
+        if r.dataset == rows[0]["dataset"]
+        for metric in (r.attrs.get("metrics") or {})
+        if metric.startswith(tuple(f"val/{name}/" for name in BY_MODALITY.values()))
+    }
+    return [m for m in named if m in seen] + sorted(seen - set(named))
+
+
+def _params(sources: Sources, row: Row) -> list[dict[str, Any]]:
+    """Return an arm's parameters: default with its source, what was chosen, what was searched."""
+    own = sources.arm(row)
+    default = next((r for r in own if r.attrs.get("default") and r.phase == "search"), None)
+    space = {name: range_ for r in own for name, range_ in r.space.items()}
+    found = []
+    for name, range_ in space.items():
+        given = (default.params if default else {}).get(name)
+        searched = (
+            ", ".join(map(str, range_.choices))
+            if range_.choices
+            else f"{_number(range_.low)} to {_number(range_.high)}{', log' if range_.log else ''}"
+        )
+        source = (default.attrs.get("sources") or {}).get(name, "") if default else ""
+        chosen = (row["params"] or {}).get(name)
+        found.append({"name": name, "default": given, "source": source, "chosen": chosen, "searched": searched})
+    return found
+
+
+def _facts(sources: Sources) -> list[str]:
+    rows = sources.rows
+    if not rows:
+        return ["no trial has started yet"]
+    datasets, methods = {row["dataset"] for row in rows}, {row["method"] for row in rows}
+    trials = sorted({row["trials"] for row in rows})
+    span = str(trials[0]) if len(trials) == 1 else f"{trials[0]} to {trials[-1]}"
+    device = float(sum(row["device_seconds"] + row["confirm_device_seconds"] for row in rows))
+    return [
+        _count(len(datasets), "dataset"),
+        _count(len(methods), "method"),
+        f"{span} search trials an arm",
+        _count(sources.rule.confirm_seeds, "confirmation seed"),
+        f"{duration(device)} of device time",
+    ]
+
+
+def _fairness(rows: Sequence[Row]) -> str:
+    counts = Counter(row["trials"] for row in rows)
+    if not counts:
+        return ""
+    if len(counts) == 1:
+        return f"Every arm, the joint baseline included, was given {next(iter(counts))} search trials."
+    parts = ", ".join(f"{row['arm']} {row['trials']}" for row in rows)
+    return f"The arms have not had the same number of search trials (yet): {parts}."
+
+
+def _total(rows: Sequence[Row]) -> dict[str, Any]:
+    names = ("trials", "complete", "pruned", "failed", "epochs", "device_seconds", "lost")
+    later = ("confirm_trials", "confirm_epochs", "confirm_device_seconds")
+    return {name: sum(row[name] for row in rows) for name in (*names, *later)}
+
+
+def _failures(sources: Sources) -> list[dict[str, Any]]:
+    failed = [r for r in sources.records if r.state == "failed"]
+    return [
+        {
+            "arm": r.arm,
+            "trial": f"{r.phase} {r.number}",
+            "seed": r.seed,
+            "reason": "lost with its machine, run again" if r.superseded else r.attrs.get("reason") or "not recorded",
+        }
+        for r in failed
+    ]
+
+
+def _rungs(sources: Sources) -> dict[str, Any]:
+    """Return the rung table: for every arm and rung how many trials were judged and how many went on."""
+    epochs = sorted({int(v["epoch"]) for v in sources.verdicts})
+    arms: dict[str, dict[int, list[str]]] = {}
+    for verdict in sources.verdicts:
+        arms.setdefault(verdict["arm"], {}).setdefault(int(verdict["epoch"]), []).append(verdict["decision"])
+    rows = []
+    for row in sources.rows:
+        judged = arms.get(row["arm"], {})
+        cells = [f"{len(d)} → {d.count('go')}" if (d := judged.get(epoch)) else "" for epoch in epochs]
+        rows.append({"arm": row["arm"], "first": min(judged, default=None), "cells": cells})
+    return {"epochs": epochs, "rows": rows if epochs else []}
+
+
+def _importance_table(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return method and parameter against dataset: share of importance, chosen value, default, range."""
+    datasets = [t["dataset"] for t in tables if t["protocol"] == tables[0]["protocol"]] if tables else []
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for table in tables[: len(datasets)]:
+        for arm in table["arms"]:
+            shares = table["shares"][arm["row"]["method"]]
+            for param in arm["params"]:
+                cell = {**param, "share": shares.get(param["name"])}
+                found.setdefault((arm["row"]["method"], param["name"]), {})[table["dataset"]] = cell
+    methods = list(dict.fromkeys(method for method, _ in found))
+    lines = [
+        {
+            "method": method,
+            "param": param,
+            "searched": " or ".join(dict.fromkeys(cell["searched"] for cell in cells.values())),
+            "source": " or ".join(dict.fromkeys(cell["source"] for cell in cells.values() if cell["source"])),
+            "cells": [cells.get(d) for d in datasets],
+        }
+        for wanted in methods
+        for (method, param), cells in found.items()
+        if method == wanted
+    ]
+    return {"datasets": datasets, "lines": lines}
+
+
+def _data(name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    identity = manifest.get("identity") or {}
+    split = identity.get("split") or {}
+    counts = {part: sum(by_class.values()) for part, by_class in (manifest.get("counts") or {}).items()}
+    return {
+        "name": name,
+        "version": identity.get("version", "?"),
+        "modalities": [
+            f"{m} {'x'.join(map(str, s.get('shape', [])))}" for m, s in (identity.get("modalities") or {}).items()
+        ],
+        "classes": len(identity.get("classes") or []),
+        "counts": counts,
+        "split": f"{split.get('kind', '?')}, seed {split.get('seed', '?')}",
+        "groups": {part: len(groups) for part, groups in (manifest.get("groups") or {}).items()},
+        "split_hash": str(manifest.get("split_hash", "?"))[:12],
+        "data_hash": str(manifest.get("data_hash", "?"))[:12],
+        "licence": manifest.get("licence", "?"),
+        "limits": list(manifest.get("limits") or []),
+    }
+
+
+def _versions(begun: Mapping[str, Any]) -> dict[str, str]:
+    """Return versions: those the study was begun with, where they are noted, and of the rest those that report."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    noted = {"balance_tune": begun.get("version"), **(begun.get("packages") or {})}
+    return found | {name: str(value) for name, value in noted.items() if value}
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds as a reader says them: 41 s, 3 min 20 s, 2 h 5 min."""
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if whole < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return number(value)
+    return "-" if value is None else str(value)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

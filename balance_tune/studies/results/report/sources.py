@@ -1,0 +1,102 @@
+"""Everything a report is made from, read once from a study folder: rows, records, histories, verdicts, manifests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from balance_tune.errors import UserError
+from balance_tune.studies.config import strict_yaml
+from balance_tune.studies.protocol.selection import Rule, confirmed, winner
+from balance_tune.studies.results.leaderboard import Row, rows_of
+from balance_tune.studies.storage import durable
+from balance_tune.studies.storage.records import TrialRecord, read_records
+
+BEGUN = "study.json"  # what the study was begun with: code, packages, data, and how it was extended since
+
+
+@dataclass
+class Sources:
+    """A study as the report sees it; `manifests` and `begun` are empty where the files are not there (any more)."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    records: Sequence[TrialRecord]
+    rows: Sequence[Row]
+    verdicts: Sequence[Mapping[str, Any]]
+    manifests: Mapping[str, Mapping[str, Any]]
+    begun: Mapping[str, Any]
+    _histories: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def rule(self) -> Rule:
+        return Rule.of(self.config)
+
+    def arm(self, row: Row) -> list[TrialRecord]:
+        """Return the trials of a row's arm."""
+        return [r for r in self.records if r.arm == row["arm"]]
+
+    def shown(self, row: Row) -> list[TrialRecord]:
+        """Return the trials that show how an arm's chosen point trains: the confirmed ones, else its best."""
+        own = self.arm(row)
+        point = winner(own, self.rule)
+        runs = [r for r in confirmed(own, self.rule, point) if r.state == "complete"] if point else []
+        if runs:
+            return runs
+        complete = [r for r in own if r.phase == "search" and r.state == "complete" and r.value is not None]
+        return sorted(complete, key=lambda r: -self.rule.better(r.value or 0.0))[:1]
+
+    def history(self, record: TrialRecord) -> list[dict[str, Any]]:
+        """Return a trial's metrics, one mapping an epoch; where its file is gone, the curve that the storage keeps."""
+        place = str(record.attrs.get("folder", ""))
+        path = self.folder / place / "history.jsonl"
+        if not place or not path.is_file():  # deleted to save space, say
+            return [{"epoch": epoch, self.rule.objective: value} for epoch, value in record.curve.items()]
+        if place not in self._histories:
+            self._histories[place] = list(durable.json_lines(path))
+        return self._histories[place]
+
+
+def gather(study_folder: Path | str) -> Sources:
+    """Read a study folder.
+
+    Raises:
+        UserError: there is no study in it, or one of its files cannot be read.
+    """
+    folder = Path(study_folder)
+    config = strict_yaml.read(folder / "study.yaml") if (folder / "study.yaml").is_file() else {}
+    records = read_records(folder)
+    begun = _json(folder / BEGUN) if (folder / BEGUN).is_file() else {}
+    hashes = {name: str(noted.get("data")) for name, noted in (begun.get("data") or {}).items()}
+    return Sources(
+        folder=folder,
+        config=config,
+        records=records,
+        rows=rows_of(records, config, folder),
+        verdicts=list(durable.json_lines(folder / "ledger.jsonl")),
+        manifests={name: m for name in _datasets(records) if (m := _manifest(folder, name, hashes.get(name)))},
+        begun=begun,
+    )
+
+
+def _datasets(records: Sequence[TrialRecord]) -> list[str]:
+    return list(dict.fromkeys(r.dataset for r in records))
+
+
+def _manifest(folder: Path, dataset: str, data_hash: str | None) -> dict[str, Any]:
+    """Return the manifest of the store the study was trained on, as far as it still lies below the root."""
+    found = [_json(path) for path in [folder / "data" / f"{dataset}.json"] if path.is_file()]
+    found += [_json(path) for path in sorted((folder.parent / "data").glob(f"{dataset}-*/manifest.json"))]
+    known = [m for m in found if (m.get("identity") or {}).get("dataset") == dataset]
+    return next((m for m in known if data_hash in (None, m.get("data_hash"))), {})
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"`{path}` must be JSON, but: {error}.") from error
+    return found

@@ -1,0 +1,1 @@
+"""Which trial runs next: the queue of a study and its samplers."""

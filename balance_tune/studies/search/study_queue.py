@@ -1,0 +1,389 @@
+"""What a study runs next, and what became of it: one queue over all arms, told by and kept in Optuna's storage.
+
+Knows nothing of Ray. With one trial at a time the order depends on the study alone, never on the clock or on where an
+earlier run of it was cut off: interrupted trials first, then the arm with the fewest search trials, then select and
+confirm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.early_stopping.pruning_log import Ledger
+from balance_tune.studies.protocol import selection
+from balance_tune.studies.protocol.keys import TrialKey
+from balance_tune.studies.protocol.reporting import epochs_of
+from balance_tune.studies.search.live_trial import Running
+from balance_tune.studies.search.samplers import sampler_for
+from balance_tune.studies.search.tpe import common_space
+from balance_tune.studies.storage import durable, object_store
+from balance_tune.studies.storage.records import CONFIRM, Phase, State, TrialRecord, lower_is_better, read_records
+from balance_tune.studies.storage.trials import set_attrs, together
+
+if TYPE_CHECKING:
+    from balance_tune.studies.protocol.arms import Arm
+
+Params = Mapping[str, Any]
+Outcome = Literal["complete", "pruned", "failed", "lost", "preempted"]
+MAX_PREEMPTED = 100  # times a trial goes on after losing its node, before it counts as what takes nodes down
+MAX_LOST = 3  # times a trial is run again because its process died, before that counts as its failure
+TYPICAL_TRIALS = 20  # what a sampler plans for when the budget is not given in trials
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A trial to be run now: its place and the plain configuration of its training."""
+
+    key: TrialKey
+    config: dict[str, Any]
+
+
+class StudyQueue:
+    """The trials of a study, from its storage on: what is due, what runs, what it came to.
+
+    `configure(arm, params, phase, number, seed)` gives a trial's training configuration with its "folder";
+    `warm[arm name]` are points to try right after the default; `told(key, state, attrs)` hears of every trial that has
+    ended, after Optuna has. Opening the queue recovers from whatever ended the last run: trials that the ledger says
+    were stopped are told so, interrupted ones come first.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        arms: Sequence[Arm],
+        storage: BaseStorage,
+        ledger: Ledger,
+        folder: Path,
+        *,
+        configure: Callable[[Arm, Params, Phase, int, int], dict[str, Any]],
+        warm: Mapping[str, Sequence[Params]] | None = None,
+        told: Callable[[TrialKey, State, Mapping[str, Any]], None] = lambda key, state, attrs: None,
+    ) -> None:
+        self.config, self.ledger, self.folder = config, ledger, folder
+        self.arms = {arm.name: arm for arm in arms}
+        self.live: dict[TrialKey, Running] = {}
+        self.pace: dict[str, tuple[float, int]] = {}  # dataset -> (seconds, epochs) of training seen in this run
+        self._storage, self._configure, self._warm, self._told = storage, configure, warm or {}, told
+        self._rule = selection.Rule.of(config.as_dict())
+        self._again: deque[TrialKey] = deque()
+        self._records: dict[str, dict[int, TrialRecord]] = {}  # name of the Optuna study -> number
+        self._due: dict[str, list[selection.Due]] = {}
+        self._seconds = 0.0
+        self._studies: dict[str, optuna.Study] = {}
+        self._spaces = {name: common_space() for name in self.arms}
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        for name in self.arms:
+            for study_name in (name, name + CONFIRM):
+                self._studies[study_name] = self._open(study_name)
+                self._records[study_name] = {}
+        self._recover()
+
+    # what next -------------------------------------------------------------------------------------------------------
+    def next(self) -> Assignment | None:
+        """Return the next trial to run; None while nothing can start: wait for the live ones, or else all is done."""
+        if self._again:
+            return self._resume(self._again.popleft())
+        arm = self._arm_to_search()
+        return self._propose(arm) if arm is not None else self._select_or_confirm()
+
+    def finished(self) -> bool:
+        """Return whether nothing is live and nothing is due."""
+        if self.live or self._again or self._arm_to_search() is not None:
+            return False
+        return not any(self.due(name) for name in self.arms)
+
+    def searching(self, arm: str) -> bool:
+        """Return whether the arm's search budget allows another trial."""
+        records = self._records[arm]
+        if self.config.search.trials is not None:
+            return len(records) < self.config.search.trials
+        spent = sum(r.device_seconds for r in records.values() if r.finished)
+        spent += sum(run.device_seconds for run in self.live_of(arm))
+        return spent < (self.config.search.device_seconds or 0.0)
+
+    def due(self, arm: str) -> list[selection.Due]:
+        """Return the arm's outstanding select and confirm trials; none before its search is over."""
+        if self.searching(arm):
+            return []
+        if arm not in self._due:
+            over = all(r.finished for r in self._records[arm].values())
+            self._due[arm] = selection.due(self.records(arm), self._rule) if over else []
+        return self._due[arm]
+
+    def _arm_to_search(self) -> str | None:
+        open_arms = [name for name in self.arms if self.searching(name)]
+        return min(open_arms, key=lambda name: len(self._records[name]), default=None)
+
+    def _propose(self, arm: str) -> Assignment:
+        index, space = len(self._records[arm]), self.arms[arm].space
+        given = [space.defaults(), *self._warm.get(arm, ())]
+        if index < len(given):
+            attrs = {"default": True, "sources": space.sources()} if index == 0 else {"warm_start": True}
+            return self._create(arm, "search", given[index], {"default": False, **attrs})
+        study = self._studies[arm]
+        study.sampler = self._sampler(arm, len(study.get_trials(deepcopy=False)))
+        trial = study.ask(space.distributions())
+        return self._start(arm, "search", self._storage.get_trial(trial._trial_id))
+
+    def _select_or_confirm(self) -> Assignment | None:
+        waiting = [name for name in self.arms if self.due(name)]
+        if not waiting:
+            return None
+        arm = min(waiting, key=lambda name: len(self._records[name + CONFIRM]))
+        due = self.due(arm)[0]
+        attrs = {"seed": due.seed, "default": due.default, "point": due.point}
+        return self._create(arm, due.phase, due.params, attrs)
+
+    def _create(self, arm: str, phase: Phase, params: Params, attrs: dict[str, Any]) -> Assignment:
+        """Create a trial at a given point in one write, so that a crash leaves all of it or nothing."""
+        study = self._studies[arm if phase == "search" else arm + CONFIRM]
+        number = len(study.get_trials(deepcopy=False))
+        seed = attrs.get("seed", self._search_seed(number))
+        folder = self._configure(self.arms[arm], params, phase, number, seed)["folder"]
+        trial = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(params),
+            distributions=self.arms[arm].space.distributions(),
+            user_attrs={**attrs, "phase": phase, "seed": seed, "folder": self._relative(folder)},
+        )
+        study.add_trial(trial)
+        return self._start(arm, phase, self._storage.get_trial(self._trial_id(TrialKey(arm, phase, number))))
+
+    def _start(self, arm: str, phase: Phase, trial: FrozenTrial, trained: int = 0) -> Assignment:
+        key = TrialKey(arm, phase, trial.number)
+        seed = trial.user_attrs.get("seed", self._search_seed(trial.number))
+        config = self._configure(self.arms[arm], trial.params, phase, trial.number, seed)
+        attrs = {"phase": phase, "seed": seed, "default": False, "folder": self._relative(config["folder"])}
+        new = {name: value for name, value in attrs.items() if name not in trial.user_attrs}
+        set_attrs(self._storage, trial._trial_id, new)
+        attrs |= trial.user_attrs
+        min_epochs = self.arms[arm].min_epochs(trial.params)
+        reported = max(trial.intermediate_values, default=0)
+        self.live[key] = Running(
+            key,
+            trial._trial_id,
+            Path(config["folder"]),
+            min_epochs,
+            lost=int(attrs.get("lost", 0)),
+            preempted=int(attrs.get("preempted", 0)),
+            repeated=int(attrs.get("repeated", 0)),
+            reached=max(reported, trained),
+        )
+        self._record(key, "running", trial.params, attrs)
+        return Assignment(key, {**config, "reported": reported} if reported else config)
+
+    def _resume(self, key: TrialKey) -> Assignment:
+        """Start an interrupted trial again under its number; draw its point if the crash came before that was done."""
+        trial_id = self._trial_id(key)
+        if key.phase == "search":
+            study = self._studies[key.arm]
+            study.sampler = self._sampler(key.arm, key.number)
+            trial = optuna.trial.Trial(study, trial_id)
+            drawn, distributions = set(trial.params), self.arms[key.arm].space.distributions()
+            torn = len(drawn) < len(distributions)
+            for name, distribution in distributions.items():
+                if torn and name in drawn and name not in trial.relative_params:  # once more, for the next one's sake
+                    study.sampler.sample_independent(study, self._storage.get_trial(trial_id), name, distribution)
+                trial._suggest(name, distribution)  # what study.ask(distributions) does; leaves drawn values alone
+        known = self._storage.get_trial(trial_id)
+        folder = self.folder / str(known.user_attrs.get("folder", ""))
+        trained = max((int(row["epoch"]) for row in history(folder)), default=0)
+        return self._start(key.arm, key.phase, known, trained)
+
+    # what became of it -----------------------------------------------------------------------------------------------
+    def report(self, key: TrialKey, report: Mapping[str, Any]) -> None:
+        """Take the epochs that a trial tells; those from before an interruption are read from its history."""
+        with together(self._storage):
+            for row in epochs_of(report):
+                self._take(key, row)
+
+    def _take(self, key: TrialKey, row: Mapping[str, Any]) -> None:
+        run = self.live[key]
+        if row["epoch"] <= run.heard and self.config.resources.workers > 1 and not run.leaving:
+            run.lost += 1  # Ray Train has started the worker group again
+            self._set(run, {"lost": run.lost})
+        run.heard = int(row["epoch"])
+        if row.get("leaving") and not run.leaving:  # a worker group that Ray Train will start elsewhere
+            self.preempted(key)
+        run.leaving = bool(row.get("leaving"))
+        if row["epoch"] in run.curve:
+            run.repeated += not row.get("again")
+            return
+        if not row.get("again"):
+            run.repeated += max(0, run.reached - int(row["epoch"]) + 1)
+            run.reached = 0
+        known, objective = len(run.curve), self.config.objective
+        if row["epoch"] > run.epochs + 1:  # trained before an interruption, or by workers whose reports were cut off
+            for earlier in history(run.folder):
+                if run.epochs < earlier["epoch"] < row["epoch"]:
+                    run.take(earlier, objective)
+        before = run.device_seconds
+        run.take(row, objective)
+        self._seconds += run.device_seconds - before
+        for epoch in list(run.curve)[known:]:
+            self._storage.set_trial_intermediate_value(run.trial_id, epoch, run.curve[epoch])
+        dataset = self.arms[key.arm].dataset
+        seconds, epochs = self.pace.get(dataset, (0.0, 0))
+        self.pace[dataset] = (seconds + float(row.get("time/epoch_s", 0.0)), epochs + 1)
+
+    def preempted(self, key: TrialKey) -> None:
+        """Count that a live trial loses its node, which is no fault of its own."""
+        run = self.live.get(key)
+        if run is not None:
+            run.preempted += 1
+            self._set(run, {"preempted": run.preempted})
+
+    def finish(self, key: TrialKey, outcome: Outcome, reason: str = "") -> None:
+        """Tell Optuna the truth about a live trial; a lost one runs again, at most `MAX_LOST` times.
+
+        One that lost its node, as `preempted` was told, runs again in any case.
+        """
+        run = self.live.pop(key)
+        attrs: dict[str, Any] = {"epochs": run.epochs, "device_seconds": round(run.device_seconds, 6)}
+        if run.repeated:
+            attrs["repeated"] = run.repeated
+        if outcome == "preempted":
+            if run.preempted <= MAX_PREEMPTED:
+                self._set(run, attrs | {"preempted_reason": reason})
+                self._again.append(key)
+                return
+            outcome, reason = "failed", f"its node was lost {run.preempted} times, at last: {reason}"
+        if outcome == "lost":
+            run.lost += 1
+            self._set(run, {"lost": run.lost, "lost_reason": reason, "repeated": run.repeated})
+            if run.lost <= MAX_LOST:
+                self._again.append(key)
+                return
+            outcome, reason = "failed", f"lost {run.lost} times, at last: {reason}"
+        if outcome == "complete" and run.value is None:
+            outcome, reason = "failed", f"`{self.config.objective}` was never a finite number"
+        if run.best_epoch in run.metrics:
+            attrs |= {"best_epoch": run.best_epoch, "metrics": run.metrics[run.best_epoch]}
+        if run.micro_batch is not None:
+            attrs["micro_batch"] = run.micro_batch
+        if outcome == "failed":
+            attrs["reason"] = reason
+        self._set(run, attrs)
+        study = self._studies[key.study_name]  # its sampler has nothing to do here: all learn from the storage
+        if outcome == "complete":
+            told = study.tell(key.number, run.value)
+        else:
+            told = study.tell(key.number, state=TrialState.PRUNED if outcome == "pruned" else TrialState.FAIL)
+        self._record(key, outcome, told.params, told.user_attrs, told.value if outcome != "failed" else None)
+        object_store.remove(run.folder / object_store.STATE)
+        self._told(key, outcome, told.user_attrs)
+
+    def release(self, key: TrialKey) -> None:
+        """Let go of a live trial that was interrupted; it stays RUNNING, and the next run of the study resumes it."""
+        self.live.pop(key, None)
+
+    # what is known ---------------------------------------------------------------------------------------------------
+    def records(self, arm: str) -> list[TrialRecord]:
+        """Return the arm's trials that have begun."""
+        return [*self._records[arm].values(), *self._records[arm + CONFIRM].values()]
+
+    def live_of(self, arm: str) -> list[Running]:
+        return [run for key, run in self.live.items() if key.arm == arm]
+
+    def confirmed(self) -> list[tuple[TrialKey, TrialRecord]]:
+        """Return the completed confirmation trials, which the sealed evaluation is about."""
+        return [
+            (TrialKey(arm, "confirm", r.number), r)
+            for arm in self.arms
+            for r in self._records[arm + CONFIRM].values()
+            if r.phase == "confirm" and r.state == "complete"
+        ]
+
+    def device_seconds(self) -> float:
+        """Return what the whole study has spent so far."""
+        return self._seconds
+
+    def _open(self, study_name: str) -> optuna.Study:
+        return optuna.create_study(
+            study_name=study_name,
+            storage=self._storage,
+            direction="minimize" if lower_is_better(self.config.objective) else "maximize",
+            load_if_exists=True,
+            sampler=optuna.samplers.RandomSampler(seed=0),
+            pruner=optuna.pruners.NopPruner(),
+        )
+
+    def _recover(self) -> None:
+        interrupted: list[TrialKey] = []
+        for record in read_records(self._storage):
+            if record.arm not in self.arms or record.state == "waiting":
+                continue
+            key = TrialKey(record.arm, record.phase, record.number)
+            self._records[key.study_name][key.number] = record
+            self._seconds += record.device_seconds
+            if record.state == "running":
+                interrupted.append(key)
+        order = {name: i for i, name in enumerate(self.arms)}
+        for key in sorted(interrupted, key=lambda k: (k.phase != "search", k.number, order[k.arm])):
+            stop = self.ledger.stop_of(key.arm, key.number) if key.phase == "search" else None
+            if stop is None:
+                self._again.append(key)
+                continue
+            self._resume(key)
+            rows = [row for row in history(self.live[key].folder) if row["epoch"] <= stop.epoch]
+            if len(rows) < stop.epoch:  # its node went before it had written that far: it gets there again
+                self.release(key)
+                self._again.append(key)
+                continue
+            for row in rows:
+                self._take(key, {**row, "again": True})
+            self.finish(key, "pruned")
+
+    def _record(
+        self, key: TrialKey, state: State, params: Params, attrs: Mapping[str, Any], value: float | None = None
+    ) -> None:
+        dataset, _, method = key.arm.partition("/")
+        self._records[key.study_name][key.number] = TrialRecord(
+            arm=key.arm,
+            dataset=dataset,
+            method=method,
+            phase=key.phase,
+            number=key.number,
+            state=state,
+            params=dict(params),
+            seed=attrs.get("seed"),
+            value=value,
+            attrs=dict(attrs),
+        )
+        self._due.pop(key.arm, None)
+
+    def _set(self, run: Running, attrs: Mapping[str, Any]) -> None:
+        set_attrs(self._storage, run.trial_id, attrs)
+
+    def _trial_id(self, key: TrialKey) -> int:
+        study_id = self._studies[key.study_name]._study_id
+        return self._storage.get_trial_id_from_study_id_trial_number(study_id, key.number)
+
+    def _sampler(self, arm: str, number: int) -> optuna.samplers.BaseSampler:
+        search = self.config.search
+        trials = search.trials or TYPICAL_TRIALS
+        seed, space = self.config.seed, self._spaces[arm]
+        return sampler_for(search.sampler, study_seed=seed, arm=arm, number=number, trials=trials, space=space)
+
+    def _search_seed(self, number: int) -> int:
+        return selection.seed_of(self.config.seed, "search", number)
+
+    def _relative(self, folder: str) -> str:
+        return os.path.relpath(folder, self.folder)
+
+
+def history(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the metrics of each epoch that the trial in `folder` has written down."""
+    with contextlib.suppress(FileNotFoundError):
+        yield from durable.json_lines(object_store.fetched(folder / object_store.HISTORY))

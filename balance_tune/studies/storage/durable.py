@@ -1,0 +1,101 @@
+"""Writes files so that a crash leaves either the old content or the new one, and never half a line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from balance_tune.datasets.remains import sync
+from balance_tune.errors import UserError
+from balance_tune.studies.storage import object_store
+
+TEMPORARY = ".tmp"
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Put `content` under `path` at once: a temporary file in the same folder, fsync, rename.
+
+    Where the folder stands for one in an object store, the file is there too when this returns.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+    object_store.put(path)
+
+
+def adopt(temporary: Path, path: Path) -> None:
+    """Give a finished file or folder its name, once all that is in it is on disk."""
+    for written in [temporary, *temporary.rglob("*")]:
+        sync(written)
+    temporary.rename(path)
+    sync(path.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed have left half-written below `folder`; no other may be at work there."""
+    for path in folder.rglob(f".*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write(path, json.dumps(value, indent=1) + "\n")
+
+
+def append(file: IO[bytes], text: str, *, sync: bool = True) -> None:
+    """Append `text` to an unbuffered file in one piece; a write that fails half-way (disk full) is taken back."""
+    end = file.seek(0, os.SEEK_END)
+    data = text.encode()
+    try:
+        while data:
+            data = data[file.write(data) :]
+        if sync:
+            os.fsync(file.fileno())
+    except OSError:
+        file.truncate(end)
+        raise
+
+
+def cut_torn_line(path: Path) -> None:
+    """Drop what follows the last line break: the rest of a line that a crash cut off, which nobody has relied on."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        keep, block = size, b""
+        while keep > 0 and b"\n" not in block:
+            start = max(0, keep - 65536)
+            file.seek(start)
+            block = file.read(keep - start)
+            keep = start + block.rfind(b"\n") + 1 if b"\n" in block else start
+        if keep < size:
+            file.truncate(keep)
+            os.fsync(file.fileno())
+
+
+def json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSON-lines file; a torn last line is left out, damage further up is a `UserError`."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                value = json.loads(line)
+            except ValueError:
+                value = None
+            if not isinstance(value, Mapping):
+                raise UserError(f"every line of {path} must be a JSON object, but line {number} is damaged.")
+            yield dict(value)

@@ -1,0 +1,167 @@
+"""Reads what a study's Optuna storage holds into plain records, quickly: neither ray nor torch is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from balance_tune.errors import UserError
+from balance_tune.studies.storage.database import database_of
+from balance_tune.studies.storage.files import DAMAGE, JOURNAL, damaged
+from balance_tune.tasks import lower_is_better as lower_is_better
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+Phase = Literal["search", "select", "confirm"]
+State = Literal["complete", "pruned", "failed", "running", "waiting"]
+
+CONFIRM = "/confirm"  # suffix of the Optuna study that holds an arm's select and confirm trials
+STATES: dict[str, State] = {
+    "COMPLETE": "complete",
+    "PRUNED": "pruned",
+    "FAIL": "failed",
+    "RUNNING": "running",
+    "WAITING": "waiting",
+}
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a parameter was searched over: `low` to `high` (numbers, perhaps on a log scale), or `choices`."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    integer: bool = False
+    choices: tuple[Any, ...] | None = None
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial as its storage tells it.
+
+    `arm` is "dataset/method"; `method` includes a variant ("unimodal-audio"). `number` counts within the Optuna study,
+    which select and confirm trials share. `curve` maps epoch (1-based) to the objective; `value` is the best of it that
+    counts, in the objective's unit, or None. `attrs` are the trial's user attributes, `space` the searched ranges.
+    """
+
+    arm: str
+    dataset: str
+    method: str
+    phase: Phase
+    number: int
+    state: State
+    params: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    value: float | None = None
+    curve: Mapping[int, float] = field(default_factory=dict)
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    space: Mapping[str, Range] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        return self.state in ("complete", "pruned", "failed")
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained; where the trial died before saying so, those it reported."""
+        return int(self.attrs.get("epochs", len(self.curve)))
+
+    @property
+    def device_seconds(self) -> float:
+        return float(self.attrs.get("device_seconds", 0.0))
+
+    @property
+    def superseded(self) -> bool:
+        """Whether the trial was lost with its machine and runs again under another number: no part of any budget."""
+        return self.state == "failed" and bool(self.attrs.get("requeued_as"))
+
+
+def read_records(source: Path | str | BaseStorage) -> list[TrialRecord]:
+    """Return every trial of a study: arms in the order they were created, then search before select and confirm.
+
+    `source` is a study folder (its journal file, or its part of a database), a journal file, a database URL, or an open
+    Optuna storage.
+
+    Raises:
+        UserError: there is no study.
+    """
+    storage = open_to_read(source)
+    records: list[TrialRecord] = []
+    for study in sorted(storage.get_all_studies(), key=lambda s: s._study_id):
+        trials = storage.get_all_trials(study._study_id, deepcopy=False)
+        superseded = {t.user_attrs["requeued_from"] for t in trials if "requeued_from" in t.user_attrs}
+        records += [_record(study.study_name, trial, trial.number in superseded) for trial in trials]
+    created = {arm: i for i, arm in reversed(list(enumerate(r.arm for r in records)))}
+    phases = ("search", "select", "confirm")
+    return sorted(records, key=lambda r: (created[r.arm], phases.index(r.phase), r.number))
+
+
+def open_to_read(source: Path | str | BaseStorage) -> BaseStorage:
+    """Return the Optuna storage at a study folder, journal file or database URL; an open one is returned as it is."""
+    if not isinstance(source, Path | str):
+        return source
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    if "://" in str(source):
+        return RDBStorage(str(source))
+    path = Path(source)
+    if path.is_dir() and not (path / JOURNAL).exists():
+        found = database_of(path)
+        if found is not None:
+            return found
+    path = path / JOURNAL if path.is_dir() else path
+    if not path.is_file():  # Optuna would create it, and a reader must not write
+        raise UserError(f"a study must exist to be read, but there is no `{path}`; `balance-tune run` makes one.")
+    try:
+        return JournalStorage(JournalFileBackend(str(path)))
+    except DAMAGE as error:
+        raise damaged(path, error) from error
+
+
+def _record(study_name: str, trial: FrozenTrial, superseded: bool) -> TrialRecord:
+    arm = study_name.removesuffix(CONFIRM)
+    dataset, _, method = arm.partition("/")
+    attrs = dict(trial.user_attrs)
+    if superseded:
+        attrs["requeued_as"] = True
+    folder = attrs.get("folder", "")
+    if not isinstance(folder, str) or folder.startswith("/") or ".." in folder.split("/"):
+        raise UserError(
+            f"a trial's folder must lie in its study, but trial {trial.number} of {arm} names {folder!r:.80}."
+        )
+    return TrialRecord(
+        arm=arm,
+        dataset=dataset,
+        method=method,
+        phase=attrs.get("phase", "confirm" if study_name.endswith(CONFIRM) else "search"),
+        number=trial.number,
+        state=STATES[trial.state.name],
+        params=MappingProxyType(
+            dict(trial.params or trial.system_attrs.get("fixed_params", {}))
+        ),  # the latter: enqueued
+        seed=attrs.get("seed"),
+        value=trial.value if trial.state.name in ("COMPLETE", "PRUNED") else None,
+        curve=MappingProxyType(dict(sorted(trial.intermediate_values.items()))),
+        attrs=MappingProxyType(attrs),
+        space=MappingProxyType({name: _range(d) for name, d in trial.distributions.items()}),
+    )
+
+
+def _range(distribution: BaseDistribution) -> Range:
+    choices = getattr(distribution, "choices", None)
+    if choices is not None:
+        return Range(choices=tuple(choices))
+    return Range(
+        low=getattr(distribution, "low", None),
+        high=getattr(distribution, "high", None),
+        log=bool(getattr(distribution, "log", False)),
+        integer=type(distribution).__name__ == "IntDistribution",
+    )

@@ -1,0 +1,118 @@
+"""The study's memory: Optuna's storage, a journal file in the study folder or a database, opened for writing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from balance_tune.errors import UserError
+from balance_tune.studies.storage import durable
+from balance_tune.studies.storage.database import begin, connect, database_of
+from balance_tune.studies.storage.files import DAMAGE, JOURNAL, damaged
+
+LASTING = (4, 6)  # Optuna's journal operations "create trial" and "set state": after these, everything is on disk
+
+
+class JournalFile(JournalFileBackend):
+    """Optuna's journal file, for one writer: fsync where a trial begins or ends, not at every value between.
+
+    A process that dies loses nothing by that, since the lines have left it; only a machine that dies may lose the curve
+    of a running trial, which its next run repeats. A write that fails half-way (disk full) is taken back.
+
+    Optuna reads the end of its journal before and after every operation. Nobody else writes here, so what there is to
+    be read is what was appended since, and is in memory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+        self._read = -1  # lines that were read; the first time all of them, from the file
+        self._fresh: list[dict[str, Any]] = []  # appended and not read yet
+        self._held: list[dict[str, Any]] | None = None
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        if self._held is not None:
+            self._held += logs
+            return
+        lines = [json.dumps(log, separators=(",", ":")) + "\n" for log in logs]
+        with self._path.open("ab", buffering=0) as file:
+            durable.append(file, "".join(lines), sync=any(log["op_code"] in LASTING for log in logs))
+        self._fresh += map(json.loads, lines)  # as the file would give them back
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        if log_number_from == self._read:
+            logs, self._fresh = self._fresh, []
+        else:
+            logs, self._fresh = list(super().read_logs(log_number_from)), []
+        self._read = log_number_from + len(logs)
+        yield from logs
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write what is appended in this block at once, when it ends; until then nobody reads it."""
+        if self._held is not None:  # in a block already, whose end it is written at
+            yield
+            return
+        self._held = []
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            if held:
+                self.append_logs(held)
+
+
+def together(storage: BaseStorage) -> AbstractContextManager[None]:
+    """Return a block whose values and attributes of trials go into a journal in one write; a database takes each."""
+    backend = getattr(storage, "_backend", None)
+    return backend.together() if isinstance(backend, JournalFile) else nullcontext()
+
+
+def set_attrs(storage: BaseStorage, trial_id: int, attrs: Mapping[str, Any]) -> None:
+    """Set attributes of a trial: in a journal all in one write."""
+    with together(storage):
+        for name, value in attrs.items():
+            storage.set_trial_user_attr(trial_id, name, value)
+
+
+def open_storage(folder: Path) -> BaseStorage:
+    """Return the storage of the study in `folder`; the caller holds the study's lock.
+
+    A study that has begun stays where it is: in its journal, or in the database that its folder names. A new one begins
+    in the database at BALANCE_TUNE_STORAGE, if that is set.
+
+    Raises:
+        UserError: the journal is damaged, or the database does not answer.
+    """
+    if not (folder / JOURNAL).exists():
+        found = database_of(folder) or begin(folder)
+        if found is not None:
+            return found
+    path = folder / JOURNAL
+    durable.cut_torn_line(path)
+    try:
+        return JournalStorage(JournalFile(path))
+    except DAMAGE as error:
+        raise damaged(path, error) from error
+
+
+def export(source: BaseStorage, path: Path) -> None:
+    """Copy every study of `source` into a new sqlite file at `path`, which every Optuna tool reads."""
+    import optuna
+
+    if path.exists():
+        raise UserError(f"an export must not overwrite, but `{path}` exists; name another file.")
+    target = connect(f"sqlite:///{path}")
+    for frozen in sorted(source.get_all_studies(), key=lambda s: s._study_id):
+        name = frozen.study_name
+        made = optuna.create_study(study_name=name, storage=target, directions=frozen.directions)
+        for key, value in frozen.user_attrs.items():
+            made.set_user_attr(key, value)
+        trials = sorted(source.get_all_trials(frozen._study_id, deepcopy=False), key=lambda t: t.number)
+        made.add_trials(trials)

@@ -1,0 +1,130 @@
+"""The stopping rules, told values by hand."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from balance_tune.studies.early_stopping.rules import Asha, MedianRule, rungs
+
+
+def asha(epochs: int = 20, grace: int = 3, reduction: float = 3) -> Asha:
+    return Asha(epochs, grace=grace, reduction=reduction)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "grace", "reduction", "expected"),
+    [
+        (20, 3, 3, (3, 9)),
+        (27, 3, 3, (3, 9)),
+        (28, 3, 3, (3, 9, 27)),
+        (3, 3, 3, ()),
+        (9, 1, 2, (1, 2, 4, 8)),
+        (1, 1, 3, ()),
+    ],
+)
+def test_rungs_grow_by_the_reduction_and_end_before_the_last_epoch(
+    epochs: int, grace: int, reduction: int, expected: tuple[int, ...]
+) -> None:
+    assert rungs(epochs, grace, reduction) == expected
+
+
+def test_the_first_trial_of_a_rung_has_nothing_to_be_compared_with_and_goes_on() -> None:
+    verdict = asha().report(0, 3, 0.1)
+    assert verdict is not None
+    assert not verdict.stop
+    assert (verdict.threshold, verdict.rank, verdict.of) == (None, 1, 1)
+
+
+def test_only_the_best_third_goes_on() -> None:
+    rule = asha()
+    verdicts = [rule.report(i, 3, v) for i, v in enumerate([0.5, 0.6, 0.4, 0.55, 0.7, 0.58])]
+    assert [v and v.stop for v in verdicts] == [False, False, True, False, False, True]
+    last = verdicts[-1]
+    assert last is not None
+    assert (last.threshold, last.rank, last.of) == (0.6, 3, 6)
+
+
+def test_a_tie_with_the_last_that_goes_on_goes_on() -> None:
+    rule = asha()
+    rule.report(0, 3, 0.5)
+    verdict = rule.report(1, 3, 0.5)
+    assert verdict is not None
+    assert not verdict.stop
+
+
+def test_a_value_enters_a_rung_only_at_exactly_its_epoch() -> None:
+    rule = asha()
+    assert [rule.report(0, epoch, 0.9) is not None for epoch in range(1, 20)] == [e in (3, 9) for e in range(1, 20)]
+    verdict = rule.report(1, 9, 0.95)
+    assert verdict is not None
+    assert verdict.of == 2
+
+
+def test_rungs_below_min_epochs_do_not_exist_for_a_trial() -> None:
+    rule = asha()
+    rule.report(0, 3, 0.9)
+    assert rule.report(1, 3, 0.1, min_epochs=8) is None
+    late = rule.report(1, 9, 0.1, min_epochs=8)
+    assert late is not None
+    assert late.of == 1
+    second = rule.report(2, 3, 0.95)
+    assert second is not None
+    assert second.of == 2, "the early value must not have entered the rung"
+
+
+def test_a_report_made_again_gets_the_verdict_it_got_and_does_not_enter_twice() -> None:
+    rule = asha()
+    rule.report(0, 3, 0.9)
+    first = rule.report(1, 3, 0.5)
+    assert rule.report(1, 3, 0.99) == first
+    third = rule.report(2, 3, 0.6)
+    assert third is not None
+    assert third.of == 3
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.integers(0, 40))
+def test_a_rule_refilled_from_its_verdicts_goes_on_as_if_nothing_had_happened(values: list[float], cut: int) -> None:
+    whole, refilled = asha(), asha()
+    verdicts = [whole.report(i, 3, v) for i, v in enumerate(values)]
+    for verdict in verdicts[:cut]:
+        assert verdict is not None
+        refilled.refill(verdict)
+    assert [refilled.report(i, 3, v) for i, v in enumerate(values)] == verdicts
+
+
+def test_the_median_rule_waits_for_enough_others_and_then_stops_the_worse_half() -> None:
+    rule = MedianRule(10, grace=2, least=3)
+    for number, level in enumerate([0.5, 0.6, 0.7]):
+        for epoch in (1, 2, 3):
+            verdict = rule.report(number, epoch, level)
+            assert (verdict is None) == (epoch == 1)
+            assert verdict is None or not verdict.stop
+    poor = rule.report(3, 2, 0.55)
+    assert poor is not None
+    assert poor.stop
+    assert poor.threshold == pytest.approx(0.6)
+    good = rule.report(4, 2, 0.65)
+    assert good is not None
+    assert not good.stop
+
+
+def test_the_median_rule_judges_by_the_best_value_so_far() -> None:
+    rule = MedianRule(10, grace=1, least=1)
+    rule.report(0, 1, 0.5)
+    rule.report(0, 2, 0.5)
+    rule.report(1, 1, 0.8)
+    dipped = rule.report(1, 2, 0.1)
+    assert dipped is not None
+    assert not dipped.stop
+
+
+def test_the_median_rule_refilled_gives_the_same_verdicts() -> None:
+    reports = [(n, e, (n * 7 % 5) / 5 + e / 100) for n in range(8) for e in range(1, 6)]
+    whole, refilled = MedianRule(10, grace=1), MedianRule(10, grace=1)
+    verdicts = [whole.report(*r) for r in reports]
+    for verdict in verdicts[:17]:
+        assert verdict is not None
+        refilled.refill(verdict)
+    assert [refilled.report(*r) for r in reports] == verdicts

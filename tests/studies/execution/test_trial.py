@@ -1,0 +1,324 @@
+"""The work of one trial, without Ray: reports, history, states, failures."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ray.exceptions import WorkerCrashedError
+from ray.train import ControllerError, WorkerGroupError
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+
+from balance_tune.datasets.store import build_store
+from balance_tune.replicas import Replicas
+from balance_tune.studies.cluster.preemption import Preempted
+from balance_tune.studies.execution import trial
+from balance_tune.studies.execution.trial import History, work
+from balance_tune.training.checkpoint import load_best
+from balance_tune.training.errors import Diverged
+from tests.datasets.tiny import Tiny
+
+EPOCHS = 4
+TIMES = ("time/epoch_s", "device_seconds")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "tiny"
+    build_store(Tiny(), folder)
+    return folder
+
+
+def config_of(folder: Path, store: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "study": "toy",
+        "arm": "tiny/joint",
+        "dataset": "tiny",
+        "method": "joint",
+        "variant": None,
+        "phase": "search",
+        "number": 0,
+        "seed": 1,
+        "folder": str(folder),
+        "store": str(store),
+        "objective": "val/accuracy",
+        "training": {"epochs": EPOCHS, "batch_size": 8, "lr": 0.05},
+        "model": {},
+        "modulation": {},
+        "workers": 1,
+        "device": "cpu",
+        **changes,
+    }
+
+
+class Reports(list[dict[str, Any]]):
+    """What a trial reported; stops it after so many reports, as Tune does: by SystemExit out of `report`."""
+
+    def __init__(self, stop_after: int = 1000) -> None:
+        self.stop_after = stop_after
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        self.append(row)
+        if len(self) == self.stop_after:
+            raise SystemExit(0)
+
+
+def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def test_a_trial_reports_every_epoch_and_leaves_history_and_best_checkpoint(tmp_path: Path, store: Path) -> None:
+    reports = Reports()
+    work(config_of(tmp_path / "t", store), reports)
+    assert [row["epoch"] for row in reports] == [1, 2, 3, 4]
+    assert [row["state"] for row in reports] == ["running"] * 3 + ["complete"]
+    assert [{**row, "state": r["state"]} for row, r in zip(history(tmp_path / "t"), reports, strict=True)] == reports
+    best = max(reports, key=lambda row: (row["val/accuracy"], -row["epoch"]))
+    assert reports[-1]["best_epoch"] == best["epoch"]
+    assert json.loads((tmp_path / "t" / "best.json").read_text())["metrics"]["epoch"] == best["epoch"]
+    load_best(tmp_path / "t")
+
+
+def test_a_short_trial_writes_no_state(tmp_path: Path, store: Path) -> None:
+    work(config_of(tmp_path / "t", store), Reports())
+    assert sorted(p.name for p in (tmp_path / "t").iterdir()) == ["best.json", "best.safetensors", "history.jsonl"]
+
+
+def whole_and_cut(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> Reports:
+    """Train a trial in "whole" to its end and return its reports; the same in "cut" only so far, its state saved."""
+    whole = Reports()
+    work(config_of(tmp_path / "whole", store), whole)
+    monkeypatch.setenv("BALANCE_TUNE_SAVE_EVERY_S", "0")
+    with pytest.raises(SystemExit):
+        work(config_of(tmp_path / "cut", store), Reports(stop_after=after))
+    return whole
+
+
+def test_a_stopped_trial_goes_on_from_its_state_and_ends_as_if_undisturbed(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = whole_and_cut(tmp_path, store, monkeypatch, after=2)
+    rest = Reports()
+    work(config_of(tmp_path / "cut", store, reported=2), rest)
+    assert [row["epoch"] for row in rest] == [3, 4]
+    assert timeless(rest) == timeless(whole[2:])
+    assert timeless(history(tmp_path / "cut")) == timeless(history(tmp_path / "whole"))
+    assert rest[-1]["device_seconds"] > 0
+
+
+def test_saved_epochs_that_nobody_heard_of_are_reported_before_a_trial_goes_on(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may lie on a rung, where the trial is to be stopped: then nothing is trained any more."""
+    whole = whole_and_cut(tmp_path, store, monkeypatch, after=3)
+    stopped = Reports(stop_after=2)
+    with pytest.raises(SystemExit):
+        work(config_of(tmp_path / "cut", store), stopped)
+    assert [row["epoch"] for row in stopped] == [1, 2]
+    assert len(history(tmp_path / "cut")) == 3
+    rest = Reports()
+    work(config_of(tmp_path / "cut", store, reported=1), rest)
+    assert [(row["epoch"], row.get("again", False)) for row in rest] == [(2, True), (3, True), (4, False)]
+    told = [{k: v for k, v in row.items() if k not in ("again", "leaving")} for row in rest]
+    assert timeless(told) == timeless(whole[1:])
+
+
+def test_without_a_state_a_trial_begins_again_and_its_old_history_is_dropped(tmp_path: Path, store: Path) -> None:
+    with pytest.raises(SystemExit):
+        work(config_of(tmp_path / "t", store), Reports(stop_after=3))
+    assert len(history(tmp_path / "t")) == 3
+    reports = Reports()
+    work(config_of(tmp_path / "t", store), reports)
+    assert [row["epoch"] for row in history(tmp_path / "t")] == [1, 2, 3, 4]
+
+
+def test_divergence_is_reported_not_raised(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverging(run: Any, modulation: Any) -> Iterator[dict[str, float]]:
+        run.best.metrics = {"epoch": 1}
+        yield {"epoch": 1, "val/accuracy": 0.5}
+        raise Diverged("train/loss is nan in epoch 2")
+
+    monkeypatch.setattr(trial, "train", diverging)
+    reports = Reports()
+    work(config_of(tmp_path / "t", store), reports)
+    assert [row["state"] for row in reports] == ["running", "failed"]
+    assert reports[-1]["reason"] == "train/loss is nan in epoch 2"
+    assert reports[-1]["epoch"] == 1
+    assert math.isnan(reports[-1]["val/accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "reason"),
+    [
+        (ValueError("bad hook\nmore"), "failed", "ValueError: bad hook"),
+        (RuntimeError(""), "failed", "RuntimeError: no message"),
+        (MemoryError("host"), "lost", "MemoryError: host"),
+        (OSError(errno.EIO, "disk trouble"), "lost", "OSError: [Errno 5] disk trouble"),
+        (OSError(errno.ENOSPC, "No space left on device"), "halt", "OSError: [Errno 28] No space left on device"),
+    ],
+)
+def test_whose_fault_an_exception_is(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, state: str, reason: str
+) -> None:
+    def broken(run: Any, modulation: Any) -> Iterator[dict[str, float]]:
+        raise error
+        yield {}
+
+    monkeypatch.setattr(trial, "train", broken)
+    reports = Reports()
+    work(config_of(tmp_path / "t", store), reports)
+    assert [(row["state"], row["reason"], row["epoch"]) for row in reports] == [(state, reason, 0)]
+    assert type(error).__name__ in (tmp_path / "t" / "failure.txt").read_text()
+
+
+def test_a_device_out_of_memory_is_met_once_with_a_quarter_of_the_batch_at_a_time(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, real, held = Reports(), trial.train, []
+
+    def crowded(run: Any, modulation: Any) -> Iterator[dict[str, float]]:
+        held.append(run.context.model.piece)
+        for metrics in real(run, modulation):
+            yield metrics
+            if run.context.model.piece is None and metrics["epoch"] == 2:
+                raise torch.OutOfMemoryError("the device is full")
+
+    work(config_of(tmp_path / "plain", store), plain)
+    monkeypatch.setattr(trial, "train", crowded)
+    reports = Reports()
+    config = config_of(tmp_path / "t", store)
+    work(config, reports)
+    piece = config["training"]["batch_size"] // 4
+    assert held == [None, piece]
+    assert [(row["epoch"], row.get("micro_batch")) for row in reports[2:]] == [(e, piece) for e in (1, 2, 3, 4)]
+    assert [row["epoch"] for row in history(tmp_path / "t")] == [1, 2, 3, 4]
+    for found, expected in zip(reports[2:], plain, strict=True):
+        assert found["train/loss"] == pytest.approx(expected["train/loss"], rel=1e-3)
+
+
+def test_a_device_out_of_memory_again_fails_the_trial(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crowded(run: Any, modulation: Any) -> Iterator[dict[str, float]]:
+        raise torch.OutOfMemoryError("the device is full")
+        yield {}
+
+    monkeypatch.setattr(trial, "train", crowded)
+    reports = Reports()
+    work(config_of(tmp_path / "t", store), reports)
+    assert [(row["state"], row["reason"]) for row in reports] == [("failed", "OutOfMemoryError: the device is full")]
+
+
+def test_workers_that_find_the_device_full_leave_a_note_and_begin_again_with_smaller_pieces(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces: list[Any] = []
+
+    def crowded(config: Any, *rest: Any) -> Iterator[dict[str, Any]]:
+        pieces.append(config.get("micro_batch"))
+        yield {"epoch": 1}
+        if len(pieces) == 1 or sum(pieces[1:]) > 2 * pieces[1]:
+            raise torch.OutOfMemoryError("the device is full")
+
+    two = Replicas()
+    two.rank, two.world = 1, 2
+
+    def attempt() -> list[dict[str, Any]]:
+        config = config_of(tmp_path, store, workers=2)
+        return list(trial._attempts(config, tmp_path, two, lambda: False, lambda: False))
+
+    monkeypatch.setattr(trial, "_epochs", crowded)
+    with pytest.raises(torch.OutOfMemoryError):
+        attempt()
+    assert len(attempt()) == 1
+    assert len(attempt()) == 1
+    with pytest.raises(torch.OutOfMemoryError):
+        attempt()
+    assert pieces == [None, 1, 1, 1]
+
+
+def test_an_objective_that_is_no_number_fails_the_trial(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silly(run: Any, modulation: Any) -> Iterator[dict[str, float]]:
+        run.best.metrics = {"epoch": 1}
+        yield {"epoch": 1, "val/accuracy": math.nan}
+
+    monkeypatch.setattr(trial, "train", silly)
+    reports = Reports()
+    work(config_of(tmp_path / "t", store), reports)
+    assert [(r["state"], r["reason"]) for r in reports] == [("failed", "val/accuracy is nan in epoch 1")]
+
+
+def test_a_trial_told_to_stop_between_reports_leaves_without_a_word(tmp_path: Path, store: Path) -> None:
+    reports = Reports()
+    work(config_of(tmp_path / "t", store), reports, stop=lambda: len(reports) == 2)
+    assert [row["state"] for row in reports] == ["running", "running"]
+
+
+def test_on_a_node_that_is_drained_the_state_is_saved_and_the_trial_goes_on_elsewhere(
+    tmp_path: Path, store: Path
+) -> None:
+    whole, reports = Reports(), Reports()
+    work(config_of(tmp_path / "whole", store), whole)
+    with pytest.raises(Preempted, match="after epoch 2"):
+        work(config_of(tmp_path / "t", store), reports, leaving=lambda: len(reports) == 1)
+    assert [row.get("leaving") for row in reports] == [None, True]
+    rest = Reports()
+    work(config_of(tmp_path / "t", store, reported=1), rest)
+    assert [(row["epoch"], row.get("leaving", False)) for row in rest] == [(2, False), (3, False), (4, False)]
+    rest.pop(0)
+    assert timeless(rest) == timeless(whole[2:])
+
+
+def test_a_trial_in_its_last_epoch_stays_until_it_is_complete(tmp_path: Path, store: Path) -> None:
+    reports = Reports()
+    work(config_of(tmp_path / "t", store), reports, leaving=lambda: len(reports) >= EPOCHS - 1)
+    assert reports[-1]["state"] == "complete"
+
+
+def test_a_node_that_does_not_see_the_drivers_folder_halts_the_study_and_makes_none_of_its_own(
+    tmp_path: Path, store: Path
+) -> None:
+    root = tmp_path / "elsewhere"
+    work(config_of(root / "t", store, scratch=str(root / ".tune")), reports := Reports())
+    assert [row["state"] for row in reports] == ["halt"]
+    assert "put --root on a folder that all nodes see" in reports[0]["reason"]
+    assert not root.exists()
+
+
+def test_the_trial_never_opens_test_rows(tmp_path: Path, store: Path) -> None:
+    import shutil
+
+    blind = tmp_path / "blind"
+    shutil.copytree(store, blind)
+    (blind / "test.arrow").write_bytes(b"")
+    work(config_of(tmp_path / "t", blind), reports := Reports())
+    assert reports[-1]["state"] == "complete"
+
+
+def test_a_worker_groups_own_exception_is_a_failure_and_a_dead_worker_is_a_loss() -> None:
+    own = ValueError("bad hook")
+    dead = WorkerCrashedError()
+    group = WorkerGroupError("two workers failed", {0: dead, 1: UserExceptionWithTraceback(own, "Traceback: ...")})
+    assert trial._blame(group) == ("failed", own)
+    assert trial._blame(WorkerGroupError("one worker failed", {1: dead})) == ("lost", dead)
+    controller = ControllerError(RuntimeError("no resources"))
+    assert trial._blame(controller) == ("lost", controller)
+
+
+def test_a_torn_line_in_the_history_is_no_trouble(tmp_path: Path) -> None:
+    (tmp_path / "history.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
+    with History(tmp_path, done=1) as found:
+        found.append({"epoch": 2, "again": True})
+    assert history(tmp_path) == [{"epoch": 1}, {"epoch": 2, "again": True}]

@@ -1,0 +1,258 @@
+"""Selection and confirmation follow from the records alone, and never from a test metric."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from balance_tune.errors import UserError
+from balance_tune.studies.protocol.selection import (
+    PHASE_SEEDS,
+    Due,
+    Rule,
+    candidates,
+    confirmed,
+    due,
+    point_key,
+    seed_of,
+    settled,
+    winner,
+)
+from balance_tune.studies.storage.records import Phase, State, TrialRecord
+
+RULE = Rule(points=2, select_seeds=2, confirm_seeds=4, default_seeds=3)
+
+
+def trial(
+    phase: Phase, number: int, x: float, value: float | None, seed: int = 0, state: State = "complete", **attrs: Any
+) -> TrialRecord:
+    return TrialRecord(
+        "toy/mlb", "toy", "mlb", phase, number, state, params={"x": x}, seed=seed, value=value, attrs=attrs
+    )
+
+
+def search() -> list[TrialRecord]:
+    """Return a finished search: the default is mediocre, 0.3 is best, one point was stopped and one failed."""
+    return [
+        trial("search", 0, 0.5, 0.80, default=True),
+        trial("search", 1, 0.3, 0.90),
+        trial("search", 2, 0.4, 0.85),
+        trial("search", 3, 0.1, 0.95, state="pruned"),
+        trial("search", 4, 0.2, None, state="failed"),
+        trial("search", 5, 0.6, 0.70),
+    ]
+
+
+def play(records: list[TrialRecord], rule: Rule, score: Callable[[Due], float | None]) -> list[TrialRecord]:
+    """Run what is due until nothing is; a score of None is a failure."""
+    while todo := due(records, rule):
+        for d in todo:
+            value = score(d)
+            state: State = "failed" if value is None else "complete"
+            records.append(trial(d.phase, len(records), d.params["x"], value, d.seed, state, point=d.point))
+    return records
+
+
+def values_of(points: Sequence[Any]) -> list[float]:
+    return [p.params["x"] for p in points]
+
+
+def test_the_best_completed_points_and_the_default_are_candidates() -> None:
+    assert values_of(candidates(search(), RULE)) == [0.3, 0.4, 0.5]
+
+
+def test_a_default_among_the_best_is_not_tried_twice() -> None:
+    records = [trial("search", 0, 0.5, 0.99, default=True), *search()[1:]]
+    assert values_of(candidates(records, RULE)) == [0.5, 0.3, 0.4]
+    assert [p.default for p in candidates(records, RULE)] == [True, False, False]
+
+
+def test_where_too_few_completed_the_stopped_that_got_furthest_are_candidates() -> None:
+    records = [
+        trial("search", 0, 0.5, 0.80, default=True),
+        trial("search", 1, 0.1, 0.95, state="pruned", epochs=3),
+        trial("search", 2, 0.2, 0.70, state="pruned", epochs=9),
+        trial("search", 3, 0.3, 0.60),
+        trial("search", 4, 0.4, None, state="failed"),
+        trial("search", 5, 0.6, 0.96, state="pruned", epochs=3),
+    ]
+    assert values_of(candidates(records, RULE)) == [0.5, 0.3, 0.2]
+    three = Rule(points=3, select_seeds=2, confirm_seeds=4, default_seeds=3)
+    assert values_of(candidates(records, three)) == [0.5, 0.3, 0.2, 0.6]
+    assert values_of([p for p in candidates(records, three) if p.value is not None]) == [0.5, 0.3]
+
+
+def test_every_arm_selects_as_many_points_whatever_its_search_came_to() -> None:
+    stopped = [trial("search", n, n / 10, 0.5, state="pruned", epochs=3) for n in range(1, 6)]
+    default = trial("search", 0, 0.9, 0.8, default=True)
+    for records in (search(), [default, *stopped], [default, *search()[1:4]]):
+        assert len(due(records, RULE)) == (RULE.points + 1) * RULE.select_seeds
+
+
+def test_a_failed_point_is_no_candidate() -> None:
+    records = [trial("search", 0, 0.5, 0.8, default=True), trial("search", 1, 0.1, None, state="failed")]
+    assert values_of(candidates(records, RULE)) == [0.5]
+
+
+def test_the_same_point_twice_is_one_candidate_with_its_better_value() -> None:
+    records = [*search(), trial("search", 6, 0.3, 0.99)]
+    assert values_of(candidates(records, RULE)) == [0.3, 0.4, 0.5]
+    assert candidates(records, RULE)[0].value == 0.99
+
+
+def test_a_default_that_failed_in_the_search_is_selected_all_the_same() -> None:
+    records = [trial("search", 0, 0.5, None, state="failed", default=True), *search()[1:]]
+    assert values_of(candidates(records, RULE))[-1] == 0.5
+
+
+def test_ties_go_to_the_earlier_trial() -> None:
+    records = [trial("search", n, n / 10, 0.9) for n in range(5)]
+    assert values_of(candidates(records, RULE)) == [0.0, 0.1]
+
+
+def test_a_loss_is_made_small() -> None:
+    rule = Rule(points=1, select_seeds=1, confirm_seeds=2, default_seeds=0, objective="val/loss")
+    assert values_of(candidates(search(), rule)) == [0.6, 0.5]
+    done = play(search(), rule, lambda d: float(d.params["x"]))
+    best = winner(done, rule)
+    assert best is not None
+    assert best.params == {"x": 0.5}
+
+
+def test_select_runs_every_candidate_on_the_same_fresh_seeds() -> None:
+    todo = due(search(), RULE)
+    assert {d.phase for d in todo} == {"select"}
+    assert Counter(d.params["x"] for d in todo) == {0.3: 2, 0.4: 2, 0.5: 2}
+    assert {d.seed for d in todo} == set(RULE.seeds("select"))
+
+
+def test_the_winner_has_the_best_mean_of_its_selection_not_of_its_search() -> None:
+    records = play(search(), RULE, lambda d: {0.3: 0.7, 0.4: 0.9, 0.5: 0.8}[d.params["x"]])
+    best = winner(records, RULE)
+    assert best is not None
+    assert best.params == {"x": 0.4}
+
+
+def test_no_winner_is_named_while_a_selection_trial_is_missing_or_running() -> None:
+    todo = due(search(), RULE)
+    begun = [trial(d.phase, 10 + i, d.params["x"], 0.9, d.seed, point=d.point) for i, d in enumerate(todo)]
+    assert winner(search() + begun[:-1], RULE) is None
+    running = trial("select", 99, todo[-1].params["x"], None, todo[-1].seed, "running", point=todo[-1].point)
+    waiting = [*search(), *begun[:-1], running]
+    assert winner(waiting, RULE) is None
+    assert due(waiting, RULE) == []
+    assert not settled(waiting, RULE)
+
+
+def test_confirm_gives_the_winner_all_seeds_and_the_default_the_first_ones() -> None:
+    records = play(search(), RULE, lambda d: 0.9 if d.params["x"] == 0.3 else 0.5)
+    confirm = [r for r in records if r.phase == "confirm"]
+    assert Counter(r.params["x"] for r in confirm) == {0.3: 4, 0.5: 3}
+    assert [r.seed for r in confirm if r.params["x"] == 0.5] == RULE.seeds("confirm")[:3]
+    assert settled(records, RULE)
+
+
+def test_a_winning_default_is_confirmed_once() -> None:
+    records = play(search(), RULE, lambda d: 0.9 if d.params["x"] == 0.5 else 0.5)
+    confirm = [r for r in records if r.phase == "confirm"]
+    assert Counter(r.params["x"] for r in confirm) == {0.5: 4}
+
+
+def test_all_arms_of_a_study_are_confirmed_on_the_same_seeds() -> None:
+    assert RULE.seeds("confirm") == [seed_of(0, "confirm", i) for i in range(4)]
+
+
+def test_a_failed_selection_trial_is_done_and_its_point_ranks_last() -> None:
+    failing = RULE.seeds("select")[0]
+    records = play(search(), RULE, lambda d: None if (d.params["x"], d.seed) == (0.3, failing) else 0.5 + d.params["x"])
+    best = winner(records, RULE)
+    assert best is not None
+    assert best.params == {"x": 0.5}
+    assert settled(records, RULE)
+
+
+def test_an_arm_whose_every_selection_failed_is_through_without_a_winner() -> None:
+    records = play(search(), RULE, lambda d: None)
+    assert winner(records, RULE) is None
+    assert due(records, RULE) == []
+    assert settled(records, RULE)
+
+
+def test_a_failed_confirmation_trial_is_not_repeated() -> None:
+    failing = RULE.seeds("confirm")[1]
+    records = play(search(), RULE, lambda d: None if d.seed == failing else 0.9)
+    best = winner(records, RULE)
+    assert best is not None
+    states = Counter(r.state for r in confirmed(records, RULE, best))
+    assert states == {"complete": 3, "failed": 1}
+
+
+def test_a_trial_lost_with_its_machine_is_due_again() -> None:
+    lost = due(search(), RULE)[0]
+    record = trial(lost.phase, 50, lost.params["x"], None, lost.seed, "failed", point=lost.point, requeued_as=True)
+    assert lost in due([*search(), record], RULE)
+
+
+def test_without_selection_seeds_the_best_of_the_search_wins() -> None:
+    rule = Rule(points=2, select_seeds=0, confirm_seeds=2, default_seeds=1)
+    assert {d.phase for d in due(search(), rule)} == {"confirm"}
+    best = winner(search(), rule)
+    assert best is not None
+    assert best.params == {"x": 0.3}
+
+
+def test_an_arm_in_which_nothing_completed_confirms_its_default() -> None:
+    records = [trial("search", 0, 0.5, None, state="failed", default=True)]
+    assert {d.params["x"] for d in due(records, RULE)} == {0.5}
+
+
+def test_more_confirmation_seeds_later_add_only_the_new_ones() -> None:
+    records = play(search(), RULE, lambda d: 0.9 if d.params["x"] == 0.3 else 0.5)
+    more = Rule(points=2, select_seeds=2, confirm_seeds=6, default_seeds=3)
+    assert [d.seed for d in due(records, more)] == more.seeds("confirm")[4:]
+
+
+def test_poisoned_test_metrics_change_nothing_that_is_chosen() -> None:
+    def poisoned(records: list[TrialRecord]) -> list[TrialRecord]:
+        return [
+            TrialRecord(
+                **{**vars(r), "attrs": {**r.attrs, "test": {"accuracy": 1.0 - (r.value or 0)}, "test/accuracy": 1}}
+            )
+            for r in records
+        ]
+
+    clean = play(search(), RULE, lambda d: float(d.params["x"]))
+    assert due(poisoned(search()), RULE) == due(search(), RULE)
+    assert winner(poisoned(clean), RULE) == winner(clean, RULE)
+
+
+def test_the_seeds_of_the_phases_and_of_studies_never_meet() -> None:
+    ranges = {
+        (study, phase): range(seed_of(study, phase, 0), seed_of(study, phase, PHASE_SEEDS - 1) + 1)
+        for study in (0, 1, 2, 2**32 - 1)
+        for phase in ("search", "select", "confirm")
+    }
+    ordered = sorted(ranges.values(), key=lambda r: r.start)
+    assert all(a.stop <= b.start for a, b in pairwise(ordered))
+    assert max(r.stop for r in ordered) < 2**63  # what a generator takes
+
+
+@pytest.mark.parametrize(("study", "index"), [(-1, 0), (0, -1), (0, PHASE_SEEDS)])
+def test_a_seed_outside_its_range_is_refused(study: int, index: int) -> None:
+    with pytest.raises(UserError, match="must hold"):
+        seed_of(study, "search", index)
+
+
+def test_a_point_has_one_key_however_its_parameters_are_ordered() -> None:
+    assert point_key({"a": 0.1, "b": "x"}) == point_key({"b": "x", "a": 0.1})
+    assert point_key({"a": 0.1}) != point_key({"a": 0.2})
+
+
+def test_the_rule_is_read_from_a_resolved_study_file() -> None:
+    config = {"select": {"points": 1, "seeds": 0}, "confirm": {"seeds": 7, "default_seeds": 2}, "seed": 3}
+    assert Rule.of(config) == Rule(1, 0, 7, 2, 3)
+    assert Rule.of({}) == Rule()
