@@ -73,7 +73,12 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of a command line.
+
+    Raises:
+        UserError: there is no such command or option.
+    """
     made = parser()
     args, rest = made.parse_known_args(argv)
     for word in rest:  # argparse does not look for more `key=value` behind an option
@@ -87,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     try:
         timeouts.check()
-        args = _parsed(argv)
+        args = parsed(argv)
         status: int = import_module(f"balance_tune.commands.{COMMANDS[args.command][0]}").run(args)
         sys.stdout.flush()
     except UserError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from balance_tune.commands.arguments import format_option, root_option, study_argument, study_folder
 from balance_tune.commands.output import columns, duration, print_json
 from balance_tune.studies.storage import object_store
+from balance_tune.studies.storage.lock import is_locked
 
 if TYPE_CHECKING:
     from balance_tune.studies.config.schema import StudyConfig
@@ -47,14 +47,7 @@ def is_running(folder: Path) -> bool:
         from balance_tune.studies.storage.claim import driven
 
         return driven(folder)
-    try:
-        with (folder / "lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+    return is_locked(folder)
 
 
 def progress(config: StudyConfig, records: Iterable[TrialRecord]) -> list[dict[str, Any]]:

@@ -36,10 +36,12 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from balance_tune.errors import UserError
+from balance_tune.studies.storage.timeouts import seconds
 from balance_tune.studies.wording import one_line
 
 BEAT = 15.0  # seconds between two heartbeats
 PATIENCE = 90.0  # seconds without one after which a holder counts as dead
+PAUSE = 2.0  # seconds between two attempts of a driver that waits for another one (BALANCE_TUNE_TAKEOVER_S)
 LEASES = Table(
     "balance_tune_leases",
     MetaData(),
@@ -110,7 +112,11 @@ class Lease:
     def __enter__(self) -> Lease:
         with _answering(self._engine):
             LEASES.create(self._engine, checkfirst=True)
+            deadline = time.monotonic() + seconds("BALANCE_TUNE_TAKEOVER_S")
             taken = self._take()
+            while not taken and time.monotonic() < deadline:
+                self._ended.wait(PAUSE)
+                taken = self._take()
         if not taken:
             raise UserError(
                 f"one study must have one driver, but this one is being run by {self._holder()}; wait for it or stop "

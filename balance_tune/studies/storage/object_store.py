@@ -8,7 +8,6 @@ for itself, and every function below leaves it alone.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
@@ -23,6 +22,7 @@ from urllib.parse import urlsplit, urlunsplit
 from balance_tune.cache_folder import cache_folder
 from balance_tune.datasets.address import bare, holds_secret
 from balance_tune.errors import UserError
+from balance_tune.file_lock import FileLock
 from balance_tune.studies.storage.timeouts import seconds
 
 PATIENCE = seconds("BALANCE_TUNE_OUTAGE_S")
@@ -409,8 +409,8 @@ def working_folder(config: Mapping[str, Any]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    path = folder / "lock"
+    with path.open("w") as file, FileLock(file.fileno(), path):
         yield
 
 
@@ -419,6 +419,6 @@ def _sweep(base: Path) -> None:
     for left in base.iterdir():
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > ABANDONED:
-                with (left / "lock").open("a") as file:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: it is at work
+                path = left / "lock"
+                with path.open("a") as file, FileLock(file.fileno(), path, wait=False):  # or it is at work
                     shutil.rmtree(left, ignore_errors=True)

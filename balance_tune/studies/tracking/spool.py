@@ -6,8 +6,6 @@ when `append` returns, so a killed process loses none; a power cut may cost the 
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -16,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from balance_tune.file_lock import FileLock
 from balance_tune.studies.storage import durable
 
 COMPACT_ABOVE = 1 << 20  # bytes; a queue read to its end is emptied once it is longer
@@ -34,13 +33,13 @@ class Appender:
         self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        with _alone(self._file):
+        with FileLock(self._file, self.path):
             durable.cut_torn_line(path)
 
     def append(self, entry: dict[str, Any]) -> None:
         """Put one JSON-able entry at the end. Raises OSError when the disk refuses it."""
         line = _COMPACT.encode(entry).encode() + b"\n"
-        with self._lock, _alone(self._file):
+        with self._lock, FileLock(self._file, self.path):
             written = os.write(self._file, line)
             if written != len(line):  # a full disk: half a line would spoil the next one
                 os.ftruncate(self._file, os.fstat(self._file).st_size - written)
@@ -71,10 +70,11 @@ class Reader:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         self._mark = os.open(_mark_of(path), os.O_RDWR | os.O_CREAT, 0o644)
         self._sent = self._read_to = 0
+        self._held: FileLock | None = None
 
     def hold(self) -> None:
         """Wait until another reader has closed the queue or died, then begin where it was."""
-        fcntl.flock(self._mark, fcntl.LOCK_EX)
+        self._held = FileLock(self._mark, _mark_of(self.path))
         self._sent = self._found_mark()
         self._read_to = self._sent
         self._write_mark(self._sent)
@@ -112,6 +112,9 @@ class Reader:
 
     def close(self) -> None:
         """Let go of the queue, as the end of the process would."""
+        if self._held is not None:
+            self._held.release()
+            self._held = None
         for name in ("_file", "_mark"):
             if getattr(self, name) >= 0:
                 os.close(getattr(self, name))
@@ -121,7 +124,7 @@ class Reader:
         """Cut the file to nothing if everything in it is committed; return whether it was."""
         if os.fstat(self._file).st_size != self._sent:  # the other end need not wait for that
             return False
-        with _alone(self._file):
+        with FileLock(self._file, self.path):
             if os.fstat(self._file).st_size != self._sent:
                 return False
             self._write_mark(0)  # first the mark: a crash in between sends entries twice, never loses one
@@ -150,16 +153,6 @@ class Reader:
 
     def _write_mark(self, position: int) -> None:
         os.pwrite(self._mark, f"{position:0{DIGITS}d}".encode(), 0)
-
-
-@contextlib.contextmanager
-def _alone(file: int) -> Iterator[None]:
-    """Keep the other end's process from changing the file's length during the block."""
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _mark_of(path: Path) -> Path:
