@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
-from balance_tune import __version__
+from balance_tune import __version__, timeouts
 from balance_tune.commands.arguments import root_option
 from balance_tune.errors import UserError
-from balance_tune.studies.storage import timeouts
 from balance_tune.studies.wording import nearest, one_line
 
 # command -> (module below balance_tune.commands, what it does)

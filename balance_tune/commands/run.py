@@ -20,6 +20,7 @@ from balance_tune.commands.arguments import (
 )
 from balance_tune.commands.output import print_json
 from balance_tune.datasets.address import bare
+from balance_tune.studies.cluster.ray_address import check_ray_address
 from balance_tune.studies.signals import heard
 from balance_tune.studies.storage import object_store
 
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    check_ray_address()
     config = study_of(args)
     place = object_store.where(writable_root(args) / config.name)
     if in_a_job():

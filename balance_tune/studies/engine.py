@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from balance_tune import timeouts
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.preflight import preflight
+from balance_tune.studies.cluster.ray_address import check_ray_address
 from balance_tune.studies.cluster.ray_cluster import GPU_SHARE, TrialResources, ray_for, remote, study_resources
 from balance_tune.studies.config.schema import BASELINE, StudyConfig
 from balance_tune.studies.early_stopping.pruner import Pruner
@@ -29,9 +31,9 @@ from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.results import leaderboard, report, tables
 from balance_tune.studies.search.study_queue import Params, StudyQueue
 from balance_tune.studies.signals import STOPPED, Interruption
-from balance_tune.studies.storage import durable, object_store, timeouts
+from balance_tune.studies.storage import durable, object_store
 from balance_tune.studies.storage.claim import claimed
-from balance_tune.studies.storage.database import lease_of
+from balance_tune.studies.storage.database import check_answers, lease_of
 from balance_tune.studies.storage.files import DATABASE
 from balance_tune.studies.storage.lock import StudyLock
 from balance_tune.studies.storage.records import Phase, State, lower_is_better, read_records
@@ -82,8 +84,10 @@ def run_study(
             driver runs this study, or code, data or file no longer are what the study was begun with.
     """
     timeouts.check()
+    check_ray_address()
     config = config if isinstance(config, StudyConfig) else load_config(config)
     folder = _folder(root_folder(str(root or os.environ.get(ROOT) or "studies"), driver=True), config)
+    check_answers(folder)
     try:
         with StudyLock(folder), claimed(folder), ExitStack() as held:
             display = progress_of(progress)

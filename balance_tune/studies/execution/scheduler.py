@@ -17,7 +17,7 @@ from ray.util import placement_group_table
 from balance_tune.studies.cluster.preemption import node_lost
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.storage.db_retry import AWAY
-from balance_tune.studies.storage.timeouts import seconds
+from balance_tune.timeouts import seconds
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController

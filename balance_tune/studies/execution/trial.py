@@ -29,7 +29,7 @@ from balance_tune.studies.cluster.preemption import LOOK_EVERY, Draining, Preemp
 from balance_tune.studies.execution.process import free, keep, left_as_found, settle
 from balance_tune.studies.protocol.reporting import BatchedReporter, Report
 from balance_tune.studies.storage import durable, object_store
-from balance_tune.studies.storage.timeouts import seconds
+from balance_tune.timeouts import seconds
 from balance_tune.training.checkpoint import CARD, STATE, WEIGHTS, load_state, save_best, save_state
 from balance_tune.training.errors import Diverged, Stopped
 from balance_tune.training.loop import train

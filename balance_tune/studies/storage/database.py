@@ -18,13 +18,15 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from balance_tune.errors import UserError
+from balance_tune.reachable import check_url
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.db_retry import waiting_for
-from balance_tune.studies.storage.files import DATABASE
+from balance_tune.studies.storage.files import DATABASE, JOURNAL
 from balance_tune.studies.wording import one_line
 
 URL = "BALANCE_TUNE_STORAGE"  # such as postgresql://user:password@host/name; from the environment, for the password
 BETWEEN = "::"
+CONNECT = 10  # seconds that PostgreSQL may take to answer a connection; a server that hangs would hold it for ever
 
 
 def database_of(folder: Path) -> BaseStorage | None:
@@ -84,6 +86,21 @@ def _known(folder: Path) -> tuple[str, str]:
         raise UserError(f"{marker} must be JSON that names a database, but it is damaged; put a copy back.") from error
 
 
+def check_answers(folder: Path) -> None:
+    """Look whether the database answers that a study keeps, or would begin to keep, its trials in.
+
+    Raises:
+        UserError: nothing answers at BALANCE_TUNE_STORAGE.
+    """
+    url = os.environ.get(URL, "")
+    if url and ((folder / DATABASE).is_file() or not (folder / JOURNAL).is_file()):
+        _check(url)
+
+
+def _check(url: str) -> None:
+    check_url(url, f"Optuna's database must answer, but {shown(url)} does not", f"start it, or mend {URL}")
+
+
 def connect(url: str) -> BaseStorage:
     """Return the storage at a database's URL, its tables made where they are missing.
 
@@ -92,8 +109,9 @@ def connect(url: str) -> BaseStorage:
     """
     from sqlalchemy.exc import SQLAlchemyError
 
+    _check(url)
     try:
-        storage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        storage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": connect_arguments(url)})
         waiting_for(storage.engine, shown(url))
         return get_storage(storage)  # with Optuna's own cache
     except RuntimeError as error:  # what Optuna makes of another program's version table, as of another Optuna's
@@ -109,6 +127,11 @@ def connect(url: str) -> BaseStorage:
     except (SQLAlchemyError, ImportError) as error:
         reason = one_line((str(error).splitlines() or ["no reason"])[0]).replace(url, shown(url))
         raise UserError(f"Optuna's database must answer, but {shown(url)} does not ({reason}).") from error
+
+
+def connect_arguments(url: str) -> dict[str, Any]:
+    """Return what limits the time that a connection to a database may take, in the words of its driver."""
+    return {"connect_timeout": CONNECT} if url.startswith(("postgresql:", "postgresql+psycopg")) else {}
 
 
 def shown(url: str) -> str:

@@ -36,8 +36,9 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from balance_tune.errors import UserError
-from balance_tune.studies.storage.timeouts import seconds
+from balance_tune.studies.storage.database import connect_arguments
 from balance_tune.studies.wording import one_line
+from balance_tune.timeouts import seconds
 
 BEAT = 15.0  # seconds between two heartbeats
 PATIENCE = 90.0  # seconds without one after which a holder counts as dead
@@ -59,7 +60,7 @@ def held(url: str, study: str) -> bool:
     Raises:
         UserError: the database does not answer.
     """
-    engine = create_engine(url)
+    engine = create_engine(url, connect_args=connect_arguments(url))
     try:
         with _answering(engine):
             LEASES.create(engine, checkfirst=True)
@@ -103,7 +104,7 @@ class Lease:
         clock: Callable[[], float] = time.time,
         lost: Callable[[], None] = _stop_cleanly,
     ) -> None:
-        self._engine = create_engine(url, pool_pre_ping=True)
+        self._engine = create_engine(url, pool_pre_ping=True, connect_args=connect_arguments(url))
         self._study, self._beat, self._clock, self._lost = study, beat, clock, lost
         self._token = secrets.token_hex(16)
         self._ended = threading.Event()

@@ -17,7 +17,7 @@ from typing import IO
 
 from balance_tune.errors import UserError
 from balance_tune.file_lock import FileLock
-from balance_tune.studies.storage.timeouts import seconds
+from balance_tune.timeouts import seconds
 
 BEAT, PATIENCE = 15.0, 90.0
 """Seconds between two heartbeats of a holder, and seconds without one after which it counts as dead; only used where

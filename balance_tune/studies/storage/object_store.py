@@ -23,7 +23,8 @@ from balance_tune.cache_folder import cache_folder
 from balance_tune.datasets.address import bare, holds_secret
 from balance_tune.errors import UserError
 from balance_tune.file_lock import FileLock
-from balance_tune.studies.storage.timeouts import seconds
+from balance_tune.reachable import check_bucket
+from balance_tune.timeouts import seconds
 
 PATIENCE = seconds("BALANCE_TUNE_OUTAGE_S")
 """Seconds for which a store that does not answer is waited for."""
@@ -90,6 +91,7 @@ def mirrored(uri: str, use: str) -> Path:
     import hashlib
 
     refuse_keys(uri)
+    check_bucket(uri)
     _system(uri)
     folder = cache_folder() / "roots" / hashlib.sha256(bare(uri).encode()).hexdigest()[:16] / use
     _mirrors[folder] = Mirror(folder, uri)

@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import Column, Integer, MetaData, String, Table, Text, create_engine, delete, insert, select
 
 from balance_tune.studies.storage import durable
-from balance_tune.studies.storage.database import place_of, shown
+from balance_tune.studies.storage.database import connect_arguments, place_of, shown
 from balance_tune.studies.storage.db_retry import waiting_for
 
 LINES = Table(
@@ -27,7 +27,7 @@ class PruningTable:
     """
 
     def __init__(self, url: str, study: str) -> None:
-        self._engine = create_engine(url, pool_pre_ping=True)
+        self._engine = create_engine(url, pool_pre_ping=True, connect_args=connect_arguments(url))
         waiting_for(self._engine, shown(url))
         self._study, self._next = study, 0
         LINES.create(self._engine, checkfirst=True)
