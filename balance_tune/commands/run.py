@@ -36,6 +36,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "overrides", metavar="key=value", nargs="*", default=[], help="an entry to set, as search.trials=4"
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, only the leaderboard")
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="run the trials again that failed, after their cause is mended"
+    )
     miniature_option(parser)
     root_option(parser)
     format_option(parser)
@@ -56,7 +59,7 @@ def _run(args: argparse.Namespace) -> int:
     from balance_tune.studies.engine import run_study  # loads ray: not before the study file is known to be right
 
     progress: Kind = "none" if args.quiet else "json" if args.format == "json" else "auto"
-    result = run_study(config, root=root_text(args), progress=progress)
+    result = run_study(config, root=root_text(args), progress=progress, retry_failed=args.retry_failed)
     if args.format == "json":
         print_json(result.rows)
     elif result.rows or result.state != "halted":
@@ -65,6 +68,11 @@ def _run(args: argparse.Namespace) -> int:
         print(as_text(result.rows))
     if result.state == "done":
         return 0
+    if result.state == "failed":
+        print(
+            f"The study failed: {result.reason}. Mend the cause, then: {_again(args)} --retry-failed", file=sys.stderr
+        )
+        return 1
     words = {"interrupted": "Stopped, nothing is lost", "limited": "Ended by its own limit", "halted": "Ended early"}
     reason = f" ({result.reason})" if result.reason else ""
     print(f"{words[result.state]}{reason}. The same command goes on: {_again(args)}", file=sys.stderr)

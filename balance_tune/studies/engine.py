@@ -48,6 +48,10 @@ if TYPE_CHECKING:
 SCRATCH = ".tune"
 
 
+Ending = Literal["done", "failed", "limited", "interrupted", "halted"]
+"""How a run of a study ends; docs/operating.md has the table."""
+
+
 @dataclass(frozen=True)
 class StudyResult:
     """What a run of a study came to.
@@ -55,14 +59,15 @@ class StudyResult:
     Attributes:
         rows: the leaderboard, a dict an arm; what is not known yet is None in it.
         folder: the study's folder.
-        state: "done"; "limited": the study's own limit ended it; "interrupted": a signal did; "halted": nothing could
-            be written any more, say. In all but the first it goes on when it is run again.
+        state: "done"; "failed": nothing is left to do, but an arm has nothing to compare, because its trials failed
+            (`retry_failed` runs them again); "limited": the study's own limit ended it; "interrupted": a signal did;
+            "halted": nothing could be written any more, say. After the last three it goes on when it is run again.
         reason: why it ended early, in words.
     """
 
     rows: list[dict[str, Any]]
     folder: Path
-    state: Literal["done", "limited", "interrupted", "halted"] = "done"
+    state: Ending = "done"
     reason: str = ""
 
 
@@ -72,12 +77,14 @@ def run_study(
     root: Path | str | None = None,
     progress: Kind = "auto",
     callbacks: Sequence[Any] = (),
+    retry_failed: bool = False,
 ) -> StudyResult:
     """Run a study, go on with one that was interrupted, extend a finished one, or just return its leaderboard.
 
     `config` is a study, a mapping of the same shape, or a study file. `root` (default: $BALANCE_TUNE_ROOT, else
     ./studies) holds one folder per study; it may be the URI of an object store. `callbacks` are `ray.tune.Callback`s of
-    your own. The first Ctrl-C or SIGTERM stops cleanly: the result then has the state "interrupted".
+    your own. `retry_failed` runs trials again that failed. The first Ctrl-C or SIGTERM stops cleanly: the result then
+    has the state "interrupted".
 
     Raises:
         UserError: one line, before anything has started: the study file is wrong, the root cannot be written, another
@@ -93,7 +100,7 @@ def run_study(
             display = progress_of(progress)
             try:
                 with Interruption(display.message) as interruption:
-                    return _Study(config, folder, display, interruption, callbacks, held).run()
+                    return _Study(config, folder, display, interruption, callbacks, held, retry_failed).run()
             finally:
                 display.close()
     except object_store.Away as error:
@@ -111,6 +118,7 @@ class _Study:
         interruption: Interruption,
         callbacks: Sequence[Any],
         held: ExitStack,
+        retry_failed: bool = False,
     ) -> None:
         self.config, self.folder, self.display, self.interruption = config, folder, display, interruption
         self.callbacks = list(callbacks)
@@ -138,6 +146,7 @@ class _Study:
             self.pruning_log,
             folder,
             configure=self._configure,
+            retry_failed=retry_failed,
             warm=_warm_points(config, self.arms, folder.parent),
             on_trial_end=self._on_trial_end,
         )
@@ -161,9 +170,16 @@ class _Study:
             self.interruption.settled()
             self.pruning_log.close()
         rows = self._report(tracker, state)
+        broken = {row["arm"]: row["failure"] for row in rows if row.get("failure")}
+        if state == "done" and broken:
+            arm, why = next(
+                ((a, w) for a, w in broken.items() if a.endswith(f"/{BASELINE}")), next(iter(broken.items()))
+            )
+            more = f", and so have {len(broken) - 1} other arms" if len(broken) > 1 else ""
+            state, reason = "failed", f"{arm} has nothing to compare{more}: {why}"
         return StudyResult(rows, self.folder, state, reason)
 
-    def _work(self) -> tuple[Literal["done", "limited", "interrupted", "halted"], str]:
+    def _work(self) -> tuple[Ending, str]:
         searched = self.queue.finished()
         if searched and not self._unsealed():
             return "done", ""

@@ -269,6 +269,15 @@ def _unfinished(
             f"On {dataset} the tuned joint baseline reached {reached(baseline)} on the test set. The "
             "study holds no balancing method to compare with it."
         )
+    broken = [row for row in table if row.get("failure")]
+    if broken:
+        first = next((row for row in broken if row["baseline"]), broken[0])
+        more = f"; so {'has' if len(broken) == 2 else 'have'} {_list([r['method'] for r in broken if r is not first])}"
+        return (
+            f"There is no answer for {dataset}: {first['method']} has failed ({first['failure']})"
+            f"{more if len(broken) > 1 else ''}. Mend the cause; `balance-tune run --retry-failed` then runs the "
+            "failed trials again."
+        )
     leader = max((r for r in table if r["search_val"] is not None), key=lambda r: _standing(r, table), default=None)
     so_far = f"by validation {leader['method']} leads" if leader else "no trial has finished"
     return (

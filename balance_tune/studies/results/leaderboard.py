@@ -13,7 +13,16 @@ import numpy as np
 
 from balance_tune.errors import UserError
 from balance_tune.studies.config import strict_yaml
-from balance_tune.studies.protocol.selection import Candidate, Rule, candidates, confirmed, selected, settled, winner
+from balance_tune.studies.protocol.selection import (
+    Candidate,
+    Rule,
+    candidates,
+    confirmed,
+    failures,
+    selected,
+    settled,
+    winner,
+)
 from balance_tune.studies.results.statistics import (
     Floats,
     bootstrap_mean,
@@ -48,6 +57,7 @@ def build(study_folder: Path | str) -> list[Row]:
     - `saved`: share of the search's epochs that early stopping saved; `lost`: processes that died, `preempted`: nodes
       that were taken away, `repeated`: epochs trained again after either; they count in no budget;
     - `confirm_trials confirm_epochs confirm_device_seconds`: what selection and confirmation took;
+    - `failure`, only where an arm failed: why it has nothing to compare, or None;
     - `arm`, `metric`, `objective`, `protocol` ("sealed" | "paper"), `baseline`, `diagnostic`, `confirmed` (nothing is
       due any more), `chosen` (best of its dataset by validation), `test_rows`, `test_groups` (0: independent rows).
 
@@ -56,7 +66,12 @@ def build(study_folder: Path | str) -> list[Row]:
     """
     folder = Path(study_folder)
     config = strict_yaml.read(folder / "study.yaml") if (folder / "study.yaml").is_file() else {}
-    return rows_of(read_records(folder), config, folder)
+    records = read_records(folder)
+    rows = rows_of(records, config, folder)
+    reasons = failures(records, config)
+    if reasons:  # a study without failed arms has no such column
+        rows = [{**row, "failure": reasons.get(row["arm"])} for row in rows]
+    return rows
 
 
 def rows_of(records: Sequence[TrialRecord], config: Mapping[str, Any], folder: Path) -> list[Row]:
@@ -211,7 +226,8 @@ def _row(arm: _Arm, baseline: _Arm | None, rule: Rule) -> Row:
         "val_confirm": mean_of(_values(done)),
         "gap": mean_of([float(m["val/gap"]) for r in done if "val/gap" in (m := r.attrs.get("metrics") or {})]),
         "saved": _saved(search),
-        "lost": sum(r.superseded for r in arm.records) + sum(int(r.attrs.get("lost") or 0) for r in arm.records),
+        "lost": sum(r.superseded and not r.retried for r in arm.records)
+        + sum(int(r.attrs.get("lost") or 0) for r in arm.records),
         "preempted": sum(int(r.attrs.get("preempted") or 0) for r in arm.records),
         "repeated": sum(int(r.attrs.get("repeated") or 0) for r in arm.records),
         "confirm_trials": len(later),
