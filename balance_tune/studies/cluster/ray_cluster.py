@@ -16,6 +16,7 @@ from typing import Any
 
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.capacity import reach
+from balance_tune.studies.cluster.own_ray import LOOPBACK, private_token, ray_folder
 from balance_tune.studies.cluster.ray_address import VARIABLE, check_ray_address, joins_cluster
 from balance_tune.studies.config.schema import Resources, StudyConfig
 from balance_tune.studies.wording import one_line
@@ -113,6 +114,8 @@ def ray_for(resources: Resources, *, cpus: int | None = None) -> Iterator[Mappin
         options["runtime_env"] = {"worker_process_setup_hook": pin}
     if not joined:
         options |= {"address": "local", "include_dashboard": several, "object_store_memory": OBJECT_STORE}
+        options |= {"_node_ip_address": LOOPBACK, "_temp_dir": ray_folder()}
+        private_token()
         options["num_cpus"] = cpus
         for name, value in {} if several else ALONE.items():
             os.environ.setdefault(name, value)
