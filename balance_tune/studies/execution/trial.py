@@ -34,7 +34,7 @@ from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.files import HISTORY
 from balance_tune.studies.storage.object_store import StoreUnavailable
 from balance_tune.studies.storage.study_folder import StudyFolder, trial_folder
-from balance_tune.studies.storage.timeouts import seconds
+from balance_tune.timeouts import seconds
 from balance_tune.training.checkpoint import CARD, STATE, WEIGHTS, load_state, save_best, save_state
 from balance_tune.training.errors import DeviceFailure, Diverged, Stopped, device_failed
 from balance_tune.training.loop import train
