@@ -73,6 +73,7 @@ class Recorder:
     def __init__(self) -> None:
         self.events: Counter[tuple[str, str, str]] = Counter()
         self.free = MEMORY
+        self.broken = False  # as after an error of a kernel: nothing works in this process any more
 
     def note(self, kind: str) -> None:
         where, site = _where()
@@ -237,6 +238,8 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     place = kwargs.get("device")
     ours = any(isinstance(t, DeviceTensor) for t in tensors)
     on_device = ours if place is None else torch.device(place).type != "cpu"
+    if (ours or on_device) and _recorders[-1].broken:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nSearch for it elsewhere.")
     if ours:
         _check_devices(func, args, tensors)
     _check_generators(func, args, kwargs, on_device)
@@ -429,6 +432,8 @@ def _patch(patch: pytest.MonkeyPatch, recorder: Recorder) -> None:
     patch.setattr(torch.cuda, "mem_get_info", lambda device=None: (recorder.free, MEMORY))
     patch.setattr(torch.cuda, "synchronize", lambda device=None: recorder.note("synchronize"))
     patch.setattr(torch.cuda, "manual_seed_all", _random[0].manual_seed)
+    patch.setattr(torch.cuda, "get_rng_state", lambda device=None: _random[0].get_state())
+    patch.setattr(torch.cuda, "set_rng_state", lambda state, device=None: _random[0].set_state(state))
     patch.setattr(torch.cuda, "Stream", Stream)
     patch.setattr(torch.cuda, "Event", Event)
     patch.setattr(torch.cuda, "current_stream", Stream)
