@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from balance_tune.modulations.context import Context
+from balance_tune.private_torch import foreach
 
 
 def scale(gradients: Sequence[Tensor], factor: Tensor | float) -> None:
@@ -15,9 +15,9 @@ def scale(gradients: Sequence[Tensor], factor: Tensor | float) -> None:
     if not gradients:
         return
     if isinstance(factor, Tensor):
-        torch._foreach_mul_(list(gradients), factor.to(gradients[0].dtype))
+        foreach("mul_", gradients, factor.to(gradients[0].dtype))
     elif factor != 1:
-        torch._foreach_mul_(list(gradients), factor)
+        foreach("mul_", gradients, factor)
 
 
 def deviations(gradients: Sequence[Tensor], ctx: Context) -> list[Tensor | float]:
@@ -33,8 +33,10 @@ def add_noise(gradients: Sequence[Tensor], sigma: Sequence[Tensor | float], ctx:
     """Add N(0, sigma^2) noise to each gradient, the same on every worker."""
     if not gradients:
         return
-    for g, z, s in zip(gradients, ctx.shared_normal("noise", gradients), sigma, strict=True):
-        if isinstance(s, Tensor):
-            g.addcmul_(z, s)
-        else:
+    noise = ctx.shared_normal("noise", gradients)
+    on_device = [s for s in sigma if isinstance(s, Tensor)]
+    if on_device:
+        foreach("addcmul_", gradients, noise, on_device)
+    for g, z, s in zip(gradients, noise, sigma, strict=True):
+        if not isinstance(s, Tensor):
             g.add_(z, alpha=s)

@@ -43,7 +43,7 @@ def _shapley_weights(
         others = [len(s - {m}) for s in sets]
         sizes = [factorial(k) * factorial(n - k - 1) / factorial(n) for k in others]
         rows.append([size if m in s else -size for s, size in zip(sets, sizes, strict=True)])
-    return torch.tensor(rows, dtype=dtype, device=device)
+    return torch.tensor(rows, dtype=dtype).to(device, non_blocking=True)
 
 
 def silenced_answers(features: Features, batch: Batch, ctx: Context) -> dict[frozenset[str], Tensor]:

@@ -57,14 +57,14 @@ def shapley(right: Tensor) -> Tensor:
     """
     subsets = len(right)
     count = subsets.bit_length() - 1
-    size = torch.tensor([s.bit_count() for s in range(subsets)], dtype=torch.float64, device=right.device)
-    value = right * size[:, None]
+    size = torch.tensor([s.bit_count() for s in range(subsets)], dtype=torch.float64)
+    value = right * size.to(right.device, non_blocking=True)[:, None]
     phi = []
     for j in range(count):
         without = [s for s in range(subsets) if not s >> j & 1]
         weights = [math.factorial(s.bit_count()) * math.factorial(count - s.bit_count() - 1) for s in without]
-        gain = value[[s | 1 << j for s in without]] - value[without]
-        phi.append(size.new_tensor(weights) @ gain / math.factorial(count))
+        gain = torch.stack([value[s | 1 << j] - value[s] for s in without])
+        phi.append(size.new_tensor(weights).to(right.device, non_blocking=True) @ gain / math.factorial(count))
     return torch.stack(phi)
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from balance_tune.errors import UserError
-from balance_tune.studies.storage.records import Phase, TrialRecord, lower_is_better
+from balance_tune.studies.storage.records import Phase, TrialRecord
+from balance_tune.tasks import Objective
 
 PHASE_SEEDS = 1_000_000  # seeds a phase of one study may use; the phases of one study, and studies, use disjoint ranges
 PHASES: tuple[Phase, ...] = ("search", "select", "confirm")
@@ -40,32 +41,28 @@ def point_key(params: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Rule:
-    """How much is selected and confirmed, the study's seed, and which way the objective is better."""
+    """How much is selected and confirmed, the study's seed, and the objective that decides."""
 
     points: int = 3
     select_seeds: int = 2
     confirm_seeds: int = 10
     default_seeds: int = 5
     study_seed: int = 0
-    objective: str = "val/accuracy"
+    objective: Objective = Objective("val/accuracy")
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:
         """Return the rule of a resolved study file, whose entries are named as in YAML."""
         select, confirm = config.get("select") or {}, config.get("confirm") or {}
-        given = {
+        given: dict[str, Any] = {
             "points": select.get("points"),
             "select_seeds": select.get("seeds"),
             "confirm_seeds": confirm.get("seeds"),
             "default_seeds": confirm.get("default_seeds"),
             "study_seed": config.get("seed"),
-            "objective": config.get("objective"),
+            "objective": Objective(config["objective"]) if config.get("objective") else None,
         }
         return cls(**{name: value for name, value in given.items() if value is not None})
-
-    def better(self, value: float) -> float:
-        """Return a number that is larger the better `value` is."""
-        return -value if lower_is_better(self.objective) else value
 
     def seeds(self, phase: Phase) -> list[int]:
         """Return the seeds of select or confirm, the same for every arm."""
@@ -74,7 +71,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Point:
+class Candidate:
     """A point of an arm's space: its parameters and its best search value (None: it never completed)."""
 
     key: str
@@ -85,7 +82,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Due:
+class PendingTrial:
     """A trial that select or confirm still has to run."""
 
     phase: Phase
@@ -95,7 +92,7 @@ class Due:
     default: bool
 
 
-def candidates(records: Iterable[TrialRecord], rule: Rule) -> list[Point]:
+def candidates(records: Iterable[TrialRecord], rule: Rule) -> list[Candidate]:
     """Return the points to select among, best first: `rule.points` of the search beside the default, and the default.
 
     Completed points rank by value; behind them, since a search may have stopped nearly all, those that early stopping
@@ -105,13 +102,13 @@ def candidates(records: Iterable[TrialRecord], rule: Rule) -> list[Point]:
     tried: dict[str, list[TrialRecord]] = {}
     for r in sorted((r for r in records if r.phase == "search"), key=lambda r: r.number):
         tried.setdefault(point_key(r.params), []).append(r)
-    ranked: list[tuple[_Standing, Point]] = []
+    ranked: list[tuple[_Standing, Candidate]] = []
     default = next((key for key, own in tried.items() if any(r.attrs.get("default") for r in own)), None)
     for key, own in tried.items():
         best = min(own, key=lambda r: _standing(r, rule))
         value = best.value if best.state == "complete" else None
         if value is not None or best.state == "pruned" or key == default:
-            point = Point(key, own[0].params, key == default, value, own[0].number)
+            point = Candidate(key, own[0].params, key == default, value, own[0].number)
             ranked.append((_standing(best, rule), point))
     points = [point for _, point in sorted(ranked, key=lambda r: (r[0], r[1].number))]
     others = [point.key for point in points if not point.default][: rule.points]
@@ -126,11 +123,11 @@ def _standing(record: TrialRecord, rule: Rule) -> _Standing:
     if record.value is None or record.state not in ("complete", "pruned"):
         return 2, 0.0, 0.0
     if record.state == "complete":
-        return 0, 0.0, -rule.better(record.value)
-    return 1, -float(record.epochs), -rule.better(record.value)
+        return 0, 0.0, -rule.objective.gain(record.value)
+    return 1, -float(record.epochs), -rule.objective.gain(record.value)
 
 
-def winner(records: Sequence[TrialRecord], rule: Rule) -> Point | None:
+def winner(records: Sequence[TrialRecord], rule: Rule) -> Candidate | None:
     """Return the point with the best mean validation objective over the selection seeds; None while that is not known.
 
     A point that failed on a selection seed ranks behind every point that did not. Ties go to the better search value,
@@ -141,20 +138,20 @@ def winner(records: Sequence[TrialRecord], rule: Rule) -> Point | None:
         return next((p for p in points if p.value is not None), None)
     if _missing(records, rule, "select", points, rule.seeds("select")):
         return None
-    scored: list[tuple[int, float, float, int, Point]] = []
+    scored: list[tuple[int, float, float, int, Candidate]] = []
     for p in points:
         finished = _of(records, "select", p.key, rule.seeds("select"))
         if any(not r.finished for r in finished):
             return None
         values = [r.value for r in finished if r.state == "complete" and r.value is not None]
         if values:
-            mean = rule.better(sum(values) / len(values))
-            searched = rule.better(p.value) if p.value is not None else float("-inf")
+            mean = rule.objective.gain(sum(values) / len(values))
+            searched = rule.objective.gain(p.value) if p.value is not None else float("-inf")
             scored.append((rule.select_seeds - len(values), -mean, -searched, p.number, p))
     return min(scored, key=lambda s: s[:4])[4] if scored else None
 
 
-def due(records: Sequence[TrialRecord], rule: Rule) -> list[Due]:
+def due(records: Sequence[TrialRecord], rule: Rule) -> list[PendingTrial]:
     """Return the select trials of an arm whose search is over that nobody has started, or else its confirm trials.
 
     `records` are all of that arm's. A trial counts as started in any state: a failed one is done, with failure, unless
@@ -178,13 +175,15 @@ def settled(records: Sequence[TrialRecord], rule: Rule) -> bool:
     return not due(records, rule) and all(r.finished for r in records if r.phase != "search")
 
 
-def confirmed(records: Iterable[TrialRecord], rule: Rule, point: Point, seeds: int | None = None) -> list[TrialRecord]:
+def confirmed(
+    records: Iterable[TrialRecord], rule: Rule, point: Candidate, seeds: int | None = None
+) -> list[TrialRecord]:
     """Return a point's finished confirm trials on the first `seeds` common seeds (default: all), in their order."""
     wanted = rule.seeds("confirm")[:seeds]
     return [r for r in _of(records, "confirm", point.key, wanted) if r.finished]
 
 
-def selected(records: Iterable[TrialRecord], rule: Rule, point: Point) -> list[TrialRecord]:
+def selected(records: Iterable[TrialRecord], rule: Rule, point: Candidate) -> list[TrialRecord]:
     """Return a point's finished select trials, in the order of seeds."""
     return [r for r in _of(records, "select", point.key, rule.seeds("select")) if r.finished]
 
@@ -204,26 +203,36 @@ def _point(record: TrialRecord) -> str:
 
 
 def _missing(
-    records: Sequence[TrialRecord], rule: Rule, phase: Phase, points: Sequence[Point], seeds: Sequence[int]
-) -> list[Due]:
+    records: Sequence[TrialRecord], rule: Rule, phase: Phase, points: Sequence[Candidate], seeds: Sequence[int]
+) -> list[PendingTrial]:
     started = {(_point(r), r.seed) for r in records if r.phase == phase and not r.superseded}
     return [
-        Due(phase, p.key, p.params, seed, p.default) for seed in seeds for p in points if (p.key, seed) not in started
+        PendingTrial(phase, p.key, p.params, seed, p.default)
+        for seed in seeds
+        for p in points
+        if (p.key, seed) not in started
     ]
 
 
-def best_trial(records: Sequence[TrialRecord], row: Mapping[str, Any]) -> TrialRecord | None:
+def best_trial(
+    records: Sequence[TrialRecord], arm: str, params: Mapping[str, Any] | None, objective: Objective
+) -> TrialRecord | None:
     """Return the trial whose checkpoint stands for an arm: of the chosen point, the seed that is best by validation.
 
     Confirmation trials come first, then selection, then the search, as far as the study has got.
+
+    Args:
+        records: trials, of other arms too.
+        arm: the arm's name.
+        params: the chosen point; None while nothing is chosen.
+        objective: what decides.
     """
-    own = [r for r in records if r.arm == row["arm"] and r.state == "complete" and r.value is not None]
-    if row["params"] is not None:
-        chosen = point_key(row["params"])
+    own = [r for r in records if r.arm == arm and r.state == "complete" and r.value is not None]
+    if params is not None:
+        chosen = point_key(params)
         own = [r for r in own if (r.attrs.get("point") or point_key(r.params)) == chosen] or own
     for phase in ("confirm", "select", "search"):
-        found = [r for r in own if r.phase == phase]
-        if found:
-            pick = min if lower_is_better(row["objective"]) else max
-            return pick(found, key=lambda r: r.value if r.value is not None else 0.0)
+        best = objective.best_of((r for r in own if r.phase == phase), lambda r: r.value or 0.0)
+        if best is not None:
+            return best
     return None

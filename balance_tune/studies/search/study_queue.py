@@ -12,24 +12,26 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 
 from balance_tune.studies.config.schema import StudyConfig
-from balance_tune.studies.early_stopping.pruning_log import Ledger
+from balance_tune.studies.early_stopping.pruning_log import PruningLog
 from balance_tune.studies.protocol import selection
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.reporting import epochs_of
-from balance_tune.studies.search.live_trial import Running
-from balance_tune.studies.search.samplers import sampler_for
-from balance_tune.studies.search.tpe import common_space
-from balance_tune.studies.storage import durable, object_store
-from balance_tune.studies.storage.records import CONFIRM, Phase, State, TrialRecord, lower_is_better, read_records
+from balance_tune.studies.search.live_trial import LiveTrial
+from balance_tune.studies.search.samplers import common_space, sampler_for
+from balance_tune.studies.storage import durable, trial_file
+from balance_tune.studies.storage.files import HISTORY, STATE
+from balance_tune.studies.storage.records import CONFIRM, Phase, State, TrialRecord, read_records
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import set_attrs, together
+from balance_tune.tasks import Objective
 
 if TYPE_CHECKING:
     from balance_tune.studies.protocol.arms import Arm
@@ -50,12 +52,20 @@ class Assignment:
 
 
 class StudyQueue:
-    """The trials of a study, from its storage on: what is due, what runs, what it came to.
+    """The trials of a study: which are due, which are running, and how each of them ended.
 
-    `configure(arm, params, phase, number, seed)` gives a trial's training configuration with its "folder";
-    `warm[arm name]` are points to try right after the default; `told(key, state, attrs)` hears of every trial that has
-    ended, after Optuna has. Opening the queue recovers from whatever ended the last run: trials that the ledger says
-    were stopped are told so, interrupted ones come first.
+    Opening the queue recovers from whatever ended the last run: trials that the pruning log stopped are finished as
+    PRUNED, interrupted ones are the first to run again.
+
+    Args:
+        config: the study.
+        arms: the arms in the study's order.
+        storage: Optuna's storage of the study.
+        pruning_log: the decisions of early stopping.
+        folder: the study folder.
+        configure: `(arm, params, phase, number, seed)` -> the trial's training configuration with its "folder".
+        warm: arm name -> points to try right after the default.
+        on_trial_end: called with `(key, state, attrs)` for every trial that has ended, after Optuna knows of it.
     """
 
     def __init__(
@@ -63,29 +73,31 @@ class StudyQueue:
         config: StudyConfig,
         arms: Sequence[Arm],
         storage: BaseStorage,
-        ledger: Ledger,
-        folder: Path,
+        pruning_log: PruningLog,
+        folder: StudyFolder,
         *,
         configure: Callable[[Arm, Params, Phase, int, int], dict[str, Any]],
         warm: Mapping[str, Sequence[Params]] | None = None,
-        told: Callable[[TrialKey, State, Mapping[str, Any]], None] = lambda key, state, attrs: None,
+        on_trial_end: Callable[[TrialKey, State, Mapping[str, Any]], None] = lambda key, state, attrs: None,
     ) -> None:
-        self.config, self.ledger, self.folder = config, ledger, folder
+        self.config, self.pruning_log, self.folder = config, pruning_log, folder
         self.arms = {arm.name: arm for arm in arms}
-        self.live: dict[TrialKey, Running] = {}
+        self.live: dict[TrialKey, LiveTrial] = {}
         self.pace: dict[str, tuple[float, int]] = {}  # dataset -> (seconds, epochs) of training seen in this run
-        self._storage, self._configure, self._warm, self._told = storage, configure, warm or {}, told
+        self._storage, self._configure, self._warm, self._on_trial_end = storage, configure, warm or {}, on_trial_end
         self._rule = selection.Rule.of(config.as_dict())
         self._again: deque[TrialKey] = deque()
         self._records: dict[str, dict[int, TrialRecord]] = {}  # name of the Optuna study -> number
-        self._due: dict[str, list[selection.Due]] = {}
+        self._due: dict[str, list[selection.PendingTrial]] = {}
         self._seconds = 0.0
         self._studies: dict[str, optuna.Study] = {}
+        self._study_ids: dict[str, int] = {}
         self._spaces = {name: common_space() for name in self.arms}
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         for name in self.arms:
             for study_name in (name, name + CONFIRM):
                 self._studies[study_name] = self._open(study_name)
+                self._study_ids[study_name] = storage.get_study_id_from_name(study_name)
                 self._records[study_name] = {}
         self._recover()
 
@@ -112,7 +124,7 @@ class StudyQueue:
         spent += sum(run.device_seconds for run in self.live_of(arm))
         return spent < (self.config.search.device_seconds or 0.0)
 
-    def due(self, arm: str) -> list[selection.Due]:
+    def due(self, arm: str) -> list[selection.PendingTrial]:
         """Return the arm's outstanding select and confirm trials; none before its search is over."""
         if self.searching(arm):
             return []
@@ -134,7 +146,7 @@ class StudyQueue:
         study = self._studies[arm]
         study.sampler = self._sampler(arm, len(study.get_trials(deepcopy=False)))
         trial = study.ask(space.distributions())
-        return self._start(arm, "search", self._storage.get_trial(trial._trial_id))
+        return self._start(TrialKey(arm, "search", trial.number))
 
     def _select_or_confirm(self) -> Assignment | None:
         waiting = [name for name in self.arms if self.due(name)]
@@ -150,30 +162,34 @@ class StudyQueue:
         study = self._studies[arm if phase == "search" else arm + CONFIRM]
         number = len(study.get_trials(deepcopy=False))
         seed = attrs.get("seed", self._search_seed(number))
-        folder = self._configure(self.arms[arm], params, phase, number, seed)["folder"]
+        config = self._configure(self.arms[arm], params, phase, number, seed)
         trial = create_trial(
             state=TrialState.RUNNING,
             params=dict(params),
             distributions=self.arms[arm].space.distributions(),
-            user_attrs={**attrs, "phase": phase, "seed": seed, "folder": self._relative(folder)},
+            user_attrs={**attrs, "phase": phase, "seed": seed, **self._place(config)},
         )
         study.add_trial(trial)
-        return self._start(arm, phase, self._storage.get_trial(self._trial_id(TrialKey(arm, phase, number))))
+        return self._start(TrialKey(arm, phase, number))
 
-    def _start(self, arm: str, phase: Phase, trial: FrozenTrial, trained: int = 0) -> Assignment:
-        key = TrialKey(arm, phase, trial.number)
+    def _start(self, key: TrialKey, trained: int = 0) -> Assignment:
+        arm, phase, trial_id = key.arm, key.phase, self._trial_id(key)
+        trial = self._storage.get_trial(trial_id)
         seed = trial.user_attrs.get("seed", self._search_seed(trial.number))
         config = self._configure(self.arms[arm], trial.params, phase, trial.number, seed)
-        attrs = {"phase": phase, "seed": seed, "default": False, "folder": self._relative(config["folder"])}
-        new = {name: value for name, value in attrs.items() if name not in trial.user_attrs}
-        set_attrs(self._storage, trial._trial_id, new)
-        attrs |= trial.user_attrs
+        place = self._place(config)
+        attrs = {"phase": phase, "seed": seed, "default": False, **place, **trial.user_attrs}
+        attrs["device"] = place["device"]  # another run of the study may have trained it elsewhere
+        trial_file.write(self.folder / str(attrs["folder"]), config)
+        known = trial.user_attrs
+        new = {name: value for name, value in attrs.items() if name not in known or known[name] != value}
+        set_attrs(self._storage, trial_id, new)
         min_epochs = self.arms[arm].min_epochs(trial.params)
         reported = max(trial.intermediate_values, default=0)
-        self.live[key] = Running(
+        self.live[key] = LiveTrial(
             key,
-            trial._trial_id,
-            Path(config["folder"]),
+            trial_id,
+            self.folder / str(attrs["folder"]),
             min_epochs,
             lost=int(attrs.get("lost", 0)),
             preempted=int(attrs.get("preempted", 0)),
@@ -195,32 +211,36 @@ class StudyQueue:
             for name, distribution in distributions.items():
                 if torn and name in drawn and name not in trial.relative_params:  # once more, for the next one's sake
                     study.sampler.sample_independent(study, self._storage.get_trial(trial_id), name, distribution)
-                trial._suggest(name, distribution)  # what study.ask(distributions) does; leaves drawn values alone
+                _suggest(trial, name, distribution)
         known = self._storage.get_trial(trial_id)
         folder = self.folder / str(known.user_attrs.get("folder", ""))
         trained = max((int(row["epoch"]) for row in history(folder)), default=0)
-        return self._start(key.arm, key.phase, known, trained)
+        return self._start(key, trained)
 
     # what became of it -----------------------------------------------------------------------------------------------
     def report(self, key: TrialKey, report: Mapping[str, Any]) -> None:
         """Take the epochs that a trial tells; those from before an interruption are read from its history."""
         with together(self._storage):
+            run, host = self.live.get(key), report.get("hostname", "")  # Ray Tune adds it
+            if run is not None and host and run.host != host:
+                run.host = host
+                self._set(run, {"host": host})
             for row in epochs_of(report):
                 self._take(key, row)
 
     def _take(self, key: TrialKey, row: Mapping[str, Any]) -> None:
         run = self.live[key]
-        if row["epoch"] <= run.heard and self.config.resources.workers > 1 and not run.leaving:
+        if row["epoch"] <= run.last_epoch and self.config.resources.workers > 1 and not run.draining:
             run.lost += 1  # Ray Train has started the worker group again
             self._set(run, {"lost": run.lost})
-        run.heard = int(row["epoch"])
-        if row.get("leaving") and not run.leaving:  # a worker group that Ray Train will start elsewhere
+        run.last_epoch = int(row["epoch"])
+        if row.get("draining") and not run.draining:  # a worker group that Ray Train will start elsewhere
             self.preempted(key)
-        run.leaving = bool(row.get("leaving"))
+        run.draining = bool(row.get("draining"))
         if row["epoch"] in run.curve:
-            run.repeated += not row.get("again")
+            run.repeated += not row.get("replayed")
             return
-        if not row.get("again"):
+        if not row.get("replayed"):
             run.repeated += max(0, run.reached - int(row["epoch"]) + 1)
             run.reached = 0
         known, objective = len(run.curve), self.config.objective
@@ -244,10 +264,11 @@ class StudyQueue:
             run.preempted += 1
             self._set(run, {"preempted": run.preempted})
 
-    def finish(self, key: TrialKey, outcome: Outcome, reason: str = "") -> None:
+    def finish(self, key: TrialKey, outcome: Outcome, reason: str = "", *, by_device: bool = False) -> None:
         """Tell Optuna the truth about a live trial; a lost one runs again, at most `MAX_LOST` times.
 
-        One that lost its node, as `preempted` was told, runs again in any case.
+        One that lost its node, as `preempted` was told, or was lost `by_device`, runs again in any case: nodes whose
+        devices fail are left out.
         """
         run = self.live.pop(key)
         attrs: dict[str, Any] = {"epochs": run.epochs, "device_seconds": round(run.device_seconds, 6)}
@@ -262,7 +283,7 @@ class StudyQueue:
         if outcome == "lost":
             run.lost += 1
             self._set(run, {"lost": run.lost, "lost_reason": reason, "repeated": run.repeated})
-            if run.lost <= MAX_LOST:
+            if run.lost <= MAX_LOST or by_device:
                 self._again.append(key)
                 return
             outcome, reason = "failed", f"lost {run.lost} times, at last: {reason}"
@@ -281,8 +302,8 @@ class StudyQueue:
         else:
             told = study.tell(key.number, state=TrialState.PRUNED if outcome == "pruned" else TrialState.FAIL)
         self._record(key, outcome, told.params, told.user_attrs, told.value if outcome != "failed" else None)
-        object_store.remove(run.folder / object_store.STATE)
-        self._told(key, outcome, told.user_attrs)
+        run.folder.remove(STATE)
+        self._on_trial_end(key, outcome, told.user_attrs)
 
     def release(self, key: TrialKey) -> None:
         """Let go of a live trial that was interrupted; it stays RUNNING, and the next run of the study resumes it."""
@@ -293,7 +314,7 @@ class StudyQueue:
         """Return the arm's trials that have begun."""
         return [*self._records[arm].values(), *self._records[arm + CONFIRM].values()]
 
-    def live_of(self, arm: str) -> list[Running]:
+    def live_of(self, arm: str) -> list[LiveTrial]:
         return [run for key, run in self.live.items() if key.arm == arm]
 
     def confirmed(self) -> list[tuple[TrialKey, TrialRecord]]:
@@ -313,7 +334,7 @@ class StudyQueue:
         return optuna.create_study(
             study_name=study_name,
             storage=self._storage,
-            direction="minimize" if lower_is_better(self.config.objective) else "maximize",
+            direction=Objective(self.config.objective).direction,
             load_if_exists=True,
             sampler=optuna.samplers.RandomSampler(seed=0),
             pruner=optuna.pruners.NopPruner(),
@@ -331,7 +352,7 @@ class StudyQueue:
                 interrupted.append(key)
         order = {name: i for i, name in enumerate(self.arms)}
         for key in sorted(interrupted, key=lambda k: (k.phase != "search", k.number, order[k.arm])):
-            stop = self.ledger.stop_of(key.arm, key.number) if key.phase == "search" else None
+            stop = self.pruning_log.stop_of(key.arm, key.number) if key.phase == "search" else None
             if stop is None:
                 self._again.append(key)
                 continue
@@ -342,7 +363,7 @@ class StudyQueue:
                 self._again.append(key)
                 continue
             for row in rows:
-                self._take(key, {**row, "again": True})
+                self._take(key, {**row, "replayed": True})
             self.finish(key, "pruned")
 
     def _record(
@@ -363,11 +384,11 @@ class StudyQueue:
         )
         self._due.pop(key.arm, None)
 
-    def _set(self, run: Running, attrs: Mapping[str, Any]) -> None:
+    def _set(self, run: LiveTrial, attrs: Mapping[str, Any]) -> None:
         set_attrs(self._storage, run.trial_id, attrs)
 
     def _trial_id(self, key: TrialKey) -> int:
-        study_id = self._studies[key.study_name]._study_id
+        study_id = self._study_ids[key.study_name]
         return self._storage.get_trial_id_from_study_id_trial_number(study_id, key.number)
 
     def _sampler(self, arm: str, number: int) -> optuna.samplers.BaseSampler:
@@ -379,11 +400,23 @@ class StudyQueue:
     def _search_seed(self, number: int) -> int:
         return selection.seed_of(self.config.seed, "search", number)
 
-    def _relative(self, folder: str) -> str:
-        return os.path.relpath(folder, self.folder)
+    def _place(self, config: Mapping[str, Any]) -> dict[str, str]:
+        """Return the attributes that say where a trial is trained: its folder in the study's, and on which device."""
+        device = "cuda" if config.get("gpus") else "cpu"
+        return {"folder": os.path.relpath(config["folder"], self.folder.path), "device": device}
 
 
-def history(folder: Path) -> Iterator[dict[str, Any]]:
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
+    """Draw a parameter as `study.ask(distributions)` does; a value that was drawn before stays."""
+    if isinstance(distribution, CategoricalDistribution):
+        trial.suggest_categorical(name, distribution.choices)
+    elif isinstance(distribution, IntDistribution):
+        trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+    elif isinstance(distribution, FloatDistribution):
+        trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+
+
+def history(folder: StudyFolder) -> Iterator[dict[str, Any]]:
     """Yield the metrics of each epoch that the trial in `folder` has written down."""
     with contextlib.suppress(FileNotFoundError):
-        yield from durable.json_lines(object_store.fetched(folder / object_store.HISTORY))
+        yield from durable.json_lines(folder.download_file(HISTORY))

@@ -1,4 +1,4 @@
-"""Everything a report is made from, read once from a study folder: rows, records, histories, verdicts, manifests."""
+"""Everything a report is made from, read once from a study folder: rows, records, histories, decisions, manifests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from balance_tune.errors import UserError
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.protocol.selection import Rule, confirmed, winner
-from balance_tune.studies.results.leaderboard import Row, rows_of
+from balance_tune.studies.results.leaderboard import LeaderboardRow, rows_of
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.records import TrialRecord, read_records
 
@@ -25,8 +25,8 @@ class Sources:
     folder: Path
     config: Mapping[str, Any]
     records: Sequence[TrialRecord]
-    rows: Sequence[Row]
-    verdicts: Sequence[Mapping[str, Any]]
+    rows: Sequence[LeaderboardRow]
+    decisions: Sequence[Mapping[str, Any]]
     manifests: Mapping[str, Mapping[str, Any]]
     begun: Mapping[str, Any]
     _histories: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -35,11 +35,11 @@ class Sources:
     def rule(self) -> Rule:
         return Rule.of(self.config)
 
-    def arm(self, row: Row) -> list[TrialRecord]:
+    def arm(self, row: LeaderboardRow) -> list[TrialRecord]:
         """Return the trials of a row's arm."""
-        return [r for r in self.records if r.arm == row["arm"]]
+        return [r for r in self.records if r.arm == row.arm]
 
-    def shown(self, row: Row) -> list[TrialRecord]:
+    def shown(self, row: LeaderboardRow) -> list[TrialRecord]:
         """Return the trials that show how an arm's chosen point trains: the confirmed ones, else its best."""
         own = self.arm(row)
         point = winner(own, self.rule)
@@ -47,7 +47,8 @@ class Sources:
         if runs:
             return runs
         complete = [r for r in own if r.phase == "search" and r.state == "complete" and r.value is not None]
-        return sorted(complete, key=lambda r: -self.rule.better(r.value or 0.0))[:1]
+        best = self.rule.objective.best_of(complete, lambda r: r.value or 0.0)
+        return [] if best is None else [best]
 
     def history(self, record: TrialRecord) -> list[dict[str, Any]]:
         """Return a trial's metrics, one mapping an epoch; where its file is gone, the curve that the storage keeps."""
@@ -76,7 +77,7 @@ def gather(study_folder: Path | str) -> Sources:
         config=config,
         records=records,
         rows=rows_of(records, config, folder),
-        verdicts=list(durable.json_lines(folder / "ledger.jsonl")),
+        decisions=list(durable.json_lines(folder / "ledger.jsonl")),
         manifests={name: m for name in _datasets(records) if (m := _manifest(folder, name, hashes.get(name)))},
         begun=begun,
     )
