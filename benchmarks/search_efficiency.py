@@ -34,10 +34,10 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.early_stopping.pruner import Pruner
 from balance_tune.studies.early_stopping.pruning_log import Decision, PruningLog
-from balance_tune.studies.loading import load_config
 from balance_tune.studies.protocol.arms import Arm
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.space import Fixed, Parameter, Space
@@ -163,15 +163,14 @@ def replay(
 def config_of(curves: Curves, search: Search, trials: int, seed: int) -> StudyConfig:
     """Return a study whose search may spend the epochs of so many full trials; an epoch takes one device-second."""
     settings = {"device_seconds": float(trials * curves.epochs), "sampler": search.sampler}
-    return load_config(
+    return read_config(
         {
             "name": "replay",
             "datasets": [curves.arm.dataset],
             "methods": [curves.arm.method],
             "search": {**settings, "early_stopping": dict(search.early_stopping)},
             "seed": seed,
-        },
-        check=False,
+        }
     )
 
 
