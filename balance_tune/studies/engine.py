@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from balance_tune import timeouts
+from balance_tune import shadows, timeouts
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.preflight import preflight
 from balance_tune.studies.cluster.ray_address import check_ray_address
@@ -95,6 +95,9 @@ def run_study(
     config = config if isinstance(config, StudyConfig) else load_config(config)
     folder = _folder(root_folder(str(root or os.environ.get(ROOT) or "studies"), driver=True), config)
     check_answers(folder)
+    hidden = shadows.hidden_by(os.getcwd())  # Ray's workers look there first
+    if hidden is not None:
+        raise UserError(shadows.sentence(hidden))
     try:
         with StudyLock(folder), claimed(folder), ExitStack() as held:
             display = progress_of(progress)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from balance_tune.studies.protocol.selection import failures
-from balance_tune.studies.results import leaderboard
+from balance_tune.studies.results import leaderboard, tables
 from balance_tune.studies.results.findings import answer
 from balance_tune.studies.storage.records import read_records
 from tests.studies.toy import ToyStudy, bowl, toy_config
@@ -52,6 +52,17 @@ def test_an_arm_of_which_everything_failed_has_a_reason(tmp_path: Path) -> None:
     assert told.startswith("There is no answer for d1: joint has failed (3 search trials failed, the last with: ")
     assert "so has mlb" in told
     assert "--retry-failed" in told
+
+
+def test_a_study_of_one_arm_that_failed_has_an_answer(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, toy_config(**ONE, methods=["joint"]), curve=nowhere)
+    study.play()
+    (tmp_path / "study.yaml").write_text(study.config.as_yaml())
+    rows = leaderboard.build(tmp_path)
+    assert [row["failure"] for row in rows] == [f"3 search trials failed, the last with: {NEVER}"]
+    assert "joint has failed (3 search trials failed" in tables.as_markdown(rows)
+    assert "--retry-failed" in tables.as_text(rows)
+    assert len({len(row) for row in rows}) == 1
 
 
 def test_failed_confirmations_are_a_reason_too(tmp_path: Path) -> None:

@@ -272,11 +272,11 @@ def _unfinished(
     broken = [row for row in table if row.get("failure")]
     if broken:
         first = next((row for row in broken if row["baseline"]), broken[0])
-        more = f"; so {'has' if len(broken) == 2 else 'have'} {_list([r['method'] for r in broken if r is not first])}"
+        others = [row["method"] for row in broken if row is not first]
+        more = f"; so {'has' if len(others) == 1 else 'have'} {_list(others)}" if others else ""
         return (
-            f"There is no answer for {dataset}: {first['method']} has failed ({first['failure']})"
-            f"{more if len(broken) > 1 else ''}. Mend the cause; `balance-tune run --retry-failed` then runs the "
-            "failed trials again."
+            f"There is no answer for {dataset}: {first['method']} has failed ({first['failure']}){more}. Mend the "
+            "cause; `balance-tune run --retry-failed` then runs the failed trials again."
         )
     leader = max((r for r in table if r["search_val"] is not None), key=lambda r: _standing(r, table), default=None)
     so_far = f"by validation {leader['method']} leads" if leader else "no trial has finished"
