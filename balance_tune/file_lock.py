@@ -43,7 +43,7 @@ class FileLock:
         except OSError as error:
             if error.errno not in UNSUPPORTED:
                 raise
-            self._socket = _bound(path, wait)
+            self._socket = bound(path, wait)
 
     @property
     def by_name(self) -> bool:
@@ -65,17 +65,23 @@ class FileLock:
         self.release()
 
 
-def _bound(path: Path, wait: bool) -> socket.socket:
+def bound(path: Path, wait: bool) -> socket.socket:
+    """Return a socket bound to the name that stands for `path`; closing it releases the name.
+
+    Raises:
+        BlockingIOError: another process has bound it, and `wait` is false.
+        UserError: this operating system has no abstract sockets.
+    """
     if sys.platform != "linux":
         raise UserError(f"a file system must be able to lock files, but that of {path} cannot; choose another --root.")
     name = b"\0balance_tune-" + hashlib.sha256(str(path.absolute()).encode()).hexdigest().encode()
     while True:
-        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        holder = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            bound.bind(name)
-            return bound
+            holder.bind(name)
+            return holder
         except OSError as error:
-            bound.close()
+            holder.close()
             if error.errno != errno.EADDRINUSE:
                 raise
             if not wait:

@@ -42,6 +42,8 @@ from balance_tune.studies.protocol.arms import Arm
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.space import Fixed, Parameter, Space
 from balance_tune.studies.search.study_queue import Outcome, StudyQueue
+from balance_tune.studies.storage.study_folder import StudyFolder
+from balance_tune.tasks import Objective
 
 CURVES = Path(__file__).parent / "curves"
 Told = Literal["pruned", "complete"]
@@ -141,7 +143,9 @@ def replay(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pruning_log = _PruningLog(folder / "ledger.jsonl")
-        pruner = Pruner(config.search.early_stopping, {curves.arm.name: curves.epochs}, pruning_log, lower=False)
+        pruner = Pruner(
+            config.search.early_stopping, {curves.arm.name: curves.epochs}, pruning_log, Objective(config.objective)
+        )
         made = _Queue if search.told == "pruned" else _ToldComplete
         queue = made(config, curves, pruning_log, folder)
         done: list[tuple[int, float]] = []
@@ -207,7 +211,7 @@ class _Queue(StudyQueue):
             [curves.arm],
             optuna.storages.InMemoryStorage(),
             pruning_log,
-            folder,
+            StudyFolder(folder),
             configure=lambda arm, params, phase, number, seed: {
                 "folder": str(folder / str(number)),
                 "curve": curves.values[curves.nearest(params, set())],

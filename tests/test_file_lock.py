@@ -7,14 +7,15 @@ import fcntl
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from balance_tune.errors import UserError
 from balance_tune.file_lock import FileLock
-from balance_tune.studies.storage import lock as study_lock
-from balance_tune.studies.storage.lock import StudyLock, is_locked
+from balance_tune.studies.storage.exclusive import exclusive, is_running
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 HOLD = """
 import errno, fcntl, os, sys
@@ -22,8 +23,9 @@ from pathlib import Path
 if sys.argv[2] != "0":
     def flock(file, operation): raise OSError(int(sys.argv[2]), os.strerror(int(sys.argv[2])))
     fcntl.flock = flock
-from balance_tune.studies.storage.lock import StudyLock
-with StudyLock(Path(sys.argv[1])):
+from balance_tune.studies.storage.exclusive import exclusive
+from balance_tune.studies.storage.study_folder import StudyFolder
+with exclusive(StudyFolder(Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -50,28 +52,31 @@ def without_locks(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
 def test_one_driver_on_any_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
     if error:
         without_locks(monkeypatch, error)
-    assert not is_locked(tmp_path)
+    assert not is_running(StudyFolder(tmp_path))
     process = hold(tmp_path, error)
     try:
-        assert is_locked(tmp_path)
-        with pytest.raises(UserError, match=f"is being run by process {process.pid} on"), StudyLock(tmp_path):
+        assert is_running(StudyFolder(tmp_path))
+        with (
+            pytest.raises(UserError, match=f"is being run by process {process.pid} on"),
+            exclusive(StudyFolder(tmp_path)),
+        ):
             pass
     finally:
         process.kill()
         process.communicate()
-    with StudyLock(tmp_path):  # a driver that was killed holds nothing
-        assert is_locked(tmp_path)
-    assert not is_locked(tmp_path)
+    with exclusive(StudyFolder(tmp_path)):  # a driver that was killed holds nothing
+        assert is_running(StudyFolder(tmp_path))
+    assert not is_running(StudyFolder(tmp_path))
 
 
 def test_a_file_system_without_locks_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     without_locks(monkeypatch, errno.ENOSYS)
-    with StudyLock(tmp_path):
+    with exclusive(StudyFolder(tmp_path)):
         pass
-    told = capsys.readouterr().err
-    assert told.count("cannot lock files") == len(told.splitlines()) == 1
+    message = capsys.readouterr().err
+    assert message.count("cannot lock files") == len(message.splitlines()) == 1
     assert list(tmp_path.iterdir()) == [tmp_path / "lock"]
 
 
@@ -83,15 +88,15 @@ def test_a_driver_on_another_machine_is_seen_by_its_heartbeat(
     (tmp_path / "lock").write_text('{"pid": 7, "host": "elsewhere", "since": "now"}')
     beat = tmp_path / "lock.beat"
     beat.write_text("elsewhere")
-    time = beat.stat().st_mtime - age
-    os.utime(beat, (time, time))
-    assert is_locked(tmp_path) == held
+    touched = beat.stat().st_mtime - age
+    os.utime(beat, (touched, touched))
+    assert is_running(StudyFolder(tmp_path)) == held
     if held:
-        with pytest.raises(UserError, match="process 7 on elsewhere since now"), StudyLock(tmp_path):
+        with pytest.raises(UserError, match="process 7 on elsewhere since now"), exclusive(StudyFolder(tmp_path)):
             pass
     else:
-        with StudyLock(tmp_path):
-            assert is_locked(tmp_path)
+        with exclusive(StudyFolder(tmp_path)):
+            assert is_running(StudyFolder(tmp_path))
 
 
 def test_a_driver_may_wait_for_its_predecessor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,8 +107,8 @@ def test_a_driver_may_wait_for_its_predecessor(tmp_path: Path, monkeypatch: pyte
         process.kill()
         process.communicate()
 
-    monkeypatch.setattr(study_lock.time, "sleep", end)
-    with StudyLock(tmp_path):
+    monkeypatch.setattr(time, "sleep", end)
+    with exclusive(StudyFolder(tmp_path)):
         assert str(os.getpid()) in (tmp_path / "lock").read_text()
 
 

@@ -11,9 +11,10 @@ from balance_tune.commands.arguments import format_option, root_of, root_option
 from balance_tune.commands.output import columns, print_json
 from balance_tune.errors import UserError
 from balance_tune.studies.wording import shown
-from balance_tune.tasks import METRICS, is_share
+from balance_tune.tasks import METRICS, Objective
 
 if TYPE_CHECKING:
+    from balance_tune.studies.storage.study_folder import StudyFolder
     from balance_tune.studies.tracking.served import Served
 
 SPLITS = ("train", "monitor", "val", "test")
@@ -48,25 +49,37 @@ def run(args: argparse.Namespace) -> int:
             from balance_tune.studies.data.file_table import FileTable
             from balance_tune.studies.evaluation.assessment import assess_table
 
-            told = {"data": str(table)} | assess_table(
-                served, FileTable(table, served.modalities, served.classes, served.task, served.words)
+            opened = FileTable(
+                table,
+                served.modalities,
+                served.classes,
+                served.task,
+                served.words,
+                raw=served.known.get("raw"),
+                written=served.known.get("table"),
             )
+            if opened.by_index:
+                first = ", ".join(f"{k}: {name}" for k, name in enumerate(served.classes[:4]))
+                print(
+                    f"balance-tune: the labels of {table} are read as indices of the classes ({first}).",
+                    file=sys.stderr,
+                )
+            told = {"data": str(table)} | assess_table(served, opened)
     told = {"model": args.model, **told}
     print_json(told) if args.format == "json" else print(_as_text(told))
     return 0
 
 
-def _on_dataset(args: argparse.Namespace, served: Served, root: Path) -> dict[str, Any]:
+def _on_dataset(args: argparse.Namespace, served: Served, root: StudyFolder) -> dict[str, Any]:
     from balance_tune.studies.data.stores import store_of
     from balance_tune.studies.evaluation import unsealed
     from balance_tune.studies.evaluation.assessment import assess_part
-    from balance_tune.studies.storage import object_store
 
     split = args.split or "val"
     if split == "test" and not args.unseal:
         raise UserError(
             "the test part is sealed, so that nothing is chosen by it; say --unseal to open it, which is recorded in "
-            f"{object_store.where(root / unsealed.FILE)}."
+            f"{root.display_uri(unsealed.FILE)}."
         )
     store, manifest = store_of(args.data, {}, root / "data")
     told = {"data": args.data, "split": split} | assess_part(served, store, split, unseal=args.unseal)
@@ -90,7 +103,7 @@ def _as_text(told: dict[str, Any]) -> str:
     summary = columns(
         ("input", "rows", *metrics),
         [
-            (name, str(own["rows"]), *(_number(own[metric], metric) for metric in metrics))
+            (name, str(own["rows"]), *(Objective(metric).text(own[metric]) for metric in metrics))
             for name, own in inputs.items()
         ],
         right=range(1, len(metrics) + 2),
@@ -99,14 +112,10 @@ def _as_text(told: dict[str, Any]) -> str:
     measured = [name for name in some[0] if name not in ("class", "rows")]
     classes = columns(
         ("class", "rows", *measured),
-        [(own["class"], str(own["rows"]), *(_number(own[name], name) for name in measured)) for own in some],
+        [(own["class"], str(own["rows"]), *(Objective(name).text(own[name]) for name in measured)) for own in some],
         right=range(1, len(measured) + 2),
     )
     rest = len(told["classes"]) - len(some)
     more = f"\n... and {rest} more; -f json tells all." if rest else ""
     ece = "; ece is the expected calibration error" if "ece" in told else ""
     return f"{told['model']} on {place}; shares in %{ece}\n\n{summary}\n\n{classes}{more}"
-
-
-def _number(value: float | None, metric: str) -> str:
-    return "-" if value is None else f"{100 * value:.1f}" if is_share(metric) else f"{value:.3f}"

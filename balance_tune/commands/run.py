@@ -6,6 +6,7 @@ import argparse
 import platform
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +23,10 @@ from balance_tune.commands.output import print_json
 from balance_tune.datasets.address import bare
 from balance_tune.studies.cluster.ray_address import check_ray_address
 from balance_tune.studies.signals import heard
-from balance_tune.studies.storage import object_store
 
 if TYPE_CHECKING:
     from balance_tune.studies.monitor.progress import Kind
+    from balance_tune.studies.results.leaderboard import LeaderboardRow
 
 INTERRUPTED = 130
 
@@ -53,19 +54,29 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     check_ray_address()
     config = study_of(args)
-    place = object_store.where(writable_root(args) / config.name)
+    place = writable_root(args).display_uri(config.name)
     if in_a_job():
         print(f"the study is {place} on {platform.node()}", file=sys.stderr)
     from balance_tune.studies.engine import run_study  # loads ray: not before the study file is known to be right
 
     progress: Kind = "none" if args.quiet else "json" if args.format == "json" else "auto"
-    result = run_study(config, root=root_text(args), progress=progress, retry_failed=args.retry_failed)
-    if args.format == "json":
-        print_json(result.rows)
-    elif result.rows or result.state != "halted":
-        from balance_tune.studies.results.tables import as_text
+    shown = False
 
-        print(as_text(result.rows))
+    def show(rows: Sequence[LeaderboardRow]) -> None:
+        nonlocal shown
+        shown = True
+        if args.format == "json":
+            print_json([dict(row) for row in rows])
+        else:
+            from balance_tune.studies.results.tables import as_text
+
+            print(as_text(rows), flush=True)
+
+    result = run_study(
+        config, root=root_text(args), progress=progress, on_leaderboard=show, retry_failed=args.retry_failed
+    )
+    if not shown and (result.rows or args.format == "json"):
+        show(result.rows)
     if result.state == "done":
         return 0
     if result.state == "failed":

@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balance_tune.commands.arguments import format_option, root_option, study_argument, study_folder
 from balance_tune.commands.output import columns, duration, print_json
-from balance_tune.studies.storage import object_store
-from balance_tune.studies.storage.lock import is_locked
+from balance_tune.tasks import Objective
 
 if TYPE_CHECKING:
     from balance_tune.studies.config.schema import StudyConfig
@@ -26,13 +24,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from balance_tune.studies.config.reader import stored_config
+    from balance_tune.studies.storage.exclusive import is_running
     from balance_tune.studies.storage.files import DATABASE, JOURNAL
     from balance_tune.studies.storage.records import read_records
 
     folder = study_folder(args)
-    config = stored_config(folder)
-    begun = any((folder / name).is_file() for name in (JOURNAL, DATABASE))
-    records = read_records(folder) if begun else []
+    config = stored_config(folder.path)
+    begun = any((folder.path / name).is_file() for name in (JOURNAL, DATABASE))
+    records = read_records(folder.path) if begun else []
     state = {"study": config.name, "running": is_running(folder), "arms": progress(config, records)}
     if args.format == "json":
         print_json(state)
@@ -41,20 +40,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def is_running(folder: Path) -> bool:
-    """Return whether a driver holds the study's lock, or its row where the root is an object store."""
-    if object_store.mirror_of(folder) is not None:
-        from balance_tune.studies.storage.claim import driven
-
-        return driven(folder)
-    return is_locked(folder)
-
-
 def progress(config: StudyConfig, records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
     """Return one row an arm: its trials by state and phase, what it spent, its best validation value so far."""
-    from balance_tune.studies.storage.records import lower_is_better
-
-    better = min if lower_is_better(config.objective) else max
+    objective = Objective(config.objective)
     arms: dict[str, list[TrialRecord]] = {}
     for r in records:
         arms.setdefault(r.arm, []).append(r)
@@ -77,7 +65,8 @@ def progress(config: StudyConfig, records: Iterable[TrialRecord]) -> list[dict[s
                 "select": done["select"],
                 "confirm": done["confirm"],
                 **{state: states[state] for state in ("complete", "pruned", "failed", "running")},
-                "best": better(values, default=None),
+                "search_val": objective.best(values),
+                "best": objective.best(values),  # what 0.1 calls `search_val`
                 "device_seconds": round(sum(r.device_seconds for r in own), 1),
             }
         )
@@ -99,7 +88,7 @@ def _as_text(state: dict[str, Any]) -> str:
                 str(row["pruned"]),
                 str(row["failed"]),
                 str(row["running"] if state["running"] else 0),
-                "" if row["best"] is None else f"{row['best']:.4f}",
+                "" if row["search_val"] is None else f"{row['search_val']:.4f}",
             )
             for row in rows
         ],

@@ -12,14 +12,14 @@ from urllib.parse import unquote, urlsplit
 
 from balance_tune.studies.config.reader import stored_config
 from balance_tune.studies.protocol.provenance import CONFIG
-from balance_tune.studies.storage import object_store
-from balance_tune.studies.storage.claim import held_at_address
-from balance_tune.studies.storage.database import database_of, lease_of
+from balance_tune.studies.storage.database import database_of
+from balance_tune.studies.storage.exclusive import exclusive
 from balance_tune.studies.storage.files import DATABASE
-from balance_tune.studies.storage.lock import StudyLock
 from balance_tune.studies.storage.pruning_table import table_of
+from balance_tune.studies.storage.records import studies_of
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.backend import Store, answering, store_of
-from balance_tune.studies.tracking.memory import FILE, Memory
+from balance_tune.studies.tracking.memory import IDENTITY, study_id
 from balance_tune.studies.tracking.runs import TAG
 from balance_tune.studies.wording import one_line
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from balance_tune.studies.config.schema import StudyConfig
 
-FOUND_BY = (CONFIG, DATABASE, FILE)  # of a study in an object store: what a second attempt to remove it needs
+FOUND_BY = (CONFIG, DATABASE, IDENTITY)  # of a study in an object store: what a second attempt to remove it needs
 BATCH = 1000  # runs named on one command line
 
 
-def delete_study(folder: Path) -> list[str]:
+def delete_study(folder: StudyFolder) -> list[str]:
     """Remove the study in `folder` and return what remains to be said, one line each.
 
     MLflow comes first: if it does not answer, nothing has been removed yet.
@@ -41,28 +41,27 @@ def delete_study(folder: Path) -> list[str]:
     Raises:
         UserError: the study is being run, or its MLflow store cannot be one.
     """
-    root = folder.parent
-    with StudyLock(folder), held_at_address(folder), lease_of(folder):
-        remarks = _forget(root, folder) if (folder / FILE).is_file() else []
-        object_store.clear(folder, keep=FOUND_BY)  # first: no trial of a later study may find what is left of this one
+    with exclusive(folder):
+        remarks = _forget(folder) if (folder.path / IDENTITY).is_file() else []
+        folder.clear_store(keep=FOUND_BY)  # first: no trial of a later study may find what is left of this one
         forget(folder)
-        object_store.clear(folder)
-        doomed = folder.with_name(f".{folder.name}.deleting")
+        folder.clear_store()
+        doomed = folder.path.with_name(f".{folder.name}.deleting")
         shutil.rmtree(doomed, ignore_errors=True)
-        folder.rename(doomed)  # at once: a half-removed study is never found under its name
+        folder.path.rename(doomed)  # at once: a half-removed study is never found under its name
     shutil.rmtree(doomed)
     return remarks
 
 
-def _forget(root: Path, folder: Path) -> list[str]:
-    config, study_id = stored_config(folder), Memory.of(folder).study_id
+def _forget(folder: StudyFolder) -> list[str]:
+    config, identity = stored_config(folder.path), study_id(folder)
     if config.name != folder.name:
         return [f"MLflow's runs stay: they are those of `{config.name}`, of which {folder.name} was a copy."]
-    store = store_of(root, config.mlflow.tracking_uri)
+    store = store_of(folder.parent, config.mlflow.tracking_uri)
     if store.file is not None and not store.file.is_file():
         return []
     with answering(store) as client:
-        return _forgotten(client, store, config, study_id)
+        return _forgotten(client, store, config, identity)
 
 
 def _forgotten(client: MlflowClient, store: Store, config: StudyConfig, study_id: str) -> list[str]:
@@ -141,14 +140,13 @@ def _purge(store: Store, experiment_id: str | None, run_ids: list[str]) -> list[
     return []
 
 
-def forget(folder: Path) -> None:
+def forget(folder: StudyFolder) -> None:
     """Remove a study's trials from its database, and its pruning log, if they are in one."""
-    storage = database_of(folder)
+    storage = database_of(folder.path)
     if storage is not None:
-        for study in storage.get_all_studies():
-            storage.delete_study(study._study_id)
-    if object_store.mirror_of(folder) is not None:
-        table = table_of(folder)
-        if table is not None:
-            table.clear()
-            table.close()
+        for study_id, _ in studies_of(storage):
+            storage.delete_study(study_id)
+    table = table_of(folder)
+    if table is not None:
+        table.clear()
+        table.close()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from balance_tune import shadows, timeouts
 from balance_tune.errors import UserError
+from balance_tune.studies.cluster.devices import Devices
 from balance_tune.studies.cluster.preflight import preflight
 from balance_tune.studies.cluster.ray_address import check_ray_address
 from balance_tune.studies.cluster.ray_cluster import GPU_SHARE, TrialResources, ray_for, remote, study_resources
@@ -31,19 +31,23 @@ from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.results import leaderboard, report, tables
 from balance_tune.studies.search.study_queue import Params, StudyQueue
 from balance_tune.studies.signals import STOPPED, Interruption
-from balance_tune.studies.storage import durable, object_store
-from balance_tune.studies.storage.claim import claimed
-from balance_tune.studies.storage.database import check_answers, lease_of
+from balance_tune.studies.storage import durable, trial_file
+from balance_tune.studies.storage.database import check_answers, connect, shared_database
+from balance_tune.studies.storage.exclusive import Exclusive, exclusive
 from balance_tune.studies.storage.files import DATABASE
-from balance_tune.studies.storage.lock import StudyLock
-from balance_tune.studies.storage.records import Phase, State, lower_is_better, read_records
-from balance_tune.studies.storage.root import ROOT, root_folder
+from balance_tune.studies.storage.object_store import StoreUnavailable
+from balance_tune.studies.storage.records import Phase, State, read_records
+from balance_tune.studies.storage.study_folder import ROOT, StudyFolder, root_folder
 from balance_tune.studies.storage.trials import open_storage
+from balance_tune.studies.tracking import tracker as tracking
 from balance_tune.studies.tracking.backend import store_of as mlflow_store
+from balance_tune.studies.tracking.memory import CACHE
+from balance_tune.studies.tracking.origin import origin_of
+from balance_tune.studies.wording import one_line
+from balance_tune.tasks import Objective
 
 if TYPE_CHECKING:
     from balance_tune.datasets.manifest import Manifest
-    from balance_tune.studies.tracking.tracker import Tracker
 
 SCRATCH = ".tune"
 
@@ -57,7 +61,7 @@ class StudyResult:
     """What a run of a study came to.
 
     Attributes:
-        rows: the leaderboard, a dict an arm; what is not known yet is None in it.
+        rows: the leaderboard, one row per arm; what is not known yet is None.
         folder: the study's folder.
         state: "done"; "failed": nothing is left to do, but an arm has nothing to compare, because its trials failed
             (`retry_failed` runs them again); "limited": the study's own limit ended it; "interrupted": a signal did;
@@ -65,7 +69,7 @@ class StudyResult:
         reason: why it ended early, in words.
     """
 
-    rows: list[dict[str, Any]]
+    rows: list[leaderboard.LeaderboardRow]
     folder: Path
     state: Ending = "done"
     reason: str = ""
@@ -77,13 +81,15 @@ def run_study(
     root: Path | str | None = None,
     progress: Kind = "auto",
     callbacks: Sequence[Any] = (),
+    on_leaderboard: Callable[[list[leaderboard.LeaderboardRow]], None] = lambda rows: None,
     retry_failed: bool = False,
 ) -> StudyResult:
     """Run a study, go on with one that was interrupted, extend a finished one, or just return its leaderboard.
 
     `config` is a study, a mapping of the same shape, or a study file. `root` (default: $BALANCE_TUNE_ROOT, else
     ./studies) holds one folder per study; it may be the URI of an object store. `callbacks` are `ray.tune.Callback`s of
-    your own. `retry_failed` runs trials again that failed. The first Ctrl-C or SIGTERM stops cleanly: the result then
+    your own. `on_leaderboard` is called with the leaderboard's rows as soon as the report is written, before MLflow is
+    waited for. `retry_failed` runs trials again that failed. The first Ctrl-C or SIGTERM stops cleanly: the result then
     has the state "interrupted".
 
     Raises:
@@ -94,20 +100,22 @@ def run_study(
     check_ray_address()
     config = config if isinstance(config, StudyConfig) else load_config(config)
     folder = _folder(root_folder(str(root or os.environ.get(ROOT) or "studies"), driver=True), config)
-    check_answers(folder)
+    check_answers(folder.path)
     hidden = shadows.hidden_by(os.getcwd())  # Ray's workers look there first
     if hidden is not None:
         raise UserError(shadows.sentence(hidden))
     try:
-        with StudyLock(folder), claimed(folder), ExitStack() as held:
+        with exclusive(folder) as lock:
+            _download(folder)
             display = progress_of(progress)
             try:
                 with Interruption(display.message) as interruption:
-                    return _Study(config, folder, display, interruption, callbacks, held, retry_failed).run()
+                    study = _Study(config, folder, display, interruption, callbacks, lock, on_leaderboard, retry_failed)
+                    return study.run()
             finally:
                 display.close()
-    except object_store.Away as error:
-        return StudyResult([], folder, "halted", str(error))
+    except StoreUnavailable as error:
+        return StudyResult([], folder.path, "halted", str(error))
 
 
 class _Study:
@@ -116,17 +124,19 @@ class _Study:
     def __init__(
         self,
         config: StudyConfig,
-        folder: Path,
+        folder: StudyFolder,
         display: Progress,
         interruption: Interruption,
         callbacks: Sequence[Any],
-        held: ExitStack,
+        lock: Exclusive,
+        on_leaderboard: Callable[[list[leaderboard.LeaderboardRow]], None],
         retry_failed: bool = False,
     ) -> None:
+        self.on_leaderboard = on_leaderboard
         self.config, self.folder, self.display, self.interruption = config, folder, display, interruption
         self.callbacks = list(callbacks)
-        durable.sweep(folder)
-        shutil.rmtree(folder / SCRATCH, ignore_errors=True)  # of a driver that was killed
+        durable.sweep(folder.path)
+        shutil.rmtree(folder.path / SCRATCH, ignore_errors=True)  # of a driver that was killed
         self.arms = arms_of(config)
         check_models(config, self.arms)
         self.stores, self.manifests = _stores(config, folder.parent / "data", display)
@@ -134,14 +144,15 @@ class _Study:
         for phrase in extensions:
             display.message(f"extended: {phrase}")
         for name, manifest in self.manifests.items():  # the report reads them, wherever the data lies by then
-            durable.write(folder / "data" / f"{name}.json", manifest.to_json())
+            folder.write(f"data/{name}.json", manifest.to_json())
         self.resources = TrialResources(config.resources.cpus_per_trial, 0.0, config.resources.workers, 1)
         self.resources_by_dataset: dict[str, TrialResources] = {}
-        self.tracker: Tracker | None = None
+        self.devices = Devices(display.message)
         self.worked = False
         self.storage = open_storage(folder)
-        held.enter_context(lease_of(folder))
+        lock.extend()
         self.pruning_log = pruning_log_of(folder)
+        self.tracker = tracking.Tracker(config, folder)
         self.queue = StudyQueue(
             config,
             self.arms,
@@ -156,31 +167,26 @@ class _Study:
         self.limits = Limits(config.limit, self.queue.device_seconds)
 
     def run(self) -> StudyResult:
-        from balance_tune.studies.tracking.tracker import Tracker
-
-        self.tracker = tracker = Tracker(self.config, self.folder, self.arms, self.manifests)
+        self._add_configurations()
         try:
-            tracker.reconcile(read_records(self.storage))
             state, reason = self._work()
         except STOPPED:
             state, reason = "interrupted", "a second signal, or one while nothing was running"
         except BaseException as error:
             if not self.interruption.requested or not isinstance(error, Exception):
-                tracker.interrupt()
+                self.tracker.interrupt()
                 raise
             state, reason = "interrupted", f"a signal, and Ray broke down over it: {error}"  # it got the signal too
         finally:
             self.interruption.settled()
             self.pruning_log.close()
-        rows = self._report(tracker, state)
-        broken = {row["arm"]: row["failure"] for row in rows if row.get("failure")}
-        if state == "done" and broken:
-            arm, why = next(
-                ((a, w) for a, w in broken.items() if a.endswith(f"/{BASELINE}")), next(iter(broken.items()))
-            )
-            more = f", and so have {len(broken) - 1} other arms" if len(broken) > 1 else ""
-            state, reason = "failed", f"{arm} has nothing to compare{more}: {why}"
-        return StudyResult(rows, self.folder, state, reason)
+        rows = self._report(state)
+        failed = {row.arm: row.failure for row in rows if row.failure}
+        if state == "done" and failed:
+            arm = next((arm for arm in failed if arm.endswith(f"/{BASELINE}")), next(iter(failed)))
+            more = f", and so have {len(failed) - 1} other arms" if len(failed) > 1 else ""
+            state, reason = "failed", f"{arm} has nothing to compare{more}: {failed[arm]}"
+        return StudyResult(rows, self.folder.path, state, reason)
 
     def _work(self) -> tuple[Ending, str]:
         searched = self.queue.finished()
@@ -196,6 +202,11 @@ class _Study:
                 )
                 if wrong:
                     return "halted", wrong
+            if self.resources.gpus:
+                wrong = self.devices.check()
+                if wrong:
+                    return "halted", wrong
+                cluster = self.devices.of(cluster)
             share = self._share_of_gpu(cluster)  # on a node that preflight has waited for
             self.resources, self.resources_by_dataset = study_resources(self.config, cluster, share)
             ended = "" if searched else self._search()
@@ -215,12 +226,16 @@ class _Study:
         resources = self.config.resources
         if resources.gpus_per_trial != "auto" or resources.workers > 1 or not cluster.get("GPU"):
             return GPU_SHARE
-        baselines = [arm for arm in self.arms if arm.method == BASELINE]
+        baselines = [arm for arm in self.arms if arm.method == BASELINE and self.resources_by_dataset[arm.dataset].gpus]
         configs = [self._configure(arm, arm.space.defaults(), "search", 0, self.config.seed) for arm in baselines]
         try:
-            share = settled(self.folder, lambda: measured(configs, resources.cpus_per_trial))
+            share = settled(
+                self.folder, lambda: measured(configs, resources.cpus_per_trial, list(self.devices.left_out))
+            )
         except RayError as error:
-            self.display.message(f"each trial gets {GPU_SHARE:g} of a GPU; it could not be measured: {error}")
+            cause = getattr(error, "cause", None) or error
+            why = one_line(f"{type(cause).__name__}: {(str(cause).strip().splitlines() or ['no message'])[0]}")
+            self.display.message(f"each trial gets {GPU_SHARE:g} of a GPU; it could not be measured: {why}")
             return GPU_SHARE
         self.display.message(
             f"each trial gets {share:g} of a GPU, as measured (`resources.gpus_per_trial` overrides it)"
@@ -232,25 +247,25 @@ class _Study:
         from balance_tune.studies.execution.tune_run import run_trials
 
         self.display.message(f"{self.config.name}: {len(self.arms)} arms, {self.resources.slots} trials at a time")
-        lower = lower_is_better(self.config.objective)
         epochs = {arm.name: _longest(arm) for arm in self.arms}
-        pruner = Pruner(self.config.search.early_stopping, epochs, self.pruning_log, lower=lower)
-        if self.tracker is not None:
-            self.tracker.begin()
-        tracker = [self.tracker.callback] if self.tracker is not None else []
+        pruner = Pruner(self.config.search.early_stopping, epochs, self.pruning_log, Objective(self.config.objective))
+        self.tracker.start()
         with self.interruption.patient(), _scratch(self.folder) as scratch:
-            return run_trials(
+            ended = run_trials(
                 self.queue,
                 pruner,
                 self.resources,
                 scratch,
                 warm=self.config.runner != "isolated",
-                callbacks=[*tracker, *self.callbacks],
+                callbacks=self.callbacks,
                 interrupted=lambda: self.interruption.requested,
                 exhausted=self.limits.reached,
                 tick=self._tick,
                 patience=self.config.resources.wait_minutes * 60,
+                devices=self.devices if self.resources.gpus else None,
             )
+        self.tracker.trials_over()
+        return ended
 
     def _seal(self) -> None:
         """Evaluate every confirmed checkpoint that was not yet on the test rows."""
@@ -260,14 +275,12 @@ class _Study:
         if not waiting:
             return
         self.display.message(f"sealed test evaluation of {len(waiting)} checkpoints")
-        cpus = self.resources.cpus
-        for one, found in evaluate_all(waiting, cpus=cpus, gpus=self.resources.gpus, device=self.resources.device):
+        trial, avoid = self.resources, list(self.devices.left_out)
+        for one, found in evaluate_all(waiting, cpus=trial.cpus, gpus=trial.gpus, device=trial.device, avoid=avoid):
             if isinstance(found, Exception):
                 self.display.message(f"{one.key.arm} confirm {one.key.number}: not evaluated on test: {found}")
                 continue
-            object_store.fetch(one.folder)
-            if self.tracker is not None:
-                self.tracker.sealed(one.key.arm, one.key.number, found, one.folder)
+            one.folder.download()
 
     def _unsealed(self) -> list[Sealed]:
         found = []
@@ -278,30 +291,44 @@ class _Study:
                 found.append(one)
         return found
 
-    def _report(self, tracker: Tracker, state: str) -> list[dict[str, Any]]:
+    def _report(self, state: str) -> list[leaderboard.LeaderboardRow]:
         for arm in self.queue.arms:
             self._retain(arm)
         if state == "halted":  # nothing more can be written
-            tracker.interrupt()
+            self.tracker.interrupt()
             return self._rows_if_known()
         if self.worked:
-            object_store.fetch(self.folder)
-        rows = leaderboard.build(self.folder)
-        tables.write_files(self.folder, rows)
-        if self.worked or not (self.folder / "report" / "index.html").is_file():
-            report.write(self.folder)
+            self.folder.download()
+        path = self.folder.path
+        rows = leaderboard.build(path)
+        tables.write_files(path, rows)
+        if self.worked or not (path / "report" / "index.html").is_file():
+            report.write(path)
+        (self.folder / "report").upload_all()
+        self.display.close()
+        self.on_leaderboard(rows)
         if state in ("done", "limited"):
-            tracker.finish(rows, self.folder / "report", read_records(self.storage))
+            self.tracker.finish(read_records(self.storage), self.display.waiting)
         else:
-            tracker.interrupt()
+            self.tracker.interrupt(self.display.waiting)
         return rows
 
-    def _rows_if_known(self) -> list[dict[str, Any]]:
+    def _rows_if_known(self) -> list[leaderboard.LeaderboardRow]:
         try:
-            return leaderboard.build(self.folder)
+            return leaderboard.build(self.folder.path)
         except UserError as error:  # the database may be what halted the study
             self.display.message(f"there is no leaderboard now: {error}")
             return []
+
+    def _add_configurations(self) -> None:
+        """Write the `trial.json` of trials that have none: an earlier version wrote none, a power cut may take one."""
+        arms = {arm.name: arm for arm in self.arms}
+        for r in read_records(self.storage):
+            arm, folder = arms.get(r.arm), self.folder / str(r.attrs.get("folder", ""))
+            if not r.finished or arm is None or trial_file.read(folder.path) is not None or not folder.path.is_dir():
+                continue
+            if r.params.keys() == arm.space.defaults().keys():  # else the study file has changed since
+                trial_file.write(folder, self._configure(arm, r.params, r.phase, r.number, r.seed or 0))
 
     def _configure(self, arm: Arm, params: Params, phase: Phase, number: int, seed: int) -> dict[str, Any]:
         config = trial_config(
@@ -311,21 +338,19 @@ class _Study:
             phase=phase,
             number=number,
             seed=seed,
-            study_folder=self.folder,
+            study_folder=self.folder.path,
             store=self.stores[arm.dataset],
         )
         trial = self.resources_by_dataset.get(arm.dataset, self.resources)
-        resources = {"cpus": trial.cpus, "gpus": trial.gpus}
-        scratch = self.folder / SCRATCH
-        home = object_store.home(Path(config["folder"]))
-        if home is not None:
-            return {**config, **resources, "scratch": object_store.address(scratch), "home": home}
-        return {**config, **resources, "scratch": str(scratch)}
+        resources: dict[str, Any] = {"cpus": trial.cpus, "gpus": trial.gpus}
+        if trial.gpus and self.devices.left_out:
+            resources["avoid"] = sorted(self.devices.left_out)
+        config |= {**resources, **origin_of(self.manifests[arm.dataset]), "scratch": (self.folder / SCRATCH).uri}
+        folder = self.folder / os.path.relpath(config["folder"], self.folder.path)
+        return config if folder.location is None else {**config, "location": folder.location}
 
     def _on_trial_end(self, key: TrialKey, state: State, attrs: Mapping[str, Any]) -> None:
         self.display.ended(key, state, attrs)
-        if self.tracker is not None:
-            self.tracker.trial_finished(key.arm, key.phase, key.number, state, attrs)
         if self.worked:  # not while the queue is still being opened
             self._retain(key.arm)
 
@@ -345,23 +370,30 @@ class _Study:
             self.display.show(states, seconds_left(states, self.resources.slots))
 
 
-def _folder(root: Path, config: StudyConfig) -> Path:
+def _folder(root: StudyFolder, config: StudyConfig) -> StudyFolder:
+    """Return the study's folder, which can be written and, in an object store, has the servers that it needs.
+
+    Raises:
+        UserError: what is missing, before anything is made in the store.
+    """
     folder = root / config.name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"the root must be a folder that can be written, but {root}: {error.strerror}; choose another with --root."
-        ) from error
-    if object_store.mirror_of(folder) is not None:
-        object_store.check(folder)
-        mlflow_store(root, config.mlflow.tracking_uri)  # or one line why other machines cannot reach its runs
+    folder.check_writable()
+    if folder.store is not None:
+        mlflow_store(root, config.mlflow.tracking_uri)
+        connect(shared_database(root))
     return folder
 
 
-def _stores(config: StudyConfig, folder: Path, display: Progress) -> tuple[dict[str, str], dict[str, Manifest]]:
+def _download(folder: StudyFolder) -> None:
+    """Bring what the object store has of the study; the cache of MLflow here may be of an earlier one of the name."""
+    marker = folder.path / DATABASE
+    before = marker.read_text() if marker.is_file() else ""
+    folder.download()
+    if before != (marker.read_text() if marker.is_file() else ""):
+        (folder.path / CACHE).unlink(missing_ok=True)
+
+
+def _stores(config: StudyConfig, folder: StudyFolder, display: Progress) -> tuple[dict[str, str], dict[str, Manifest]]:
     """Return each dataset's store, an embedded one's built now where it is missing, and its manifest."""
     from balance_tune.studies.data.stores import store_of
 
@@ -371,15 +403,15 @@ def _stores(config: StudyConfig, folder: Path, display: Progress) -> tuple[dict[
     return stores, manifests
 
 
-def _warm_points(config: StudyConfig, arms: Sequence[Arm], root: Path) -> dict[str, list[Params]]:
+def _warm_points(config: StudyConfig, arms: Sequence[Arm], root: StudyFolder) -> dict[str, list[Params]]:
     """Return the best points of another study for the same arms, as far as they lie in the spaces of this one."""
     other = config.search.warm_start
     if other is None:
         return {}
     rule = selection.Rule.of(config.as_dict())
-    object_store.fetched(root / other / DATABASE)
+    (root / other).download_file(DATABASE)
     points: dict[str, list[Params]] = {}
-    records = read_records(root / other)
+    records = read_records(root.path / other)
     for arm in arms:
         ranked = selection.candidates([r for r in records if r.arm == arm.name], rule)
         points[arm.name] = [
@@ -395,13 +427,13 @@ def _longest(arm: Arm) -> int:
 
 
 @contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
+def _scratch(folder: StudyFolder) -> Iterator[Path]:
     """Yield a folder for what Tune writes and a study never reads, worker groups too; it is removed afterwards."""
-    path = folder / SCRATCH
-    path.mkdir(exist_ok=True)
+    scratch = folder / SCRATCH
+    scratch.path.mkdir(exist_ok=True)
     try:
-        yield path
+        yield scratch.path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
-        with suppress(object_store.Away):  # why it ended is told already
-            object_store.clear(path)
+        shutil.rmtree(scratch.path, ignore_errors=True)
+        with suppress(StoreUnavailable):  # why it ended is told already
+            scratch.clear_store()

@@ -91,6 +91,14 @@ def test_the_head_is_on_demand_and_the_workers_are_spot_with_roles_instead_of_ke
 
 
 @pytest.mark.parametrize("name", CLOUDS)
+def test_usage_statistics_stay_off_although_ray_up_sets_their_variable_anew(name: str) -> None:
+    """It exports RAY_USAGE_STATS_ENABLED=1 before the head's commands where they are on at the machine it runs on."""
+    (config,) = documents(name)
+    (start,) = [c for c in config["head_start_ray_commands"] if c.startswith("ray start --head")]
+    assert "--disable-usage-stats" in start.split()
+
+
+@pytest.mark.parametrize("name", CLOUDS)
 def test_workers_hear_the_notice_and_wait_for_their_driver(name: str) -> None:
     (config,) = documents(name)
     cloud, commands = name.removesuffix(".yaml"), config["worker_start_ray_commands"]
@@ -194,12 +202,12 @@ def test_the_autoscaler_and_the_home_folder_pass_under_a_root_that_is_read_only(
             assert home in {m["mountPath"] for m in container["volumeMounts"]}
 
 
-def test_a_retry_waits_longer_than_the_lease_of_its_predecessor_lasts() -> None:
-    from balance_tune.studies.storage.lease import PATIENCE
+def test_a_retry_waits_longer_than_the_lock_of_its_predecessor_lasts() -> None:
+    from balance_tune.studies.storage.database_lock import EXPIRY
 
     head = next(pods("kuberay/rayjob.yaml"))
     wait = {e["name"]: e.get("value") for e in head["containers"][0]["env"]}["BALANCE_TUNE_TAKEOVER_S"]
-    assert float(wait) > PATIENCE
+    assert float(wait) > EXPIRY
 
 
 def test_only_those_who_need_them_reach_the_databases_and_mlflow() -> None:
@@ -357,6 +365,10 @@ def test_the_dockerfile_is_pinned_small_and_without_root() -> None:
     assert all(words.startswith("/") for name, words in found if name == "WORKDIR")
     path = next(words.split()[0] for name, words in found if name == "ENV")
     assert f"export {path}' > /etc/profile.d/" in " ".join(words for _, words in found)  # login shells set PATH anew
+    installed = " ".join(words for name, words in found if name == "RUN")
+    assert "'.[cluster,data,text]'" in installed  # the cloud, `data prepare`, the encoder of text
+    assert {"gcc", "g++", "libc6-dev"} <= set(installed.split())  # what `training.compile` builds with
+    assert "RAY_USAGE_STATS_ENABLED=0" in " ".join(words for name, words in found if name == "ENV")
     last_stage = max(i for i, (name, _) in enumerate(found) if name == "FROM")
     assert "pip install" not in " ".join(words for _, words in found[last_stage:])
 

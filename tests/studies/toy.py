@@ -16,7 +16,9 @@ from balance_tune.studies.protocol.arms import Arm
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.space import Fixed, Parameter, Space
 from balance_tune.studies.search.study_queue import StudyQueue
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
+from balance_tune.tasks import Objective
 
 EPOCHS = 9
 Curve = Callable[[Mapping[str, Any], int], float]  # (params, epoch) -> objective
@@ -78,13 +80,15 @@ class ToyStudy:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.pruning_log = PruningLog(self.folder / "ledger.jsonl")
         epochs = {arm.name: arm.epochs(arm.space.defaults()) for arm in self.arms}
-        self.pruner = Pruner(self.config.search.early_stopping, epochs, self.pruning_log, lower=False)
+        self.pruner = Pruner(
+            self.config.search.early_stopping, epochs, self.pruning_log, Objective(self.config.objective)
+        )
         self.queue = StudyQueue(
             self.config,
             self.arms,
-            open_storage(self.folder),
+            open_storage(StudyFolder(self.folder)),
             self.pruning_log,
-            self.folder,
+            StudyFolder(self.folder),
             configure=self.configure,
             retry_failed=retry_failed,
             on_trial_end=lambda key, state, attrs: self.ended.__setitem__(key, state),

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
-from balance_tune.studies.storage import durable
+from balance_tune.studies.cluster.placement import elsewhere
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 FILE = "sharing.json"
 FRACTIONS = (1.0, 0.5, 0.25, 0.125)
@@ -53,26 +53,29 @@ def fraction(loads: Sequence[Load], memory: int) -> float:
     return 1.0
 
 
-def settled(folder: Path, measure: Callable[[], tuple[list[Load], int]]) -> float:
+def settled(folder: StudyFolder, measure: Callable[[], tuple[list[Load], int]]) -> float:
     """Return the study's fraction: as it was measured when the study began, else measured now and written down."""
-    path = folder / FILE
+    path = folder.path / FILE
     if path.is_file():
         return float(json.loads(path.read_text())["fraction"])
     loads, memory = measure()
     found = fraction(loads, memory)
     shown = [{**dataclasses.asdict(load), "busy": load.busy} for load in loads]
-    durable.write_json(path, {"fraction": found, "device_memory": memory, "loads": shown})
+    folder.write_json(FILE, {"fraction": found, "device_memory": memory, "loads": shown})
     return found
 
 
-def measured(configs: Sequence[Mapping[str, Any]], cpus: int) -> tuple[list[Load], int]:
-    """Return the load of each trial configuration and the device's bytes, measured in a Ray task that has a GPU."""
+def measured(configs: Sequence[Mapping[str, Any]], cpus: int, avoid: Sequence[str] = ()) -> tuple[list[Load], int]:
+    """Return the load of each trial configuration and the device's bytes, measured in a Ray task that has a GPU.
+
+    `avoid` are the ids of nodes on which the task does not run.
+    """
     import ray
 
-    found: tuple[list[Load], int] = ray.get(
-        ray.remote(num_cpus=cpus, num_gpus=1, max_retries=0)(_measure).remote(list(configs))
-    )
-    return found
+    options = {"label_selector": elsewhere(avoid)} if avoid else {}
+    task = ray.remote(num_cpus=cpus, num_gpus=1, max_retries=0, max_calls=1, **options)(_measure)
+    loads: tuple[list[Load], int] = ray.get(task.remote(list(configs)))
+    return loads
 
 
 def _measure(configs: Sequence[Mapping[str, Any]]) -> tuple[list[Load], int]:
@@ -92,7 +95,7 @@ def _load(config: Mapping[str, Any]) -> Load:
 
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    run, modulation = prepare({**config, "device": "cuda"})
+    run, modulation = prepare({**config, "gpus": config.get("gpus") or 1.0})
     ctx = run.context
     ctx.model.train()
     ctx.optimization.set_rate(ctx.settings.rate(0))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from balance_tune.studies.cluster.placement import elsewhere
 from balance_tune.studies.protocol.keys import TrialKey
-from balance_tune.studies.storage import durable, object_store
+from balance_tune.studies.storage.files import STATE
+from balance_tune.studies.storage.study_folder import StudyFolder, trial_folder
 
 TEST = "test.json"
 
@@ -20,15 +24,15 @@ class Sealed:
     """A confirmation trial that is to be evaluated: its place, its folder, its dataset's store."""
 
     key: TrialKey
-    folder: Path
+    folder: StudyFolder
     store: Path | str
 
     @property
     def done(self) -> bool:
-        return (self.folder / TEST).is_file()
+        return (self.folder.path / TEST).is_file()
 
 
-def evaluate_sealed(folder: Path, store: Path | str, device: str = "cpu") -> dict[str, Any]:
+def evaluate_sealed(folder: StudyFolder, store: Path | str, device: str = "cpu") -> dict[str, Any]:
     """Evaluate `folder`/best.safetensors on the store's test rows, write `folder`/test.json at once, and return it.
 
     Keys: the metrics of the task, loss, one metric of each modality, gap; "n": rows; "groups": the rows' groups, if the
@@ -45,11 +49,11 @@ def evaluate_sealed(folder: Path, store: Path | str, device: str = "cpu") -> dic
     from balance_tune.training.evaluation import evaluate, predict
     from balance_tune.training.feed import feed_of
 
-    if (folder / TEST).is_file():
-        found: dict[str, Any] = json.loads((folder / TEST).read_text())
+    if (folder.path / TEST).is_file():
+        found: dict[str, Any] = json.loads((folder.path / TEST).read_text())
         return found
     part = feed_of(open_store(store, parts=("test",), unseal=True), "test", device)
-    model = load_best(folder).to(device)
+    model = load_best(folder.path).to(device)
     metrics = {k.removeprefix("test/"): v for k, v in evaluate(model, part, prefix="test").items()}
     answers, _ = predict(model, part)
     details: dict[str, Any] = {}
@@ -71,17 +75,21 @@ def evaluate_sealed(folder: Path, store: Path | str, device: str = "cpu") -> dic
         "n": len(part),
         "groups": None if part.groups is None else part.groups.cpu().tolist(),
     }
-    durable.write_json(folder / TEST, result)
+    folder.write_json(TEST, result)
     return result
 
 
 def evaluate_all(
-    waiting: Sequence[Sealed], *, cpus: float, gpus: float, device: str
+    waiting: Sequence[Sealed], *, cpus: float, gpus: float, device: str, avoid: Sequence[str] = ()
 ) -> Iterator[tuple[Sealed, Mapping[str, Any] | Exception]]:
-    """Evaluate in Ray tasks, processes that have never trained, and yield each result, or the error, as it comes."""
+    """Evaluate in Ray tasks, processes that have never trained, and yield each result, or the error, as it comes.
+
+    `avoid` are the ids of nodes on which none runs.
+    """
     import ray
 
-    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3, retry_exceptions=[OSError])(_task)
+    options: dict[str, Any] = {"label_selector": elsewhere(avoid)} if avoid else {}
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3, retry_exceptions=[OSError], **options)(_task)
     pending = {task.remote(_places(one), one.store, device): one for one in waiting}
     while pending:
         (ready, *_), _ = ray.wait(list(pending), num_returns=1)
@@ -95,13 +103,21 @@ def evaluate_all(
 
 
 def _places(one: Sealed) -> dict[str, Any]:
-    return {"folder": str(one.folder), "home": object_store.home(one.folder)}
+    return {"folder": str(one.folder.path), "location": one.folder.location}
 
 
 def _task(places: Mapping[str, Any], store: Path | str, device: str) -> dict[str, Any]:
     import torch
 
+    from balance_tune.training.errors import device_failed
+
     torch.set_num_threads(1)
-    with object_store.working_folder(places) as folder:
-        object_store.fetch(folder, lambda name: name != object_store.STATE)
-        return evaluate_sealed(folder, store, device)
+    with trial_folder(places) as folder:
+        folder.download(lambda name: name != STATE)
+        try:
+            return evaluate_sealed(folder, store, device)
+        except RuntimeError as error:
+            if not device_failed(error):
+                raise
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            os._exit(1)  # nothing works in this process any more; Ray starts the task again in another

@@ -13,6 +13,7 @@ from typing import Any
 from balance_tune.studies.config.schema import BASELINE, StudyConfig
 from balance_tune.studies.protocol.arms import Arm, trial_config
 from balance_tune.studies.storage import durable
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 CACHE = "epoch_seconds.json"  # below <root>/data
 ENOUGH = 0.75  # seconds of training, after which no further epoch of an arm is timed
@@ -20,13 +21,13 @@ SHORT = 2.0  # seconds: where joint training's epoch takes longer, all methods a
 
 
 def epoch_seconds(
-    config: StudyConfig, arms: Sequence[Arm], root: Path, *, measure: bool = True
+    config: StudyConfig, arms: Sequence[Arm], root: StudyFolder, *, measure: bool = True
 ) -> dict[str, float | None]:
     """Return arm -> seconds one epoch takes, evaluation included; None where it was never measured and may not be.
 
     Measuring builds the dataset's store below `root`, where the study will find it.
     """
-    path = root / "data" / CACHE
+    path = root.path / "data" / CACHE
     known = _known(path)
     found: dict[str, float | None] = {}
     joint: dict[str, float | None] = {}  # by dataset
@@ -56,13 +57,14 @@ def _known(path: Path) -> dict[str, Any]:
     return known if isinstance(known, dict) else {}
 
 
-def _what(config: StudyConfig, arm: Arm, root: Path) -> dict[str, Any]:
+def _what(config: StudyConfig, arm: Arm, root: StudyFolder) -> dict[str, Any]:
     """Return all that the duration of an epoch depends on."""
     import torch
 
     from balance_tune.studies.data.stores import identity_of_store
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    gpu = torch.cuda.is_available() and config.resources.of(arm.dataset).gpus_per_trial != 0
+    device = torch.cuda.get_device_name() if gpu else platform.processor() or platform.machine()
     default = arm.space.defaults()
     training = arm.settings(default, "training")
     return {
@@ -74,8 +76,11 @@ def _what(config: StudyConfig, arm: Arm, root: Path) -> dict[str, Any]:
     }
 
 
-def _measured(config: StudyConfig, arm: Arm, root: Path) -> float:
-    """Train the default for a few epochs and return the mean of all but the first, which also warms up."""
+def _measured(config: StudyConfig, arm: Arm, root: StudyFolder) -> float:
+    """Train the default for a few epochs and return the mean of all but the first, which also warms up.
+
+    On a GPU where trials get one and this machine has it; else on the CPU, which the plan says.
+    """
     import torch
 
     from balance_tune.studies.data.stores import store_of
@@ -84,8 +89,16 @@ def _measured(config: StudyConfig, arm: Arm, root: Path) -> float:
 
     store, _ = store_of(arm.dataset, config.data.stores, root / "data")
     trial = trial_config(
-        config, arm, arm.space.defaults(), phase="search", number=0, seed=0, study_folder=root / "data", store=store
+        config,
+        arm,
+        arm.space.defaults(),
+        phase="search",
+        number=0,
+        seed=0,
+        study_folder=root.path / "data",
+        store=store,
     )
+    trial["device"] = "cpu" if config.resources.of(arm.dataset).gpus_per_trial == 0 else "auto"
     threads = torch.get_num_threads()
     torch.set_num_threads(config.resources.cpus_per_trial)
     try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.reporting import METRIC_PREFIXES
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 
 @dataclass
@@ -18,13 +18,14 @@ class LiveTrial:
 
     key: TrialKey
     trial_id: int
-    folder: Path
+    folder: StudyFolder
     min_epochs: int = 0
     lost: int = 0
     preempted: int = 0
     repeated: int = 0  # epochs trained again after a loss
     reached: int = 0  # epoch that an earlier attempt had trained
     draining: bool = False
+    host: str = ""  # that it runs on
     last_epoch: int = 0  # epoch of the last report
     epochs: int = 0
     device_seconds: float = 0.0

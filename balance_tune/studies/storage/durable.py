@@ -10,15 +10,14 @@ from typing import IO, Any
 
 from balance_tune.datasets.remains import sync
 from balance_tune.errors import UserError
-from balance_tune.studies.storage import object_store
 
 TEMPORARY = ".tmp"
 
 
-def write(path: Path, content: str | bytes) -> None:
+def write(path: Path, content: str | bytes, *, lasting: bool = True) -> None:
     """Put `content` under `path` at once: a temporary file in the same folder, fsync, rename.
 
-    Where the folder stands for one in an object store, the file is there too when this returns.
+    Without `lasting` there is no fsync: a power cut may take the file, a process that dies may not.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
@@ -26,13 +25,14 @@ def write(path: Path, content: str | bytes) -> None:
         with temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync(path.parent)
-    object_store.put(path)
+    if lasting:
+        sync(path.parent)
 
 
 def adopt(temporary: Path, path: Path) -> None:
@@ -49,8 +49,14 @@ def sweep(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def as_json(value: Any) -> str:
+    """Return the text of a JSON file."""
+    return json.dumps(value, indent=1) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
-    write(path, json.dumps(value, indent=1) + "\n")
+    """Write a value as JSON, as `write` does."""
+    write(path, as_json(value))
 
 
 def append(file: IO[bytes], text: str, *, sync: bool = True) -> None:
@@ -86,16 +92,26 @@ def cut_torn_line(path: Path) -> None:
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a JSON-lines file; a torn last line is left out, damage further up is a `UserError`."""
-    if not path.exists():
-        return
+    if path.exists():
+        yield from (value for _, value in json_lines_from(path, 0))
+
+
+def json_lines_from(path: Path, offset: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the objects behind byte `offset`, where a line begins, each with the byte at which its line ends.
+
+    Raises:
+        UserError: a line is damaged; lines are counted from `offset`.
+    """
     with path.open("rb") as file:
+        file.seek(offset)
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
+            offset += len(line)
             try:
                 value = json.loads(line)
             except ValueError:
                 value = None
             if not isinstance(value, Mapping):
                 raise UserError(f"every line of {path} must be a JSON object, but line {number} is damaged.")
-            yield dict(value)
+            yield offset, dict(value)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from balance_tune.errors import UserError
 from balance_tune.studies.storage.database import database_of
 from balance_tune.studies.storage.files import DAMAGE, JOURNAL, damaged
-from balance_tune.tasks import lower_is_better as lower_is_better
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.storages import BaseStorage
+    from optuna.study._frozen import FrozenStudy  # for the type checker only
     from optuna.trial import FrozenTrial
 
 Phase = Literal["search", "select", "confirm"]
@@ -52,6 +52,7 @@ class TrialRecord:
     `arm` is "dataset/method"; `method` includes a variant ("unimodal-audio"). `number` counts within the Optuna study,
     which select and confirm trials share. `curve` maps epoch (1-based) to the objective; `value` is the best of it that
     counts, in the objective's unit, or None. `attrs` are the trial's user attributes, `space` the searched ranges.
+    `started` and `ended` are in seconds since 1970.
     """
 
     arm: str
@@ -66,6 +67,8 @@ class TrialRecord:
     curve: Mapping[int, float] = field(default_factory=dict)
     attrs: Mapping[str, Any] = field(default_factory=dict)
     space: Mapping[str, Range] = field(default_factory=dict)
+    started: float | None = None
+    ended: float | None = None
 
     @property
     def finished(self) -> bool:
@@ -103,8 +106,8 @@ def read_records(source: Path | str | BaseStorage) -> list[TrialRecord]:
     """
     storage = open_to_read(source)
     records: list[TrialRecord] = []
-    for study in sorted(storage.get_all_studies(), key=lambda s: s._study_id):
-        trials = storage.get_all_trials(study._study_id, deepcopy=False)
+    for study_id, study in studies_of(storage):
+        trials = storage.get_all_trials(study_id, deepcopy=False)
         again: dict[int, str] = {}
         for t in trials:
             again |= {t.user_attrs[name]: mark for name, mark in SUCCESSORS.items() if name in t.user_attrs}
@@ -112,6 +115,12 @@ def read_records(source: Path | str | BaseStorage) -> list[TrialRecord]:
     created = {arm: i for i, arm in reversed(list(enumerate(r.arm for r in records)))}
     phases = ("search", "select", "confirm")
     return sorted(records, key=lambda r: (created[r.arm], phases.index(r.phase), r.number))
+
+
+def studies_of(storage: BaseStorage) -> list[tuple[int, FrozenStudy]]:
+    """Return the id and the description of each Optuna study of a storage, in the order in which they were created."""
+    studies = [(storage.get_study_id_from_name(study.study_name), study) for study in storage.get_all_studies()]
+    return sorted(studies, key=lambda pair: pair[0])
 
 
 def open_to_read(source: Path | str | BaseStorage) -> BaseStorage:
@@ -163,6 +172,8 @@ def _record(study_name: str, trial: FrozenTrial, superseded: str | None) -> Tria
         curve=MappingProxyType(dict(sorted(trial.intermediate_values.items()))),
         attrs=MappingProxyType(attrs),
         space=MappingProxyType({name: _range(d) for name, d in trial.distributions.items()}),
+        started=trial.datetime_start.timestamp() if trial.datetime_start else None,
+        ended=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
     )
 
 

@@ -23,6 +23,7 @@ from balance_tune.studies.protocol.selection import (
     winner,
 )
 from balance_tune.studies.storage.records import Phase, State, TrialRecord
+from balance_tune.tasks import Objective
 
 RULE = Rule(points=2, select_seeds=2, confirm_seeds=4, default_seeds=3)
 
@@ -115,12 +116,30 @@ def test_ties_go_to_the_earlier_trial() -> None:
 
 
 def test_a_loss_is_made_small() -> None:
-    rule = Rule(points=1, select_seeds=1, confirm_seeds=2, default_seeds=0, objective="val/loss")
+    rule = Rule(points=1, select_seeds=1, confirm_seeds=2, default_seeds=0, objective=Objective("val/loss"))
     assert values_of(candidates(search(), rule)) == [0.6, 0.5]
     done = play(search(), rule, lambda d: float(d.params["x"]))
     best = winner(done, rule)
     assert best is not None
     assert best.params == {"x": 0.5}
+
+
+def test_a_point_that_failed_on_a_selection_seed_ranks_behind_every_point_that_did_not() -> None:
+    first, _ = RULE.seeds("select")
+    scores = {0.3: 0.99, 0.4: 0.7, 0.5: 0.6}
+    records = play(search(), RULE, lambda d: None if (d.params["x"], d.seed) == (0.3, first) else scores[d.params["x"]])
+    best = winner(records, RULE)
+    assert best is not None
+    assert best.params == {"x": 0.4}
+
+
+def test_of_points_that_all_failed_on_a_selection_seed_the_better_one_wins() -> None:
+    first, _ = RULE.seeds("select")
+    scores = {0.3: 0.7, 0.4: 0.8, 0.5: 0.6}
+    records = play(search(), RULE, lambda d: None if d.seed == first else scores[d.params["x"]])
+    best = winner(records, RULE)
+    assert best is not None
+    assert best.params == {"x": 0.4}
 
 
 def test_select_runs_every_candidate_on_the_same_fresh_seeds() -> None:

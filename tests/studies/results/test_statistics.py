@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -144,6 +145,21 @@ def test_the_clustered_bootstrap_covers_the_mean_of_the_population_of_people() -
         assert interval is not None
         hits += interval[0] <= 6 / 9 <= interval[1]
     assert 0.90 <= hits / 400 <= 0.98
+
+
+def test_a_group_counts_by_its_size_in_every_resampled_test_set() -> None:
+    """With few groups all resamples can be counted out: the interval is that of their means over rows."""
+    sizes, hits = np.array([1, 2, 5, 12]), np.array([1, 0, 4, 3])
+    groups = np.repeat(np.arange(4), sizes)
+    correct = np.concatenate([np.arange(size) < hit for size, hit in zip(sizes, hits, strict=True)])
+    draws = np.array(list(itertools.product(range(4), repeat=4)))
+    means = hits[draws].sum(1) / sizes[draws].sum(1)
+    interval = bootstrap_mean(correct, groups, draws=20_000, level=0.8)
+    assert interval == pytest.approx(np.quantile(means, [0.1, 0.9]), abs=0.02)
+
+
+def test_where_every_row_is_right_groups_of_any_size_say_so() -> None:
+    assert bootstrap_mean(np.ones(10), [0] * 9 + [1]) == (1.0, 1.0)
 
 
 def test_the_bootstrap_needs_two_rows_and_two_groups() -> None:
