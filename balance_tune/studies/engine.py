@@ -184,8 +184,8 @@ class _Study:
         failed = {row.arm: row.failure for row in rows if row.failure}
         if state == "done" and failed:
             arm = next((arm for arm in failed if arm.endswith(f"/{BASELINE}")), next(iter(failed)))
-            more = f", and so have {len(failed) - 1} other arms" if len(failed) > 1 else ""
-            state, reason = "failed", f"{arm} has nothing to compare{more}: {failed[arm]}"
+            others = f", like {', '.join(name for name in failed if name != arm)}" if len(failed) > 1 else ""
+            state, reason = "failed", f"{arm}{others} has nothing to compare: {failed[arm]}"
         return StudyResult(rows, self.folder.path, state, reason)
 
     def _work(self) -> tuple[Ending, str]:

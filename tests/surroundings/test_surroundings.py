@@ -131,6 +131,7 @@ def ports() -> Iterator[dict[str, str]]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a study file, a root with a study that was begun, and one whose trials are in a database."""
     from balance_tune.studies.loading import load_config
+    from balance_tune.studies.storage.study_folder import StudyFolder
     from balance_tune.studies.storage.trials import open_storage
 
     folder = tmp_path_factory.mktemp("made")
@@ -140,7 +141,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         study.mkdir(parents=True)
         (study / "study.yaml").write_text(load_config(folder / "s.yaml").as_yaml())
         (study / "lock").touch()
-    open_storage(folder / "there" / "tiny")
+    open_storage(StudyFolder(folder / "there" / "tiny"))
     names = '{"database": "postgresql://me:***@127.0.0.1:PORT/x", "names": "tiny-1"}'
     (folder / "database" / "tiny" / "optuna.database").write_text(names)
     for name, error in (("lustre", 38), ("nfs", 37)):
