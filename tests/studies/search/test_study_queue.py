@@ -205,6 +205,18 @@ def test_a_trial_lost_too_often_has_failed(tmp_path: Path) -> None:
     assert following.key.number == 1
 
 
+def test_a_trial_that_devices_fail_again_and_again_has_not_failed(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+    for _ in range(3 * MAX_LOST):
+        given = study.queue.next()
+        assert given is not None
+        assert given.key.number == 0
+        study.queue.finish(given.key, "lost", "DeviceError", by_device=True)
+    study.play()
+    (default, *_) = [r for r in read_records(tmp_path) if r.number == 0 and r.phase == "search"]
+    assert (default.state, default.attrs["lost"]) == ("complete", 3 * MAX_LOST)
+
+
 def test_lost_times_are_remembered_over_a_restart(tmp_path: Path) -> None:
     study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
     for _ in range(MAX_LOST + 1):
