@@ -36,7 +36,7 @@ def add_noise(gradients: Sequence[Tensor], sigma: Sequence[Tensor | float], ctx:
     noise = ctx.shared_normal("noise", gradients)
     on_device = [s for s in sigma if isinstance(s, Tensor)]
     if on_device:
-        foreach("addcmul_", gradients, noise, on_device)
+        foreach("addcmul_", gradients, list(noise), on_device)
+        return
     for g, z, s in zip(gradients, noise, sigma, strict=True):
-        if not isinstance(s, Tensor):
-            g.add_(z, alpha=s)
+        g.add_(z, alpha=s)

@@ -21,6 +21,11 @@ WAITS = 4
 MORE: dict[str, tuple[int, str]] = {
     "g_blending": (32, "it trains a copy of the model per modality, epochs of their own, and weighs what comes out"),
     "umt": (9, "teachers are trained, epochs of their own"),
+    "g2d": (9, "teachers are trained, epochs of their own"),
+    "pretrained": (9, "encoders are trained alone, epochs of their own"),
+    "pretrained_frozen": (9, "encoders are trained alone, epochs of their own"),
+    "inforeg": (2, "which windows are open is decided once an epoch"),
+    "remix": (4, "how many rows each modality has decides the batches"),
     "relearning": (6, "k-means asks every ten iterations whether it has converged, on two parts of the data"),
     "modality_valuation": (7, "which rows are added decides how long the epoch is"),
     "sample_valuation": (6, "which rows are added decides how long the epoch is"),
