@@ -55,7 +55,8 @@ ATTEMPTS = 5  # at one run, while MLflow answers otherwise
 TEST = "test.json"
 OLD_QUEUE = ("mlflow.queue", "mlflow.queue.sent")  # of versions up to 0.1: what it held is in the folder too
 TRIAL_TAGS = (
-    "seed", "reason", "point", "default", "requeued_from", "requeued_as", "retry_of", "retried_as", "lost", "sources", "host", "device",
+    "seed", "reason", "point", "default", "requeued_from", "requeued_as", "retry_of", "retried_as", "lost", "sources",
+    "host", "device",
 )  # fmt: skip
 
 logger = logging.getLogger(__name__)
