@@ -9,6 +9,7 @@ import pytest
 
 from balance_tune.studies.cluster import devices
 from balance_tune.studies.cluster.devices import MOST_FAILURES, Devices, gpus_here
+from balance_tune.training.errors import DeviceError
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +22,7 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def failure(node: str, name: str) -> str:
-    return f"lost: DeviceFailure: an illegal access (node {node} on {name})"
+    return f"lost: {DeviceError.__name__}: an illegal access (node {node} on {name})"
 
 
 @pytest.mark.parametrize(
