@@ -34,10 +34,10 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.early_stopping.pruner import Pruner
 from balance_tune.studies.early_stopping.pruning_log import Decision, PruningLog
-from balance_tune.studies.loading import load_config
 from balance_tune.studies.protocol.arms import Arm
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.space import Fixed, Parameter, Space
@@ -153,7 +153,7 @@ def replay(
         while queue.searching(curves.arm.name) and (not done or done[-1][1] < goal):
             given = queue.next()
             assert given is not None
-            epochs, value = _train(queue, pruner, given.key, given.config["curve"])
+            epochs, value = _train(queue, pruner, given.key, curves.values[given.config["curve"]])
             spent += epochs
             if value is not None:
                 done.append((spent, value))
@@ -163,15 +163,14 @@ def replay(
 def config_of(curves: Curves, search: Search, trials: int, seed: int) -> StudyConfig:
     """Return a study whose search may spend the epochs of so many full trials; an epoch takes one device-second."""
     settings = {"device_seconds": float(trials * curves.epochs), "sampler": search.sampler}
-    return load_config(
+    return read_config(
         {
             "name": "replay",
             "datasets": [curves.arm.dataset],
             "methods": [curves.arm.method],
             "search": {**settings, "early_stopping": dict(search.early_stopping)},
             "seed": seed,
-        },
-        check=False,
+        }
     )
 
 
@@ -214,7 +213,7 @@ class _Queue(StudyQueue):
             StudyFolder(folder),
             configure=lambda arm, params, phase, number, seed: {
                 "folder": str(folder / str(number)),
-                "curve": curves.values[curves.nearest(params, set())],
+                "curve": int(curves.nearest(params, set())),  # its index: a configuration is written as JSON
             },
         )
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from balance_tune.commands.arguments import format_option, root_of, root_option, writable_root
 from balance_tune.commands.output import columns, duration, print_json
 from balance_tune.datasets.address import bare, expanded
-from balance_tune.datasets.augmentation import described
 from balance_tune.errors import UserError
 
 if TYPE_CHECKING:
@@ -152,6 +151,8 @@ def _show(args: argparse.Namespace, manifest: Manifest, where: str) -> None:
 
 def describe(manifest: Manifest, where: str) -> dict[str, Any]:
     """Return what a store says of itself as plain data."""
+    from balance_tune.datasets.augmentation import described
+
     return {
         "store": where,
         "dataset": manifest.dataset,

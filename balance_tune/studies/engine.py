@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from balance_tune import shadows, timeouts
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.devices import Devices
 from balance_tune.studies.cluster.preflight import preflight
+from balance_tune.studies.cluster.ray_address import check_ray_address
 from balance_tune.studies.cluster.ray_cluster import GPU_SHARE, TrialResources, ray_for, remote, study_resources
 from balance_tune.studies.config.schema import BASELINE, StudyConfig
 from balance_tune.studies.early_stopping.pruner import Pruner
@@ -29,8 +31,8 @@ from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.results import leaderboard, report, tables
 from balance_tune.studies.search.study_queue import Params, StudyQueue
 from balance_tune.studies.signals import STOPPED, Interruption
-from balance_tune.studies.storage import durable, timeouts, trial_file
-from balance_tune.studies.storage.database import connect, shared_database
+from balance_tune.studies.storage import durable, trial_file
+from balance_tune.studies.storage.database import check_answers, connect, shared_database
 from balance_tune.studies.storage.exclusive import Exclusive, exclusive
 from balance_tune.studies.storage.files import DATABASE
 from balance_tune.studies.storage.object_store import StoreUnavailable
@@ -50,6 +52,10 @@ if TYPE_CHECKING:
 SCRATCH = ".tune"
 
 
+Ending = Literal["done", "failed", "limited", "interrupted", "halted"]
+"""How a run of a study ends; docs/operating.md has the table."""
+
+
 @dataclass(frozen=True)
 class StudyResult:
     """What a run of a study came to.
@@ -57,14 +63,15 @@ class StudyResult:
     Attributes:
         rows: the leaderboard, one row per arm; what is not known yet is None.
         folder: the study's folder.
-        state: "done"; "limited": the study's own limit ended it; "interrupted": a signal did; "halted": nothing could
-            be written any more, say. In all but the first it goes on when it is run again.
+        state: "done"; "failed": nothing is left to do, but an arm has nothing to compare, because its trials failed
+            (`retry_failed` runs them again); "limited": the study's own limit ended it; "interrupted": a signal did;
+            "halted": nothing could be written any more, say. After the last three it goes on when it is run again.
         reason: why it ended early, in words.
     """
 
     rows: list[leaderboard.LeaderboardRow]
     folder: Path
-    state: Literal["done", "limited", "interrupted", "halted"] = "done"
+    state: Ending = "done"
     reason: str = ""
 
 
@@ -75,28 +82,36 @@ def run_study(
     progress: Kind = "auto",
     callbacks: Sequence[Any] = (),
     on_leaderboard: Callable[[list[leaderboard.LeaderboardRow]], None] = lambda rows: None,
+    retry_failed: bool = False,
 ) -> StudyResult:
     """Run a study, go on with one that was interrupted, extend a finished one, or just return its leaderboard.
 
     `config` is a study, a mapping of the same shape, or a study file. `root` (default: $BALANCE_TUNE_ROOT, else
     ./studies) holds one folder per study; it may be the URI of an object store. `callbacks` are `ray.tune.Callback`s of
     your own. `on_leaderboard` is called with the leaderboard's rows as soon as the report is written, before MLflow is
-    waited for. The first Ctrl-C or SIGTERM stops cleanly: the result then has the state "interrupted".
+    waited for. `retry_failed` runs trials again that failed. The first Ctrl-C or SIGTERM stops cleanly: the result then
+    has the state "interrupted".
 
     Raises:
         UserError: one line, before anything has started: the study file is wrong, the root cannot be written, another
             driver runs this study, or code, data or file no longer are what the study was begun with.
     """
     timeouts.check()
+    check_ray_address()
     config = config if isinstance(config, StudyConfig) else load_config(config)
     folder = _folder(root_folder(str(root or os.environ.get(ROOT) or "studies"), driver=True), config)
+    check_answers(folder.path)
+    hidden = shadows.hidden_by(os.getcwd())  # Ray's workers look there first
+    if hidden is not None:
+        raise UserError(shadows.sentence(hidden))
     try:
         with exclusive(folder) as lock:
             _download(folder)
             display = progress_of(progress)
             try:
                 with Interruption(display.message) as interruption:
-                    return _Study(config, folder, display, interruption, callbacks, lock, on_leaderboard).run()
+                    study = _Study(config, folder, display, interruption, callbacks, lock, on_leaderboard, retry_failed)
+                    return study.run()
             finally:
                 display.close()
     except StoreUnavailable as error:
@@ -115,6 +130,7 @@ class _Study:
         callbacks: Sequence[Any],
         lock: Exclusive,
         on_leaderboard: Callable[[list[leaderboard.LeaderboardRow]], None],
+        retry_failed: bool = False,
     ) -> None:
         self.on_leaderboard = on_leaderboard
         self.config, self.folder, self.display, self.interruption = config, folder, display, interruption
@@ -144,6 +160,7 @@ class _Study:
             self.pruning_log,
             folder,
             configure=self._configure,
+            retry_failed=retry_failed,
             warm=_warm_points(config, self.arms, folder.parent),
             on_trial_end=self._on_trial_end,
         )
@@ -164,9 +181,14 @@ class _Study:
             self.interruption.settled()
             self.pruning_log.close()
         rows = self._report(state)
+        failed = {row.arm: row.failure for row in rows if row.failure}
+        if state == "done" and failed:
+            arm = next((arm for arm in failed if arm.endswith(f"/{BASELINE}")), next(iter(failed)))
+            others = f", like {', '.join(name for name in failed if name != arm)}" if len(failed) > 1 else ""
+            state, reason = "failed", f"{arm}{others} has nothing to compare: {failed[arm]}"
         return StudyResult(rows, self.folder.path, state, reason)
 
-    def _work(self) -> tuple[Literal["done", "limited", "interrupted", "halted"], str]:
+    def _work(self) -> tuple[Ending, str]:
         searched = self.queue.finished()
         if searched and not self._unsealed():
             return "done", ""

@@ -240,6 +240,15 @@ def _unfinished(
             f"On {dataset} the tuned joint baseline reached {reached(baseline)} on the test set. The "
             "study holds no balancing method to compare with it."
         )
+    failed = [row for row in table if row.failure]
+    if failed:
+        first = next((row for row in failed if row.baseline), failed[0])
+        others = [row.method for row in failed if row is not first]
+        more = f"; so {'has' if len(others) == 1 else 'have'} {_list(others)}" if others else ""
+        return (
+            f"There is no answer for {dataset}: {first.method} has failed ({first.failure}){more}. Mend the cause; "
+            "`balance-tune run --retry-failed` then runs the failed trials again."
+        )
     leader = max((r for r in table if r.search_val is not None), key=lambda r: _standing(r, table), default=None)
     so_far = f"by validation {leader.method} leads" if leader else "no trial has finished"
     return (

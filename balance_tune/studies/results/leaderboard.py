@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from balance_tune.studies.config import strict_yaml
-from balance_tune.studies.protocol.selection import Rule, confirmed, selected, settled
+from balance_tune.studies.protocol.selection import Rule, confirmed, failures, selected, settled
 from balance_tune.studies.results.arm_results import ArmResults
 from balance_tune.studies.results.columns import (
     BY_MODALITY,
@@ -121,6 +121,7 @@ class LeaderboardRow:
     chosen: bool = column("Whether this is the dataset's best method by validation.", YES_NO, False)
     test_rows: int | None = column("Test rows.", COUNT)
     test_groups: int = column("Groups of test rows; 0 where rows are independent.", COUNT, 0)
+    failure: str | None = column("Why the arm has nothing to compare, where its trials failed.", TEXT)
 
     def keys(self) -> list[str]:
         """Return the names of the columns in the order of JSON and CSV; `dict(row)` is the row as JSON-able values."""
@@ -197,7 +198,9 @@ def rows_of(records: Sequence[TrialRecord], config: Mapping[str, Any], folder: P
         tables.setdefault((protocol, arm.dataset), []).append(arm)
     order = {name: i for i, name in enumerate(config.get("datasets") or [])}
     keys = sorted(tables, key=lambda k: (k[0] != "sealed", order.get(k[1], len(order))))
-    return [row for key in keys for row in _table(tables[key], rule)]
+    reasons = failures(records, config)
+    rows = [row for key in keys for row in _table(tables[key], rule)]
+    return [dataclasses.replace(row, failure=reasons.get(row.arm)) for row in rows] if reasons else rows
 
 
 def _table(arms: list[ArmResults], rule: Rule) -> list[LeaderboardRow]:
@@ -274,7 +277,7 @@ def _row(arm: ArmResults, baseline: ArmResults | None, rule: Rule) -> Leaderboar
         val_confirm=mean_of(_values(complete)),
         gap=mean_of([float(m["val/gap"]) for r in complete if "val/gap" in (m := r.attrs.get("metrics") or {})]),
         saved=_saved(search),
-        lost=sum(r.superseded for r in arm.records) + counted("lost"),
+        lost=sum(r.superseded and not r.retried for r in arm.records) + counted("lost"),
         preempted=counted("preempted"),
         repeated=counted("repeated"),
         confirm_trials=len(later),

@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
@@ -28,7 +28,7 @@ from balance_tune.studies.search.live_trial import LiveTrial
 from balance_tune.studies.search.samplers import common_space, sampler_for
 from balance_tune.studies.storage import durable, trial_file
 from balance_tune.studies.storage.files import HISTORY, STATE
-from balance_tune.studies.storage.records import CONFIRM, Phase, State, TrialRecord, read_records
+from balance_tune.studies.storage.records import CONFIRM, RETRIED, RETRY_OF, Phase, State, TrialRecord, read_records
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import set_attrs, together
 from balance_tune.tasks import Objective
@@ -64,6 +64,7 @@ class StudyQueue:
         pruning_log: the decisions of early stopping.
         folder: the study folder.
         configure: `(arm, params, phase, number, seed)` -> the trial's training configuration with its "folder".
+        retry_failed: run the trials that failed again, each under a new number at the same point and seed.
         warm: arm name -> points to try right after the default.
         on_trial_end: called with `(key, state, attrs)` for every trial that has ended, after Optuna knows of it.
     """
@@ -77,6 +78,7 @@ class StudyQueue:
         folder: StudyFolder,
         *,
         configure: Callable[[Arm, Params, Phase, int, int], dict[str, Any]],
+        retry_failed: bool = False,
         warm: Mapping[str, Sequence[Params]] | None = None,
         on_trial_end: Callable[[TrialKey, State, Mapping[str, Any]], None] = lambda key, state, attrs: None,
     ) -> None:
@@ -99,7 +101,10 @@ class StudyQueue:
                 self._studies[study_name] = self._open(study_name)
                 self._study_ids[study_name] = storage.get_study_id_from_name(study_name)
                 self._records[study_name] = {}
+        self._retries: dict[TrialKey, TrialRecord] = {}
         self._recover()
+        if retry_failed:
+            self._retry()
 
     # what next -------------------------------------------------------------------------------------------------------
     def next(self) -> Assignment | None:
@@ -119,7 +124,7 @@ class StudyQueue:
         """Return whether the arm's search budget allows another trial."""
         records = self._records[arm]
         if self.config.search.trials is not None:
-            return len(records) < self.config.search.trials
+            return sum(not r.superseded for r in records.values()) < self.config.search.trials
         spent = sum(r.device_seconds for r in records.values() if r.finished)
         spent += sum(run.device_seconds for run in self.live_of(arm))
         return spent < (self.config.search.device_seconds or 0.0)
@@ -138,6 +143,9 @@ class StudyQueue:
         return min(open_arms, key=lambda name: len(self._records[name]), default=None)
 
     def _propose(self, arm: str) -> Assignment:
+        for key, record in self._retries.items():
+            if key.arm == arm and key.phase == "search":
+                return self._again_at(key, record)
         index, space = len(self._records[arm]), self.arms[arm].space
         given = [space.defaults(), *self._warm.get(arm, ())]
         if index < len(given):
@@ -154,8 +162,18 @@ class StudyQueue:
             return None
         arm = min(waiting, key=lambda name: len(self._records[name + CONFIRM]))
         due = self.due(arm)[0]
-        attrs = {"seed": due.seed, "default": due.default, "point": due.point}
+        attrs: dict[str, Any] = {"seed": due.seed, "default": due.default, "point": due.point}
+        for key, record in self._retries.items():
+            if (key.arm, key.phase, record.seed) == (arm, due.phase, due.seed) and record.params == due.params:
+                return self._again_at(key, record)
         return self._create(arm, due.phase, due.params, attrs)
+
+    def _again_at(self, key: TrialKey, record: TrialRecord) -> Assignment:
+        """Start a trial that failed again: a new number, the same point and seed."""
+        del self._retries[key]
+        kept = ("default", "sources", "warm_start", "point")
+        attrs = {name: record.attrs[name] for name in kept if name in record.attrs}
+        return self._create(key.arm, key.phase, record.params, {**attrs, "seed": record.seed, RETRY_OF: key.number})
 
     def _create(self, arm: str, phase: Phase, params: Params, attrs: dict[str, Any]) -> Assignment:
         """Create a trial at a given point in one write, so that a crash leaves all of it or nothing."""
@@ -365,6 +383,15 @@ class StudyQueue:
             for row in rows:
                 self._take(key, {**row, "replayed": True})
             self.finish(key, "pruned")
+
+    def _retry(self) -> None:
+        """Take the trials that failed out of the budget; `next` then runs each of them again."""
+        for study_name, records in self._records.items():
+            for number, r in records.items():
+                if r.state == "failed" and not r.superseded:
+                    self._retries[TrialKey(r.arm, r.phase, number)] = r
+                    records[number] = replace(r, attrs={**r.attrs, RETRIED: True})
+            self._due.pop(study_name.removesuffix(CONFIRM), None)
 
     def _record(
         self, key: TrialKey, state: State, params: Params, attrs: Mapping[str, Any], value: float | None = None

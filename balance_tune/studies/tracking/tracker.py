@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from balance_tune.registry import datasets
 from balance_tune.studies.storage.study_folder import StudyFolder
-from balance_tune.studies.storage.timeouts import seconds
 from balance_tune.studies.tracking.backend import store_of
 from balance_tune.studies.tracking.memory import Cache, fingerprint, study_id
 from balance_tune.studies.tracking.worker import LOWEST, Worker
 from balance_tune.studies.tracking.worker_process import Status, WorkerConfig
+from balance_tune.timeouts import seconds
 
 if TYPE_CHECKING:
     from balance_tune.studies.config.schema import StudyConfig

@@ -147,7 +147,7 @@ def just_stopped(folder: Path) -> tuple[ToyStudy, Assignment]:
 def test_a_crash_between_verdict_and_telling_ends_in_pruned(tmp_path: Path) -> None:
     study, given = just_stopped(tmp_path)
     folder = Path(given.config["folder"])
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "history.jsonl").write_text('{"epoch": 1, "val/accuracy": 0.0, "best_epoch": 1, "device_seconds": 1.0}\n')
     study.reopen()
     record = next(r for r in read_records(tmp_path) if r.number == 1)
@@ -271,7 +271,7 @@ def test_epochs_whose_reports_were_cut_off_are_read_from_the_trials_history(tmp_
     given = study.queue.next()
     assert given is not None
     folder = Path(given.config["folder"])
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "history.jsonl").write_text("".join(json.dumps(row(epoch)) + "\n" for epoch in range(1, 6)))
     for told_row in (row(1), row(2, draining=True), row(5)):
         study.queue.report(given.key, told_row)

@@ -66,8 +66,8 @@ def served(study: Trained, root: Path) -> Any:
 
 
 def chosen(study: Trained) -> Path:
-    row = next(row for row in study.rows if row["chosen"])
-    best = best_trial(study.records, row)
+    row = next(row for row in study.rows if row.chosen)
+    best = best_trial(study.records, row.arm, row.params, row.objective)
     assert best is not None
     return study.folder / best.attrs["folder"]
 

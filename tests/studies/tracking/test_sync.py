@@ -423,18 +423,18 @@ def test_an_empty_store_beside_a_finished_study_is_filled(
     assert points(connect(other), study.folder.name) == points(client, study.folder.name)
 
 
-def test_an_experiment_that_is_deleted_in_the_middle_is_restored_and_written_on(
-    written: Write, store: Store, client: Any
-) -> None:
+def test_a_run_that_somebody_deleted_is_written_anew(written: Write, store: Store, client: Any) -> None:
     study = a_study(written)
     live = Sync(study.folder, store)
+    trial = study.begin(4).train(2)
     live.run("running")
-    client.delete_experiment(client.get_experiment_by_name(study.folder.name).experiment_id)
-    study.begin(4).train(1).end()
-    with pytest.raises(Exception, match="must be in the 'active' state"):
-        live.run("running")
-    live.run("running")
-    assert len(runs_of(client, study.folder.name)) == 9
+    name = "av_digits / mlb / 004"
+    client.delete_run(runs_of(client, study.folder.name)[name].info.run_id)
+    trial.train(1)
+    assert live.run("running")
+    runs = runs_of(client, study.folder.name)
+    assert len(runs) == 9
+    assert steps(client, runs[name]) == [1, 2, 3]
 
 
 def test_a_study_of_version_0_1_is_written_whole(written: Write, store: Store, client: Any, tmp_path: Path) -> None:
@@ -532,12 +532,12 @@ def test_a_full_disk_costs_the_cache_and_nothing_else(
 ) -> None:
     study = a_study(written)
 
-    def full(path: Path, value: Any) -> None:
+    def full(path: Path, content: str) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         sync(study.folder, store)  # the id of the study is on disk before anything is sent
-        patch.setattr("balance_tune.studies.storage.durable.write_json", full)
+        patch.setattr("balance_tune.studies.storage.durable.write", full)
         assert sync(study.folder, store, "complete")
     assert caplog.text.count("No space left on device") == 1
     assert tag(runs_of(client, study.folder.name)[study.folder.name], "state") == "complete"
