@@ -1,8 +1,8 @@
 """What the driver spends on a trial, early and late in a long study: python -m benchmarks.driver [TRIALS]
 
 Trials that cost nothing: three epochs reported at once, without training. All the rest is a study's: queue, TPE, ASHA,
-ledger, journal, MLflow, Ray Tune. The hundreds at the beginning leave out the first twenty trials, in which Ray starts
-its actors.
+pruning log, journal, MLflow, Ray Tune. The hundreds at the beginning leave out the first twenty trials, in which Ray
+starts its actors.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from balance_tune.studies.config.schema import StudyConfig
-from balance_tune.studies.early_stopping.pruner import Judge
-from balance_tune.studies.early_stopping.pruning_log import Ledger, Verdict
+from balance_tune.studies.early_stopping.pruner import Pruner
+from balance_tune.studies.early_stopping.pruning_log import Decision, PruningLog
 from balance_tune.studies.loading import load_config
 from balance_tune.studies.protocol.arms import Arm
 from balance_tune.studies.protocol.keys import TrialKey
@@ -140,16 +140,16 @@ def replay(
     config = config_of(curves, search, trials, seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        ledger = _Ledger(folder / "ledger.jsonl")
-        judge = Judge(config.search.early_stopping, {curves.arm.name: curves.epochs}, ledger, lower=False)
+        pruning_log = _PruningLog(folder / "ledger.jsonl")
+        pruner = Pruner(config.search.early_stopping, {curves.arm.name: curves.epochs}, pruning_log, lower=False)
         made = _Queue if search.told == "pruned" else _ToldComplete
-        queue = made(config, curves, ledger, folder)
+        queue = made(config, curves, pruning_log, folder)
         done: list[tuple[int, float]] = []
         spent = 0
         while queue.searching(curves.arm.name) and (not done or done[-1][1] < goal):
             given = queue.next()
             assert given is not None
-            epochs, value = _train(queue, judge, given.key, given.config["curve"])
+            epochs, value = _train(queue, pruner, given.key, given.config["curve"])
             spent += epochs
             if value is not None:
                 done.append((spent, value))
@@ -171,7 +171,7 @@ def config_of(curves: Curves, search: Search, trials: int, seed: int) -> StudyCo
     )
 
 
-def _train(queue: StudyQueue, judge: Judge, key: TrialKey, curve: Floats) -> tuple[int, float | None]:
+def _train(queue: StudyQueue, pruner: Pruner, key: TrialKey, curve: Floats) -> tuple[int, float | None]:
     """Play one trial; return its epochs, and its value if it ran to its end."""
     min_epochs = queue.live[key].min_epochs
     best = 0
@@ -180,7 +180,7 @@ def _train(queue: StudyQueue, judge: Judge, key: TrialKey, curve: Floats) -> tup
             queue.finish(key, "failed", "its loss was not finite")
             return epoch, None
         best = epoch if epoch == 1 or value > curve[best - 1] else best
-        stop = epoch < len(curve) and judge.stops(key.arm, key.number, epoch, value, min_epochs)
+        stop = epoch < len(curve) and pruner.should_prune(key.arm, key.number, epoch, value, min_epochs)
         row = {"epoch": epoch, "val/accuracy": value, "best_epoch": best, "device_seconds": float(epoch)}
         queue.report(key, row)
         if stop:
@@ -190,23 +190,23 @@ def _train(queue: StudyQueue, judge: Judge, key: TrialKey, curve: Floats) -> tup
     return len(curve), float(curve[best - 1])
 
 
-class _Ledger(Ledger):
-    """A ledger in memory."""
+class _PruningLog(PruningLog):
+    """A pruning log in memory."""
 
-    def append(self, arm: str, verdict: Verdict) -> None:
-        self._remember(arm, verdict)
+    def append(self, arm: str, decision: Decision) -> None:
+        self._remember(arm, decision)
 
 
 class _Queue(StudyQueue):
     """A study's queue in memory that proposes recorded points only."""
 
-    def __init__(self, config: StudyConfig, curves: Curves, ledger: Ledger, folder: Path) -> None:
+    def __init__(self, config: StudyConfig, curves: Curves, pruning_log: PruningLog, folder: Path) -> None:
         self._curves, self._used = curves, {0}  # the default is the first recorded point
         super().__init__(
             config,
             [curves.arm],
             optuna.storages.InMemoryStorage(),
-            ledger,
+            pruning_log,
             folder,
             configure=lambda arm, params, phase, number, seed: {
                 "folder": str(folder / str(number)),

@@ -1,4 +1,4 @@
-"""The search phase of a study by itself, with all that a study does beside training: Ray, Optuna, ledger, MLflow."""
+"""The search phase of a study alone, with all that it does beside training: Ray, Optuna, pruning log, MLflow."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 
 import psutil
 
-from balance_tune.studies.cluster.ray_cluster import ray_for, shape_of
+from balance_tune.studies.cluster.ray_cluster import ray_for, trial_resources
 from balance_tune.studies.config.schema import StudyConfig
-from balance_tune.studies.early_stopping.pruner import Judge
-from balance_tune.studies.early_stopping.pruning_log import Ledger
+from balance_tune.studies.early_stopping.pruner import Pruner
+from balance_tune.studies.early_stopping.pruning_log import PruningLog
 from balance_tune.studies.execution.trial import run_trial
 from balance_tune.studies.execution.tune_run import run_trials
 from balance_tune.studies.protocol.arms import Arm, arms_of, trial_config
@@ -80,7 +80,7 @@ def search(
         phase.configs[TrialKey(arm.name, kind, number)] = made
         return {**made, "device": "cpu", "cpus": 1, "gpus": 0, "scratch": str(folder / ".tune")}
 
-    def told(key: TrialKey, state: Any, attrs: Mapping[str, Any]) -> None:
+    def on_trial_end(key: TrialKey, state: Any, attrs: Mapping[str, Any]) -> None:
         tracker.trial_finished(key.arm, key.phase, key.number, state, attrs)
         if key.phase == "search":
             phase.ended[key] = (time.perf_counter(), time.process_time() + spent_by(tracker), int(attrs["epochs"]))
@@ -93,19 +93,21 @@ def search(
             phase.began = time.perf_counter() - first
 
     tracker = Tracker(config, folder, arms, manifests)
-    ledger = Ledger(folder / "ledger.jsonl")
-    judge = Judge(
-        config.search.early_stopping, {a.name: a.epochs(a.space.defaults()) for a in arms}, ledger, lower=False
+    pruning_log = PruningLog(folder / "ledger.jsonl")
+    pruner = Pruner(
+        config.search.early_stopping, {a.name: a.epochs(a.space.defaults()) for a in arms}, pruning_log, lower=False
     )
-    queue = StudyQueue(config, arms, open_storage(folder), ledger, folder, configure=configure, told=told)
+    queue = StudyQueue(
+        config, arms, open_storage(folder), pruning_log, folder, configure=configure, on_trial_end=on_trial_end
+    )
     with ray_for(config.resources, cpus=cpus) as cluster, _scratch(folder) as scratch:
         tracker.begin()
-        shape = shape_of(config.resources, cluster)
-        phase.slots = shape.slots
+        trial = trial_resources(config.resources, cluster)
+        phase.slots = trial.slots
         run_trials(
             queue,
-            judge,
-            shape,
+            pruner,
+            trial,
             scratch,
             callbacks=[tracker.callback],
             exhausted=lambda: "all searched" if len(phase.ended) >= due else "",
@@ -115,7 +117,7 @@ def search(
     over = time.perf_counter()
     tracker.interrupt()
     phase.lag = time.perf_counter() - over
-    ledger.close()
+    pruning_log.close()
     return phase
 
 

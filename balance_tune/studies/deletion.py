@@ -142,7 +142,7 @@ def _purge(store: Store, experiment_id: str | None, run_ids: list[str]) -> list[
 
 
 def forget(folder: Path) -> None:
-    """Remove a study's trials from its database, and its ledger, if they are in one."""
+    """Remove a study's trials from its database, and its pruning log, if they are in one."""
     storage = database_of(folder)
     if storage is not None:
         for study in storage.get_all_studies():

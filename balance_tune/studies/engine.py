@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.preflight import preflight
-from balance_tune.studies.cluster.ray_cluster import GPU_SHARE, Shape, ray_for, remote, shapes_of
+from balance_tune.studies.cluster.ray_cluster import GPU_SHARE, TrialResources, ray_for, remote, study_resources
 from balance_tune.studies.config.schema import BASELINE, StudyConfig
-from balance_tune.studies.early_stopping.pruner import Judge
-from balance_tune.studies.early_stopping.pruning_log import ledger_of
+from balance_tune.studies.early_stopping.pruner import Pruner
+from balance_tune.studies.early_stopping.pruning_log import pruning_log_of
 from balance_tune.studies.execution import retention
 from balance_tune.studies.execution.limits import Limits
 from balance_tune.studies.execution.sealed import Sealed
@@ -120,22 +120,22 @@ class _Study:
             display.message(f"extended: {phrase}")
         for name, manifest in self.manifests.items():  # the report reads them, wherever the data lies by then
             durable.write(folder / "data" / f"{name}.json", manifest.to_json())
-        self.shape = Shape(config.resources.cpus_per_trial, 0.0, config.resources.workers, 1)
-        self.shapes: dict[str, Shape] = {}
+        self.resources = TrialResources(config.resources.cpus_per_trial, 0.0, config.resources.workers, 1)
+        self.resources_by_dataset: dict[str, TrialResources] = {}
         self.tracker: Tracker | None = None
         self.worked = False
         self.storage = open_storage(folder)
         held.enter_context(lease_of(folder))
-        self.ledger = ledger_of(folder)
+        self.pruning_log = pruning_log_of(folder)
         self.queue = StudyQueue(
             config,
             self.arms,
             self.storage,
-            self.ledger,
+            self.pruning_log,
             folder,
             configure=self._configure,
             warm=_warm_points(config, self.arms, folder.parent),
-            told=self._told,
+            on_trial_end=self._on_trial_end,
         )
         self.limits = Limits(config.limit, self.queue.device_seconds)
 
@@ -155,7 +155,7 @@ class _Study:
             state, reason = "interrupted", f"a signal, and Ray broke down over it: {error}"  # it got the signal too
         finally:
             self.interruption.settled()
-            self.ledger.close()
+            self.pruning_log.close()
         rows = self._report(tracker, state)
         return StudyResult(rows, self.folder, state, reason)
 
@@ -166,15 +166,15 @@ class _Study:
         self.worked = True
         with ray_for(self.config.resources) as cluster:
             self.interruption.install()
-            self.shape, self.shapes = shapes_of(self.config, cluster)
+            self.resources, self.resources_by_dataset = study_resources(self.config, cluster)
             if remote():
                 wrong = preflight(
-                    self.folder, self.shape, self.config.resources.wait_minutes * 60, self.display.message
+                    self.folder, self.resources, self.config.resources.wait_minutes * 60, self.display.message
                 )
                 if wrong:
                     return "halted", wrong
             share = self._share_of_gpu(cluster)  # on a node that preflight has waited for
-            self.shape, self.shapes = shapes_of(self.config, cluster, share)
+            self.resources, self.resources_by_dataset = study_resources(self.config, cluster, share)
             ended = "" if searched else self._search()
             if self.interruption.requested:
                 return "interrupted", "a signal"
@@ -208,18 +208,18 @@ class _Study:
         """Run trials until nothing is due; return why it ended before, or nothing."""
         from balance_tune.studies.execution.tune_run import run_trials
 
-        self.display.message(f"{self.config.name}: {len(self.arms)} arms, {self.shape.slots} trials at a time")
+        self.display.message(f"{self.config.name}: {len(self.arms)} arms, {self.resources.slots} trials at a time")
         lower = lower_is_better(self.config.objective)
         epochs = {arm.name: _longest(arm) for arm in self.arms}
-        judge = Judge(self.config.search.early_stopping, epochs, self.ledger, lower=lower)
+        pruner = Pruner(self.config.search.early_stopping, epochs, self.pruning_log, lower=lower)
         if self.tracker is not None:
             self.tracker.begin()
         tracker = [self.tracker.callback] if self.tracker is not None else []
         with self.interruption.patient(), _scratch(self.folder) as scratch:
             return run_trials(
                 self.queue,
-                judge,
-                self.shape,
+                pruner,
+                self.resources,
                 scratch,
                 warm=self.config.runner != "isolated",
                 callbacks=[*tracker, *self.callbacks],
@@ -237,8 +237,8 @@ class _Study:
         if not waiting:
             return
         self.display.message(f"sealed test evaluation of {len(waiting)} checkpoints")
-        cpus = self.shape.cpus
-        for one, found in evaluate_all(waiting, cpus=cpus, gpus=self.shape.gpus, device=self.shape.device):
+        cpus = self.resources.cpus
+        for one, found in evaluate_all(waiting, cpus=cpus, gpus=self.resources.gpus, device=self.resources.device):
             if isinstance(found, Exception):
                 self.display.message(f"{one.key.arm} confirm {one.key.number}: not evaluated on test: {found}")
                 continue
@@ -291,15 +291,15 @@ class _Study:
             study_folder=self.folder,
             store=self.stores[arm.dataset],
         )
-        shape = self.shapes.get(arm.dataset, self.shape)
-        resources = {"cpus": shape.cpus, "gpus": shape.gpus}
+        trial = self.resources_by_dataset.get(arm.dataset, self.resources)
+        resources = {"cpus": trial.cpus, "gpus": trial.gpus}
         scratch = self.folder / SCRATCH
         home = object_store.home(Path(config["folder"]))
         if home is not None:
             return {**config, **resources, "scratch": object_store.address(scratch), "home": home}
         return {**config, **resources, "scratch": str(scratch)}
 
-    def _told(self, key: TrialKey, state: State, attrs: Mapping[str, Any]) -> None:
+    def _on_trial_end(self, key: TrialKey, state: State, attrs: Mapping[str, Any]) -> None:
         self.display.ended(key, state, attrs)
         if self.tracker is not None:
             self.tracker.trial_finished(key.arm, key.phase, key.number, state, attrs)
@@ -319,7 +319,7 @@ class _Study:
     def _tick(self, last: bool = False) -> None:
         if last or self.display.wants():
             states = outlook(self.queue)
-            self.display.show(states, seconds_left(states, self.shape.slots))
+            self.display.show(states, seconds_left(states, self.resources.slots))
 
 
 def _folder(root: Path, config: StudyConfig) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from balance_tune.studies.early_stopping.pruning_log import Ledger
+from balance_tune.studies.early_stopping.pruning_log import PruningLog
 from balance_tune.studies.storage.records import TrialRecord, read_records
 from balance_tune.studies.tracking.runs import TAG
 
@@ -87,9 +87,9 @@ def check(folder: Path, expected: Outcome | None = None) -> Outcome:
         if r.phase == "confirm":
             seeds.setdefault(r.arm, Counter())[r.seed or 0] += 1
     assert len({frozenset(s) for s in seeds.values()}) == 1, "confirmation seeds are common"
-    ledger = Ledger(folder / "ledger.jsonl")
+    pruning_log = PruningLog(folder / "ledger.jsonl")
     for r in found.records:
-        assert (r.state == "pruned") == (ledger.stop_of(r.arm, r.number) is not None and r.phase == "search")
+        assert (r.state == "pruned") == (pruning_log.stop_of(r.arm, r.number) is not None and r.phase == "search")
         assert r.state == "failed" or len(r.curve) == r.epochs, "every trial that ended has its whole curve"
     assert leftovers(folder) == []
     if expected is not None:

@@ -45,10 +45,10 @@ def test_a_torn_last_line_of_the_journal_is_dropped(trial: Trial) -> None:
     cut_off(driver, "state.pt")
     with (driver.folder / "optuna.journal").open("ab") as journal:
         journal.write(b'{"op_code": 6, "worker_id": "')
-    with (driver.folder / "ledger.jsonl").open("ab") as ledger:
-        ledger.write(b'{"arm": "mul')
+    with (driver.folder / "ledger.jsonl").open("ab") as pruning_log:
+        pruning_log.write(b'{"arm": "mul')
     assert driver.run() == 0, driver.said()
-    trial.passed("torn last line of journal and ledger")
+    trial.passed("torn last line of journal and pruning log")
 
 
 @pytest.mark.parametrize(

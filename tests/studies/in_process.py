@@ -10,8 +10,8 @@ from typing import Any
 from balance_tune.datasets.store import build_store
 from balance_tune.registry import datasets
 from balance_tune.studies.config.schema import StudyConfig
-from balance_tune.studies.early_stopping.pruner import Judge
-from balance_tune.studies.early_stopping.pruning_log import Ledger
+from balance_tune.studies.early_stopping.pruner import Pruner
+from balance_tune.studies.early_stopping.pruning_log import PruningLog
 from balance_tune.studies.execution.sealed import evaluate_sealed
 from balance_tune.studies.execution.trial import work
 from balance_tune.studies.protocol.arms import Arm, arms_of, trial_config
@@ -37,19 +37,21 @@ def run(config: StudyConfig, folder: Path, *, tracked: bool = False) -> list[dic
             config, arm, params, phase=phase, number=number, seed=seed, study_folder=folder, store=store
         )
 
-    ledger = Ledger(folder / "ledger.jsonl")
+    pruning_log = PruningLog(folder / "ledger.jsonl")
     epochs = {arm.name: arm.epochs(arm.space.defaults()) for arm in arms}
-    judge = Judge(config.search.early_stopping, epochs, ledger, lower=lower_is_better(config.objective))
+    pruner = Pruner(config.search.early_stopping, epochs, pruning_log, lower=lower_is_better(config.objective))
 
-    def told(key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
+    def on_trial_end(key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
         if tracker is not None:
             tracker.trial_finished(key.arm, key.phase, key.number, state, attrs)
 
-    queue = StudyQueue(config, arms, open_storage(folder), ledger, folder, configure=configure, told=told)
+    queue = StudyQueue(
+        config, arms, open_storage(folder), pruning_log, folder, configure=configure, on_trial_end=on_trial_end
+    )
     gc.freeze()  # as a trial's own process does: it collects after every trial
     try:
         while (given := queue.next()) is not None:
-            _train(given, queue, judge, tracker)
+            _train(given, queue, pruner, tracker)
     finally:
         gc.unfreeze()
     for key, record in queue.confirmed():
@@ -57,7 +59,7 @@ def run(config: StudyConfig, folder: Path, *, tracked: bool = False) -> list[dic
         found = evaluate_sealed(place, stores[queue.arms[key.arm].dataset])
         if tracker is not None:
             tracker.sealed(key.arm, key.number, found, place)
-    ledger.close()
+    pruning_log.close()
     rows = leaderboard.build(folder)
     if tracker is not None:
         tables.write_files(folder, rows)
@@ -65,7 +67,7 @@ def run(config: StudyConfig, folder: Path, *, tracked: bool = False) -> list[dic
     return rows
 
 
-def _train(given: Assignment, queue: StudyQueue, judge: Judge, tracker: Tracker | None) -> None:
+def _train(given: Assignment, queue: StudyQueue, pruner: Pruner, tracker: Tracker | None) -> None:
     key, last = given.key, {}
     min_epochs = queue.live[key].min_epochs
 
@@ -79,7 +81,9 @@ def _train(given: Assignment, queue: StudyQueue, judge: Judge, tracker: Tracker 
         if row["state"] == "failed":
             return
         going = key.phase == "search" and row["state"] == "running"
-        stop = going and judge.stops(key.arm, key.number, row["epoch"], row[given.config["objective"]], min_epochs)
+        stop = going and pruner.should_prune(
+            key.arm, key.number, row["epoch"], row[given.config["objective"]], min_epochs
+        )
         queue.report(key, row)
         if stop:
             raise SystemExit

@@ -146,14 +146,14 @@ def make_study(root: Path, made: Made | None = None) -> Path:
     (folder / "study.yaml").write_text(strict_yaml.dump(made.config))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
-    verdicts: list[dict[str, Any]] = []
+    decisions: list[dict[str, Any]] = []
     for dataset in made.datasets:
         _write_manifest(root, dataset)
         arms = [m for m in made.methods if m in WORLDS[dataset].gains or m == "joint"]
         for method in arms:
-            _Arm(made, folder, storage, dataset, method, verdicts).write(complete=made.finished or method != arms[-1])
+            _Arm(made, folder, storage, dataset, method, decisions).write(complete=made.finished or method != arms[-1])
     _write_begun(folder, made)
-    (folder / "ledger.jsonl").write_text("".join(json.dumps(v) + "\n" for v in verdicts))
+    (folder / "ledger.jsonl").write_text("".join(json.dumps(v) + "\n" for v in decisions))
     return folder
 
 
@@ -164,7 +164,7 @@ class _Arm:
     storage: JournalStorage
     dataset: str
     method: str
-    verdicts: list[dict[str, Any]]
+    decisions: list[dict[str, Any]]
 
     @property
     def name(self) -> str:
@@ -215,7 +215,7 @@ class _Arm:
         if explodes or broken:
             history, state = history[:3], "failed"
             reason = "Diverged: the training loss became nan in epoch 4" if explodes else "OutOfMemoryError: CUDA"
-        elif rungs is not None and (last := self._judge(history, number, rungs)):
+        elif rungs is not None and (last := self._pruned_at(history, number, rungs)):
             history, state = history[:last], "pruned"
         place = f"trials/{self.dataset}/{self.method}/{phase}-{number:04d}"
         (self.folder / place).mkdir(parents=True)
@@ -250,8 +250,8 @@ class _Arm:
             )
         )
 
-    def _judge(self, history: list[dict[str, Any]], number: int, rungs: dict[int, list[float]]) -> int | None:
-        """Return the epoch at which a reduction-3 ASHA stops the trial, if it does, and note every verdict."""
+    def _pruned_at(self, history: list[dict[str, Any]], number: int, rungs: dict[int, list[float]]) -> int | None:
+        """Return the epoch at which a reduction-3 ASHA stops the trial, if it does, and note every decision."""
         for epoch, seen in rungs.items():
             if epoch < self.made.settled.get(self.method, 0):
                 continue
@@ -259,8 +259,8 @@ class _Arm:
             seen.append(value)
             threshold = sorted(seen, reverse=True)[max(math.ceil(len(seen) / 3), 1) - 1]
             decision = "go" if value >= threshold else "stop"
-            verdict = {"arm": self.name, "number": number, "epoch": epoch, "value": value, "threshold": threshold}
-            self.verdicts.append({**verdict, "rank": 1, "of": len(seen), "decision": decision})
+            line = {"arm": self.name, "number": number, "epoch": epoch, "value": value, "threshold": threshold}
+            self.decisions.append({**line, "rank": 1, "of": len(seen), "decision": decision})
             if decision == "stop":
                 return epoch
         return None

@@ -19,7 +19,7 @@ import pytest
 from balance_tune.datasets.base import Dataset, Modality, Samples
 from balance_tune.datasets.splits import SplitRecipe
 from balance_tune.modulations.base import Modulation
-from balance_tune.studies.early_stopping.pruning_log import Ledger
+from balance_tune.studies.early_stopping.pruning_log import PruningLog
 from balance_tune.studies.loading import load_config
 from balance_tune.studies.monitor.plan import plan_of
 from balance_tune.studies.protocol.arms import arms_of
@@ -176,11 +176,11 @@ def test_every_pruned_trial_carries_its_curve_up_to_the_verdict_and_so_does_its_
     experiment = client.get_experiment_by_name("told")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
-    ledger = Ledger(study.folder / "ledger.jsonl")
+    pruning_log = PruningLog(study.folder / "ledger.jsonl")
     pruned = [r for r in read_records(study.folder) if r.state == "pruned"]
     assert pruned
     for r in pruned:
-        stop = ledger.stop_of(r.arm, r.number)
+        stop = pruning_log.stop_of(r.arm, r.number)
         assert stop is not None
         assert list(r.curve) == list(range(1, stop.epoch + 1))
         assert r.curve[stop.epoch] == stop.value

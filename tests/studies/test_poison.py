@@ -102,8 +102,8 @@ def test_a_leaked_test_metric_changes_nothing_that_is_chosen(tmp_path: Path, mon
     poisoned = study(tmp_path / "poisoned", monkeypatch)
 
     assert told(tmp_path / "poisoned") == told(tmp_path / "clean")
-    ledgers = [(tmp_path / name / "ledger.jsonl").read_text() for name in ("clean", "poisoned")]
-    assert ledgers[0] == ledgers[1]
+    pruning_logs = [(tmp_path / name / "ledger.jsonl").read_text() for name in ("clean", "poisoned")]
+    assert pruning_logs[0] == pruning_logs[1]
     assert choices(poisoned) == choices(clean)
     # and the poison was there: the leak saw the test set, on which the worst is now best
     for before, after in zip(clean, poisoned, strict=True):

@@ -10,8 +10,8 @@ from typing import Any
 
 from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.config.schema import StudyConfig
-from balance_tune.studies.early_stopping.pruner import Judge
-from balance_tune.studies.early_stopping.pruning_log import Ledger
+from balance_tune.studies.early_stopping.pruner import Pruner
+from balance_tune.studies.early_stopping.pruning_log import PruningLog
 from balance_tune.studies.protocol.arms import Arm
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.space import Fixed, Parameter, Space
@@ -76,17 +76,17 @@ class ToyStudy:
     def reopen(self) -> None:
         """Begin another run of the study, with nothing but what is on disk."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.ledger = Ledger(self.folder / "ledger.jsonl")
+        self.pruning_log = PruningLog(self.folder / "ledger.jsonl")
         epochs = {arm.name: arm.epochs(arm.space.defaults()) for arm in self.arms}
-        self.judge = Judge(self.config.search.early_stopping, epochs, self.ledger, lower=False)
+        self.pruner = Pruner(self.config.search.early_stopping, epochs, self.pruning_log, lower=False)
         self.queue = StudyQueue(
             self.config,
             self.arms,
             open_storage(self.folder),
-            self.ledger,
+            self.pruning_log,
             self.folder,
             configure=self.configure,
-            told=lambda key, state, attrs: self.ended.__setitem__(key, state),
+            on_trial_end=lambda key, state, attrs: self.ended.__setitem__(key, state),
         )
 
     def configure(self, arm: Arm, params: Mapping[str, Any], phase: str, number: int, seed: int) -> dict[str, Any]:
@@ -120,7 +120,9 @@ class ToyStudy:
         self.trained.setdefault(key, []).append(epoch)
         min_epochs = self.queue.live[key].min_epochs
         stop = (
-            key.phase == "search" and epoch < EPOCHS and self.judge.stops(key.arm, key.number, epoch, value, min_epochs)
+            key.phase == "search"
+            and epoch < EPOCHS
+            and self.pruner.should_prune(key.arm, key.number, epoch, value, min_epochs)
         )
         self.queue.report(key, row)
         if stop or epoch == EPOCHS:

@@ -13,14 +13,14 @@ from typing import Any
 from balance_tune.datasets.address import bare
 from balance_tune.datasets.place import Place
 from balance_tune.errors import UserError
-from balance_tune.studies.cluster.ray_cluster import Shape
+from balance_tune.studies.cluster.ray_cluster import TrialResources
 from balance_tune.studies.storage import object_store
 from balance_tune.studies.wording import one_line
 
 ANSWER_WITHIN = 120.0  # seconds for a living node; the first task there starts a process
 
 
-def preflight(root: Path, shape: Shape, patience: float, say: Callable[[str], None]) -> str:
+def preflight(root: Path, trial: TrialResources, patience: float, say: Callable[[str], None]) -> str:
     """Try the root from every living node, and from a first one that can take a trial; return why not, or nothing.
 
     Where no such node is there yet, one is waited for, at most `patience` seconds. To be called with Ray connected.
@@ -36,13 +36,13 @@ def preflight(root: Path, shape: Shape, patience: float, say: Callable[[str], No
         alive = [n for n in ray.nodes() if n["Alive"]]
         asked = {task_on(n, try_storage).remote(place, token): n["NodeManagerHostname"] for n in alive}
         _check(root, asked, ANSWER_WITHIN)
-        if any(_takes(n["Resources"], shape) for n in alive):
+        if any(_takes(n["Resources"], trial) for n in alive):
             return ""
         say("waiting for the first node that can take a trial")
-        first = ray.remote(num_cpus=shape.cpus, num_gpus=shape.gpus, max_retries=3)(try_storage).remote(place, token)
+        first = ray.remote(num_cpus=trial.cpus, num_gpus=trial.gpus, max_retries=3)(try_storage).remote(place, token)
         if not ray.wait([first], timeout=patience)[0]:
             ray.cancel(first, force=True)
-            return too_long({"CPU": shape.cpus, "GPU": shape.gpus}, patience, ray.cluster_resources())
+            return too_long({"CPU": trial.cpus, "GPU": trial.gpus}, patience, ray.cluster_resources())
         _check(root, {first: "a new node"}, ANSWER_WITHIN)
         return ""
 
@@ -86,8 +86,8 @@ def task_on(node: Mapping[str, Any], function: Callable[..., Any]) -> Any:
     return ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(function)
 
 
-def _takes(resources: Mapping[str, float], shape: Shape) -> bool:
-    return resources.get("CPU", 0) >= shape.cpus and resources.get("GPU", 0) >= min(shape.gpus, 1)
+def _takes(resources: Mapping[str, float], trial: TrialResources) -> bool:
+    return resources.get("CPU", 0) >= trial.cpus and resources.get("GPU", 0) >= min(trial.gpus, 1)
 
 
 def _check(root: Path, asked: Mapping[Any, str], patience: float) -> None:

@@ -42,7 +42,7 @@ OBJECT_STORE = 100 * 2**20  # bytes; trials read their data from mapped files, n
 
 
 @dataclass(frozen=True)
-class Shape:
+class TrialResources:
     """What a trial takes, and how many trials go at a time."""
 
     cpus: int
@@ -151,23 +151,25 @@ def pin() -> None:
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
 
 
-def shapes_of(
+def study_resources(
     config: StudyConfig, cluster: Mapping[str, float], share: float = GPU_SHARE
-) -> tuple[Shape, dict[str, Shape]]:
-    """Return what any trial of a study takes at most, with the most trials at a time, and the shape for each dataset.
+) -> tuple[TrialResources, dict[str, TrialResources]]:
+    """Return the most that any trial of a study takes, and what a trial of each dataset takes.
+
+    `slots` of the first is the largest number of concurrent trials of any dataset.
 
     Raises:
-        UserError: as `shape_of`.
+        UserError: as `trial_resources`.
     """
-    shapes = {name: shape_of(config.resources.of(name), cluster, share) for name in config.datasets}
-    each = shapes.values()
-    most = Shape(
+    by_dataset = {name: trial_resources(config.resources.of(name), cluster, share) for name in config.datasets}
+    each = by_dataset.values()
+    most = TrialResources(
         max(s.cpus for s in each), max(s.gpus for s in each), config.resources.workers, max(s.slots for s in each)
     )
-    return most, shapes
+    return most, by_dataset
 
 
-def shape_of(resources: Resources, cluster: Mapping[str, float], share: float = GPU_SHARE) -> Shape:
+def trial_resources(resources: Resources, cluster: Mapping[str, float], share: float = GPU_SHARE) -> TrialResources:
     """Return what a trial takes on this cluster and how many run at a time.
 
     `share` is the part of a GPU that `gpus_per_trial: auto` stands for.
@@ -192,4 +194,4 @@ def shape_of(resources: Resources, cluster: Mapping[str, float], share: float = 
             "`resources.max_concurrent` where the cluster grows."
         )
     slots = min(fit) if resources.max_concurrent is None else resources.max_concurrent
-    return Shape(resources.cpus_per_trial, gpus, resources.workers, max(1, slots))
+    return TrialResources(resources.cpus_per_trial, gpus, resources.workers, max(1, slots))

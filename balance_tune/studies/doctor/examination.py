@@ -60,7 +60,7 @@ def _database(root: Path) -> Iterator[Finding]:
 
 
 def _cluster(root: Path, config: StudyConfig | None) -> Iterator[Finding]:
-    from balance_tune.studies.cluster.ray_cluster import ray_for, shapes_of
+    from balance_tune.studies.cluster.ray_cluster import ray_for, study_resources
     from balance_tune.studies.config.schema import Resources
 
     with ExitStack() as running:
@@ -75,9 +75,9 @@ def _cluster(root: Path, config: StudyConfig | None) -> Iterator[Finding]:
         groups = 0
         if config is not None:
             try:
-                shape, _ = shapes_of(config, cluster)
-                groups = shape.slots if shape.workers > 1 else 0
-                yield ok("fit", f"{shape.slots} trials at a time")
+                trial, _ = study_resources(config, cluster)
+                groups = trial.slots if trial.workers > 1 else 0
+                yield ok("fit", f"{trial.slots} trials at a time")
             except UserError as error:
                 yield fail("fit", str(error).rstrip("."), "see `resources` in docs/operating.md")
         there = [n for n in seen if not n.error]

@@ -1,4 +1,4 @@
-"""Judges the trials of a study by one stopping rule per arm, with every verdict in the ledger; arms never compete."""
+"""Prunes the trials of each arm by a stopping rule of its own; every decision is in the pruning log."""
 
 from __future__ import annotations
 
@@ -7,48 +7,50 @@ import math
 from collections.abc import Collection, Mapping
 
 from balance_tune.studies.config.schema import EarlyStopping
-from balance_tune.studies.early_stopping.pruning_log import Ledger, Verdict
+from balance_tune.studies.early_stopping.pruning_log import Decision, PruningLog
 from balance_tune.studies.early_stopping.rules import Asha, MedianRule, StoppingRule, rungs
 
 
-class Judge:
+class Pruner:
     """Early stopping for all arms; `epochs[arm]` is how long a full trial of the arm is.
 
-    Opening it refills every rule from the ledger, in the order in which the verdicts were given.
+    Opening it refills every rule from the pruning log, in the order in which the decisions were given.
     """
 
-    def __init__(self, settings: EarlyStopping, epochs: Mapping[str, int], ledger: Ledger, *, lower: bool) -> None:
-        self.ledger, self._sign = ledger, -1.0 if lower else 1.0
+    def __init__(
+        self, settings: EarlyStopping, epochs: Mapping[str, int], pruning_log: PruningLog, *, lower: bool
+    ) -> None:
+        self.pruning_log, self._sign = pruning_log, -1.0 if lower else 1.0
         self._rules = {arm: rule for arm, total in epochs.items() if (rule := _rule(settings, total)) is not None}
         for arm, rule in self._rules.items():
-            for verdict in ledger.of_arm(arm):
-                rule.refill(self._signed(verdict))
-        self._given = {(arm, v.number, v.epoch) for arm in self._rules for v in ledger.of_arm(arm)}
+            for decision in pruning_log.of_arm(arm):
+                rule.refill(self._signed(decision))
+        self._given = {(arm, v.number, v.epoch) for arm in self._rules for v in pruning_log.of_arm(arm)}
 
-    def stops(self, arm: str, number: int, epoch: int, value: float, min_epochs: int = 0) -> bool:
-        """Return whether search trial `number` of `arm` is to be stopped after `epoch`; the verdict is on disk by then.
+    def should_prune(self, arm: str, number: int, epoch: int, value: float, min_epochs: int = 0) -> bool:
+        """Return whether to stop search trial `number` of `arm` after `epoch`; the decision is on disk by then.
 
         `value` is the objective at exactly that epoch, in its own unit; a value that is not finite is never judged.
         """
         rule = self._rules.get(arm)
         if rule is None or not math.isfinite(value):
             return False
-        verdict = rule.report(number, epoch, self._sign * value, min_epochs)
-        if verdict is None:
+        decision = rule.report(number, epoch, self._sign * value, min_epochs)
+        if decision is None:
             return False
         if (arm, number, epoch) not in self._given:
-            self.ledger.append(arm, self._signed(verdict))
+            self.pruning_log.append(arm, self._signed(decision))
             self._given.add((arm, number, epoch))
-        return verdict.stop
+        return decision.stop
 
-    def _signed(self, verdict: Verdict) -> Verdict:
+    def _signed(self, decision: Decision) -> Decision:
         if self._sign > 0:
-            return verdict
-        threshold = None if verdict.threshold is None else -verdict.threshold
-        return dataclasses.replace(verdict, value=-verdict.value, threshold=threshold)
+            return decision
+        threshold = None if decision.threshold is None else -decision.threshold
+        return dataclasses.replace(decision, value=-decision.value, threshold=threshold)
 
 
-def judged_at(settings: EarlyStopping, epochs: int, min_epochs: int) -> Collection[int]:
+def rung_epochs(settings: EarlyStopping, epochs: int, min_epochs: int) -> Collection[int]:
     """Return the epochs after which a search trial of so many epochs is judged."""
     if settings.kind == "asha":
         return [rung for rung in rungs(epochs, settings.grace, settings.reduction) if rung >= min_epochs]

@@ -1,4 +1,4 @@
-"""The ledger: every verdict of early stopping, in order; a trial is PRUNED if and only if the ledger holds a stop."""
+"""The pruning log: every decision of early stopping, in order. A trial is PRUNED if and only if it holds a stop."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import IO, Any
 from balance_tune.errors import UserError
 from balance_tune.kinds import misfit
 from balance_tune.studies.storage import durable, object_store
-from balance_tune.studies.storage.pruning_table import LedgerTable, restore
+from balance_tune.studies.storage.pruning_table import PruningTable, restore
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Decision:
     """What early stopping decided about one trial at one epoch.
 
     Attributes:
@@ -37,41 +37,41 @@ class Verdict:
     stop: bool
 
 
-class Ledger:
+class PruningLog:
     """Verdicts by arm, kept in memory and appended to a JSON-lines file, each on disk before it takes effect.
 
     With a `table`, of which the file is a copy then, each is in that first.
     """
 
-    def __init__(self, path: Path, table: LedgerTable | None = None) -> None:
+    def __init__(self, path: Path, table: PruningTable | None = None) -> None:
         self.path, self._table = path, table
         self._file: IO[bytes] | None = None
-        self._verdicts: dict[str, list[Verdict]] = {}
-        self._stopped: dict[tuple[str, int], Verdict] = {}
+        self._decisions: dict[str, list[Decision]] = {}
+        self._stopped: dict[tuple[str, int], Decision] = {}
         durable.cut_torn_line(path)
         for line in durable.json_lines(path):
-            verdict = _verdict(path, line)
-            self._remember(line["arm"], verdict)
+            decision = _decision(path, line)
+            self._remember(line["arm"], decision)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None, "_table": None}
 
-    def of_arm(self, arm: str) -> tuple[Verdict, ...]:
-        """Return the arm's verdicts in the order in which they were given."""
-        return tuple(self._verdicts.get(arm, ()))
+    def of_arm(self, arm: str) -> tuple[Decision, ...]:
+        """Return the arm's decisions in the order in which they were given."""
+        return tuple(self._decisions.get(arm, ()))
 
-    def stop_of(self, arm: str, number: int) -> Verdict | None:
-        """Return the verdict that stopped a trial, or None."""
+    def stop_of(self, arm: str, number: int) -> Decision | None:
+        """Return the decision that stopped a trial, or None."""
         return self._stopped.get((arm, number))
 
-    def append(self, arm: str, verdict: Verdict) -> None:
-        line = json.dumps({"arm": arm, **_line(verdict)})
+    def append(self, arm: str, decision: Decision) -> None:
+        line = json.dumps({"arm": arm, **_line(decision)})
         if self._table is not None:
             self._table.append(line)
         if self._file is None:
             self._file = self.path.open("ab", buffering=0)
         durable.append(self._file, line + "\n")
-        self._remember(arm, verdict)
+        self._remember(arm, decision)
 
     def close(self) -> None:
         if self._file is not None:
@@ -80,36 +80,36 @@ class Ledger:
         if self._table is not None:
             self._table.close()
 
-    def _remember(self, arm: str, verdict: Verdict) -> None:
-        self._verdicts.setdefault(arm, []).append(verdict)
-        if verdict.stop:
-            self._stopped[arm, verdict.number] = verdict
+    def _remember(self, arm: str, decision: Decision) -> None:
+        self._decisions.setdefault(arm, []).append(decision)
+        if decision.stop:
+            self._stopped[arm, decision.number] = decision
 
 
-def ledger_of(folder: Path) -> Ledger:
-    """Return the ledger of the study in `folder`, whose database is known by now."""
+def pruning_log_of(folder: Path) -> PruningLog:
+    """Return the pruning log of the study in `folder`, whose database is known by now."""
     if object_store.mirror_of(folder) is None:
-        return Ledger(folder / "ledger.jsonl")
+        return PruningLog(folder / "ledger.jsonl")
     table = restore(folder)
-    return Ledger(folder / "ledger.jsonl", table)
+    return PruningLog(folder / "ledger.jsonl", table)
 
 
-def _line(verdict: Verdict) -> dict[str, Any]:
-    line = dataclasses.asdict(verdict)
+def _line(decision: Decision) -> dict[str, Any]:
+    line = dataclasses.asdict(decision)
     line["decision"] = "stop" if line.pop("stop") else "go"
     return line
 
 
-def _verdict(path: Path, line: dict[str, Any]) -> Verdict:
+def _decision(path: Path, line: dict[str, Any]) -> Decision:
     try:
-        fields = {field.name: line[field.name] for field in dataclasses.fields(Verdict) if field.name != "stop"}
-        made = Verdict(**fields, stop=line["decision"] == "stop")
-        wrong = misfit(made, Verdict) or misfit(line["arm"], str, "its arm")
+        fields = {field.name: line[field.name] for field in dataclasses.fields(Decision) if field.name != "stop"}
+        made = Decision(**fields, stop=line["decision"] == "stop")
+        wrong = misfit(made, Decision) or misfit(line["arm"], str, "its arm")
     except KeyError as error:
         wrong = f"{error} is missing"
     if wrong is not None:
         raise UserError(
-            f"every line of {path} must be a verdict, but of one {wrong}; put a copy of the file back, or start "
+            f"every line of {path} must be a decision, but of one {wrong}; put a copy of the file back, or start "
             "another study under another `name`."
         )
     return made

@@ -7,22 +7,22 @@ import math
 import statistics
 from typing import Protocol
 
-from balance_tune.studies.early_stopping.pruning_log import Verdict
+from balance_tune.studies.early_stopping.pruning_log import Decision
 
 
 class StoppingRule(Protocol):
     """One arm's early stopping; larger values are better.
 
     A rule is a function of the reports so far in the order of their arrival: the same reports in the same order give
-    the same verdicts. A report made again (a resumed trial repeats epochs) gets the verdict it got before.
+    the same decisions. A report made again (a resumed trial repeats epochs) gets the decision it got before.
     """
 
-    def report(self, number: int, epoch: int, value: float, min_epochs: int = 0) -> Verdict | None:
-        """Return the verdict on trial `number` after `epoch` epochs, or None where it is not judged at that epoch."""
+    def report(self, number: int, epoch: int, value: float, min_epochs: int = 0) -> Decision | None:
+        """Return the decision on trial `number` after `epoch` epochs, or None where it is not judged at that epoch."""
         ...
 
-    def refill(self, verdict: Verdict) -> None:
-        """Take over a verdict of an earlier run of the study."""
+    def refill(self, decision: Decision) -> None:
+        """Take over a decision of an earlier run of the study."""
         ...
 
 
@@ -48,9 +48,9 @@ class Asha:
     def __init__(self, epochs: int, *, grace: int, reduction: float) -> None:
         self.reduction = reduction
         self._rungs: dict[int, list[float]] = {rung: [] for rung in rungs(epochs, grace, reduction)}
-        self._given: dict[tuple[int, int], Verdict] = {}
+        self._given: dict[tuple[int, int], Decision] = {}
 
-    def report(self, number: int, epoch: int, value: float, min_epochs: int = 0) -> Verdict | None:
+    def report(self, number: int, epoch: int, value: float, min_epochs: int = 0) -> Decision | None:
         if (number, epoch) in self._given:
             return self._given[number, epoch]
         values = self._rungs.get(epoch)
@@ -60,14 +60,14 @@ class Asha:
         threshold = values[-math.ceil(len(values) / self.reduction)]
         rank = len(values) - bisect.bisect_right(values, value) + 1
         known = threshold if len(values) > 1 else None
-        verdict = Verdict(number, epoch, value, known, rank, len(values), stop=value < threshold)
-        self._given[number, epoch] = verdict
-        return verdict
+        decision = Decision(number, epoch, value, known, rank, len(values), stop=value < threshold)
+        self._given[number, epoch] = decision
+        return decision
 
-    def refill(self, verdict: Verdict) -> None:
-        self._given[verdict.number, verdict.epoch] = verdict
-        if verdict.epoch in self._rungs:
-            bisect.insort(self._rungs[verdict.epoch], verdict.value)
+    def refill(self, decision: Decision) -> None:
+        self._given[decision.number, decision.epoch] = decision
+        if decision.epoch in self._rungs:
+            bisect.insort(self._rungs[decision.epoch], decision.value)
 
 
 class MedianRule:
@@ -81,9 +81,9 @@ class MedianRule:
         self.epochs, self.grace, self.least = epochs, grace, least
         self._averages: dict[int, dict[int, float]] = {}  # epoch -> number -> running average
         self._values: dict[int, dict[int, float]] = {}  # number -> epoch -> value
-        self._given: dict[tuple[int, int], Verdict] = {}
+        self._given: dict[tuple[int, int], Decision] = {}
 
-    def report(self, number: int, epoch: int, value: float, min_epochs: int = 0) -> Verdict | None:
+    def report(self, number: int, epoch: int, value: float, min_epochs: int = 0) -> Decision | None:
         if (number, epoch) in self._given:
             return self._given[number, epoch]
         if epoch < max(self.grace, min_epochs) or epoch >= self.epochs:
@@ -93,13 +93,13 @@ class MedianRule:
         threshold = statistics.median(others) if len(others) >= self.least else None
         rank = 1 + sum(average > best for average in others)
         stop = threshold is not None and best < threshold
-        verdict = Verdict(number, epoch, value, threshold, rank, len(others) + 1, stop)
-        self._given[number, epoch] = verdict
-        return verdict
+        decision = Decision(number, epoch, value, threshold, rank, len(others) + 1, stop)
+        self._given[number, epoch] = decision
+        return decision
 
-    def refill(self, verdict: Verdict) -> None:
-        self._given[verdict.number, verdict.epoch] = verdict
-        self._enter(verdict.number, verdict.epoch, verdict.value)
+    def refill(self, decision: Decision) -> None:
+        self._given[decision.number, decision.epoch] = decision
+        self._enter(decision.number, decision.epoch, decision.value)
 
     def _enter(self, number: int, epoch: int, value: float) -> float:
         values = self._values.setdefault(number, {})

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
 
     from balance_tune.studies.cluster.resource_timeout import Waiting
-    from balance_tune.studies.early_stopping.pruner import Judge
+    from balance_tune.studies.early_stopping.pruner import Pruner
     from balance_tune.studies.search.study_queue import StudyQueue
 
 SILENCE = seconds("BALANCE_TUNE_SILENCE_S")
@@ -45,7 +45,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
     def __init__(
         self,
         queue: StudyQueue,
-        judge: Judge,
+        pruner: Pruner,
         *,
         waiting: Waiting | None = None,
         groups: bool = False,
@@ -58,7 +58,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
         self.errors: dict[str, str] = {}
         self.preempted: set[str] = set()
         self.halted = ""
-        self._queue, self._judge, self._clock = queue, judge, clock
+        self._queue, self._pruner, self._clock = queue, pruner, clock
         self._waiting, self._groups, self._several = waiting, groups, several
         self._reported: set[str] = set()
         self._asked: tuple[float, bool] | None = None
@@ -87,7 +87,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
             return str(TrialScheduler.CONTINUE)
         value = float(result[self._queue.config.objective])
         with self.halting():
-            if self._judge.stops(key.arm, key.number, int(result["epoch"]), value, run.min_epochs):
+            if self._pruner.should_prune(key.arm, key.number, int(result["epoch"]), value, run.min_epochs):
                 self.stopped.add(trial.trial_id)
                 return str(TrialScheduler.STOP)
         return str(TrialScheduler.CONTINUE)

@@ -92,7 +92,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
             self._queue.finish(key, "lost", "it ended without a result")
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: the truth is in Optuna's storage and in the ledger."""
+        """Nothing to save: the truth is in Optuna's storage and in the pruning log."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore."""

@@ -27,7 +27,7 @@ from balance_tune.errors import UserError
 from balance_tune.replicas import Replicas
 from balance_tune.studies.cluster.preemption import LOOK_EVERY, Draining, Preempted
 from balance_tune.studies.execution.process import free, keep, left_as_found, settle
-from balance_tune.studies.protocol.reporting import Gathered, Report
+from balance_tune.studies.protocol.reporting import BatchedReporter, Report
 from balance_tune.studies.storage import durable, object_store
 from balance_tune.studies.storage.timeouts import seconds
 from balance_tune.training.checkpoint import CARD, STATE, WEIGHTS, load_state, save_best, save_state
@@ -61,7 +61,7 @@ def _alone(config: dict[str, Any]) -> None:
     settle(int(config.get("cpus", 1)))
     draining = Draining()
     _refuse(draining)
-    work(config, Gathered(tune.report, config["judged_at"]), stop=_told_to_stop(), leaving=draining)
+    work(config, BatchedReporter(tune.report, config["rung_epochs"]), stop=_told_to_stop(), draining=draining)
     keep()
 
 
@@ -110,9 +110,9 @@ def _together(config: dict[str, Any]) -> None:
     settle(int(config.get("cpus", 1)))
     work(
         config,
-        Gathered(ray_train.report, config["judged_at"], every=0),
+        BatchedReporter(ray_train.report, config["rung_epochs"], every=0),
         replicas=Replicas(),
-        leaving=lambda: ray_train.get_preemption_info() is not None,  # all workers ask, and get one answer
+        draining=lambda: ray_train.get_preemption_info() is not None,  # all workers ask, and get one answer
     )
 
 
@@ -122,7 +122,7 @@ def work(
     *,
     replicas: Replicas | None = None,
     stop: Callable[[], bool] = lambda: False,
-    leaving: Callable[[], bool] = lambda: False,
+    draining: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train one trial and report after every epoch; go on from the last saved state where there is one.
 
@@ -132,16 +132,16 @@ def work(
     looked at before every step; when it says so, the trial ends without another report. The process is left as it was.
 
     `config["reported"]` is the last epoch that is known of an interrupted trial. Those that were saved after it are
-    reported first, with "again".
+    reported first, with "replayed".
 
-    `leaving()` is asked after every epoch: whether a node of the trial is about to be taken away. The state is saved
-    then, and the report says "leaving".
+    `draining()` is asked after every epoch: whether a node of the trial is about to be taken away. The state is saved
+    then, and the report says "draining".
 
     Raises:
-        Preempted: `leaving()`, with one worker; several are started elsewhere by Ray Train.
+        Preempted: `draining()`, with one worker; several are started elsewhere by Ray Train.
     """
     with left_as_found(), object_store.working_folder(config) as folder:
-        _work(config, folder, report, replicas or Replicas(), stop, leaving)
+        _work(config, folder, report, replicas or Replicas(), stop, draining)
 
 
 def _work(
@@ -150,16 +150,16 @@ def _work(
     report: Report,
     replicas: Replicas,
     stop: Callable[[], bool],
-    leaving: Callable[[], bool],
+    draining: Callable[[], bool],
 ) -> None:
     epoch = 0
     try:
         # closed, because the exception that stops a trial would keep model and optimiser alive
-        with _watched(), contextlib.closing(_attempts(config, folder, replicas, stop, leaving)) as rows:
+        with _watched(), contextlib.closing(_attempts(config, folder, replicas, stop, draining)) as rows:
             for row in rows:
                 epoch = int(row["epoch"])
                 report(row)
-                if row.get("leaving") and replicas.world == 1:
+                if row.get("draining") and replicas.world == 1:
                     raise Preempted(f"its node is drained after epoch {epoch}")
     except Stopped:
         return
@@ -180,7 +180,7 @@ def _attempts(
     folder: Path,
     replicas: Replicas,
     stop: Callable[[], bool],
-    leaving: Callable[[], bool],
+    draining: Callable[[], bool],
 ) -> Generator[dict[str, Any]]:
     """Yield the epochs; where the device's memory is too small, once more from the last state, a quarter at a time.
 
@@ -191,7 +191,7 @@ def _attempts(
     if group and object_store.fetched(note).exists():
         config = {**config, **json.loads(note.read_text())}
     try:
-        for row in _epochs(config, folder, replicas, stop, leaving):
+        for row in _epochs(config, folder, replicas, stop, draining):
             reported = row["epoch"]
             yield row
         return
@@ -204,7 +204,7 @@ def _attempts(
             raise
         traceback.clear_frames(error.__traceback__)
     free()
-    yield from _epochs({**config, **smaller, "reported": reported}, folder, replicas, stop, leaving)
+    yield from _epochs({**config, **smaller, "reported": reported}, folder, replicas, stop, draining)
 
 
 def _epochs(
@@ -212,7 +212,7 @@ def _epochs(
     folder: Path,
     replicas: Replicas,
     stop: Callable[[], bool],
-    leaving: Callable[[], bool],
+    draining: Callable[[], bool],
 ) -> Iterator[dict[str, Any]]:
     _check_reachable(config)
     folder.mkdir(parents=True, exist_ok=True)
@@ -223,7 +223,7 @@ def _epochs(
         (folder / STATE).unlink()  # an attempt that had not noticed its end wrote the history after another's state
         run, modulation = prepare(config, replicas=replicas, stop=stop)
         done = load_state(run, modulation, folder)
-    yield from _unheard(folder, config.get("reported", 0), done)
+    yield from _replayed(folder, config.get("reported", 0), done)
     first = replicas.rank == 0
     every = seconds("BALANCE_TUNE_SAVE_EVERY_S")
     with History(folder, done) if first else contextlib.nullcontext() as history:
@@ -235,15 +235,15 @@ def _epochs(
                 row["micro_batch"] = config["micro_batch"]
             if not math.isfinite(row[config["objective"]]):
                 raise Diverged(f"{config['objective']} is {row[config['objective']]} in epoch {row['epoch']}")
-            if not last and leaving():
-                row["leaving"] = True
+            if not last and draining():
+                row["draining"] = True
             if history is not None:
                 history.append(row)
                 if last:
                     history.sync()
                     save_best(run, folder)
                     object_store.put(folder / WEIGHTS, folder / CARD)
-                elif "leaving" in row or time.monotonic() - saved >= every:
+                elif "draining" in row or time.monotonic() - saved >= every:
                     history.sync()
                     save_state(run, modulation, folder)
                     object_store.put(folder / STATE)  # after the history, which must reach at least as far
@@ -251,11 +251,11 @@ def _epochs(
             yield {**row, "state": "complete" if last else "running"}
 
 
-def _unheard(folder: Path, reported: int, done: int) -> Iterator[dict[str, Any]]:
+def _replayed(folder: Path, reported: int, done: int) -> Iterator[dict[str, Any]]:
     """Yield the epochs that were trained and saved but not `reported` when a process died: a rung may lie there."""
     for row in durable.json_lines(folder / object_store.HISTORY):
         if reported < row["epoch"] <= done:
-            yield {**row, "leaving": False, "state": "running", "again": True}
+            yield {**row, "draining": False, "state": "running", "replayed": True}
 
 
 def _refuse(draining: Callable[[], bool]) -> None:

@@ -13,9 +13,9 @@ import ray
 from ray import tune
 
 from balance_tune.studies.cluster.placement import place
-from balance_tune.studies.cluster.ray_cluster import HEAD, Shape, ray_log, remote
+from balance_tune.studies.cluster.ray_cluster import HEAD, TrialResources, ray_log, remote
 from balance_tune.studies.cluster.resource_timeout import Waiting
-from balance_tune.studies.early_stopping.pruner import Judge
+from balance_tune.studies.early_stopping.pruner import Pruner
 from balance_tune.studies.execution.scheduler import ArmScheduler
 from balance_tune.studies.execution.searcher import StudySearcher
 from balance_tune.studies.execution.trial import run_trial
@@ -24,8 +24,8 @@ from balance_tune.studies.search.study_queue import StudyQueue
 
 def run_trials(
     queue: StudyQueue,
-    judge: Judge,
-    shape: Shape,
+    pruner: Pruner,
+    trial: TrialResources,
     scratch: Path,
     *,
     warm: bool = True,
@@ -43,12 +43,12 @@ def run_trials(
     With `warm`, actors are used again from trial to trial (never where a trial has several workers: its worker group
     would still be there). `tick` is called some ten times a second, and once at the end with `last=True`.
     """
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(shape.slots)  # Tune asks for so many nodes
-    placed = partial(place, cpus=shape.cpus, gpus=shape.gpus, workers=shape.workers, head=HEAD)
-    each = {"CPU": float(shape.cpus * shape.workers), "GPU": shape.gpus * shape.workers}
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(trial.slots)  # Tune asks for so many nodes
+    placed = partial(place, cpus=trial.cpus, gpus=trial.gpus, workers=trial.workers, head=HEAD)
+    each = {"CPU": float(trial.cpus * trial.workers), "GPU": trial.gpus * trial.workers}
     waiting = Waiting(each, patience, ray.cluster_resources)
-    scheduler = ArmScheduler(queue, judge, waiting=waiting, groups=shape.workers > 1, several=remote())
-    searcher = StudySearcher(queue, scheduler, shape.slots, interrupted)
+    scheduler = ArmScheduler(queue, pruner, waiting=waiting, groups=trial.workers > 1, several=remote())
+    searcher = StudySearcher(queue, scheduler, trial.slots, interrupted)
     watch = _Watch(scheduler, interrupted, exhausted)
     tuner = tune.Tuner(
         tune.with_resources(trainable, placed),
@@ -56,7 +56,7 @@ def run_trials(
             num_samples=-1,
             search_alg=searcher,
             scheduler=scheduler,
-            reuse_actors=warm and shape.workers == 1,
+            reuse_actors=warm and trial.workers == 1,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(

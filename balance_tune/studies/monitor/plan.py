@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.capacity import REACH, told
-from balance_tune.studies.cluster.ray_cluster import shapes_of
+from balance_tune.studies.cluster.ray_cluster import study_resources
 from balance_tune.studies.early_stopping.rules import rungs
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def plan_of(
     else:
         cpus, gpus = this_machine()
     try:
-        slots, unfit = shapes_of(config, {"CPU": cpus, "GPU": gpus})[0].slots, []
+        slots, unfit = study_resources(config, {"CPU": cpus, "GPU": gpus})[0].slots, []
     except UserError as error:  # a plan may be made on another machine than the study will run on
         slots, unfit = 0, [f"On {place}: {error}"]
     planned = tuple(_plan(config, arm, pace.get(arm.name)) for arm in arms)

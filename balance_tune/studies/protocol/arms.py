@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from balance_tune.errors import UserError
 from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
-from balance_tune.studies.early_stopping.pruner import judged_at
+from balance_tune.studies.early_stopping.pruner import rung_epochs
 from balance_tune.studies.protocol.space import Parameter, Space, declared_method, space_of
 from balance_tune.studies.wording import did_you_mean, one_line, shown
 from balance_tune.tasks import check_objective
@@ -100,7 +100,7 @@ def trial_config(
 ) -> dict[str, Any]:
     """Return what one trial needs to run, anywhere, as JSON-able data; `params` name the arm's searched parameters."""
     stopping = config.search.early_stopping
-    judged = judged_at(stopping, arm.epochs(params), arm.min_epochs(params)) if phase == "search" else ()
+    judged = rung_epochs(stopping, arm.epochs(params), arm.min_epochs(params)) if phase == "search" else ()
     return {
         "study": config.name,
         "arm": arm.name,
@@ -118,7 +118,7 @@ def trial_config(
         "training": arm.settings(params, "training"),
         "model": config.model.model_dump(mode="json"),
         "modulation": arm.settings(params, "modulation"),
-        "judged_at": list(judged),
+        "rung_epochs": list(judged),
         "workers": config.resources.workers,
         "device": _device(config.resources.of(arm.dataset)),
     }

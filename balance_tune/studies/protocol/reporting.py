@@ -20,11 +20,11 @@ METRIC_PREFIXES = ("val/", "train/", "modulation/", "time/")  # of what a row sa
 EPOCH_STATES = ("running", "complete")  # of a row that tells an epoch
 
 
-class Gathered:
+class BatchedReporter:
     """Hands rows to `report`: at once those that end a trial or that somebody decides on, others with the next of them.
 
     A report of its own costs driver and trial some milliseconds each, and the trial waits until the driver has dealt
-    with it. `judged_at` are the epochs that early stopping looks at. What is held back when a process dies is lost
+    with it. `rung_epochs` are the epochs that early stopping looks at. What is held back when a process dies is lost
     here, but not from the trial's history.
 
     The workers of a group have to report together, whatever their clocks say: with `every` 0 nothing but epochs that
@@ -34,12 +34,12 @@ class Gathered:
     def __init__(
         self,
         report: Report,
-        judged_at: Collection[int],
+        rung_epochs: Collection[int],
         *,
         every: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._report, self._judged_at, self._clock = report, frozenset(judged_at), clock
+        self._report, self._rung_epochs, self._clock = report, frozenset(rung_epochs), clock
         self._every = seconds("BALANCE_TUNE_REPORT_EVERY_S") if every is None else every
         self._held: list[dict[str, Any]] = []
         self._last = clock()
@@ -53,11 +53,11 @@ class Gathered:
         self._last = self._clock()
 
     def _due(self, row: Mapping[str, Any]) -> bool:
-        if row["state"] != "running" or row["epoch"] in self._judged_at or row.get("leaving"):
+        if row["state"] != "running" or row["epoch"] in self._rung_epochs or row.get("draining"):
             return True
         if len(self._held) >= MOST - 1:
             return True
-        return not (self._every == 0 and row.get("again")) and self._clock() - self._last >= self._every
+        return not (self._every == 0 and row.get("replayed")) and self._clock() - self._last >= self._every
 
 
 def epochs_of(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -74,7 +74,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Point:
+class Candidate:
     """A point of an arm's space: its parameters and its best search value (None: it never completed)."""
 
     key: str
@@ -85,7 +85,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Due:
+class PendingTrial:
     """A trial that select or confirm still has to run."""
 
     phase: Phase
@@ -95,7 +95,7 @@ class Due:
     default: bool
 
 
-def candidates(records: Iterable[TrialRecord], rule: Rule) -> list[Point]:
+def candidates(records: Iterable[TrialRecord], rule: Rule) -> list[Candidate]:
     """Return the points to select among, best first: `rule.points` of the search beside the default, and the default.
 
     Completed points rank by value; behind them, since a search may have stopped nearly all, those that early stopping
@@ -105,13 +105,13 @@ def candidates(records: Iterable[TrialRecord], rule: Rule) -> list[Point]:
     tried: dict[str, list[TrialRecord]] = {}
     for r in sorted((r for r in records if r.phase == "search"), key=lambda r: r.number):
         tried.setdefault(point_key(r.params), []).append(r)
-    ranked: list[tuple[_Standing, Point]] = []
+    ranked: list[tuple[_Standing, Candidate]] = []
     default = next((key for key, own in tried.items() if any(r.attrs.get("default") for r in own)), None)
     for key, own in tried.items():
         best = min(own, key=lambda r: _standing(r, rule))
         value = best.value if best.state == "complete" else None
         if value is not None or best.state == "pruned" or key == default:
-            point = Point(key, own[0].params, key == default, value, own[0].number)
+            point = Candidate(key, own[0].params, key == default, value, own[0].number)
             ranked.append((_standing(best, rule), point))
     points = [point for _, point in sorted(ranked, key=lambda r: (r[0], r[1].number))]
     others = [point.key for point in points if not point.default][: rule.points]
@@ -130,7 +130,7 @@ def _standing(record: TrialRecord, rule: Rule) -> _Standing:
     return 1, -float(record.epochs), -rule.better(record.value)
 
 
-def winner(records: Sequence[TrialRecord], rule: Rule) -> Point | None:
+def winner(records: Sequence[TrialRecord], rule: Rule) -> Candidate | None:
     """Return the point with the best mean validation objective over the selection seeds; None while that is not known.
 
     A point that failed on a selection seed ranks behind every point that did not. Ties go to the better search value,
@@ -141,7 +141,7 @@ def winner(records: Sequence[TrialRecord], rule: Rule) -> Point | None:
         return next((p for p in points if p.value is not None), None)
     if _missing(records, rule, "select", points, rule.seeds("select")):
         return None
-    scored: list[tuple[int, float, float, int, Point]] = []
+    scored: list[tuple[int, float, float, int, Candidate]] = []
     for p in points:
         finished = _of(records, "select", p.key, rule.seeds("select"))
         if any(not r.finished for r in finished):
@@ -154,7 +154,7 @@ def winner(records: Sequence[TrialRecord], rule: Rule) -> Point | None:
     return min(scored, key=lambda s: s[:4])[4] if scored else None
 
 
-def due(records: Sequence[TrialRecord], rule: Rule) -> list[Due]:
+def due(records: Sequence[TrialRecord], rule: Rule) -> list[PendingTrial]:
     """Return the select trials of an arm whose search is over that nobody has started, or else its confirm trials.
 
     `records` are all of that arm's. A trial counts as started in any state: a failed one is done, with failure, unless
@@ -178,13 +178,15 @@ def settled(records: Sequence[TrialRecord], rule: Rule) -> bool:
     return not due(records, rule) and all(r.finished for r in records if r.phase != "search")
 
 
-def confirmed(records: Iterable[TrialRecord], rule: Rule, point: Point, seeds: int | None = None) -> list[TrialRecord]:
+def confirmed(
+    records: Iterable[TrialRecord], rule: Rule, point: Candidate, seeds: int | None = None
+) -> list[TrialRecord]:
     """Return a point's finished confirm trials on the first `seeds` common seeds (default: all), in their order."""
     wanted = rule.seeds("confirm")[:seeds]
     return [r for r in _of(records, "confirm", point.key, wanted) if r.finished]
 
 
-def selected(records: Iterable[TrialRecord], rule: Rule, point: Point) -> list[TrialRecord]:
+def selected(records: Iterable[TrialRecord], rule: Rule, point: Candidate) -> list[TrialRecord]:
     """Return a point's finished select trials, in the order of seeds."""
     return [r for r in _of(records, "select", point.key, rule.seeds("select")) if r.finished]
 
@@ -204,11 +206,14 @@ def _point(record: TrialRecord) -> str:
 
 
 def _missing(
-    records: Sequence[TrialRecord], rule: Rule, phase: Phase, points: Sequence[Point], seeds: Sequence[int]
-) -> list[Due]:
+    records: Sequence[TrialRecord], rule: Rule, phase: Phase, points: Sequence[Candidate], seeds: Sequence[int]
+) -> list[PendingTrial]:
     started = {(_point(r), r.seed) for r in records if r.phase == phase and not r.superseded}
     return [
-        Due(phase, p.key, p.params, seed, p.default) for seed in seeds for p in points if (p.key, seed) not in started
+        PendingTrial(phase, p.key, p.params, seed, p.default)
+        for seed in seeds
+        for p in points
+        if (p.key, seed) not in started
     ]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from balance_tune.errors import UserError
 from balance_tune.studies.config import strict_yaml
-from balance_tune.studies.protocol.selection import Point, Rule, candidates, confirmed, selected, settled, winner
+from balance_tune.studies.protocol.selection import Candidate, Rule, candidates, confirmed, selected, settled, winner
 from balance_tune.studies.results.statistics import (
     Floats,
     bootstrap_mean,
@@ -85,8 +85,8 @@ class _Arm:
     dataset: str
     method: str
     records: list[TrialRecord]
-    point: Point | None = None
-    default: Point | None = None
+    point: Candidate | None = None
+    default: Candidate | None = None
     tests: dict[int, dict[str, Any]] = field(default_factory=dict)  # seed -> sealed metrics of the winner
     default_tests: dict[int, dict[str, Any]] = field(default_factory=dict)
     by_row: dict[int, Floats] = field(default_factory=dict)  # seed -> what the mean over rows is the metric (rows,)

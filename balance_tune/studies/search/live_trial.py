@@ -13,7 +13,7 @@ from balance_tune.studies.protocol.reporting import METRIC_PREFIXES
 
 
 @dataclass
-class Running:
+class LiveTrial:
     """A trial under way, as far as it has reported; `min_epochs` is the first epoch at which it may be judged."""
 
     key: TrialKey
@@ -24,8 +24,8 @@ class Running:
     preempted: int = 0
     repeated: int = 0  # epochs trained again after a loss
     reached: int = 0  # epoch that an earlier attempt had trained
-    leaving: bool = False
-    heard: int = 0  # epoch of the last report
+    draining: bool = False
+    last_epoch: int = 0  # epoch of the last report
     epochs: int = 0
     device_seconds: float = 0.0
     best_epoch: int | None = None

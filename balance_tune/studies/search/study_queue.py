@@ -20,11 +20,11 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from balance_tune.studies.config.schema import StudyConfig
-from balance_tune.studies.early_stopping.pruning_log import Ledger
+from balance_tune.studies.early_stopping.pruning_log import PruningLog
 from balance_tune.studies.protocol import selection
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.reporting import epochs_of
-from balance_tune.studies.search.live_trial import Running
+from balance_tune.studies.search.live_trial import LiveTrial
 from balance_tune.studies.search.samplers import sampler_for
 from balance_tune.studies.search.tpe import common_space
 from balance_tune.studies.storage import durable, object_store
@@ -50,12 +50,20 @@ class Assignment:
 
 
 class StudyQueue:
-    """The trials of a study, from its storage on: what is due, what runs, what it came to.
+    """The trials of a study: which are due, which are running, and how each of them ended.
 
-    `configure(arm, params, phase, number, seed)` gives a trial's training configuration with its "folder";
-    `warm[arm name]` are points to try right after the default; `told(key, state, attrs)` hears of every trial that has
-    ended, after Optuna has. Opening the queue recovers from whatever ended the last run: trials that the ledger says
-    were stopped are told so, interrupted ones come first.
+    Opening the queue recovers from whatever ended the last run: trials that the pruning log stopped are finished as
+    PRUNED, interrupted ones are the first to run again.
+
+    Args:
+        config: the study.
+        arms: the arms in the study's order.
+        storage: Optuna's storage of the study.
+        pruning_log: the decisions of early stopping.
+        folder: the study folder.
+        configure: `(arm, params, phase, number, seed)` -> the trial's training configuration with its "folder".
+        warm: arm name -> points to try right after the default.
+        on_trial_end: called with `(key, state, attrs)` for every trial that has ended, after Optuna knows of it.
     """
 
     def __init__(
@@ -63,22 +71,22 @@ class StudyQueue:
         config: StudyConfig,
         arms: Sequence[Arm],
         storage: BaseStorage,
-        ledger: Ledger,
+        pruning_log: PruningLog,
         folder: Path,
         *,
         configure: Callable[[Arm, Params, Phase, int, int], dict[str, Any]],
         warm: Mapping[str, Sequence[Params]] | None = None,
-        told: Callable[[TrialKey, State, Mapping[str, Any]], None] = lambda key, state, attrs: None,
+        on_trial_end: Callable[[TrialKey, State, Mapping[str, Any]], None] = lambda key, state, attrs: None,
     ) -> None:
-        self.config, self.ledger, self.folder = config, ledger, folder
+        self.config, self.pruning_log, self.folder = config, pruning_log, folder
         self.arms = {arm.name: arm for arm in arms}
-        self.live: dict[TrialKey, Running] = {}
+        self.live: dict[TrialKey, LiveTrial] = {}
         self.pace: dict[str, tuple[float, int]] = {}  # dataset -> (seconds, epochs) of training seen in this run
-        self._storage, self._configure, self._warm, self._told = storage, configure, warm or {}, told
+        self._storage, self._configure, self._warm, self._on_trial_end = storage, configure, warm or {}, on_trial_end
         self._rule = selection.Rule.of(config.as_dict())
         self._again: deque[TrialKey] = deque()
         self._records: dict[str, dict[int, TrialRecord]] = {}  # name of the Optuna study -> number
-        self._due: dict[str, list[selection.Due]] = {}
+        self._due: dict[str, list[selection.PendingTrial]] = {}
         self._seconds = 0.0
         self._studies: dict[str, optuna.Study] = {}
         self._spaces = {name: common_space() for name in self.arms}
@@ -112,7 +120,7 @@ class StudyQueue:
         spent += sum(run.device_seconds for run in self.live_of(arm))
         return spent < (self.config.search.device_seconds or 0.0)
 
-    def due(self, arm: str) -> list[selection.Due]:
+    def due(self, arm: str) -> list[selection.PendingTrial]:
         """Return the arm's outstanding select and confirm trials; none before its search is over."""
         if self.searching(arm):
             return []
@@ -170,7 +178,7 @@ class StudyQueue:
         attrs |= trial.user_attrs
         min_epochs = self.arms[arm].min_epochs(trial.params)
         reported = max(trial.intermediate_values, default=0)
-        self.live[key] = Running(
+        self.live[key] = LiveTrial(
             key,
             trial._trial_id,
             Path(config["folder"]),
@@ -210,17 +218,17 @@ class StudyQueue:
 
     def _take(self, key: TrialKey, row: Mapping[str, Any]) -> None:
         run = self.live[key]
-        if row["epoch"] <= run.heard and self.config.resources.workers > 1 and not run.leaving:
+        if row["epoch"] <= run.last_epoch and self.config.resources.workers > 1 and not run.draining:
             run.lost += 1  # Ray Train has started the worker group again
             self._set(run, {"lost": run.lost})
-        run.heard = int(row["epoch"])
-        if row.get("leaving") and not run.leaving:  # a worker group that Ray Train will start elsewhere
+        run.last_epoch = int(row["epoch"])
+        if row.get("draining") and not run.draining:  # a worker group that Ray Train will start elsewhere
             self.preempted(key)
-        run.leaving = bool(row.get("leaving"))
+        run.draining = bool(row.get("draining"))
         if row["epoch"] in run.curve:
-            run.repeated += not row.get("again")
+            run.repeated += not row.get("replayed")
             return
-        if not row.get("again"):
+        if not row.get("replayed"):
             run.repeated += max(0, run.reached - int(row["epoch"]) + 1)
             run.reached = 0
         known, objective = len(run.curve), self.config.objective
@@ -282,7 +290,7 @@ class StudyQueue:
             told = study.tell(key.number, state=TrialState.PRUNED if outcome == "pruned" else TrialState.FAIL)
         self._record(key, outcome, told.params, told.user_attrs, told.value if outcome != "failed" else None)
         object_store.remove(run.folder / object_store.STATE)
-        self._told(key, outcome, told.user_attrs)
+        self._on_trial_end(key, outcome, told.user_attrs)
 
     def release(self, key: TrialKey) -> None:
         """Let go of a live trial that was interrupted; it stays RUNNING, and the next run of the study resumes it."""
@@ -293,7 +301,7 @@ class StudyQueue:
         """Return the arm's trials that have begun."""
         return [*self._records[arm].values(), *self._records[arm + CONFIRM].values()]
 
-    def live_of(self, arm: str) -> list[Running]:
+    def live_of(self, arm: str) -> list[LiveTrial]:
         return [run for key, run in self.live.items() if key.arm == arm]
 
     def confirmed(self) -> list[tuple[TrialKey, TrialRecord]]:
@@ -331,7 +339,7 @@ class StudyQueue:
                 interrupted.append(key)
         order = {name: i for i, name in enumerate(self.arms)}
         for key in sorted(interrupted, key=lambda k: (k.phase != "search", k.number, order[k.arm])):
-            stop = self.ledger.stop_of(key.arm, key.number) if key.phase == "search" else None
+            stop = self.pruning_log.stop_of(key.arm, key.number) if key.phase == "search" else None
             if stop is None:
                 self._again.append(key)
                 continue
@@ -342,7 +350,7 @@ class StudyQueue:
                 self._again.append(key)
                 continue
             for row in rows:
-                self._take(key, {**row, "again": True})
+                self._take(key, {**row, "replayed": True})
             self.finish(key, "pruned")
 
     def _record(
@@ -363,7 +371,7 @@ class StudyQueue:
         )
         self._due.pop(key.arm, None)
 
-    def _set(self, run: Running, attrs: Mapping[str, Any]) -> None:
+    def _set(self, run: LiveTrial, attrs: Mapping[str, Any]) -> None:
         set_attrs(self._storage, run.trial_id, attrs)
 
     def _trial_id(self, key: TrialKey) -> int:

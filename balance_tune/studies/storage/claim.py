@@ -60,7 +60,7 @@ def driven(folder: Path) -> bool:
 
 
 def database_for(folder: Path) -> str:
-    """Return the URL of the database that a study in an object store keeps trials, ledger and lock in.
+    """Return the URL of the database that a study in an object store keeps trials, pruning log and lock in.
 
     Raises:
         UserError: BALANCE_TUNE_STORAGE names none that several machines can share.
@@ -76,7 +76,7 @@ def database_for(folder: Path) -> str:
 
 
 def fetch_study(folder: Path) -> None:
-    """Bring what a store has of a study, but for weights, and its ledger, for those who only read.
+    """Bring what a store has of a study, but for weights, and its pruning log, for those who only read.
 
     Raises:
         UserError: the store does not answer, or the database is not named.

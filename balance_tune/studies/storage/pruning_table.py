@@ -1,4 +1,4 @@
-"""The ledger of a study whose root is an object store, which takes no appends: a row a verdict, beside the trials."""
+"""The pruning log of a study in an object store, which takes no appends: one database row per decision."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ LINES = Table(
 )
 
 
-class LedgerTable:
-    """The lines of one study's ledger, in order.
+class PruningTable:
+    """The lines of one study's pruning log, in order.
 
-    Of two drivers that both believe they hold the study, the second to write a position fails: no verdict of a driver
+    Of two drivers that both believe they hold the study, the second to write a position fails: no decision of a driver
     that was followed is mixed in with those of the one that followed it.
     """
 
@@ -56,14 +56,14 @@ class LedgerTable:
         self._engine.dispose()
 
 
-def table_of(folder: Path) -> LedgerTable | None:
+def table_of(folder: Path) -> PruningTable | None:
     """Return the table of the study whose folder stands for one in an object store, once it has its database."""
     found = place_of(folder)
-    return None if found is None else LedgerTable(*found)
+    return None if found is None else PruningTable(*found)
 
 
-def restore(folder: Path) -> LedgerTable | None:
-    """Write the ledger that the database has into the folder, where all that read it look; return its table."""
+def restore(folder: Path) -> PruningTable | None:
+    """Write the pruning log that the database has into the folder, where all that read it look; return its table."""
     table = table_of(folder)
     lines = [] if table is None else table.lines()
     durable.write(folder / "ledger.jsonl", "".join(line + "\n" for line in lines))

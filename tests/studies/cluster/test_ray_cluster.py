@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from balance_tune.errors import UserError
-from balance_tune.studies.cluster.ray_cluster import shape_of, shapes_of
+from balance_tune.studies.cluster.ray_cluster import study_resources, trial_resources
 from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.config.schema import Resources
 
@@ -33,25 +33,25 @@ from balance_tune.studies.config.schema import Resources
 def test_slots_follow_from_what_a_trial_takes(
     resources: dict[str, Any], cluster: dict[str, float], slots: int, gpus: float
 ) -> None:
-    shape = shape_of(Resources.model_validate(resources), cluster)
-    assert (shape.slots, shape.gpus) == (slots, gpus)
-    assert shape.device == ("cuda" if gpus else "cpu")
+    trial = trial_resources(Resources.model_validate(resources), cluster)
+    assert (trial.slots, trial.gpus) == (slots, gpus)
+    assert trial.device == ("cuda" if gpus else "cpu")
 
 
 def test_trials_on_one_dataset_may_take_more_than_on_others() -> None:
     resources = {"gpus_per_trial": 0.25, "datasets": {"watch": {"gpus_per_trial": 1, "cpus_per_trial": 4}}}
     study = {"name": "s", "datasets": ["av_digits", "watch"], "methods": ["joint"], "resources": resources}
     config = read_config(study)
-    most, shapes = shapes_of(config, {"CPU": 16.0, "GPU": 2.0})
-    assert (shapes["av_digits"].cpus, shapes["av_digits"].gpus, shapes["av_digits"].slots) == (1, 0.25, 8)
-    assert (shapes["watch"].cpus, shapes["watch"].gpus, shapes["watch"].slots) == (4, 1.0, 2)
+    most, by_dataset = study_resources(config, {"CPU": 16.0, "GPU": 2.0})
+    assert (by_dataset["av_digits"].cpus, by_dataset["av_digits"].gpus, by_dataset["av_digits"].slots) == (1, 0.25, 8)
+    assert (by_dataset["watch"].cpus, by_dataset["watch"].gpus, by_dataset["watch"].slots) == (4, 1.0, 2)
     assert (most.cpus, most.gpus, most.slots) == (4, 1.0, 8)
     assert config.resources.of("watch").datasets == {}
 
 
 def test_a_trial_that_does_not_fit_is_one_line() -> None:
     with pytest.raises(UserError, match="must fit on the cluster") as caught:
-        shape_of(Resources(cpus_per_trial=4), {"CPU": 2.0})
+        trial_resources(Resources(cpus_per_trial=4), {"CPU": 2.0})
     assert "cpus=4" in str(caught.value)
 
 

@@ -31,17 +31,17 @@ def test_rungs_grow_by_the_reduction_and_end_before_the_last_epoch(
 
 
 def test_the_first_trial_of_a_rung_has_nothing_to_be_compared_with_and_goes_on() -> None:
-    verdict = asha().report(0, 3, 0.1)
-    assert verdict is not None
-    assert not verdict.stop
-    assert (verdict.threshold, verdict.rank, verdict.of) == (None, 1, 1)
+    decision = asha().report(0, 3, 0.1)
+    assert decision is not None
+    assert not decision.stop
+    assert (decision.threshold, decision.rank, decision.of) == (None, 1, 1)
 
 
 def test_only_the_best_third_goes_on() -> None:
     rule = asha()
-    verdicts = [rule.report(i, 3, v) for i, v in enumerate([0.5, 0.6, 0.4, 0.55, 0.7, 0.58])]
-    assert [v and v.stop for v in verdicts] == [False, False, True, False, False, True]
-    last = verdicts[-1]
+    decisions = [rule.report(i, 3, v) for i, v in enumerate([0.5, 0.6, 0.4, 0.55, 0.7, 0.58])]
+    assert [v and v.stop for v in decisions] == [False, False, True, False, False, True]
+    last = decisions[-1]
     assert last is not None
     assert (last.threshold, last.rank, last.of) == (0.6, 3, 6)
 
@@ -49,17 +49,17 @@ def test_only_the_best_third_goes_on() -> None:
 def test_a_tie_with_the_last_that_goes_on_goes_on() -> None:
     rule = asha()
     rule.report(0, 3, 0.5)
-    verdict = rule.report(1, 3, 0.5)
-    assert verdict is not None
-    assert not verdict.stop
+    decision = rule.report(1, 3, 0.5)
+    assert decision is not None
+    assert not decision.stop
 
 
 def test_a_value_enters_a_rung_only_at_exactly_its_epoch() -> None:
     rule = asha()
     assert [rule.report(0, epoch, 0.9) is not None for epoch in range(1, 20)] == [e in (3, 9) for e in range(1, 20)]
-    verdict = rule.report(1, 9, 0.95)
-    assert verdict is not None
-    assert verdict.of == 2
+    decision = rule.report(1, 9, 0.95)
+    assert decision is not None
+    assert decision.of == 2
 
 
 def test_rungs_below_min_epochs_do_not_exist_for_a_trial() -> None:
@@ -85,22 +85,22 @@ def test_a_report_made_again_gets_the_verdict_it_got_and_does_not_enter_twice() 
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.integers(0, 40))
-def test_a_rule_refilled_from_its_verdicts_goes_on_as_if_nothing_had_happened(values: list[float], cut: int) -> None:
+def test_a_rule_refilled_from_its_decisions_goes_on_as_if_nothing_had_happened(values: list[float], cut: int) -> None:
     whole, refilled = asha(), asha()
-    verdicts = [whole.report(i, 3, v) for i, v in enumerate(values)]
-    for verdict in verdicts[:cut]:
-        assert verdict is not None
-        refilled.refill(verdict)
-    assert [refilled.report(i, 3, v) for i, v in enumerate(values)] == verdicts
+    decisions = [whole.report(i, 3, v) for i, v in enumerate(values)]
+    for decision in decisions[:cut]:
+        assert decision is not None
+        refilled.refill(decision)
+    assert [refilled.report(i, 3, v) for i, v in enumerate(values)] == decisions
 
 
 def test_the_median_rule_waits_for_enough_others_and_then_stops_the_worse_half() -> None:
     rule = MedianRule(10, grace=2, least=3)
     for number, level in enumerate([0.5, 0.6, 0.7]):
         for epoch in (1, 2, 3):
-            verdict = rule.report(number, epoch, level)
-            assert (verdict is None) == (epoch == 1)
-            assert verdict is None or not verdict.stop
+            decision = rule.report(number, epoch, level)
+            assert (decision is None) == (epoch == 1)
+            assert decision is None or not decision.stop
     poor = rule.report(3, 2, 0.55)
     assert poor is not None
     assert poor.stop
@@ -120,11 +120,11 @@ def test_the_median_rule_judges_by_the_best_value_so_far() -> None:
     assert not dipped.stop
 
 
-def test_the_median_rule_refilled_gives_the_same_verdicts() -> None:
+def test_the_median_rule_refilled_gives_the_same_decisions() -> None:
     reports = [(n, e, (n * 7 % 5) / 5 + e / 100) for n in range(8) for e in range(1, 6)]
     whole, refilled = MedianRule(10, grace=1), MedianRule(10, grace=1)
-    verdicts = [whole.report(*r) for r in reports]
-    for verdict in verdicts[:17]:
-        assert verdict is not None
-        refilled.refill(verdict)
-    assert [refilled.report(*r) for r in reports] == verdicts
+    decisions = [whole.report(*r) for r in reports]
+    for decision in decisions[:17]:
+        assert decision is not None
+        refilled.refill(decision)
+    assert [refilled.report(*r) for r in reports] == decisions

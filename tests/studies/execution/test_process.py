@@ -170,7 +170,7 @@ def test_tunes_wish_to_stop_is_looked_at_before_every_step(
     flag, reports = Flag(), Reports()
     monkeypatch.setattr(session, "get_session", lambda: SimpleNamespace(stop_event=flag))
     monkeypatch.setattr(tune, "report", reports)
-    config = config_of(tmp_path / "t", store, judged_at=[1, 2, 3])
+    config = config_of(tmp_path / "t", store, rung_epochs=[1, 2, 3])
     trial._alone(config)
     run, _ = trial.prepare(config)
     steps = -(-len(run.context.parts["train"]) // config["training"]["batch_size"])

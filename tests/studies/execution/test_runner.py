@@ -10,7 +10,7 @@ import pytest
 from ray import tune
 
 from balance_tune.studies import engine
-from balance_tune.studies.cluster.ray_cluster import Shape
+from balance_tune.studies.cluster.ray_cluster import TrialResources
 from balance_tune.studies.execution import tune_run
 from tests.studies.toy import ToyStudy
 
@@ -26,7 +26,7 @@ def asked_of_tune(folder: Path, monkeypatch: pytest.MonkeyPatch, workers: int, *
     study = ToyStudy(folder)
     monkeypatch.setattr(tune, "Tuner", tuner)
     with pytest.raises(Asked) as caught:
-        tune_run.run_trials(study.queue, study.judge, Shape(1, 0.0, workers, 1), folder, **options)
+        tune_run.run_trials(study.queue, study.pruner, TrialResources(1, 0.0, workers, 1), folder, **options)
     return bool(caught.value.args[0])
 
 

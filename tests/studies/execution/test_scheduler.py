@@ -30,7 +30,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.clock = Clock()
         self.study = ToyStudy(folder, toy_config(datasets=["d1"], methods=["joint"]))
-        self.scheduler = ArmScheduler(self.study.queue, self.study.judge, silence=100.0, clock=self.clock)
+        self.scheduler = ArmScheduler(self.study.queue, self.study.pruner, silence=100.0, clock=self.clock)
 
     def start(self) -> Any:
         given = self.study.queue.next()
@@ -67,7 +67,7 @@ def test_a_trial_that_says_it_failed_or_is_complete_is_not_judged(bench: Bench) 
     bench.report(good, 1, 0.9)
     for state in ("failed", "lost", "halt", "complete"):
         assert bench.report(poor, 1, 0.1, state) == TrialScheduler.CONTINUE
-    assert len(bench.study.ledger.of_arm("d1/joint")) == 1
+    assert len(bench.study.pruning_log.of_arm("d1/joint")) == 1
 
 
 def test_confirmation_trials_are_never_judged(bench: Bench) -> None:

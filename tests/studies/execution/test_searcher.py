@@ -24,7 +24,7 @@ class Bench:
         self.folder = folder
         self.interrupted = False
         self.study = ToyStudy(folder, toy_config(datasets=["d1"], methods=["joint"]))
-        self.scheduler = ArmScheduler(self.study.queue, self.study.judge)
+        self.scheduler = ArmScheduler(self.study.queue, self.study.pruner)
         self.searcher = StudySearcher(self.study.queue, self.scheduler, slots, lambda: self.interrupted)
 
     def row(self, epoch: int, state: str = "running", **more: Any) -> dict[str, Any]:

@@ -128,8 +128,8 @@ def test_saved_epochs_that_nobody_heard_of_are_reported_before_a_trial_goes_on(
     assert len(history(tmp_path / "cut")) == 3
     rest = Reports()
     work(config_of(tmp_path / "cut", store, reported=1), rest)
-    assert [(row["epoch"], row.get("again", False)) for row in rest] == [(2, True), (3, True), (4, False)]
-    told = [{k: v for k, v in row.items() if k not in ("again", "leaving")} for row in rest]
+    assert [(row["epoch"], row.get("replayed", False)) for row in rest] == [(2, True), (3, True), (4, False)]
+    told = [{k: v for k, v in row.items() if k not in ("replayed", "draining")} for row in rest]
     assert timeless(told) == timeless(whole[1:])
 
 
@@ -272,18 +272,18 @@ def test_on_a_node_that_is_drained_the_state_is_saved_and_the_trial_goes_on_else
     whole, reports = Reports(), Reports()
     work(config_of(tmp_path / "whole", store), whole)
     with pytest.raises(Preempted, match="after epoch 2"):
-        work(config_of(tmp_path / "t", store), reports, leaving=lambda: len(reports) == 1)
-    assert [row.get("leaving") for row in reports] == [None, True]
+        work(config_of(tmp_path / "t", store), reports, draining=lambda: len(reports) == 1)
+    assert [row.get("draining") for row in reports] == [None, True]
     rest = Reports()
     work(config_of(tmp_path / "t", store, reported=1), rest)
-    assert [(row["epoch"], row.get("leaving", False)) for row in rest] == [(2, False), (3, False), (4, False)]
+    assert [(row["epoch"], row.get("draining", False)) for row in rest] == [(2, False), (3, False), (4, False)]
     rest.pop(0)
     assert timeless(rest) == timeless(whole[2:])
 
 
 def test_a_trial_in_its_last_epoch_stays_until_it_is_complete(tmp_path: Path, store: Path) -> None:
     reports = Reports()
-    work(config_of(tmp_path / "t", store), reports, leaving=lambda: len(reports) >= EPOCHS - 1)
+    work(config_of(tmp_path / "t", store), reports, draining=lambda: len(reports) >= EPOCHS - 1)
     assert reports[-1]["state"] == "complete"
 
 
@@ -320,5 +320,5 @@ def test_a_worker_groups_own_exception_is_a_failure_and_a_dead_worker_is_a_loss(
 def test_a_torn_line_in_the_history_is_no_trouble(tmp_path: Path) -> None:
     (tmp_path / "history.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
     with History(tmp_path, done=1) as found:
-        found.append({"epoch": 2, "again": True})
-    assert history(tmp_path) == [{"epoch": 1}, {"epoch": 2, "again": True}]
+        found.append({"epoch": 2, "replayed": True})
+    assert history(tmp_path) == [{"epoch": 1}, {"epoch": 2, "replayed": True}]

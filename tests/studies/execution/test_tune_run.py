@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ray import tune
 
-from balance_tune.studies.cluster.ray_cluster import Shape
+from balance_tune.studies.cluster.ray_cluster import TrialResources
 from balance_tune.studies.execution import scheduler
 from balance_tune.studies.execution.tune_run import run_trials
 from balance_tune.studies.storage.records import TrialRecord, read_records
@@ -80,7 +80,7 @@ def study_of(folder: Path, methods: tuple[str, ...] = ("joint",), **search: Any)
 def run(study: ToyStudy, slots: int = 2, **options: Any) -> str:
     scratch = study.folder / ".tune"
     scratch.mkdir(exist_ok=True)
-    return run_trials(study.queue, study.judge, Shape(1, 0.0, 1, slots), scratch, trainable=train, **options)
+    return run_trials(study.queue, study.pruner, TrialResources(1, 0.0, 1, slots), scratch, trainable=train, **options)
 
 
 def searched(study: ToyStudy) -> list[TrialRecord]:

@@ -73,8 +73,8 @@ def test_survivors_are_those_that_asha_lets_pass(trials: int, reduction: int) ->
     rng, passed, repeats = np.random.default_rng(0), 0, 400
     for _ in range(repeats):
         rule = Asha(2, grace=1, reduction=reduction)
-        verdicts = [rule.report(number, 1, float(rng.random())) for number in range(trials)]
-        passed += sum(verdict is not None and not verdict.stop for verdict in verdicts)
+        decisions = [rule.report(number, 1, float(rng.random())) for number in range(trials)]
+        passed += sum(decision is not None and not decision.stop for decision in decisions)
     assert survivors(trials, reduction) == pytest.approx(passed / repeats, rel=0.05)
 
 

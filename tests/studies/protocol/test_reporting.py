@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from balance_tune.studies.config.schema import EarlyStopping
-from balance_tune.studies.early_stopping.pruner import judged_at
+from balance_tune.studies.early_stopping.pruner import rung_epochs
 from balance_tune.studies.early_stopping.rules import Asha, MedianRule
-from balance_tune.studies.protocol.reporting import EARLIER, MOST, Gathered, epochs_of
+from balance_tune.studies.protocol.reporting import EARLIER, MOST, BatchedReporter, epochs_of
 from balance_tune.studies.storage.records import read_records
 from tests.studies.toy import ToyStudy, toy_config
 
@@ -34,7 +34,7 @@ def epochs(report: dict[str, Any]) -> list[int]:
 def told(rows: list[dict[str, Any]], judged: list[int]) -> list[list[int]]:
     """Return the epochs of each report when all rows come within a second."""
     reports: list[dict[str, Any]] = []
-    gathered = Gathered(reports.append, judged, clock=Clock())
+    gathered = BatchedReporter(reports.append, judged, clock=Clock())
     for one in rows:
         gathered(one)
     return [epochs(report) for report in reports]
@@ -50,12 +50,12 @@ def test_without_early_stopping_the_end_alone_is_told() -> None:
 
 
 def test_a_trial_on_a_node_that_goes_away_tells_so_at_once() -> None:
-    assert told([row(1), row(2, leaving=True)], []) == [[1, 2]]
+    assert told([row(1), row(2, draining=True)], []) == [[1, 2]]
 
 
 def test_a_failure_brings_along_the_epochs_before_it_and_is_none_itself() -> None:
     reports: list[dict[str, Any]] = []
-    gathered = Gathered(reports.append, [], clock=Clock())
+    gathered = BatchedReporter(reports.append, [], clock=Clock())
     gathered(row(1))
     gathered(row(1, "failed", reason="why"))
     assert [epochs(report) for report in reports] == [[1]]
@@ -64,7 +64,7 @@ def test_a_failure_brings_along_the_epochs_before_it_and_is_none_itself() -> Non
 
 def test_after_a_second_of_silence_the_next_epoch_is_told() -> None:
     clock, reports = Clock(), list[dict[str, Any]]()
-    gathered = Gathered(reports.append, [], clock=clock)
+    gathered = BatchedReporter(reports.append, [], clock=clock)
     for epoch in range(1, 9):
         clock.now += 0.4
         gathered(row(epoch))
@@ -73,22 +73,22 @@ def test_after_a_second_of_silence_the_next_epoch_is_told() -> None:
 
 def test_epochs_longer_than_that_are_told_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, reports = Clock(), list[dict[str, Any]]()
-    gathered = Gathered(reports.append, [], clock=clock)
+    gathered = BatchedReporter(reports.append, [], clock=clock)
     for epoch in (1, 2):
         clock.now += 60
         gathered(row(epoch))
     assert reports == [row(1), row(2)]
     monkeypatch.setenv("BALANCE_TUNE_REPORT_EVERY_S", "0")
     reports.clear()
-    gathered = Gathered(reports.append, [], clock=Clock())
+    gathered = BatchedReporter(reports.append, [], clock=Clock())
     gathered(row(1))
     assert reports == [row(1)]
 
 
 def test_workers_report_together_and_only_what_is_told_again_is_held_back() -> None:
     clock, reports = Clock(), list[dict[str, Any]]()
-    gathered = Gathered(reports.append, [3], every=0, clock=clock)
-    for one in [*(row(epoch, again=True) for epoch in range(1, 6)), row(6), row(7)]:
+    gathered = BatchedReporter(reports.append, [3], every=0, clock=clock)
+    for one in [*(row(epoch, replayed=True) for epoch in range(1, 6)), row(6), row(7)]:
         clock.now += 9.0
         gathered(one)
     assert [epochs(report) for report in reports] == [[1, 2, 3], [4, 5, 6], [7]]
@@ -118,7 +118,7 @@ def test_what_is_told_at_once_is_what_the_rule_judges(settings: EarlyStopping, e
         rule = MedianRule(longest, grace=settings.grace)
     running = range(1, epochs_)  # the last epoch completes the trial
     judged = [e for e in running if rule is not None and rule.report(0, e, 0.5, min_epochs) is not None]
-    assert [e for e in running if e in judged_at(settings, epochs_, min_epochs)] == judged
+    assert [e for e in running if e in rung_epochs(settings, epochs_, min_epochs)] == judged
 
 
 def test_epochs_told_together_count_as_if_told_one_by_one(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_epochs_that_were_trained_but_not_told_count_as_repeated_when_they_are_t
     again = study.queue.next()
     assert again is not None
     assert again.config["reported"] == 2
-    study.queue.report(again.key, {**row(4), EARLIER: [row(3, again=True)]})  # it goes on from a state of epoch 3
+    study.queue.report(again.key, {**row(4), EARLIER: [row(3, replayed=True)]})  # it goes on from a state of epoch 3
     assert study.queue.live[again.key].repeated == 3
     study.queue.report(again.key, row(7))
     assert study.queue.live[again.key].repeated == 3

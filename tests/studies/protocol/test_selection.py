@@ -12,7 +12,7 @@ import pytest
 from balance_tune.errors import UserError
 from balance_tune.studies.protocol.selection import (
     PHASE_SEEDS,
-    Due,
+    PendingTrial,
     Rule,
     candidates,
     confirmed,
@@ -47,7 +47,7 @@ def search() -> list[TrialRecord]:
     ]
 
 
-def play(records: list[TrialRecord], rule: Rule, score: Callable[[Due], float | None]) -> list[TrialRecord]:
+def play(records: list[TrialRecord], rule: Rule, score: Callable[[PendingTrial], float | None]) -> list[TrialRecord]:
     """Run what is due until nothing is; a score of None is a failure."""
     while todo := due(records, rule):
         for d in todo:

@@ -102,7 +102,7 @@ def test_the_answer_comes_first(text: str, study: Path) -> None:
         "<h3>Against the modality gap</h3>",
         "<h3>Against cost</h3>",
         "<h3>Rungs</h3>",
-        "verdicts",
+        "decisions",
         "importance ",
         "<h3>Slices</h3>",
         "Every arm, the joint baseline included, was given 12 search trials.",
@@ -125,8 +125,8 @@ def test_the_page_shows(text: str, shown: str) -> None:
 
 
 def test_the_rung_table_counts_the_ledger(text: str, study: Path) -> None:
-    verdicts = [json.loads(line) for line in (study / "ledger.jsonl").read_text().splitlines()]
-    own = [v for v in verdicts if v["arm"] == "watch/opm" and v["epoch"] == 3]
+    decisions = [json.loads(line) for line in (study / "ledger.jsonl").read_text().splitlines()]
+    own = [v for v in decisions if v["arm"] == "watch/opm" and v["epoch"] == 3]
     went_on = sum(v["decision"] == "go" for v in own)
     assert f'<th scope="row">watch/opm</th><td class="n">{len(own)} → {went_on}</td>' in text
 

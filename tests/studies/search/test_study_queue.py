@@ -74,7 +74,7 @@ def test_a_stopped_trial_is_pruned_with_its_curve_and_the_ledger_holds_the_stop(
     pruned = [r for r in read_records(tmp_path) if r.state == "pruned"]
     assert pruned
     for r in pruned:
-        stop = study.ledger.stop_of(r.arm, r.number)
+        stop = study.pruning_log.stop_of(r.arm, r.number)
         assert stop is not None
         assert list(r.curve) == list(range(1, stop.epoch + 1))
         assert r.curve[stop.epoch] == stop.value
@@ -140,7 +140,7 @@ def just_stopped(folder: Path) -> tuple[ToyStudy, Assignment]:
     given = study.queue.next()
     assert given is not None
     study.curve = lambda params, epoch: 0.0
-    assert study.judge.stops(given.key.arm, 1, 1, 0.0)
+    assert study.pruner.should_prune(given.key.arm, 1, 1, 0.0)
     return study, given
 
 
@@ -246,7 +246,7 @@ def test_workers_that_ray_train_starts_elsewhere_repeat_their_reports(tmp_path: 
     study = ToyStudy(tmp_path, config)
     key = TrialKey("d1/joint", "search", 0)
     study.queue.next()
-    for told_row in (row(1), row(2, leaving=True), row(3, leaving=True), row(3), row(4)):
+    for told_row in (row(1), row(2, draining=True), row(3, draining=True), row(3), row(4)):
         study.queue.report(key, told_row)
     study.queue.finish(key, "complete")
     (record,) = read_records(tmp_path)
@@ -259,7 +259,7 @@ def test_workers_that_died_and_were_started_again_count_as_lost_once(tmp_path: P
     study = ToyStudy(tmp_path, config)
     key = TrialKey("d1/joint", "search", 0)
     study.queue.next()
-    for told_row in (row(1), row(2), row(3), row(1, again=True), row(2, again=True), row(3), row(4)):
+    for told_row in (row(1), row(2), row(3), row(1, replayed=True), row(2, replayed=True), row(3), row(4)):
         study.queue.report(key, told_row)
     study.queue.finish(key, "complete")
     (record,) = read_records(tmp_path)
@@ -273,7 +273,7 @@ def test_epochs_whose_reports_were_cut_off_are_read_from_the_trials_history(tmp_
     folder = Path(given.config["folder"])
     folder.mkdir(parents=True)
     (folder / "history.jsonl").write_text("".join(json.dumps(row(epoch)) + "\n" for epoch in range(1, 6)))
-    for told_row in (row(1), row(2, leaving=True), row(5)):
+    for told_row in (row(1), row(2, draining=True), row(5)):
         study.queue.report(given.key, told_row)
     study.queue.finish(given.key, "complete")
     (record,) = read_records(tmp_path)
@@ -372,7 +372,7 @@ def test_an_interrupted_trial_is_told_what_is_known_of_it(tmp_path: Path) -> Non
     assert "reported" not in fresh.config
     seen = {"val/accuracy": 0.5, "best_epoch": 1, "device_seconds": 1.0}
     study.queue.report(again.key, {**seen, "epoch": 3})
-    study.queue.report(again.key, {**seen, "epoch": 3, "again": True})
+    study.queue.report(again.key, {**seen, "epoch": 3, "replayed": True})
     assert study.queue.live[again.key].repeated == 0, "an epoch that is only told again was not trained again"
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from balance_tune.errors import UserError
 from balance_tune.studies.deletion import forget
-from balance_tune.studies.early_stopping.pruning_log import Ledger, Verdict, ledger_of
+from balance_tune.studies.early_stopping.pruning_log import Decision, PruningLog, pruning_log_of
 from balance_tune.studies.engine import run_study
 from balance_tune.studies.storage import object_store
 from balance_tune.studies.storage.claim import claimed, driven, fetch_study
@@ -24,8 +24,8 @@ from tests.studies.bucket import Bucket
 from tests.studies.postgres import PASSWORD
 from tests.studies.test_engine import STUDY
 
-GO = Verdict(number=0, epoch=1, value=0.5, threshold=None, rank=1, of=1, stop=False)
-STOP = Verdict(number=1, epoch=1, value=0.25, threshold=0.5, rank=2, of=2, stop=True)
+GO = Decision(number=0, epoch=1, value=0.5, threshold=None, rank=1, of=1, stop=False)
+STOP = Decision(number=1, epoch=1, value=0.25, threshold=0.5, rank=2, of=2, stop=True)
 
 
 @pytest.fixture(autouse=True)
@@ -83,14 +83,14 @@ def test_one_driver_holds_a_study_from_before_it_begins(folder: Path, bucket: Bu
 def test_the_ledger_is_whole_on_another_machine(folder: Path, bucket: Bucket) -> None:
     with claimed(folder):
         open_storage(folder)
-        ledger = ledger_of(folder)
-        ledger.append("d/m", GO)
-        ledger.append("d/m", STOP)
-        ledger.close()
+        pruning_log = pruning_log_of(folder)
+        pruning_log.append("d/m", GO)
+        pruning_log.append("d/m", STOP)
+        pruning_log.close()
     written = (folder / "ledger.jsonl").read_text()
     shutil.rmtree(folder)
     with claimed(folder):
-        again = ledger_of(folder)
+        again = pruning_log_of(folder)
         assert again.of_arm("d/m") == (GO, STOP)
         assert again.stop_of("d/m", 1) == STOP
         again.append("d/m", dataclasses.replace(GO, number=2))
@@ -103,18 +103,18 @@ def test_the_ledger_is_whole_on_another_machine(folder: Path, bucket: Bucket) ->
     assert "s/ledger.jsonl" not in bucket.objects()
     forget(folder)
     fetch_study(look)
-    assert Ledger(look / "ledger.jsonl").of_arm("d/m") == ()
+    assert PruningLog(look / "ledger.jsonl").of_arm("d/m") == ()
 
 
-def test_a_driver_that_was_followed_adds_no_verdict(folder: Path) -> None:
+def test_a_driver_that_was_followed_adds_no_decision(folder: Path) -> None:
     with claimed(folder):
         open_storage(folder)
-        followed, follower = ledger_of(folder), ledger_of(folder)
+        followed, follower = pruning_log_of(folder), pruning_log_of(folder)
         follower.append("d/m", GO)
         with pytest.raises(IntegrityError):
             followed.append("d/m", STOP)
         assert followed.stop_of("d/m", 1) is None
-        assert ledger_of(folder).of_arm("d/m") == (GO,)
+        assert pruning_log_of(folder).of_arm("d/m") == (GO,)
 
 
 def test_what_waits_for_mlflow_goes_with_its_study(folder: Path, bucket: Bucket) -> None:

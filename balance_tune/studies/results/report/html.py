@@ -26,7 +26,7 @@ from balance_tune.tasks import BY_MODALITY, is_share, modality_metric
 
 PACKAGES = ("balance_tune", "torch", "ray", "optuna", "mlflow", "numpy")
 SLICES = 6  # parameters drawn per arm, the most important first
-LEDGER = 2000  # verdicts shown; the file has all
+SHOWN_DECISIONS = 2000  # decisions shown; the file has all
 
 
 def write(study_folder: Path | str) -> Path:
@@ -71,8 +71,8 @@ def render(sources: Sources) -> str:
         ranking=ranking(sources.rows),
         remarks=remarks(sources.rows),
         rungs=_rungs(sources),
-        verdicts=sources.verdicts[-LEDGER:],
-        verdicts_total=len(sources.verdicts),
+        decisions=sources.decisions[-SHOWN_DECISIONS:],
+        decisions_total=len(sources.decisions),
         fairness=_fairness(sources.rows),
         total=_total(sources.rows),
         failures=_failures(sources),
@@ -243,10 +243,10 @@ def _failures(sources: Sources) -> list[dict[str, Any]]:
 
 def _rungs(sources: Sources) -> dict[str, Any]:
     """Return the rung table: for every arm and rung how many trials were judged and how many went on."""
-    epochs = sorted({int(v["epoch"]) for v in sources.verdicts})
+    epochs = sorted({int(v["epoch"]) for v in sources.decisions})
     arms: dict[str, dict[int, list[str]]] = {}
-    for verdict in sources.verdicts:
-        arms.setdefault(verdict["arm"], {}).setdefault(int(verdict["epoch"]), []).append(verdict["decision"])
+    for decision in sources.decisions:
+        arms.setdefault(decision["arm"], {}).setdefault(int(decision["epoch"]), []).append(decision["decision"])
     rows = []
     for row in sources.rows:
         judged = arms.get(row["arm"], {})

@@ -1,4 +1,4 @@
-"""Everything a report is made from, read once from a study folder: rows, records, histories, verdicts, manifests."""
+"""Everything a report is made from, read once from a study folder: rows, records, histories, decisions, manifests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Sources:
     config: Mapping[str, Any]
     records: Sequence[TrialRecord]
     rows: Sequence[Row]
-    verdicts: Sequence[Mapping[str, Any]]
+    decisions: Sequence[Mapping[str, Any]]
     manifests: Mapping[str, Mapping[str, Any]]
     begun: Mapping[str, Any]
     _histories: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -76,7 +76,7 @@ def gather(study_folder: Path | str) -> Sources:
         config=config,
         records=records,
         rows=rows_of(records, config, folder),
-        verdicts=list(durable.json_lines(folder / "ledger.jsonl")),
+        decisions=list(durable.json_lines(folder / "ledger.jsonl")),
         manifests={name: m for name in _datasets(records) if (m := _manifest(folder, name, hashes.get(name)))},
         begun=begun,
     )
