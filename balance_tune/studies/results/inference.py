@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from balance_tune.studies.results.statistics import ROUNDING, Floats, Interval, t_p_value, t_quantile
+from balance_tune.studies.results.statistics import ROUNDING, Floats, Interval, t_p_value
 
 Bools = NDArray[np.bool_]
 
