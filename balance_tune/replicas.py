@@ -40,6 +40,18 @@ class Replicas:
         dist.all_gather_object(parts, value.detach().cpu())
         return torch.cat(parts).to(value.device)
 
+    def gather_with_gradient(self, values: Tensor, position: Tensor, total: int) -> Tensor:
+        """Return (total, ...) from each worker's rows (N_w, ...) at their positions (N_w,), with gradient.
+
+        On the way back every row receives the sum of the gradients that the workers have for it. One reduction each
+        way; all workers must take both.
+        """
+        if self.world == 1:
+            return values
+        empty = values.new_zeros(total, *values.shape[1:])
+        whole: Tensor = dist_nn.all_reduce(empty.index_copy(0, position, values))
+        return whole
+
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its mean over workers; a missing gradient counts as zero where another has one."""
         if self.world == 1:
@@ -124,7 +136,7 @@ class SharedBatchNorm(nn.Module):
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor, total: Tensor) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return
+            return  # there are none, or they are to stay (`models.pieces.still`)
         self.num_batches_tracked += 1
         rate = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, rate)

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from balance_tune.datasets.store import Data
 from balance_tune.errors import UserError
 from balance_tune.models.multimodal import MultimodalModel
-from balance_tune.training.batch import Batch
-from balance_tune.training.context import Context
+from balance_tune.modulations.batch import Batch
+from balance_tune.training.context import RunContext
 from balance_tune.training.loop import train
 from balance_tune.training.setup import assemble, prepare
 from benchmarks.steps import ALWAYS_ON, LIGHT, Ready, crema_d, in_turns, large, rows_of, small
@@ -154,7 +154,7 @@ def waiting(data: Data | None = None, device: str = "cuda", batch_size: int = BA
     )
 
 
-def plainly(ctx: Context) -> Iterator[Batch]:
+def plainly(ctx: RunContext) -> Iterator[Batch]:
     """Yield an epoch's batches as one would write it: indexed on the host, then copied."""
     part, size = ctx.parts["train"], ctx.settings.batch_size
     for rows in ctx.plan().order.cpu().split(size):
@@ -163,7 +163,7 @@ def plainly(ctx: Context) -> Iterator[Batch]:
         yield Batch(inputs, part.labels[rows], rows, torch.arange(len(rows), device=ctx.device), len(rows))
 
 
-def ahead(ctx: Context) -> Iterator[Batch]:
+def ahead(ctx: RunContext) -> Iterator[Batch]:
     """Yield an epoch's batches as training takes them."""
     yield from ctx.planned(ctx.plan())
 

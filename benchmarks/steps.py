@@ -20,7 +20,7 @@ from balance_tune.datasets.store import Data
 from balance_tune.modulations.base import Modulation
 from balance_tune.registry import modulations
 from balance_tune.studies.execution.process import settle
-from balance_tune.training.context import Context
+from balance_tune.training.context import RunContext
 from balance_tune.training.run import Run
 from balance_tune.training.setup import assemble, prepare
 from benchmarks.table import Table, show, spread
@@ -35,7 +35,7 @@ ALWAYS_ON = {  # a window or a coin would leave some steps plain
 AGAINST = {"mlb": "multi_loss"}
 LIGHT = ("joint", "ogm", "ogm_ge", "opm", "opm_ogm", "multi_loss", "mlb")  # those that need no extra pass
 CREMA_D = {"audio": (1, 257, 188), "visual": (3, 1, 224, 224)}
-Ready = tuple[Context, Modulation]
+Ready = tuple[RunContext, Modulation]
 
 
 def small(method: str, device: str = "cpu") -> Ready:

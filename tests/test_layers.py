@@ -15,7 +15,7 @@ FILES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-BASE = {"cache_folder", "errors", "kinds", "package", "registry", "replicas", "seeds", "tasks", "tunable"}
+BASE = {"cache_folder", "errors", "kinds", "package", "registry", "replicas", "seeds", "settings", "tasks", "tunable"}
 LAYERS = {  # what a part of the package may import of the others, beside `BASE`
     **{name: set() for name in BASE},
     "models": set(),

@@ -26,7 +26,7 @@ def encode_in_pieces(
     rows = len(next(iter(inputs.values())))
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _frozen(normalisations)
+        return nullcontext(), still(normalisations)
 
     found = [
         checkpoint(encode, {m: x[i : i + size] for m, x in inputs.items()}, use_reentrant=False, context_fn=contexts)
@@ -41,12 +41,14 @@ def batch_normalisations(module: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def _frozen(normalisations: list[nn.Module]) -> Iterator[None]:
-    before = [part.momentum for part in normalisations]
+def still(normalisations: list[nn.Module]) -> Iterator[None]:
+    """Keep running statistics as they are while these normalise with the statistics of a batch."""
+    before = [(part.momentum, part.num_batches_tracked) for part in normalisations]
     for part in normalisations:
         part.momentum = 0.0  # type: ignore[assignment]
+        part.num_batches_tracked = None  # type: ignore[assignment]
     try:
         yield
     finally:
-        for part, momentum in zip(normalisations, before, strict=True):
-            part.momentum = momentum
+        for part, (momentum, tracked) in zip(normalisations, before, strict=True):
+            part.momentum, part.num_batches_tracked = momentum, tracked

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 from math import factorial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,13 +17,11 @@ from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features
 from balance_tune.models.losses import sample_losses, squared_errors
 from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.modulations.batch import Batch, Output
+from balance_tune.modulations.context import Context
 from balance_tune.modulations.gradients import scale
 from balance_tune.modulations.scores import by_name, true_class_probability
 from balance_tune.tunable import tunable
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import Batch, Output
-    from balance_tune.training.context import Context
 
 AUTHOR = "lihongcs/AGM, the author's answer on CREMA-D in its issues"
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
 from balance_tune.models.fusion import Features
-
-if TYPE_CHECKING:
-    from balance_tune.training.context import Context
+from balance_tune.modulations.context import Context
 
 
 def precise(logits: Tensor) -> Tensor:

@@ -10,22 +10,18 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features
 from balance_tune.models.multimodal import MultimodalModel
+from balance_tune.modulations.batch import Batch, EpochPlan, Losses, Output
+from balance_tune.modulations.context import Context
+from balance_tune.settings import TrainingSettings
 from balance_tune.tasks import TASKS, Task
 from balance_tune.tunable import check_values, tunables, words
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import Batch, EpochPlan, Output
-    from balance_tune.training.context import Context
-    from balance_tune.training.settings import TrainingSettings
-
-Losses = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -54,6 +50,8 @@ class Modulation:
     tasks: ClassVar[tuple[Task, ...]] = TASKS
     needs: ClassVar[str] = "class probabilities"  # what the tasks lack that are not among `tasks`
     twice: ClassVar[bool] = False  # whether it takes derivatives of derivatives, which compiled encoders have not
+    second_pass: ClassVar[bool] = False  # whether its step calls `ctx.again`
+    composes: ClassVar[bool] = True  # False: its `train_step` does not call `ctx.hooks`, so that it cannot be chained
     windowed: ClassVar[bool] = True  # False: the method changes the architecture and acts in the whole run or never
 
     start: float = 0.0

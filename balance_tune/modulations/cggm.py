@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +14,14 @@ from balance_tune.errors import UserError
 from balance_tune.models.fusion import Concat, Sum
 from balance_tune.models.fusion_late import Late
 from balance_tune.models.multimodal import MultimodalModel
-from balance_tune.modulations.base import Losses, Modulation, Neutral
+from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.modulations.batch import Batch, Losses, Output
+from balance_tune.modulations.context import Context
 from balance_tune.modulations.gradients import scale
 from balance_tune.modulations.scores import by_name
+from balance_tune.settings import TrainingSettings
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import Batch, Output
-    from balance_tune.training.context import Context
-    from balance_tune.training.settings import TrainingSettings
 
 MOSI = "zrguo/CGGM, CMU-MOSI"
 

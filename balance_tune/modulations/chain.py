@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features
 from balance_tune.models.multimodal import MultimodalModel
-from balance_tune.modulations.base import Losses, Modulation
+from balance_tune.modulations.base import Modulation
+from balance_tune.modulations.batch import Batch, EpochPlan, Losses, Output
+from balance_tune.modulations.context import Context
+from balance_tune.settings import TrainingSettings
 from balance_tune.tasks import Task
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import Batch, EpochPlan, Output
-    from balance_tune.training.context import Context
-    from balance_tune.training.settings import TrainingSettings
 
 REPLACING = ("forward", "backward", "train_step")
 
 
 class Chain(Modulation):
-    """Pipes every hook through `links` in order; at most one of them may replace forward, backward or the step."""
+    """Pipes every hook through `links` in order; at most one of them may replace forward, backward or the step.
+
+    A link that owns the step calls `ctx.hooks`, which are this chain's, so that the other links transform its features,
+    losses and gradients; one that does not (`composes = False`) is refused beside links that would transform them. So
+    is one that passes twice (`second_pass`) beside one that replaces a pass: its second pass would be another.
+    """
 
     name: ClassVar[str] = ""
 
@@ -37,6 +40,16 @@ class Chain(Modulation):
                 raise UserError(f"at most one method of a chain may replace `{hook}`, but got {names}.")
             if owners:
                 self._replacing[hook] = owners[0]
+        self.second_pass = any(m.second_pass for m in self.links)  # type: ignore[misc]
+        owner = self._replacing.get("train_step")
+        if owner is None:
+            return
+        hooks = () if owner.composes and not owner.second_pass else REPLACING[:2]
+        hooks = hooks if owner.composes else (*hooks, "on_losses", "on_gradients")
+        for m in self.links:
+            lost = [hook for hook in hooks if getattr(type(m), hook) is not getattr(Modulation, hook)]
+            if m is not owner and lost:
+                raise UserError(f"{owner.name} takes whole steps, in which `{lost[0]}` of {m.name} would not run.")
 
     def _acting(self, ctx: Context) -> Iterator[Modulation]:
         return (m for m in self.links if m.acts(ctx.epoch, ctx.epochs))

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from balance_tune.errors import UserError
 from balance_tune.modulations.answers import fused_answer
-from balance_tune.modulations.base import Losses, Modulation, Neutral
+from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.modulations.batch import Batch, Losses, Output
+from balance_tune.modulations.context import Context
 from balance_tune.seeds import generator
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import Batch, Output
-    from balance_tune.training.context import Context
 
 
 def overconfidence(partial: Tensor, full: Tensor) -> Tensor:

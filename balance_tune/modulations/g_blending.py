@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 
 from balance_tune.errors import UserError
-from balance_tune.modulations.base import Losses, Neutral
+from balance_tune.modulations.base import Neutral
+from balance_tune.modulations.batch import Batch, Losses, Output
+from balance_tune.modulations.context import Context
 from balance_tune.modulations.multi_loss import MultiLoss
 from balance_tune.tunable import tunable
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import Batch, Output
-    from balance_tune.training.context import Context
 
 FUSED = "fused"
 SMALLEST = 1e-8  # overfitting below this counts as this: a branch that did not overfit at all must not divide by zero

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from balance_tune.training.context import Context
+from balance_tune.modulations.context import Context
 
 MANY = 2**18  # elements from which on a CPU draws noise gradient by gradient; all at once would leave the caches
 

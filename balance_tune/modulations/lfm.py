@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +14,12 @@ from torch import Tensor, nn
 from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features
 from balance_tune.modulations.answers import unimodal_answers
-from balance_tune.modulations.base import Losses, Modulation, Neutral
+from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.modulations.batch import Batch, Losses, Output
+from balance_tune.modulations.context import Context
 from balance_tune.seeds import generator
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import Batch, Output
-    from balance_tune.training.context import Context
 
 LOW, HIGH = 0.05, 0.95  # the official bounds of a1
 OFFICIAL = "official code of LFM"
@@ -102,7 +100,7 @@ class Lfm(Modulation):
 
     def held_out(self, ctx: Context) -> Batch:
         """Return this worker's share of as many random monitor samples as a training batch has."""
-        rows = torch.randperm(len(ctx.parts["monitor"]), generator=generator("cpu", ctx.seed, "lfm", ctx.epoch))
+        rows = torch.randperm(ctx.size("monitor"), generator=generator("cpu", ctx.seed, "lfm", ctx.epoch))
         rows = rows[: ctx.settings.batch_size].to(ctx.device)
         mine = slice(ctx.replicas.rank, None, ctx.replicas.world)
         position = torch.arange(len(rows), device=ctx.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,10 @@ from balance_tune.models.fusion import Features, Fusion
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.modulations.answers import precise
 from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.modulations.batch import Batch, EpochPlan
+from balance_tune.modulations.context import Context
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import Batch, EpochPlan
-    from balance_tune.training.context import Context
 
 
 class EntropyFusion(Fusion):
@@ -91,6 +89,7 @@ class Mla(Modulation):
     )
     cost: ClassVar[str] = "an optimiser step per modality, each with a (d, d) matrix product for the head"
     windowed: ClassVar[bool] = False
+    composes: ClassVar[bool] = False
 
     alpha: float = tunable(0.1, low=0.01, high=1.0, log=True, source="official code of MLA")
     projected: bool = tunable(True, choices=(True, False), source="the paper")
@@ -118,7 +117,7 @@ class Mla(Modulation):
         batch, fusion, memory = output.batch, ctx.model.fusion, self._parts["memory"]
         assert isinstance(fusion, EntropyFusion)
         assert isinstance(memory, Memory)
-        ctx.modulation.observe(output, batch, ctx)
+        ctx.hooks.observe(output, batch, ctx)
         alpha = self.alpha ** (1 + (ctx.step - self._first) / self._steps)
         losses, kept = [], {}
         for m, h in output.features.items():
@@ -126,7 +125,7 @@ class Mla(Modulation):
                 f = precise(fusion.head(h))
             loss = ctx.loss(f, batch)
             ctx.backward(loss)
-            ctx.optimization.average()
+            ctx.average_gradients()
             kept[m] = self._project(fusion.head.weight, memory.p)
             ctx.optimizer_step()
             (r,) = ctx.replicas.sum(h.detach().sum(0))

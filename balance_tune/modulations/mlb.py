@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -11,14 +11,12 @@ from torch import Tensor
 from balance_tune.errors import UserError
 from balance_tune.models.losses import squared_errors
 from balance_tune.modulations.base import Neutral
+from balance_tune.modulations.batch import Batch, Output
+from balance_tune.modulations.context import Context
 from balance_tune.modulations.gradients import scale
 from balance_tune.modulations.multi_loss import MLB_CODE, MultiLoss
 from balance_tune.modulations.scores import Scores, by_name, score_sums, stacked
 from balance_tune.tunable import tunable
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import Batch, Output
-    from balance_tune.training.context import Context
 
 
 def mlb_coefficients(scores: Scores, alpha: float, beta_max: float) -> dict[str, Tensor]:
@@ -79,7 +77,7 @@ class Mlb(MultiLoss):
             own = list(self.heads[m].parameters())
             if self.apply_to == "lr":
                 ctx.scale_lr(m, k_m)
-                ctx.optimization.scale(own, k_m)
+                ctx.scale_lr_of(own, k_m)
             else:
                 scale([*ctx.model.gradients(m, "encoder+head"), *(p.grad for p in own if p.grad is not None)], k_m)
         ctx.log("k", k)

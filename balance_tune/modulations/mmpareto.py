@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from balance_tune.errors import UserError
-from balance_tune.modulations.base import Losses, Neutral
+from balance_tune.modulations.base import Neutral
+from balance_tune.modulations.batch import Losses
+from balance_tune.modulations.context import Context
 from balance_tune.modulations.multi_loss import MultiLoss
 from balance_tune.tunable import tunable
-
-if TYPE_CHECKING:
-    from balance_tune.training.context import Context
 
 OFFICIAL = "GeWu-Lab/MMPareto_ICML2024, CREMA-D"
 CANCELLED = 1e-5

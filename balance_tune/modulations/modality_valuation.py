@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.modulations.batch import EpochPlan
+from balance_tune.modulations.context import Context
 from balance_tune.modulations.sample_valuation import OFFICIAL
 from balance_tune.modulations.valuation import correctness, resampled, shapley
 from balance_tune.seeds import generator
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import EpochPlan
-    from balance_tune.training.context import Context
 
 
 def resampling_ratios(contribution: Tensor, alpha: float) -> Tensor:
@@ -60,7 +58,7 @@ class ModalityValuation(Modulation):
             raise UserError(f"`0 < part <= 1` must hold for modality_valuation, but got {self.part!r}.")
 
     def plan_epoch(self, plan: EpochPlan, ctx: Context) -> EpochPlan:
-        total = len(ctx.parts["train"])
+        total = ctx.size("train")
         draw = generator("cpu", ctx.seed, self.name, "part", ctx.epoch)
         rows = torch.randperm(total, generator=draw)[: max(1, int(self.part * total))].to(ctx.device)
         contribution = shapley(correctness(ctx, rows)).mean(1)

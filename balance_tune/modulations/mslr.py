@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.modulations.batch import Batch, Output
+from balance_tune.modulations.context import Context
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import Batch, Output
-    from balance_tune.training.context import Context
 
 MLB_CONFIGS = "kkontras/MLB configs: multipliers 0.9 and 1.1, memory of 5 epochs"
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from balance_tune.errors import UserError
 from balance_tune.models.multimodal import MultimodalModel
-from balance_tune.modulations.base import Losses, Modulation, Neutral
+from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.modulations.batch import Batch, Losses, Output
+from balance_tune.modulations.context import Context
 from balance_tune.tunable import tunable
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import Batch, Output
-    from balance_tune.training.context import Context
 
 MLB_CODE = "kkontras/MLB, final run.sh"
 

@@ -6,21 +6,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from balance_tune.models.multimodal import Policy
-from balance_tune.modulations.base import Losses, Modulation, Neutral
+from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.modulations.batch import Batch, Losses, Output
+from balance_tune.modulations.context import Context
 from balance_tune.modulations.gradients import add_noise, add_noise_on_host, deviations, deviations_on_host, scale
 from balance_tune.modulations.scores import Scores, Values, by_name, ratios, stacked
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import Batch, Output
-    from balance_tune.training.context import Context
 
 Form = Literal["tanh_alpha_rho", "alpha_tanh_rho_minus_1"]
 README = "GeWu-Lab/OGM-GE_CVPR2022 README, CREMA-D"

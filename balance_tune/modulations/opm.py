@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,13 +13,11 @@ from torch import Tensor
 from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features
 from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.modulations.batch import Batch
+from balance_tune.modulations.context import Context
 from balance_tune.modulations.scores import Scores, Values, by_name, ratios, stacked
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import Batch
-    from balance_tune.training.context import Context
 
 SCRIPT = "GeWu-Lab/BML_TPAMI2024 training script"
 

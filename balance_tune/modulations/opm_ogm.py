@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from balance_tune.models.multimodal import Policy
-from balance_tune.modulations.base import Losses, Neutral
+from balance_tune.modulations.base import Neutral
+from balance_tune.modulations.batch import Batch, Losses, Output
+from balance_tune.modulations.context import Context
 from balance_tune.modulations.ogm import Form, Ogm
 from balance_tune.modulations.opm import SCRIPT, Opm
 from balance_tune.tunable import tunable
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import Batch, Output
-    from balance_tune.training.context import Context
 
 
 @dataclass

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from balance_tune.errors import UserError
-from balance_tune.modulations.base import Losses, Modulation, Neutral
+from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.modulations.batch import Batch, EpochPlan, Losses, Output
+from balance_tune.modulations.context import Context
 from balance_tune.modulations.scores import Scores, by_name, score_sums, stacked
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import Batch, EpochPlan, Output
-    from balance_tune.training.context import Context
 
 ARGUMENTS = "fanyunfeng-bit/Modal-Imbalance-PMR default arguments"
 

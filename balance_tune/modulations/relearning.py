@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.modulations.context import Context
 from balance_tune.modulations.separability import kmeans, minmax, purity
 from balance_tune.seeds import derive
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
-
-if TYPE_CHECKING:
-    from balance_tune.training.context import Context
 
 OFFICIAL = "GeWu-Lab/Diagnosing_Relearning_ECCV2024, CREMA-D"
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.modulations.batch import EpochPlan
+from balance_tune.modulations.context import Context
 from balance_tune.modulations.valuation import correctness, resampled, shapley
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import EpochPlan
-    from balance_tune.training.context import Context
 
 OFFICIAL = "GeWu-Lab/Valuate-and-Enhance-Multimodal-Cooperation"
 THRESHOLDS = (0.9, 0.4, -0.1)
@@ -58,7 +56,7 @@ class SampleValuation(Modulation):
             raise UserError(f"`most >= 0` must hold for {self.name}, but got {self.most!r}.")
 
     def plan_epoch(self, plan: EpochPlan, ctx: Context) -> EpochPlan:
-        rows = torch.arange(len(ctx.parts["train"]), device=ctx.device)
+        rows = torch.arange(ctx.size("train"), device=ctx.device)
         phi = shapley(correctness(ctx, rows))
         ctx.log("contribution", phi.mean(1))
         visits = extra_visits(phi, self.most)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from balance_tune.errors import UserError
 from balance_tune.models.multimodal import MultimodalModel
-from balance_tune.modulations.base import Losses, Modulation, Neutral
+from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.modulations.batch import Batch, Losses, Output
+from balance_tune.modulations.context import Context
 from balance_tune.tunable import tunable
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import Batch, Output
-    from balance_tune.training.context import Context
 
 BENCHMARK = "GeWu-Lab/BalanceBenchmark"
 
@@ -60,7 +58,7 @@ class Umt(Modulation):
         if not self._taught:
             epochs = max(1, round(self.teacher_epochs * ctx.epochs))
             for m, teacher in self.teachers.items():
-                teacher.load_state_dict(ctx.teacher(m, epochs).state_dict())
+                teacher.load_state_dict(ctx.teacher(m, epochs).encoder.state_dict())
             self._taught = True
         self.teachers.eval()
 

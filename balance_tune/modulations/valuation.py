@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from balance_tune.modulations.batch import EpochPlan
+from balance_tune.modulations.context import Context
 from balance_tune.seeds import generator
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import EpochPlan
-    from balance_tune.training.context import Context
 
 CHUNK = 1024  # samples an evaluation pass takes at once
 
@@ -36,7 +33,7 @@ def correctness(ctx: Context, rows: Tensor) -> Tensor:
     with ctx.autocast():
         one = ctx.take("train", rows[:1], None, rows.new_zeros(1), 1).inputs
         silent = model.encode({m: torch.zeros_like(x) for m, x in one.items()})
-        size = min(CHUNK, ctx.parts["train"].at_once)
+        size = min(CHUNK, ctx.rows_at_once("train"))
         for start in range(0, len(mine), size):
             chosen = mine[start : start + size]
             batch = ctx.take("train", chosen, None, torch.arange(len(chosen), device=ctx.device), len(chosen))

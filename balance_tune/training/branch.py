@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,11 +14,12 @@ from balance_tune.models.fusion import Concat
 from balance_tune.models.losses import sample_losses
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.modulations.base import Modulation
+from balance_tune.modulations.batch import Batch, Output
+from balance_tune.modulations.context import Context, SplitName
+from balance_tune.modulations.teacher import Teacher
 from balance_tune.seeds import derive
-
-if TYPE_CHECKING:
-    from balance_tune.training.batch import Batch, Output
-    from balance_tune.training.context import Context
+from balance_tune.training.context import RunContext
+from balance_tune.training.loop import train_epoch
 
 
 class Only(Modulation):
@@ -36,20 +36,19 @@ class Only(Modulation):
 
 
 class Branch:
-    """A copy of a run that trains aside; its steps cost the trial time, and change nothing in it.
+    """Implements `balance_tune.modulations.context.Branch`.
 
     Attributes:
         context: the copy's own context (model, optimiser, order of rows).
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: RunContext) -> None:
         self.context = context
 
     @classmethod
-    def of(cls, ctx: Context, purpose: str, model: MultimodalModel | None = None) -> Branch:
-        from balance_tune.training.context import Context
-
-        made = Context(
+    def of(cls, ctx: RunContext, purpose: str, model: MultimodalModel | None = None) -> Branch:
+        """Return a copy of a run that goes on from its epoch, with its own order of rows and a fresh optimiser."""
+        made = RunContext(
             copy.deepcopy(ctx.model) if model is None else model,
             Modulation(),
             ctx.parts,
@@ -57,14 +56,18 @@ class Branch:
             replicas=ctx.replicas,
             seed=derive(ctx.seed, "branch", purpose, ctx.epoch),
             device=ctx.device,
+            fork=cls.of,
+            teacher=teacher,
         )
         made.epoch, made.epochs = ctx.epoch, ctx.epochs
         return cls(made)
 
+    @property
+    def model(self) -> MultimodalModel:
+        return self.context.model
+
     def train(self, epochs: int, present: Collection[str] | None = None, modulation: Modulation | None = None) -> float:
         """Train so many epochs (at the learning rates of the epochs from here on); return the last mean loss."""
-        from balance_tune.training.loop import train_epoch
-
         how = modulation or (Modulation() if present is None else Only(present))
         loss, began = float("nan"), self.context.epoch
         state = torch.random.get_rng_state()
@@ -76,7 +79,7 @@ class Branch:
         return loss
 
     @torch.no_grad()
-    def loss(self, split: str, present: Collection[str] | None = None) -> float:
+    def loss(self, split: SplitName, present: Collection[str] | None = None) -> float:
         """Return the evaluation-mode mean loss over `train` or `monitor`."""
         if split not in ("train", "monitor"):
             raise ValueError(f"a method may read train and monitor, but asked for {split!r}.")
@@ -84,28 +87,25 @@ class Branch:
         was_training = ctx.model.training
         ctx.model.eval()
         total = torch.zeros((), device=ctx.device, dtype=torch.float64)
-        for batch in ctx.batches(split):  # type: ignore[arg-type]
+        for batch in ctx.batches(split):
             output = ctx.forward(batch, present=ctx.model.modalities if present is None else present)
             total += sample_losses(ctx.model.task, output.logits, batch.labels).sum().double()
         ctx.model.train(was_training)
         (summed,) = ctx.replicas.sum(total)
-        mean: float = float(summed) / len(ctx.parts[split])  # type: ignore[index]
-        return mean
+        return float(summed) / ctx.size(split)
 
 
-def teacher(ctx: Context, modality: str, epochs: int) -> Encoder:
-    """Return a frozen copy of the modality's present encoder, trained alone with a fresh linear head.
-
-    A run of its own with the trial's recipe, its learning rate schedule stretched over `epochs`.
-    """
+def teacher(ctx: RunContext, modality: str, epochs: int) -> Teacher:
+    """Implements `Context.teacher`."""
     encoder: Encoder = copy.deepcopy(ctx.model.encoders[modality])  # type: ignore[assignment]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(ctx.seed, "teacher", modality))
-        head = Concat({modality: encoder.features}, ctx.model.classes)
+        fusion = Concat({modality: encoder.features}, ctx.model.classes)
     like: Tensor = next(iter(encoder.parameters()))
-    model = MultimodalModel({modality: encoder}, head.to(like.device, like.dtype), ctx.model.task)
+    model = MultimodalModel({modality: encoder}, fusion.to(like.device, like.dtype), ctx.model.task)
     branch = Branch.of(ctx, f"teacher/{modality}", model)
     branch.context.epoch, branch.context.epochs = 0, epochs
     branch.context.settings = dataclasses.replace(ctx.settings, epochs=epochs)
     branch.train(epochs)
-    return encoder.requires_grad_(False).eval()
+    frozen = Teacher(encoder, fusion.head)
+    return frozen.requires_grad_(False).eval()

@@ -1,48 +1,46 @@
-"""What a method may use inside the loop, and nothing else: no validation data, no test data, no Ray."""
+"""The state of one run inside the loop; methods see it as `modulations.context.Context`, which explains it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from balance_tune.errors import UserError
-from balance_tune.models.encoders import Encoder
 from balance_tune.models.fusion import Features
 from balance_tune.models.losses import sample_losses
 from balance_tune.models.multimodal import Inputs, MultimodalModel, Policy, silence
-from balance_tune.modulations.base import Losses, Modulation
+from balance_tune.models.pieces import batch_normalisations, still
+from balance_tune.modulations.answers import precise
+from balance_tune.modulations.base import Modulation
+from balance_tune.modulations.batch import Batch, EpochPlan, Losses, Output
+from balance_tune.modulations.context import Branch, Hooks, SplitName
 from balance_tune.modulations.scores import Scores, Values, by_name, ratios, ratios_on_host, score_sums_by_class
+from balance_tune.modulations.teacher import Teacher
 from balance_tune.replicas import Replicas
 from balance_tune.seeds import derive
-from balance_tune.training.batch import Batch, EpochPlan, Output, share
+from balance_tune.settings import TrainingSettings
 from balance_tune.training.draws import Draws
 from balance_tune.training.feed import Feed, draws_for
 from balance_tune.training.optimization import Optimization
-from balance_tune.training.settings import TrainingSettings
 
-if TYPE_CHECKING:
-    from balance_tune.training.branch import Branch
-
-SplitName = Literal["train", "monitor"]
 JOINT = Modulation()
 
 
-class Context:
-    """One run's model, optimiser and training data, as the hooks of a method see them.
+class RunContext:
+    """Implements `balance_tune.modulations.context.Context`, and what the loop needs beside it.
+
+    Args:
+        parts: the splits that a method may read.
+        fork, teacher: how a copy and a unimodal model are trained aside; they need the loop, which needs this module.
 
     Attributes:
-        model: the multimodal model.
-        replicas: the workers that share this run.
-        epoch, epochs: 0-based epoch under way, and how many there are.
-        step: 0-based count of optimiser steps in the run.
-        settings: the training recipe.
-        modules: the method's training-only parts.
-        on_cpu: whether values are in the host's memory, so that reading one waits for nothing.
+        modulation: the run's method.
+        acting: the hooks in force in the epoch under way: the method inside its window, else joint training.
     """
 
     def __init__(
@@ -55,9 +53,12 @@ class Context:
         replicas: Replicas,
         seed: int,
         device: torch.device,
+        fork: Callable[[RunContext, str], Branch],
+        teacher: Callable[[RunContext, str, int], Teacher],
     ) -> None:
         self.model, self.modulation, self.settings = model, modulation, settings
         self.replicas, self.seed, self.device = replicas, seed, device
+        self.on_cpu = device.type == "cpu"
         self.epoch, self.epochs, self.step = 0, settings.epochs, 0
         self.modules = modulation.modules()
         self.optimization = Optimization(model, self.modules, modulation.parameter_groups(settings), settings, replicas)
@@ -68,32 +69,63 @@ class Context:
         self._seen: tuple[Features, Tensor] | None = None
         self._scores: Tensor | None = None
         self._ratios: Values | None = None
+        self._random_states: list[Tensor] = []
         self._logged: dict[str, list[Values]] = {}
-        self.on_cpu = device.type == "cpu"
+        self._fork, self._teacher = fork, teacher
+
+    @property
+    def hooks(self) -> Hooks:
+        return self.acting
 
     # a step ----------------------------------------------------------------------------------------------------------
     def forward(self, batch: Batch, present: Collection[str] | None = None) -> Output:
-        """Return the model's output on a batch.
-
-        Without `present` this is the step's own pass: the method's `on_features` runs between encoders and fusion, and
-        `scores` is about these features before any dropping. With it, the inputs of the other modalities are silenced
-        and no hook runs.
-        """
         with self.autocast():
             if present is not None:
                 features = self.model.encode(silence(batch.inputs, present))
-                return Output(_precise(self.model.fusion(features)), features, features, batch)
-            features = self.model.encode(batch.inputs)
+                return Output(precise(self.model.fusion(features)), features, features, batch)
+            if self.acting.second_pass:
+                self._random_states = [get() for get, _ in self._random()]
+            features = self._encode(batch)
             self._seen, self._scores, self._ratios = (features, batch.labels), None, None
-            kept, batch = self.acting.on_features(features, batch, self)
-            return Output(_precise(self.model.fusion(kept)), kept, features, batch)
+            return self._fuse(features, batch)
+
+    def again(self, batch: Batch) -> Output:
+        if not self._random_states:
+            raise RuntimeError("`ctx.again` needs a method with `second_pass = True` and a pass before it.")
+        now = [get() for get, _ in self._random()]
+        for (_, put), state in zip(self._random(), self._random_states, strict=True):
+            put(state)
+        with self.autocast(), still(batch_normalisations(self.model)):
+            output = self._fuse(self._encode(batch), batch)
+        for (_, put), state in zip(self._random(), now, strict=True):
+            put(state)
+        return output
+
+    def _encode(self, batch: Batch) -> Features:
+        features = self.model.encode(batch.inputs)
+        if batch.present is None:
+            return features
+        columns = batch.present.unbind(1)
+        return {m: h * kept.to(h.dtype).unsqueeze(1) for (m, h), kept in zip(features.items(), columns, strict=True)}
+
+    def _fuse(self, features: Features, batch: Batch) -> Output:
+        kept, batch = self.acting.on_features(features, batch, self)
+        return Output(precise(self.model.fusion(kept)), kept, features, batch)
+
+    def _random(self) -> list[tuple[Callable[[], Tensor], Callable[[Tensor], None]]]:
+        """Return how to read and how to set each random state that dropout draws from."""
+        states: list[tuple[Callable[[], Tensor], Callable[[Tensor], None]]] = [
+            (torch.random.get_rng_state, torch.random.set_rng_state)
+        ]
+        if self.device.type == "cuda":
+            device = self.device
+            states.append(
+                (lambda: torch.cuda.get_rng_state(device), lambda state: torch.cuda.set_rng_state(state, device))
+            )
+        return states
 
     @property
     def score_vector(self) -> Tensor:
-        """Per modality the sum over the global batch of the probability of the truth, (M,) on the device.
-
-        From the unimodal logits of the step's features before dropping, without gradient, computed once per step.
-        """
         if self._scores is None:
             if self._seen is None:
                 raise RuntimeError("`ctx.scores` needs a forward pass of this step first.")
@@ -110,10 +142,6 @@ class Context:
 
     @property
     def score_ratios(self) -> Values:
-        """Per modality rho_m = 1/(M-1) sum_{j != m} s_m / s_j of the `score_vector`, computed once per step.
-
-        Numbers where `on_cpu`, which spares a dozen operations on two of them; else (M,) on the device.
-        """
         scores = self.score_vector
         if self._ratios is None:
             self._ratios = ratios_on_host(scores.tolist()) if self.on_cpu else ratios(scores)
@@ -121,45 +149,38 @@ class Context:
 
     @property
     def scores(self) -> Scores:
-        """The `score_vector` as {modality: 0-d tensor}."""
         return by_name(self.score_vector, self.model.widths)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return the mean of the task's loss over the global batch (this worker's part of it, see `mean`)."""
         if batch.weight is None and self.replicas.world == 1 and self.model.task == "classes":
             return F.cross_entropy(logits, batch.labels)
         return self.mean(sample_losses(self.model.task, logits, batch.labels), batch)
 
     def mean(self, values: Tensor, batch: Batch) -> Tensor:
-        """Return the weighted mean of per-sample values (B,) over the global batch.
-
-        With several workers: this worker's sum over the global weight, times their number, so that the average of the
-        workers' gradients is the gradient of the global mean.
-        """
         if batch.weight is None:
             return values.sum() * (self.replicas.world / batch.total)
         (weight,) = self.replicas.sum(batch.weight.sum())
         return (values * batch.weight).sum() * (self.replicas.world / weight.clamp_min(1e-12))
 
-    def default_step(self, modulation: Modulation, batch: Batch) -> Tensor:
-        """Take one step the common way, through the hooks of `modulation`; return CE(f, y) (0-d, detached)."""
+    def gather(self, values: Tensor, batch: Batch) -> Tensor:
+        return self.replicas.gather_with_gradient(values, batch.position, batch.total)
+
+    def default_step(self, modulation: Hooks, batch: Batch) -> Tensor:
         output = modulation.forward(batch, self)
         batch = output.batch
         fused = self.loss(output.logits, batch)
         modulation.backward(modulation.on_losses({"fused": fused}, output, batch, self), self)
-        self.optimization.average()
+        self.average_gradients()
         modulation.on_gradients(output, batch, self)
         self.modulation.observe(output, batch, self)
         self.optimizer_step()
         return fused.detach()
 
     def backward(self, loss: Tensor | int) -> None:
-        """Add d loss / d parameter to every gradient."""
         if isinstance(loss, Tensor):
             loss.backward()
 
     def gradients(self, losses: Losses, create_graph: bool = False) -> dict[str, list[Tensor]]:
-        """Return each loss's own gradients, averaged over workers, in the order of `parameters`; zero where unused."""
         found: dict[str, list[Tensor]] = {}
         for k, (name, loss) in enumerate(losses.items()):
             grads = torch.autograd.grad(
@@ -175,49 +196,42 @@ class Context:
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """All that is trained, in one fixed order: the model's parameters, then the method's own."""
         return self.optimization.parameters
 
+    def average_gradients(self) -> None:
+        self.optimization.average()
+
+    def zero_gradients(self) -> None:
+        self.optimization.zero()
+
     def optimizer_step(self, only: Iterable[nn.Parameter] | None = None) -> None:
-        """Average, clip, update, and clear the gradients; parameters without a gradient (or outside `only`) stay."""
         self.optimization.step(only)
 
     def scale_lr(self, modality: str, factor: Tensor | float, policy: Policy = "encoder") -> None:
-        """Multiply the learning rate of one modality's parameters in this step's update, whatever the optimiser."""
         self.optimization.scale(self.model.parameters_of(modality, policy), factor)
 
+    def scale_lr_of(self, parameters: list[nn.Parameter], factor: Tensor | float) -> None:
+        self.optimization.scale(parameters, factor)
+
     def autocast(self) -> AbstractContextManager[object]:
-        """The arithmetic of encoders and fusion (`training.precision`)."""
         if self.settings.precision == "bf16":
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
     def shared_generator(self, purpose: str) -> torch.Generator:
-        """Return the device's generator, seeded by (trial, purpose, step): the same draws on every worker.
-
-        Each call restarts it; draw what is needed before asking for another purpose.
-        """
         self._generator.manual_seed(derive(self.seed, purpose, self.epoch, self.step))
         return self._generator
 
     def shared_uniform(self, purpose: str, *shape: int) -> Tensor:
-        """Return this step's numbers of [0, 1) for a purpose, the same on every worker; valid until the next step."""
         return self._draws.uniform(self.seed, purpose, self.step, shape)
 
     def shared_normal(self, purpose: str, like: Sequence[Tensor]) -> list[Tensor]:
-        """Return this step's N(0, 1) numbers in the shapes of tensors, as `shared_uniform`."""
         return self._draws.normal(self.seed, purpose, self.step, like)
 
     def shared_coin(self, purpose: str, probability: float) -> bool:
-        """Return heads or tails, the same on every worker, without a device: keyed by (trial, purpose, step)."""
         return probability >= 1 or derive(self.seed, purpose, self.epoch, self.step) < probability * 2**63
 
     def log(self, name: str, values: Mapping[str, Tensor] | Values | float) -> None:
-        """Record a step's value; the epoch's mean becomes `modulation/<name>` or `modulation/<name>/<modality>`.
-
-        Args:
-            values: one value (0-d), or one per modality: M in the model's order, or a dict of all of them.
-        """
         if isinstance(values, tuple):
             self._logged.setdefault(name, []).append(values)
             return
@@ -243,26 +257,31 @@ class Context:
 
     # data ------------------------------------------------------------------------------------------------------------
     def plan(self) -> EpochPlan:
-        """Return this epoch's shuffled order of the training part, before any method changes it."""
         generator = torch.Generator().manual_seed(derive(self.seed, "order", self.epoch))
         return EpochPlan(torch.randperm(len(self.parts["train"]), generator=generator).to(self.device))
 
     def planned(self, plan: EpochPlan) -> Iterator[Batch]:
-        """Yield this worker's share of every global batch of an epoch's plan."""
-        size, (rank, world) = self.settings.batch_size, (self.replicas.rank, self.replicas.world)
-        feed, starts = self.parts["train"], range(0, len(plan), size)
-        order = plan.order.cpu() if feed.host else plan.order
-        stored = feed.stream(order[start : start + size][rank::world] for start in starts)
-        for start, x in zip(starts, stored, strict=True):
-            rows, present, position, total = share(plan, start, size, rank, world)
+        feed, size = self.parts["train"], self.settings.batch_size
+        shares = list(plan.shares(size, self.replicas.rank, self.replicas.world))
+        stored = feed.stream(rows.cpu() if feed.host else rows for rows, *_ in shares)
+        for (rows, present, position, total), x in zip(shares, stored, strict=True):
             key = (self.seed, "augment", self.epoch, self.step)
             draws = draws_for(feed.inputs, key, position, total) if feed.augments else None
-            yield self._batch(feed, feed.prepared(x, draws), rows, present, position, total)
+            inputs = feed.prepared(x, draws)
+            if plan.silence == "features":
+                yield replace(self._batch(feed, inputs, rows, None, position, total), present=present)
+            else:
+                yield self._batch(feed, inputs, rows, present, position, total)
 
     def take(self, split: SplitName, rows: Tensor, present: Tensor | None, position: Tensor, total: int) -> Batch:
-        """Return these rows of a split as a batch, not augmented; `present` (B, M) zeroes absent modalities' inputs."""
         feed = self.parts[split]
         return self._batch(feed, feed.take(rows), rows, present, position, total)
+
+    def size(self, split: SplitName) -> int:
+        return len(self.parts[split])
+
+    def rows_at_once(self, split: SplitName) -> int:
+        return self.parts[split].at_once
 
     def _batch(
         self, feed: Feed, inputs: Inputs, rows: Tensor, present: Tensor | None, position: Tensor, total: int
@@ -273,15 +292,13 @@ class Context:
         return Batch(inputs, feed.labels.index_select(0, rows), rows, position, total)
 
     def batches(self, split: SplitName, size: int | None = None) -> Iterator[Batch]:
-        """Yield this worker's share of a split in its own order, `size` samples at once (default: what fits)."""
         feed = self.parts[split]
         plan, size = EpochPlan(torch.arange(len(feed), device=self.device)), size or feed.at_once
-        for start in range(0, len(plan), size):
-            yield self.take(split, *share(plan, start, size, self.replicas.rank, self.replicas.world))
+        for share in plan.shares(size, self.replicas.rank, self.replicas.world):
+            yield self.take(split, *share)
 
     @torch.no_grad()
     def encode(self, split: SplitName) -> tuple[Features, Tensor]:
-        """Return evaluation-mode features {modality: (N, d_m)} and labels (N,) of a whole split, on every worker."""
         was_training = self.model.training
         self.model.eval()
         rows, labels, chunks = [], [], []
@@ -293,23 +310,13 @@ class Context:
         self.model.train(was_training)
         order = self.replicas.gather(torch.cat(rows)).argsort()
         features = {
-            m: self.replicas.gather(torch.cat([_precise(c[m]) for c in chunks]))[order] for m in self.model.modalities
+            m: self.replicas.gather(torch.cat([precise(c[m]) for c in chunks]))[order] for m in self.model.modalities
         }
         return features, self.replicas.gather(torch.cat(labels))[order]
 
-    # extra training, on the trial's own clock -------------------------------------------------------------------------
+    # extra training, charged to the trial ----------------------------------------------------------------------------
     def fork(self, purpose: str) -> Branch:
-        """Return a copy of the model with an optimiser of its own, to be trained aside."""
-        from balance_tune.training.branch import Branch  # it needs the loop, which needs this module
+        return self._fork(self, purpose)
 
-        return Branch.of(self, purpose)
-
-    def teacher(self, modality: str, epochs: int) -> Encoder:
-        """Return a frozen encoder of one modality, trained alone with a linear head for so many epochs."""
-        from balance_tune.training.branch import teacher
-
-        return teacher(self, modality, epochs)
-
-
-def _precise(x: Tensor) -> Tensor:
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+    def teacher(self, modality: str, epochs: int) -> Teacher:
+        return self._teacher(self, modality, epochs)

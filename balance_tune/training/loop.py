@@ -28,7 +28,7 @@ import torch
 
 from balance_tune.modulations.base import Modulation
 from balance_tune.seeds import derive
-from balance_tune.training.context import JOINT, Context
+from balance_tune.training.context import JOINT, RunContext
 from balance_tune.training.errors import Diverged, Stopped
 from balance_tune.training.evaluation import evaluate
 from balance_tune.training.run import Run
@@ -61,7 +61,7 @@ def train(run: Run, modulation: Modulation) -> Iterator[dict[str, float]]:
         yield metrics | ctx.logged() | {"time/epoch_s": seconds, "device_seconds": run.device_seconds}
 
 
-def train_epoch(ctx: Context, modulation: Modulation, stop: Callable[[], bool]) -> float:
+def train_epoch(ctx: RunContext, modulation: Modulation, stop: Callable[[], bool]) -> float:
     """Train one epoch and return the mean loss of its steps."""
     torch.manual_seed(derive(ctx.seed, "forward", ctx.epoch, ctx.replicas.rank))  # dropout inside encoders
     ctx.model.train()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from balance_tune.models.multimodal import ModelSpec, MultimodalModel
 from balance_tune.tasks import lower_is_better
-from balance_tune.training.context import Context
+from balance_tune.training.context import RunContext
 from balance_tune.training.feed import Feed
 
 
@@ -39,7 +39,7 @@ class Best:
 class Run:
     """A context for the method, and what stays outside its reach."""
 
-    context: Context
+    context: RunContext
     validation: Feed
     best: Best
     spec: ModelSpec

@@ -13,11 +13,12 @@ from balance_tune.modulations.base import Modulation
 from balance_tune.registry import modulations
 from balance_tune.replicas import Replicas
 from balance_tune.seeds import derive
-from balance_tune.training.context import Context
+from balance_tune.settings import TrainingSettings
+from balance_tune.training.branch import Branch, teacher
+from balance_tune.training.context import RunContext
 from balance_tune.training.feed import feed_of
 from balance_tune.training.residency import opened
 from balance_tune.training.run import Best, Run
-from balance_tune.training.settings import TrainingSettings
 
 
 def prepare(
@@ -70,7 +71,7 @@ def assemble(
             encoder.compile()
     judged = judged_by(config)
     parts = {name: feed_of(data, name, device, dtype) for name in ("train", "monitor", judged)}
-    context = Context(
+    context = RunContext(
         model,
         modulation,
         {"train": parts["train"], "monitor": parts["monitor"]},
@@ -78,6 +79,8 @@ def assemble(
         replicas=replicas,
         seed=config["seed"],
         device=device,
+        fork=Branch.of,
+        teacher=teacher,
     )
     return Run(
         context,

@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Never
 import torch
 from torch import Tensor
 
-from balance_tune.modulations.base import Losses, Modulation
+from balance_tune.modulations.base import Modulation
+from balance_tune.modulations.batch import Losses
 from balance_tune.tunable import tunable
 from tests.faults.traps import sprung
 

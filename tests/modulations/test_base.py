@@ -7,7 +7,7 @@ from balance_tune.modulations.base import Modulation
 
 
 def test_a_method_with_the_old_name_of_min_epochs_is_refused() -> None:
-    with pytest.raises(UserError, match="Late.settled_after` must be called `min_epochs`"):
+    with pytest.raises(UserError, match=r"Late\.settled_after` must be called `min_epochs`"):
 
         class Late(Modulation):
             name = ""

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from balance_tune.modulations.base import Modulation
+from balance_tune.modulations.batch import Batch, Output
+from balance_tune.modulations.context import Context
 from balance_tune.modulations.ogm import coefficients
 from balance_tune.modulations.opm import probabilities
 from balance_tune.modulations.scores import ratios, ratios_on_host
 from balance_tune.testing.tiny import tiny_run
-from balance_tune.training.batch import Batch, Output
-from balance_tune.training.context import Context
 from tests.modulations.one_step import run_on, update
 from tests.modulations.synchronisation import Synchronised, no_synchronisation
 

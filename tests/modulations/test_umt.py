@@ -10,11 +10,11 @@ import torch
 from torch.nn import functional as F
 
 from balance_tune.errors import UserError
-from balance_tune.models.encoders import Encoder
+from balance_tune.modulations.teacher import Teacher
 from balance_tune.modulations.umt import Umt
 from balance_tune.testing.tiny import tiny_run
 from balance_tune.training.checkpoint import load_state, save_state
-from balance_tune.training.context import Context
+from balance_tune.training.context import RunContext
 from balance_tune.training.loop import train
 
 PLAIN_SGD = {"batch_size": 22, "momentum": 0.0, "weight_decay": 0.0}
@@ -51,13 +51,13 @@ def test_each_modality_has_a_frozen_teacher_of_its_own_taught_for_as_long_as_ask
 ) -> None:
     run, method = tiny_run("umt", {"scaling": 1.0, "teacher_epochs": 2.0}, **PLAIN_SGD)
     asked: list[tuple[str, int]] = []
-    made = Context.teacher
+    made = RunContext.teacher
 
-    def noted(ctx: Context, modality: str, epochs: int) -> Encoder:
+    def noted(ctx: RunContext, modality: str, epochs: int) -> Teacher:
         asked.append((modality, epochs))
         return made(ctx, modality, epochs)
 
-    monkeypatch.setattr(Context, "teacher", noted)
+    monkeypatch.setattr(RunContext, "teacher", noted)
     untaught = copy.deepcopy(run.context.modules.state_dict())
     list(train(run, method))
     assert asked == [("audio", 6), ("image", 6)]
@@ -86,7 +86,7 @@ def test_a_resumed_run_does_not_teach_again(tmp_path: Path, monkeypatch: pytest.
     taught = copy.deepcopy(run.context.modules.state_dict())
     run, method = tiny_run("umt", {"scaling": 1.0})
     assert load_state(run, method, tmp_path) == 1
-    monkeypatch.setattr(Context, "teacher", None)
+    monkeypatch.setattr(RunContext, "teacher", None)
     list(train(run, method))
     for name, value in run.context.modules.state_dict().items():
         assert torch.equal(value, taught[name])

@@ -19,6 +19,7 @@ import pytest
 from balance_tune.datasets.base import Dataset, Modality, Samples
 from balance_tune.datasets.splits import SplitRecipe
 from balance_tune.modulations.base import Modulation
+from balance_tune.modulations.context import Context
 from balance_tune.studies.early_stopping.pruning_log import PruningLog
 from balance_tune.studies.loading import load_config
 from balance_tune.studies.monitor.plan import plan_of
@@ -26,7 +27,6 @@ from balance_tune.studies.protocol.arms import arms_of
 from balance_tune.studies.storage.files import JOURNAL
 from balance_tune.studies.storage.records import read_records
 from balance_tune.studies.tracking.backend import connect, store_of
-from balance_tune.training.context import Context
 from balance_tune.tunable import tunable
 from tests.studies import in_process
 

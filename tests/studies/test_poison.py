@@ -13,9 +13,9 @@ from balance_tune.datasets.base import Dataset, Modality, Samples
 from balance_tune.datasets.splits import SplitRecipe
 from balance_tune.datasets.store import open_store
 from balance_tune.modulations.base import Modulation
+from balance_tune.modulations.context import Context
 from balance_tune.studies.loading import load_config
 from balance_tune.studies.storage.records import read_records
-from balance_tune.training.context import Context
 from balance_tune.training.evaluation import evaluate
 from balance_tune.tunable import tunable
 from tests.studies import in_process

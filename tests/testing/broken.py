@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from balance_tune.errors import UserError
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.modulations.base import Modulation, Neutral
+from balance_tune.modulations.batch import Batch, Output
+from balance_tune.modulations.context import Context
 from balance_tune.modulations.gradients import scale
 from balance_tune.modulations.scores import score_sums
 from balance_tune.testing import ModulationContract
 from balance_tune.testing.modulations import Case
-from balance_tune.training.batch import Batch, Output
-from balance_tune.training.context import Context
 from balance_tune.tunable import tunable
 
 

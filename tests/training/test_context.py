@@ -7,19 +7,19 @@ import inspect
 import pytest
 import torch
 
+from balance_tune.modulations.batch import Batch, EpochPlan
 from balance_tune.testing.tiny import tiny_data, tiny_run
-from balance_tune.training.batch import Batch, EpochPlan
-from balance_tune.training.context import Context
+from balance_tune.training.context import RunContext
 
 
-def batch_of(ctx: Context) -> Batch:
+def batch_of(ctx: RunContext) -> Batch:
     return next(iter(ctx.planned(ctx.plan())))
 
 
 def test_a_method_is_given_no_validation_and_no_test_rows() -> None:
     run, _ = tiny_run("joint")
     assert set(run.context.parts) == {"train", "monitor"}
-    assert "val" not in inspect.signature(Context).parameters
+    assert "val" not in inspect.signature(RunContext).parameters
     with pytest.raises(KeyError):
         run.context.encode("val")  # type: ignore[arg-type]
 

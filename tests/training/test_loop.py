@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from balance_tune.errors import UserError
+from balance_tune.settings import TrainingSettings
 from balance_tune.testing.tiny import tiny_run
 from balance_tune.training.errors import Diverged, Stopped
 from balance_tune.training.loop import train
-from balance_tune.training.settings import TrainingSettings
 
 
 def test_every_epoch_reports_loss_accuracies_gap_and_time() -> None:

@@ -10,8 +10,8 @@ from balance_tune.models.encoders import Cnn
 from balance_tune.models.fusion import Concat
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.replicas import Replicas
+from balance_tune.settings import TrainingSettings
 from balance_tune.training.optimization import Optimization
-from balance_tune.training.settings import TrainingSettings
 from balance_tune.training.sgd import Sgd
 
 

@@ -177,7 +177,7 @@ def _build(dataset: str, method: str, variant: str | None, settings: str, model:
 
 
 def _check(arm: Arm) -> None:
-    from balance_tune.training.settings import TrainingSettings
+    from balance_tune.settings import TrainingSettings
 
     for where, params in _edges(arm.space):
         with _named(arm, where):

@@ -27,6 +27,7 @@ DECIDES = ("torch", "optuna")  # packages whose other version may give other num
 COVERED = (  # files whose change may change a study's numbers: what trains, and what chooses among trials
     "replicas.py",
     "seeds.py",
+    "settings.py",
     "tasks.py",
     "tunable.py",
     "datasets/**/*.py",

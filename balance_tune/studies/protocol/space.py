@@ -168,7 +168,7 @@ def declared_method(method: type[Modulation]) -> dict[str, _Declared]:
 
 
 def _declared_training(config: StudyConfig, dataset: type[Dataset]) -> dict[str, _Declared]:
-    from balance_tune.training.settings import TrainingSettings
+    from balance_tune.settings import TrainingSettings
 
     specs = tunables(TrainingSettings)
     for name in dataset.recipe:

@@ -8,9 +8,9 @@ import pytest
 from balance_tune.datasets.av_digits import AvDigits
 from balance_tune.errors import UserError
 from balance_tune.modulations.mlb import Mlb
+from balance_tune.settings import TrainingSettings
 from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.protocol.space import STUDY_FILE, Parameter, Space, space_of
-from balance_tune.training.settings import TrainingSettings
 from balance_tune.tunable import tunables
 
 
