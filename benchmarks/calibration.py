@@ -81,7 +81,7 @@ def collapses(rng: np.random.Generator, scores: Floats, methods: Sequence[int], 
     return [Runs(row) for row in scores - 10 * sd * (rng.random(scores.shape) < 0.1)]
 
 
-class TestRows:
+class SampledRows:
     """Draws a test part of `ROWS` rows for each study, and what every run makes of each row.
 
     A recorded score is taken as the accuracy on the population of rows. Log-odds of a hit are the run's ability minus
@@ -150,7 +150,7 @@ def _sigmoid(x: Floats) -> Floats:
     return np.asarray(1 / (1 + np.exp(-x)), dtype=np.float64)
 
 
-ACCURACY, MACRO_F1 = TestRows(False), TestRows(True)
+ACCURACY, MACRO_F1 = SampledRows(False), SampledRows(True)
 SCENARIOS: Mapping[str, tuple[Sample, Callable[[Floats], Floats]]] = {
     "as recorded": (as_recorded, lambda x: x),
     "heavy tails (t, 3 d.f.)": (heavy_tails, lambda x: x),
@@ -347,7 +347,7 @@ def _percent(share: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--studies", type=int, default=2000)
-    parser.add_argument("--searches", type=int, default=2000, help="independent searches that studies draw from")
+    parser.add_argument("--searches", type=int, default=1000, help="independent searches that studies draw from")
     parser.add_argument("--recordings", type=Path, default=RECORDINGS)
     args = parser.parse_args()
     parts = [table.markdown() for table in tables(args.recordings, args.studies, args.searches)]
