@@ -1,4 +1,4 @@
-"""Finds methods, datasets, encoders and fusions by subclassing and by entry point, never by a list."""
+"""Finds methods, datasets, encoders, fusions and stopping rules by subclassing and by entry point, never by a list."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Registry:
     def __init__(self, kind: str, base: str, package: str, group: str) -> None:
         self.kind, self.base, self.package, self.group = kind, base, package, group
 
-    @cache  # noqa: B019  (the four registries live as long as the process)
+    @cache  # noqa: B019  (the registries live as long as the process)
     def _load(self) -> type[Any]:
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__, self.package + "."):
@@ -115,3 +115,9 @@ def encoders() -> Registry:
 @cache
 def fusions() -> Registry:
     return Registry("fusion", "balance_tune.models.fusion:Fusion", "balance_tune.models", "balance_tune.fusions")
+
+
+@cache
+def stopping_rules() -> Registry:
+    room = "balance_tune.studies.early_stopping"
+    return Registry("early-stopping rule", f"{room}.rules:StoppingRule", room, "balance_tune.stopping_rules")

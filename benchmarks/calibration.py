@@ -240,9 +240,9 @@ def power_table(banks: Mapping[str, Mapping[int, Source]], names: Sequence[str],
         rows.append(cells)
     return Table(
         "Power at equal trainings",
-        f"{names[0]} against {names[1]}, {studies} studies. The difference found is shifted, so that the true difference"
-        " of means over searches and seeds is as the column says (points); cells: share of studies with p < 0.05 and the right sign. At 0"
-        " every one of them is an error.",
+        f"{names[0]} against {names[1]}, {studies} studies. The difference found is shifted so that the true difference"
+        " of means over searches and seeds is as the column says (points). Cells: share of studies with p < 0.05 and"
+        " the right sign; at 0 every one of them is an error.",
         ("design", "trainings an arm", "true difference", "sd of the difference", "0", "0.25", "0.5", "1.0"),
         rows,
     )
@@ -260,7 +260,7 @@ def looks_table(studies: int) -> Table:
         rows.append([name, *(_percent(share) for share in found.mean(0))])
     return Table(
         "Looks",
-        f"{studies} studies without a difference, looked at after every 5 replicates; share in which any look so far"
+        f"{studies} studies without a difference, looked at after every 5 replicates; share in which any look so"
         " found one.",
         ("p-value", *(f"{n} replicates" for n in looks)),
         rows,
@@ -295,8 +295,7 @@ def tables(folder: Path, studies: int, searches: int) -> list[Table]:
         if len(names) > 1:
             pairs = [(banks[names[0]][r], banks[names[1]][r]) for r in REPLICATES]
             shares = [
-                coverage(pair, (sample, true_score), r, studies, rng)
-                for pair, r in zip(pairs, REPLICATES, strict=True)
+                coverage(pair, (sample, true_score), r, studies, rng) for pair, r in zip(pairs, REPLICATES, strict=True)
             ]
             covered.append([scenario, *(_percent(share) for share in shares)])
     old = []
@@ -312,9 +311,9 @@ def tables(folder: Path, studies: int, searches: int) -> list[Table]:
     made = [
         Table(
             "A method against itself",
-            f"{studies} studies a cell: {RIVALS} rivals and a baseline, all independent searches of one method. p < 0.05:"
-            " the first rival alone. Holm: any of the family. verdict: any called better or worse, which must also hold"
-            " with collapsed runs.",
+            f"{studies} studies a cell: {RIVALS} rivals and a baseline, all independent searches of one method."
+            " p < 0.05: the first rival alone. Holm: any of the family. verdict: any called better or worse, which must"
+            " also hold with collapsed runs.",
             ("scenario", "method", *columns),
             level,
         ),

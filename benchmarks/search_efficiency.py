@@ -42,6 +42,7 @@ from balance_tune.studies.protocol.arms import Arm
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.space import Fixed, Parameter, Space
 from balance_tune.studies.search.study_queue import Outcome, StudyQueue
+from balance_tune.tasks import Objective
 
 CURVES = Path(__file__).parent / "curves"
 Told = Literal["pruned", "complete"]
@@ -151,7 +152,9 @@ def replay(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pruning_log = _PruningLog(folder / "ledger.jsonl")
-        pruner = Pruner(config.search.early_stopping, {curves.arm.name: curves.epochs}, pruning_log, lower=False)
+        pruner = Pruner(
+            config.search.early_stopping, {curves.arm.name: curves.epochs}, pruning_log, Objective(config.objective)
+        )
         made = _Queue if search.told == "pruned" else _ToldComplete
         queue = made(config, curves, pruning_log, folder)
         done: list[tuple[int, float]] = []

@@ -25,6 +25,7 @@ from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.search.study_queue import StudyQueue
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.studies.tracking.tracker import Tracker
+from balance_tune.tasks import Objective
 from benchmarks.trials import store_of
 
 
@@ -95,7 +96,10 @@ def search(
     tracker = Tracker(config, folder, arms, manifests)
     pruning_log = PruningLog(folder / "ledger.jsonl")
     pruner = Pruner(
-        config.search.early_stopping, {a.name: a.epochs(a.space.defaults()) for a in arms}, pruning_log, lower=False
+        config.search.early_stopping,
+        {a.name: a.epochs(a.space.defaults()) for a in arms},
+        pruning_log,
+        Objective(config.objective),
     )
     queue = StudyQueue(
         config, arms, open_storage(folder), pruning_log, folder, configure=configure, on_trial_end=on_trial_end

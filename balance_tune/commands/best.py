@@ -13,6 +13,7 @@ from balance_tune.studies.wording import did_you_mean, shown
 
 if TYPE_CHECKING:
     from balance_tune.studies.config.schema import StudyConfig
+    from balance_tune.studies.results.leaderboard import LeaderboardRow
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -34,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
     config = stored_config(folder)
     if args.dataset is not None and args.dataset not in config.datasets:
         raise UserError(f"{shown(args.dataset)} is not in this study.{did_you_mean(args.dataset, config.datasets)}")
-    rows = [row for row in build(folder) if row["chosen"] and args.dataset in (None, row["dataset"])]
-    rows = [row for row in rows if row["params"] is not None]
+    rows = [row for row in build(folder) if row.chosen and args.dataset in (None, row.dataset)]
+    rows = [row for row in rows if row.params is not None]
     found = [configuration(config, folder, row) for row in rows]
     if not found:
         raise UserError(f"a study must have selected a point, but {shown(config.name)} has not yet; run it on.")
@@ -55,13 +56,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def configuration(config: StudyConfig, folder: Path, row: dict[str, Any]) -> dict[str, Any]:
+def configuration(config: StudyConfig, folder: Path, row: LeaderboardRow) -> dict[str, Any]:
     """Return a row's winning point as a study file that runs it alone, and as a trial's own settings."""
     from balance_tune.studies.protocol.arms import arms_of, trial_config
 
-    arm = next(a for a in arms_of(config) if a.name == row["arm"])
+    arm = next(a for a in arms_of(config) if a.name == row.arm)
     trial = trial_config(
-        config, arm, row["params"], phase="confirm", number=0, seed=config.seed, study_folder=folder, store=folder
+        config, arm, row.params or {}, phase="confirm", number=0, seed=config.seed, study_folder=folder, store=folder
     )
     kept = ("dataset", "method", "variant", "training", "model", "modulation")
     study: dict[str, Any] = {
@@ -72,11 +73,11 @@ def configuration(config: StudyConfig, folder: Path, row: dict[str, Any]) -> dic
         "training": trial["training"],
         "search": {"trials": 1, "space": {arm.method: trial["modulation"]}},
     }
-    test = "" if row["test_mean"] is None else f", sealed test {row['test_mean']:.4f} over {len(row['seeds'])} seeds"
-    delta = "" if row["delta"] is None else f" ({row['delta']:+.4f} over tuned joint)"
+    test = "" if row.test_mean is None else f", sealed test {row.test_mean:.4f} over {len(row.seeds)} seeds"
+    delta = "" if row.delta is None else f" ({row.delta:+.4f} over tuned joint)"
     return {
         "arm": arm.name,
-        "why": f"{config.objective} {row['val']:.4f}{test}{delta}",
+        "why": f"{config.objective} {row.val:.4f}{test}{delta}",
         "study": study,
         "trial": {name: trial[name] for name in kept},
     }

@@ -11,7 +11,7 @@ from balance_tune.commands.arguments import format_option, root_of, root_option
 from balance_tune.commands.output import columns, print_json
 from balance_tune.errors import UserError
 from balance_tune.studies.wording import shown
-from balance_tune.tasks import METRICS, is_share
+from balance_tune.tasks import METRICS, Objective
 
 if TYPE_CHECKING:
     from balance_tune.studies.tracking.served import Served
@@ -90,7 +90,7 @@ def _as_text(told: dict[str, Any]) -> str:
     summary = columns(
         ("input", "rows", *metrics),
         [
-            (name, str(own["rows"]), *(_number(own[metric], metric) for metric in metrics))
+            (name, str(own["rows"]), *(Objective(metric).text(own[metric]) for metric in metrics))
             for name, own in inputs.items()
         ],
         right=range(1, len(metrics) + 2),
@@ -99,14 +99,10 @@ def _as_text(told: dict[str, Any]) -> str:
     measured = [name for name in some[0] if name not in ("class", "rows")]
     classes = columns(
         ("class", "rows", *measured),
-        [(own["class"], str(own["rows"]), *(_number(own[name], name) for name in measured)) for own in some],
+        [(own["class"], str(own["rows"]), *(Objective(name).text(own[name]) for name in measured)) for own in some],
         right=range(1, len(measured) + 2),
     )
     rest = len(told["classes"]) - len(some)
     more = f"\n... and {rest} more; -f json tells all." if rest else ""
     ece = "; ece is the expected calibration error" if "ece" in told else ""
     return f"{told['model']} on {place}; shares in %{ece}\n\n{summary}\n\n{classes}{more}"
-
-
-def _number(value: float | None, metric: str) -> str:
-    return "-" if value is None else f"{100 * value:.1f}" if is_share(metric) else f"{value:.3f}"

@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     folder = study_folder(args)
     rows = leaderboard.build(folder)
     if args.format == "json":  # for programs: within a second, nothing written
-        print_json(rows)
+        print_json([dict(row) for row in rows])
         return 0
 
     print(tables.as_text(rows))

@@ -56,13 +56,13 @@ def _run(args: argparse.Namespace) -> int:
     progress: Kind = "none" if args.quiet else "json" if args.format == "json" else "auto"
     result = run_study(config, root=root_text(args), progress=progress)
     if args.format == "json":
-        print_json(result.rows)
+        print_json([dict(row) for row in result.rows])
     elif result.rows or result.state != "halted":
         from balance_tune.studies.results.tables import as_text
 
         print(as_text(result.rows))
     if result.state == "done":
-        return 0
+        return 1 if result.rows and all(row.failure for row in result.rows) else 0
     words = {"interrupted": "Stopped, nothing is lost", "limited": "Ended by its own limit", "halted": "Ended early"}
     reason = f" ({result.reason})" if result.reason else ""
     print(f"{words[result.state]}{reason}. The same command goes on: {_again(args)}", file=sys.stderr)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from balance_tune.commands.arguments import format_option, root_option, study_argument, study_folder
 from balance_tune.commands.output import columns, duration, print_json
 from balance_tune.studies.storage import object_store
+from balance_tune.tasks import Objective
 
 if TYPE_CHECKING:
     from balance_tune.studies.config.schema import StudyConfig
@@ -59,9 +60,7 @@ def is_running(folder: Path) -> bool:
 
 def progress(config: StudyConfig, records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
     """Return one row an arm: its trials by state and phase, what it spent, its best validation value so far."""
-    from balance_tune.studies.storage.records import lower_is_better
-
-    better = min if lower_is_better(config.objective) else max
+    objective = Objective(config.objective)
     arms: dict[str, list[TrialRecord]] = {}
     for r in records:
         arms.setdefault(r.arm, []).append(r)
@@ -84,7 +83,8 @@ def progress(config: StudyConfig, records: Iterable[TrialRecord]) -> list[dict[s
                 "select": done["select"],
                 "confirm": done["confirm"],
                 **{state: states[state] for state in ("complete", "pruned", "failed", "running")},
-                "best": better(values, default=None),
+                "search_val": objective.best(values),
+                "best": objective.best(values),  # what 0.1 calls `search_val`
                 "device_seconds": round(sum(r.device_seconds for r in own), 1),
             }
         )
@@ -106,7 +106,7 @@ def _as_text(state: dict[str, Any]) -> str:
                 str(row["pruned"]),
                 str(row["failed"]),
                 str(row["running"] if state["running"] else 0),
-                "" if row["best"] is None else f"{row['best']:.4f}",
+                "" if row["search_val"] is None else f"{row['search_val']:.4f}",
             )
             for row in rows
         ],

@@ -34,10 +34,11 @@ from balance_tune.studies.storage.claim import claimed
 from balance_tune.studies.storage.database import lease_of
 from balance_tune.studies.storage.files import DATABASE
 from balance_tune.studies.storage.lock import StudyLock
-from balance_tune.studies.storage.records import Phase, State, lower_is_better, read_records
+from balance_tune.studies.storage.records import Phase, State, read_records
 from balance_tune.studies.storage.root import ROOT, root_folder
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.studies.tracking.backend import store_of as mlflow_store
+from balance_tune.tasks import Objective
 
 if TYPE_CHECKING:
     from balance_tune.datasets.manifest import Manifest
@@ -51,14 +52,14 @@ class StudyResult:
     """What a run of a study came to.
 
     Attributes:
-        rows: the leaderboard, a dict an arm; what is not known yet is None in it.
+        rows: the leaderboard, one row per arm; what is not known yet is None.
         folder: the study's folder.
         state: "done"; "limited": the study's own limit ended it; "interrupted": a signal did; "halted": nothing could
             be written any more, say. In all but the first it goes on when it is run again.
         reason: why it ended early, in words.
     """
 
-    rows: list[dict[str, Any]]
+    rows: list[leaderboard.LeaderboardRow]
     folder: Path
     state: Literal["done", "limited", "interrupted", "halted"] = "done"
     reason: str = ""
@@ -209,9 +210,8 @@ class _Study:
         from balance_tune.studies.execution.tune_run import run_trials
 
         self.display.message(f"{self.config.name}: {len(self.arms)} arms, {self.resources.slots} trials at a time")
-        lower = lower_is_better(self.config.objective)
         epochs = {arm.name: _longest(arm) for arm in self.arms}
-        pruner = Pruner(self.config.search.early_stopping, epochs, self.pruning_log, lower=lower)
+        pruner = Pruner(self.config.search.early_stopping, epochs, self.pruning_log, Objective(self.config.objective))
         if self.tracker is not None:
             self.tracker.begin()
         tracker = [self.tracker.callback] if self.tracker is not None else []
@@ -255,7 +255,7 @@ class _Study:
                 found.append(one)
         return found
 
-    def _report(self, tracker: Tracker, state: str) -> list[dict[str, Any]]:
+    def _report(self, tracker: Tracker, state: str) -> list[leaderboard.LeaderboardRow]:
         for arm in self.queue.arms:
             self._retain(arm)
         if state == "halted":  # nothing more can be written
@@ -273,7 +273,7 @@ class _Study:
             tracker.interrupt()
         return rows
 
-    def _rows_if_known(self) -> list[dict[str, Any]]:
+    def _rows_if_known(self) -> list[leaderboard.LeaderboardRow]:
         try:
             return leaderboard.build(self.folder)
         except UserError as error:  # the database may be what halted the study

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from balance_tune.models.multimodal import ModelSpec, MultimodalModel
-from balance_tune.tasks import lower_is_better
+from balance_tune.tasks import Objective
 from balance_tune.training.context import RunContext
 from balance_tune.training.feed import Feed
 
@@ -18,14 +18,14 @@ from balance_tune.training.feed import Feed
 class Best:
     """The epoch with the best objective on validation, and the weights of that epoch (the earliest on a tie)."""
 
-    objective: str
+    objective: Objective
     metrics: dict[str, float] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
 
     def offer(self, metrics: dict[str, float], model: MultimodalModel) -> None:
         """Keep this epoch if it beats the best so far."""
-        sign = -1 if lower_is_better(self.objective) else 1
-        if not self.metrics or sign * metrics[self.objective] > sign * self.metrics[self.objective]:
+        gain = self.objective.gain
+        if not self.metrics or gain(metrics[self.objective]) > gain(self.metrics[self.objective]):
             self.metrics = dict(metrics)
             self.weights = {name: t.detach().clone() for name, t in model.state_dict().items()}
 

@@ -14,6 +14,7 @@ from balance_tune.registry import modulations
 from balance_tune.replicas import Replicas
 from balance_tune.seeds import derive
 from balance_tune.settings import TrainingSettings
+from balance_tune.tasks import Objective
 from balance_tune.training.branch import Branch, teacher
 from balance_tune.training.context import RunContext
 from balance_tune.training.feed import feed_of
@@ -85,7 +86,7 @@ def assemble(
     return Run(
         context,
         parts[judged].only(model.modalities),
-        Best(config["objective"]),
+        Best(Objective(config["objective"])),
         spec,
         config["method"],
         modulation_settings,

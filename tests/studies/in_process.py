@@ -20,7 +20,7 @@ from balance_tune.studies.results import leaderboard, tables
 from balance_tune.studies.search.study_queue import Assignment, StudyQueue
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.studies.tracking.tracker import Tracker
-from balance_tune.tasks import lower_is_better
+from balance_tune.tasks import Objective
 
 
 def run(config: StudyConfig, folder: Path, *, tracked: bool = False) -> list[dict[str, Any]]:
@@ -39,7 +39,7 @@ def run(config: StudyConfig, folder: Path, *, tracked: bool = False) -> list[dic
 
     pruning_log = PruningLog(folder / "ledger.jsonl")
     epochs = {arm.name: arm.epochs(arm.space.defaults()) for arm in arms}
-    pruner = Pruner(config.search.early_stopping, epochs, pruning_log, lower=lower_is_better(config.objective))
+    pruner = Pruner(config.search.early_stopping, epochs, pruning_log, Objective(config.objective))
 
     def on_trial_end(key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
         if tracker is not None:

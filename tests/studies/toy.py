@@ -17,6 +17,7 @@ from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.space import Fixed, Parameter, Space
 from balance_tune.studies.search.study_queue import StudyQueue
 from balance_tune.studies.storage.trials import open_storage
+from balance_tune.tasks import Objective
 
 EPOCHS = 9
 Curve = Callable[[Mapping[str, Any], int], float]  # (params, epoch) -> objective
@@ -78,7 +79,9 @@ class ToyStudy:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.pruning_log = PruningLog(self.folder / "ledger.jsonl")
         epochs = {arm.name: arm.epochs(arm.space.defaults()) for arm in self.arms}
-        self.pruner = Pruner(self.config.search.early_stopping, epochs, self.pruning_log, lower=False)
+        self.pruner = Pruner(
+            self.config.search.early_stopping, epochs, self.pruning_log, Objective(self.config.objective)
+        )
         self.queue = StudyQueue(
             self.config,
             self.arms,

@@ -90,14 +90,16 @@ class Model(_Section):
 
 
 class EarlyStopping(_Section):
-    """When a trial is stopped: by rung (`asha`), below the running median (`median`), or never (`none`).
+    """When a trial is pruned: by rung (`asha`), below the running median (`median`), never (`none`), or by a rule of
+    the user's as `package.module:Name`, whose own arguments are `settings`.
 
     `grace` is the first epoch at which anything is judged; asha's rungs lie at grace, grace * reduction, ...
     """
 
-    kind: Literal["asha", "median", "none"] = "asha"
+    kind: Name = "asha"
     reduction: int = Field(default=3, ge=2, le=100)
     grace: int = Field(default=3, ge=1, le=100_000)
+    settings: dict[str, Any] = {}
 
 
 class Search(_Section):
@@ -282,6 +284,7 @@ class StudyConfig(_Section):
     runner: Literal["auto", "warm", "isolated"] = "auto"
     checkpoints: Literal["all", "confirmed", "best"] = "confirmed"  # what stays once an arm is decided
     objective: str = "val/accuracy"
+    equivalence: float | None = Field(default=None, gt=0, le=1e6)  # points of a share, else the metric's unit
     protocol: Literal["sealed", "paper"] = "sealed"
     limit: Limit = Limit()
     price_per_device_hour: float | None = Field(default=None, ge=0, le=1e9)

@@ -1,108 +1,255 @@
-"""Early stopping as pure rules: told a trial's value at an epoch, they say whether the trial goes on."""
+"""Rules of early stopping: which search trials are pruned, at which epochs.
+
+A rule of your own is a subclass of `StoppingRule` that a study names by its import path, as in
+`search.early_stopping.kind: my_package.rules:Patience`, or by its `name` where an installed package announces it in the
+entry-point group `balance_tune.stopping_rules`.
+"""
 
 from __future__ import annotations
 
 import bisect
+import inspect
 import math
 import statistics
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import ClassVar
 
+from balance_tune.errors import UserError
+from balance_tune.registry import import_path, stopping_rules
+from balance_tune.studies.config.schema import EarlyStopping
 from balance_tune.studies.early_stopping.pruning_log import Decision
+from balance_tune.studies.wording import shown
 
 
-class StoppingRule(Protocol):
-    """One arm's early stopping; larger values are better.
+@dataclass(frozen=True)
+class Rung:
+    """An epoch at which trials are judged: how many get there and how many go on, as expected of equal trials."""
 
-    A rule is a function of the reports so far in the order of their arrival: the same reports in the same order give
-    the same decisions. A report made again (a resumed trial repeats epochs) gets the decision it got before.
+    epoch: int
+    judged: float
+    survivors: float
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a rule is expected to do to trials of which none is better than the others.
+
+    Attributes:
+        epochs: epochs that all trials together train.
+        rungs: the rungs with the trials at each; empty where the rule has none.
     """
 
+    epochs: float
+    rungs: tuple[Rung, ...] = ()
+
+
+class StoppingRule(ABC):
+    """Early stopping of one arm. Larger values are better: the pruner turns values round where less is better.
+
+    Decisions depend on the reported values and their order only, so that a study that is resumed, or run again with one
+    trial at a time, prunes the same trials.
+
+    Args:
+        epochs: length of a full trial of the arm.
+
+    The constructor may take `grace` and `reduction`, which are the study's, and names of its own, which
+    `search.early_stopping.settings` sets.
+    """
+
+    name: ClassVar[str]
+    """What a study file calls the rule; a rule that is named by its import path needs none."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self._decisions: dict[tuple[int, int], Decision] = {}
+
+    @abstractmethod
+    def rung_epochs(self, min_epochs: int = 0) -> Collection[int]:
+        """Return the epochs, below the last, after which a trial is judged that must not be pruned before `min_epochs`.
+
+        The trial reports these epochs at once; others it may report several at a time.
+        """
+
+    @abstractmethod
+    def decide(self, number: int, epoch: int, value: float) -> Decision:
+        """Take a new value and return the decision on it.
+
+        Args:
+            number: the trial's number in its arm.
+            epoch: one of `rung_epochs`.
+            value: the objective at exactly this epoch; larger is better.
+        """
+
+    @abstractmethod
+    def enter(self, number: int, epoch: int, value: float) -> None:
+        """Take a value of an earlier run of the study, whose decision is known."""
+
+    @abstractmethod
+    def expect(self, trials: int, min_epochs: int = 0) -> Expectation:
+        """Return what the rule is expected to do to so many equal trials; `balance-tune plan` shows it."""
+
     def report(self, number: int, epoch: int, value: float, min_epochs: int = 0) -> Decision | None:
-        """Return the decision on trial `number` after `epoch` epochs, or None where it is not judged at that epoch."""
-        ...
+        """Return the decision on trial `number` after `epoch` epochs, or None where it is not judged at that epoch.
+
+        A report that is repeated (a resumed trial repeats epochs) gets the decision that it got before.
+        """
+        if (number, epoch) not in self._decisions:
+            if epoch not in self.rung_epochs(min_epochs):
+                return None
+            self._decisions[number, epoch] = self.decide(number, epoch, value)
+        return self._decisions[number, epoch]
 
     def refill(self, decision: Decision) -> None:
         """Take over a decision of an earlier run of the study."""
-        ...
+        self._decisions[decision.number, decision.epoch] = decision
+        self.enter(decision.number, decision.epoch, decision.value)
 
 
-def rungs(epochs: int, grace: int, reduction: float) -> tuple[int, ...]:
-    """Return the epochs at which ASHA judges: grace, grace * reduction, ... below the last epoch."""
-    found: list[int] = []
-    rung = float(grace)
-    while round(rung) < epochs:
-        found.append(round(rung))
-        rung *= reduction
-    return tuple(found)
+class NoStopping(StoppingRule):
+    """Every trial runs to its end."""
+
+    name = "none"
+
+    def rung_epochs(self, min_epochs: int = 0) -> Collection[int]:
+        return ()
+
+    def decide(self, number: int, epoch: int, value: float) -> Decision:
+        raise AssertionError("there are no rungs")
+
+    def enter(self, number: int, epoch: int, value: float) -> None:
+        pass
+
+    def expect(self, trials: int, min_epochs: int = 0) -> Expectation:
+        return Expectation(float(trials * self.epochs))
 
 
-class Asha:
-    """Asynchronous successive halving of the stopping kind.
+class Asha(StoppingRule):
+    """Asynchronous successive halving of the stopping kind (Li et al., MLSys 2020).
 
-    A trial's value enters a rung only at exactly the rung's epoch. With n values in the rung, the new one included, the
-    trial goes on if it is among the best ceil(n / reduction) of them; a tie with the last of these goes on. (Rounded
-    up: a rung sees its values one by one, and the best of a few early ones are a poor guess at the best of all.)
-    A rung below the trial's `min_epochs` does not exist for it: the value is neither judged nor entered.
+    Rungs lie at grace, grace * reduction, ... below the last epoch. A value enters a rung only at exactly the rung's
+    epoch. With n values in the rung, the new one included, the trial goes on if it is among the best
+    ceil(n / reduction) of them; a tie with the last of these goes on. (Rounded up: a rung sees its values one by one,
+    and the best of a few early ones are a poor guess at the best of all.)
     """
+
+    name = "asha"
 
     def __init__(self, epochs: int, *, grace: int, reduction: float) -> None:
+        super().__init__(epochs)
         self.reduction = reduction
-        self._rungs: dict[int, list[float]] = {rung: [] for rung in rungs(epochs, grace, reduction)}
-        self._given: dict[tuple[int, int], Decision] = {}
+        self._rungs: dict[int, list[float]] = {}
+        rung = float(grace)
+        while round(rung) < epochs:
+            self._rungs[round(rung)] = []
+            rung *= reduction
 
-    def report(self, number: int, epoch: int, value: float, min_epochs: int = 0) -> Decision | None:
-        if (number, epoch) in self._given:
-            return self._given[number, epoch]
-        values = self._rungs.get(epoch)
-        if values is None or epoch < min_epochs:
-            return None
-        bisect.insort(values, value)
+    def rung_epochs(self, min_epochs: int = 0) -> Collection[int]:
+        return [rung for rung in self._rungs if rung >= min_epochs]
+
+    def decide(self, number: int, epoch: int, value: float) -> Decision:
+        self.enter(number, epoch, value)
+        values = self._rungs[epoch]
         threshold = values[-math.ceil(len(values) / self.reduction)]
         rank = len(values) - bisect.bisect_right(values, value) + 1
-        known = threshold if len(values) > 1 else None
-        decision = Decision(number, epoch, value, known, rank, len(values), stop=value < threshold)
-        self._given[number, epoch] = decision
-        return decision
+        alone = len(values) == 1
+        return Decision(number, epoch, value, None if alone else threshold, rank, len(values), stop=value < threshold)
 
-    def refill(self, decision: Decision) -> None:
-        self._given[decision.number, decision.epoch] = decision
-        if decision.epoch in self._rungs:
-            bisect.insort(self._rungs[decision.epoch], decision.value)
+    def enter(self, number: int, epoch: int, value: float) -> None:
+        if epoch in self._rungs:
+            bisect.insort(self._rungs[epoch], value)
+
+    def expect(self, trials: int, min_epochs: int = 0) -> Expectation:
+        steps: list[Rung] = []
+        going, total, before = float(trials), 0.0, 0
+        for epoch in self.rung_epochs(min_epochs):
+            after = self._survivors(going)
+            total += going * (epoch - before)
+            steps.append(Rung(epoch, round(going, 1), round(after, 1)))
+            going, before = after, epoch
+        return Expectation(total + going * (self.epochs - before), tuple(steps))
+
+    def _survivors(self, judged: float) -> float:
+        """Return how many of `judged` trials a rung is expected to let pass.
+
+        The n-th to arrive passes if it is among the best ceil(n / reduction) of n; that the order of arrival says
+        nothing about the value is the assumption.
+        """
+        whole = math.floor(judged)
+        passed = sum(math.ceil(n / self.reduction) / n for n in range(1, whole + 1))
+        following = whole + 1
+        return passed + (judged - whole) * math.ceil(following / self.reduction) / following
 
 
-class MedianRule:
+class MedianRule(StoppingRule):
     """The median stopping rule (Golovin et al., 2017, "Google Vizier").
 
-    From epoch `grace` on (and `min_epochs`), a trial is stopped when its best value so far is below the median of
-    the other trials' running averages up to the same epoch; at least `least` others must have got there.
+    From epoch `grace` on, a trial is pruned when its best value so far is below the median of the other trials' running
+    averages up to the same epoch; at least `least` others must have got there.
     """
 
+    name = "median"
+
     def __init__(self, epochs: int, *, grace: int, least: int = 4) -> None:
-        self.epochs, self.grace, self.least = epochs, grace, least
+        super().__init__(epochs)
+        self.grace, self.least = grace, least
         self._averages: dict[int, dict[int, float]] = {}  # epoch -> number -> running average
         self._values: dict[int, dict[int, float]] = {}  # number -> epoch -> value
-        self._given: dict[tuple[int, int], Decision] = {}
 
-    def report(self, number: int, epoch: int, value: float, min_epochs: int = 0) -> Decision | None:
-        if (number, epoch) in self._given:
-            return self._given[number, epoch]
-        if epoch < max(self.grace, min_epochs) or epoch >= self.epochs:
-            return None
-        best = self._enter(number, epoch, value)
+    def rung_epochs(self, min_epochs: int = 0) -> Collection[int]:
+        return range(max(self.grace, min_epochs), self.epochs)
+
+    def decide(self, number: int, epoch: int, value: float) -> Decision:
+        self.enter(number, epoch, value)
+        best = max(self._values[number].values())
         others = [average for other, average in self._averages[epoch].items() if other != number]
         threshold = statistics.median(others) if len(others) >= self.least else None
         rank = 1 + sum(average > best for average in others)
         stop = threshold is not None and best < threshold
-        decision = Decision(number, epoch, value, threshold, rank, len(others) + 1, stop)
-        self._given[number, epoch] = decision
-        return decision
+        return Decision(number, epoch, value, threshold, rank, len(others) + 1, stop)
 
-    def refill(self, decision: Decision) -> None:
-        self._given[decision.number, decision.epoch] = decision
-        self._enter(decision.number, decision.epoch, decision.value)
-
-    def _enter(self, number: int, epoch: int, value: float) -> float:
+    def enter(self, number: int, epoch: int, value: float) -> None:
         values = self._values.setdefault(number, {})
         values[epoch] = value
         self._averages.setdefault(epoch, {})[number] = statistics.fmean(values.values())
-        return max(values.values())
+
+    def expect(self, trials: int, min_epochs: int = 0) -> Expectation:
+        """Return the expectation if half of the trials after the first few are pruned at their first chance."""
+        first = min(max(self.grace, min_epochs), self.epochs)
+        pruned = 0.5 * max(0, trials - self.least)
+        return Expectation((trials - pruned) * self.epochs + pruned * first)
+
+
+def rule_class(kind: str) -> type[StoppingRule]:
+    """Return the rule that a study file names: a registered name, or an import path `package.module:Name`.
+
+    Raises:
+        UserError: there is no such rule.
+    """
+    cls = import_path("an early-stopping rule", kind) if ":" in kind else stopping_rules().get(kind)
+    if not (isinstance(cls, type) and issubclass(cls, StoppingRule)):
+        raise UserError(f"`search.early_stopping.kind` {shown(kind)} must be a subclass of `StoppingRule`, but is not.")
+    return cls
+
+
+def rule_of(settings: EarlyStopping, epochs: int) -> StoppingRule:
+    """Return the rule of a study for an arm whose full trials have so many epochs.
+
+    Raises:
+        UserError: there is no such rule, or it does not take its settings.
+    """
+    cls = rule_class(settings.kind)
+    names = list(inspect.signature(cls).parameters)[1:]
+    unknown = [name for name in settings.settings if name not in names]
+    if unknown:
+        own = [name for name in names if name not in ("grace", "reduction")]
+        raise UserError(
+            f"`search.early_stopping.settings` must be of `{settings.kind}`, but {', '.join(unknown)} is not; "
+            f"it has {', '.join(own) or 'none'}."
+        )
+    given = {"grace": settings.grace, "reduction": settings.reduction, **settings.settings}
+    try:
+        return cls(epochs, **{name: value for name, value in given.items() if name in names})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"`search.early_stopping.settings` must suit `{settings.kind}`, but: {error}") from error

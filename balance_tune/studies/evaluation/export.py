@@ -11,6 +11,7 @@ from balance_tune.errors import UserError
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.evaluation.retrain import store_for
 from balance_tune.studies.protocol.selection import best_trial
+from balance_tune.studies.results.leaderboard import LeaderboardRow
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.records import read_records
 from balance_tune.studies.tracking.artifacts import bring_weights
@@ -18,20 +19,20 @@ from balance_tune.studies.tracking.backend import quiet_environment
 from balance_tune.studies.tracking.champions import card, contender
 
 
-def export_best(study_folder: Path, row: Mapping[str, Any], study: Mapping[str, Any], target: Path) -> Path:
+def export_best(study_folder: Path, row: LeaderboardRow, study: Mapping[str, Any], target: Path) -> Path:
     """Write `target`/<dataset>/: model (an MLflow model, no server needed), README.md, study.yaml; return that folder.
 
     Raises:
         UserError: it exists already or cannot be written, or the arm has no checkpoint.
     """
-    folder = target / str(row["dataset"])
+    folder = target / row.dataset
     if folder.exists():
         raise UserError(f"an export must not overwrite, but {folder} exists; name another folder with --export.")
-    best = best_trial(read_records(study_folder), row)
+    best = best_trial(read_records(study_folder), row.arm, row.params, row.objective)
     place = study_folder / str(best.attrs.get("folder", "")) if best is not None else None
     if best is None or place is None or not bring_weights(place):
-        raise UserError(f"{row['arm']} must have a checkpoint to be exported, but has none (any more).")
-    _, manifest = store_for(study_folder.parent, str(row["dataset"]), study_folder.name)
+        raise UserError(f"{row.arm} must have a checkpoint to be exported, but has none (any more).")
+    _, manifest = store_for(study_folder.parent, row.dataset, study_folder.name)
     quiet_environment()
     from mlflow.models import Model
 
@@ -43,7 +44,7 @@ def export_best(study_folder: Path, row: Mapping[str, Any], study: Mapping[str, 
         unfinished.mkdir(parents=True)
         with packed(Model(), place, manifest) as made:
             shutil.copytree(made, unfinished / "model")
-        title = f"{row['arm']} of study {study_folder.name}"
+        title = f"{row.arm} of study {study_folder.name}"
         (unfinished / "README.md").write_text(f"# {title}\n\n{card(contender(row, best, manifest), manifest)}")
         (unfinished / "study.yaml").write_text(strict_yaml.dump(study))
         durable.adopt(unfinished, folder)

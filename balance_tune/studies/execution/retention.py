@@ -22,8 +22,7 @@ def kept(records: Sequence[TrialRecord], rule: Rule, keep: Keep, folder: Path) -
     """
     complete = [r for r in records if r.state == "complete" and r.attrs.get("folder")]
     point = winner(records, rule)
-    row = {"arm": records[0].arm, "params": point.params if point else None, "objective": rule.objective}
-    best = best_trial(records, row)
+    best = best_trial(records, records[0].arm, point.params if point else None, rule.objective)
     return {
         folder / str(r.attrs["folder"])
         for r in complete

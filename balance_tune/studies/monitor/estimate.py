@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from balance_tune.studies.protocol import selection
-from balance_tune.studies.storage.records import TrialRecord, lower_is_better
+from balance_tune.studies.storage.records import TrialRecord
+from balance_tune.tasks import Objective
 
 if TYPE_CHECKING:
     from balance_tune.studies.search.study_queue import StudyQueue
@@ -22,7 +23,7 @@ class ArmState:
     Attributes:
         counts: trials by state: complete, pruned, failed, running.
         expected: how many trials the arm will have, at most.
-        best: the best validation objective of its search so far.
+        search_val: the best objective of its completed search trials so far.
         epochs_left: epochs still to be trained, as far as one can tell.
         seconds_an_epoch: how long an epoch of its dataset takes; None before one was seen.
     """
@@ -30,7 +31,7 @@ class ArmState:
     arm: str
     counts: Mapping[str, int]
     expected: int
-    best: float | None
+    search_val: float | None
     epochs_left: float
     seconds_an_epoch: float | None
 
@@ -69,7 +70,7 @@ def _arm_state(queue: StudyQueue, arm: str) -> ArmState:
         arm,
         {**counts, "running": len(running)},
         len(finished) + math.ceil(search_left) + later_left,
-        (min if lower_is_better(queue.config.objective) else max)(values, default=None),
+        Objective(queue.config.objective).best(values),
         max(0.0, left),
         seconds / seen if seen else None,
     )

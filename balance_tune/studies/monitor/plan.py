@@ -11,26 +11,15 @@ from typing import TYPE_CHECKING
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.capacity import REACH, told
 from balance_tune.studies.cluster.ray_cluster import study_resources
-from balance_tune.studies.early_stopping.rules import rungs
+from balance_tune.studies.early_stopping.rules import Rung, rule_of
 
 if TYPE_CHECKING:
-    from balance_tune.studies.config.schema import EarlyStopping, StudyConfig
+    from balance_tune.studies.config.schema import StudyConfig
     from balance_tune.studies.protocol.arms import Arm
 
 START = 20.0  # seconds: Ray, the first import of torch in every process, stores, report
 TRIAL = 0.1  # seconds: what a trial costs beside its epochs
-STOPPED_AT_THE_MEDIAN = 0.5  # share of trials that the median rule stops, of those after the first few
-MEDIAN_NEEDS = 4
 HERE = "this machine"
-
-
-@dataclass(frozen=True)
-class Rung:
-    """An epoch at which trials are judged: how many get there and how many go on, as expected of equal arms."""
-
-    epoch: int
-    judged: float
-    survivors: float
 
 
 @dataclass(frozen=True)
@@ -169,32 +158,33 @@ def _plan(config: StudyConfig, arm: Arm, pace: float | None) -> ArmPlan:
     epochs = arm.epochs(default)
     min_epochs = arm.min_epochs(default)
     search = config.search
+    rule = rule_of(search.early_stopping, epochs)
+    rungs: tuple[Rung, ...] = ()
     points = config.select.points if search.trials is None else min(config.select.points, search.trials - 1)
     confirm = config.confirm.seeds + config.confirm.default_seeds
+    expected: float | None
     if search.trials is not None:
-        steps, total = _halving(search.early_stopping, search.trials, epochs, min_epochs)
-        expected: float | None = total
+        expectation = rule.expect(search.trials, min_epochs)
+        rungs, expected = expectation.rungs, expectation.epochs
         most: int | None = search.trials * epochs
     else:
         # as many trials as use the budget up: the last one may begin just before its end
         spent = None if pace is None else (search.device_seconds or 0.0) / pace / config.resources.workers
-        steps, expected = (), spent
+        expected = spent
         most = None if spent is None else math.ceil(spent) + epochs
     if not arm.space.parameters:  # the default is the only point there is
         points = 0
     if points == 0:
         confirm = config.confirm.seeds
     select = (points + 1) * config.select.seeds
-    first = steps[0].epoch if steps else max(search.early_stopping.grace, min_epochs)
-    judged = search.early_stopping.kind != "none" and first < epochs
     later = (select + confirm) * epochs
     return ArmPlan(
         arm=arm.name,
         dataset=arm.dataset,
         searched=tuple(p.name for p in arm.space.parameters),
         epochs=epochs,
-        first_judged=first if judged else None,
-        rungs=steps,
+        first_judged=min(rule.rung_epochs(min_epochs), default=None),
+        rungs=rungs,
         search=search.trials,
         select=select,
         confirm=confirm,
@@ -202,38 +192,6 @@ def _plan(config: StudyConfig, arm: Arm, pace: float | None) -> ArmPlan:
         epochs_most=None if most is None else most + later,
         epochs_expected=None if expected is None else round(expected + later, 1),
     )
-
-
-def _halving(rule: EarlyStopping, trials: int, epochs: int, min_epochs: int) -> tuple[tuple[Rung, ...], float]:
-    """Return the rungs with the trials expected at each, and the epochs expected of all trials together."""
-    if rule.kind == "none":
-        return (), float(trials * epochs)
-    if rule.kind == "median":
-        first = min(max(rule.grace, min_epochs), epochs)
-        stopped = STOPPED_AT_THE_MEDIAN * max(0, trials - MEDIAN_NEEDS)
-        return (), (trials - stopped) * epochs + stopped * first
-    steps: list[Rung] = []
-    going, total, before = float(trials), 0.0, 0
-    for epoch in rungs(epochs, rule.grace, rule.reduction):
-        if epoch < min_epochs:
-            continue
-        after = survivors(going, rule.reduction)
-        total += going * (epoch - before)
-        steps.append(Rung(epoch, round(going, 1), round(after, 1)))
-        going, before = after, epoch
-    return tuple(steps), total + going * (epochs - before)
-
-
-def survivors(judged: float, reduction: float) -> float:
-    """Return how many of `judged` trials asynchronous halving is expected to let pass.
-
-    The n-th to arrive passes if it is among the best ceil(n / reduction) of n; that the order of arrival says nothing
-    about the value is the assumption.
-    """
-    whole = math.floor(judged)
-    passed = sum(math.ceil(n / reduction) / n for n in range(1, whole + 1))
-    following = whole + 1
-    return passed + (judged - whole) * math.ceil(following / reduction) / following
 
 
 def _seconds(arms: Sequence[ArmPlan], pace: Mapping[str, float | None], epochs: Sequence[float | None]) -> float | None:
@@ -259,8 +217,7 @@ def _wall(
 
 def _notes(config: StudyConfig, arms: Sequence[ArmPlan], hours: Estimate) -> list[str]:
     notes = ["Gains are measured against joint, the baseline, which every study has."]
-    rule = config.search.early_stopping
-    if rule.kind != "none":
+    if config.search.early_stopping.kind != "none":
         never = [a.arm for a in arms if a.first_judged is None]
         if never:
             notes.append(f"Never stopped early, because judged too late: {', '.join(never)}.")

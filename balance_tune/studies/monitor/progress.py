@@ -115,7 +115,7 @@ class JsonLines(Silence):
 
     def show(self, states: Sequence[ArmState], seconds_left: float | None) -> None:
         self._last = time.monotonic()
-        arms = [{"arm": s.arm, **s.counts, "expected": s.expected, "best": s.best} for s in states]
+        arms = [{"arm": s.arm, **s.counts, "expected": s.expected, "best": s.search_val} for s in states]
         self._write({"event": "progress", "seconds_left": seconds_left, "arms": arms})
 
     def _write(self, value: Mapping[str, Any]) -> None:
@@ -162,7 +162,7 @@ def picture(states: Sequence[ArmState], seconds_left: float | None) -> Table:
             _count(s.counts.get("running", 0)),
             _count(s.counts.get("pruned", 0)),
             _count(s.counts.get("failed", 0)),
-            "" if s.best is None else f"{s.best:.4f}",
+            "" if s.search_val is None else f"{s.search_val:.4f}",
         )
     done, expected = sum(s.done for s in states), sum(s.expected for s in states)
     running = sum(s.counts.get("running", 0) for s in states)

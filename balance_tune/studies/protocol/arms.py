@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from balance_tune.errors import UserError
 from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
-from balance_tune.studies.early_stopping.pruner import rung_epochs
+from balance_tune.studies.early_stopping.rules import rule_of
 from balance_tune.studies.protocol.space import Parameter, Space, declared_method, space_of
 from balance_tune.studies.wording import did_you_mean, one_line, shown
 from balance_tune.tasks import check_objective
@@ -100,7 +100,7 @@ def trial_config(
 ) -> dict[str, Any]:
     """Return what one trial needs to run, anywhere, as JSON-able data; `params` name the arm's searched parameters."""
     stopping = config.search.early_stopping
-    judged = rung_epochs(stopping, arm.epochs(params), arm.min_epochs(params)) if phase == "search" else ()
+    rungs = rule_of(stopping, arm.epochs(params)).rung_epochs(arm.min_epochs(params)) if phase == "search" else ()
     return {
         "study": config.name,
         "arm": arm.name,
@@ -118,7 +118,7 @@ def trial_config(
         "training": arm.settings(params, "training"),
         "model": config.model.model_dump(mode="json"),
         "modulation": arm.settings(params, "modulation"),
-        "rung_epochs": list(judged),
+        "rung_epochs": list(rungs),
         "workers": config.resources.workers,
         "device": _device(config.resources.of(arm.dataset)),
     }
@@ -130,6 +130,7 @@ def check_names(config: StudyConfig) -> None:
         check_objective(config.objective, getattr(datasets().get(name), "task", "classes"), name)
     for name in config.methods:
         modulations().get(name)
+    rule_of(config.search.early_stopping, epochs=100)
     fusions().get(config.model.fusion)
     if config.model.name is not None:
         import_path("a model", config.model.name)

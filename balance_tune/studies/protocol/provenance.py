@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from balance_tune.datasets.manifest import Manifest
 
 CONFIG, RECORD = "study.yaml", "study.json"
+LOOK = "`confirm.seeds`"  # how the phrase of an extension begins that adds data to a verdict
 DECIDES = ("torch", "optuna")  # packages whose other version may give other numbers
 COVERED = (  # files whose change may change a study's numbers: what trains, and what chooses among trials
     "replicas.py",
@@ -75,6 +76,16 @@ def settle(folder: Path, config: StudyConfig, manifests: Mapping[str, Manifest])
     durable.write_json(folder / RECORD, record)
     durable.write(folder / CONFIG, config.as_yaml())
     return changes.extended
+
+
+def looks_of(folder: Path) -> int:
+    """Return how often a verdict on the study in `folder` has been shown: once, and once more for each time that
+    confirmation seeds were added afterwards.
+    """
+    if not (folder / RECORD).is_file():
+        return 1
+    extensions = _read(folder / RECORD)["extensions"]
+    return 1 + sum(any(str(c).startswith(LOOK) for c in e.get("changes", ())) for e in extensions)
 
 
 def code_of(config: StudyConfig) -> dict[str, str]:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from balance_tune.errors import UserError
-from balance_tune.studies.storage.records import Phase, TrialRecord, lower_is_better
+from balance_tune.studies.storage.records import Phase, TrialRecord
+from balance_tune.tasks import Objective
 
 PHASE_SEEDS = 1_000_000  # seeds a phase of one study may use; the phases of one study, and studies, use disjoint ranges
 PHASES: tuple[Phase, ...] = ("search", "select", "confirm")
@@ -40,32 +41,28 @@ def point_key(params: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Rule:
-    """How much is selected and confirmed, the study's seed, and which way the objective is better."""
+    """How much is selected and confirmed, the study's seed, and the objective that decides."""
 
     points: int = 3
     select_seeds: int = 2
     confirm_seeds: int = 10
     default_seeds: int = 5
     study_seed: int = 0
-    objective: str = "val/accuracy"
+    objective: Objective = Objective("val/accuracy")
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:
         """Return the rule of a resolved study file, whose entries are named as in YAML."""
         select, confirm = config.get("select") or {}, config.get("confirm") or {}
-        given = {
+        given: dict[str, Any] = {
             "points": select.get("points"),
             "select_seeds": select.get("seeds"),
             "confirm_seeds": confirm.get("seeds"),
             "default_seeds": confirm.get("default_seeds"),
             "study_seed": config.get("seed"),
-            "objective": config.get("objective"),
+            "objective": Objective(config["objective"]) if config.get("objective") else None,
         }
         return cls(**{name: value for name, value in given.items() if value is not None})
-
-    def better(self, value: float) -> float:
-        """Return a number that is larger the better `value` is."""
-        return -value if lower_is_better(self.objective) else value
 
     def seeds(self, phase: Phase) -> list[int]:
         """Return the seeds of select or confirm, the same for every arm."""
@@ -126,8 +123,8 @@ def _standing(record: TrialRecord, rule: Rule) -> _Standing:
     if record.value is None or record.state not in ("complete", "pruned"):
         return 2, 0.0, 0.0
     if record.state == "complete":
-        return 0, 0.0, -rule.better(record.value)
-    return 1, -float(record.epochs), -rule.better(record.value)
+        return 0, 0.0, -rule.objective.gain(record.value)
+    return 1, -float(record.epochs), -rule.objective.gain(record.value)
 
 
 def winner(records: Sequence[TrialRecord], rule: Rule) -> Candidate | None:
@@ -148,8 +145,8 @@ def winner(records: Sequence[TrialRecord], rule: Rule) -> Candidate | None:
             return None
         values = [r.value for r in finished if r.state == "complete" and r.value is not None]
         if values:
-            mean = rule.better(sum(values) / len(values))
-            searched = rule.better(p.value) if p.value is not None else float("-inf")
+            mean = rule.objective.gain(sum(values) / len(values))
+            searched = rule.objective.gain(p.value) if p.value is not None else float("-inf")
             scored.append((rule.select_seeds - len(values), -mean, -searched, p.number, p))
     return min(scored, key=lambda s: s[:4])[4] if scored else None
 
@@ -217,18 +214,25 @@ def _missing(
     ]
 
 
-def best_trial(records: Sequence[TrialRecord], row: Mapping[str, Any]) -> TrialRecord | None:
+def best_trial(
+    records: Sequence[TrialRecord], arm: str, params: Mapping[str, Any] | None, objective: Objective
+) -> TrialRecord | None:
     """Return the trial whose checkpoint stands for an arm: of the chosen point, the seed that is best by validation.
 
     Confirmation trials come first, then selection, then the search, as far as the study has got.
+
+    Args:
+        records: trials, of other arms too.
+        arm: the arm's name.
+        params: the chosen point; None while nothing is chosen.
+        objective: what decides.
     """
-    own = [r for r in records if r.arm == row["arm"] and r.state == "complete" and r.value is not None]
-    if row["params"] is not None:
-        chosen = point_key(row["params"])
+    own = [r for r in records if r.arm == arm and r.state == "complete" and r.value is not None]
+    if params is not None:
+        chosen = point_key(params)
         own = [r for r in own if (r.attrs.get("point") or point_key(r.params)) == chosen] or own
     for phase in ("confirm", "select", "search"):
-        found = [r for r in own if r.phase == phase]
-        if found:
-            pick = min if lower_is_better(row["objective"]) else max
-            return pick(found, key=lambda r: r.value if r.value is not None else 0.0)
+        best = objective.best_of((r for r in own if r.phase == phase), lambda r: r.value or 0.0)
+        if best is not None:
+            return best
     return None

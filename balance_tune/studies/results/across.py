@@ -81,9 +81,7 @@ def critical_difference(methods: int, families: int) -> float:
 
 def _groups(average: Sequence[float], critical: float) -> tuple[tuple[int, int], ...]:
     ends = [max(j for j in range(i, len(average)) if average[j] - average[i] < critical) for i in range(len(average))]
-    return tuple(
-        (i, end) for i, end in enumerate(ends) if end > i and (i == 0 or ends[i - 1] < end)
-    )
+    return tuple((i, end) for i, end in enumerate(ends) if end > i and (i == 0 or ends[i - 1] < end))
 
 
 def interquartile_mean(scores: Sequence[ArrayLike]) -> float:
@@ -122,7 +120,8 @@ def performance_profile(scores: Sequence[ArrayLike], thresholds: ArrayLike) -> F
         thresholds: (T,) on the same scale.
     """
     t = np.asarray(thresholds, dtype=np.float64)
-    return np.mean([(np.asarray(s, dtype=np.float64).ravel()[:, None] > t).mean(axis=0) for s in scores], axis=0)
+    above = [(np.asarray(s, dtype=np.float64).ravel()[:, None] > t).mean(axis=0) for s in scores]
+    return np.asarray(np.mean(above, axis=0), dtype=np.float64)
 
 
 def against_baseline(

@@ -4,101 +4,129 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from balance_tune.studies.results.columns import interval, p_text
+from balance_tune.studies.results.leaderboard import LeaderboardRow
 from balance_tune.studies.results.statistics import MIN_DATASETS, MIN_METHODS, friedman
-from balance_tune.tasks import is_share, lower_is_better
+from balance_tune.studies.results.verdict import interval_level, looks_factor
 
-LEVEL = 0.05  # of Holm-corrected p-values
-FEW_GROUPS = 10  # a cluster bootstrap over fewer groups is known to be too sure (Cameron, Gelbach & Miller, 2008)
+LEVEL = 0.05
+FEW_GROUPS = 10  # fewer say little about the population of groups (Cameron, Gelbach & Miller, 2008)
 LISTED = 6  # names a sentence holds
 
 
-def by_table(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+def by_table(rows: Sequence[LeaderboardRow]) -> dict[tuple[str, str], list[LeaderboardRow]]:
     """Return the rows of each (protocol, dataset): rows of different protocols never share a table."""
-    tables: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    tables: dict[tuple[str, str], list[LeaderboardRow]] = {}
     for row in rows:
-        tables.setdefault((row["protocol"], row["dataset"]), []).append(row)
+        tables.setdefault((row.protocol, row.dataset), []).append(row)
     return tables
 
 
-def conclusion(rows: Sequence[dict[str, Any]]) -> list[str]:
+def conclusion(rows: Sequence[LeaderboardRow]) -> list[str]:
     """Return the answer, two sentences a dataset; "no" is an answer too, told with what could have been seen."""
     return [answer(dataset, table, protocol) for (protocol, dataset), table in by_table(rows).items()]
 
 
-def answer(dataset: str, table: Sequence[dict[str, Any]], protocol: str = "sealed") -> str:
+def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "sealed") -> str:
     """Return the two sentences for one dataset's rows."""
     suffix = "" if protocol == "sealed" else " (protocol paper: chosen on the test set itself, so the figures flatter)"
-    baseline = next((row for row in table if row["baseline"]), None)
-    rivals = [row for row in table if not row["baseline"] and not row["diagnostic"]]
-    known = [row for row in rivals if row["delta"] is not None]
+    baseline = next((row for row in table if row.baseline), None)
+    rivals = [row for row in table if row.rival]
+    failures = _failures(dataset, table, suffix)
+    if failures and all(row.failure for row in table if not row.diagnostic):
+        return failures
+    known = [row for row in rivals if row.delta is not None]
     best = max(known, key=lambda row: _standing(row, table), default=None)
-    if baseline is None or baseline["test_mean"] is None or best is None:
+    if failures and (best is None or (baseline is not None and baseline.failure)):
+        return failures
+    if baseline is None or baseline.test_mean is None or best is None:
         return _unfinished(dataset, table, baseline, rivals)
     wins = [row for row in known if _beats(row)]
-    losses = [row for row in known if _beats(row, sign=-1)]
-    provisional = [row for row in table if not row["diagnostic"] and not row["confirmed"]]
+    losses = [row for row in known if _loses(row)]
+    provisional = [row for row in table if not row.diagnostic and not row.confirmed and not row.failure]
     aside = f" ({len(table) - len(provisional)} of {len(table)} arms are through so far)" if provisional else ""
-    if all(row["n"] < 2 for row in known):
+    if all(row.n < 2 for row in known):
         return (
-            f"On {dataset}, {best['method']} was {_signed_words(best)} the tuned joint baseline on the one "
+            f"On {dataset}, {best.method} was {_signed_words(best)} the tuned joint baseline on the one "
             f"confirmation seed{suffix}{aside}. One seed gives no interval and no test, so this may be chance: "
             "set `confirm.seeds` to 2 or more (10 is a good number)."
         )
     if best in wins:
-        others = [row["method"] for row in wins if row is not best]
+        others = [row.method for row in wins if row is not best]
         also = f"; so did {_list(others)}" if others else ""
         return (
-            f"On {dataset}, {best['method']}, the best by validation, reached {reached(best)} on the "
-            f"test set and beat the tuned joint baseline by {_size(best['delta'], best)} ({_evidence(best)}){also}"
+            f"On {dataset}, {best.method}, the best by validation, reached {reached(best)} on the "
+            f"test set and beat the tuned joint baseline by {best.metric.size(_delta(best))} ({_evidence(best)}){also}"
             f"{suffix}{aside}. {_rest(known, wins, losses, rivals)}"
         )
     if wins:
         return (
-            f"On {dataset}, {_list([row['method'] for row in wins])} beat the tuned joint baseline "
+            f"On {dataset}, {_list([row.method for row in wins])} beat the tuned joint baseline "
             f"({'; '.join(f'{_gain(row)}, {_evidence(row)}' for row in wins)}){suffix}{aside}. "
-            f"The best by validation, {best['method']}, was {_signed_words(best)} it ({_evidence(best)})."
+            f"The best by validation, {best.method}, was {_signed_words(best)} it ({_evidence(best)})."
         )
-    worse = f"; {_list([row['method'] for row in losses])} did worse" if losses else ""
+    worse = f"; {_list([row.method for row in losses])} did worse" if losses else ""
+    equal = [row.method for row in known if row.outcome == "equivalent"]
+    worse += f"; {_list(equal)} {'is' if len(equal) == 1 else 'are'} equivalent to it" if equal else ""
     return (
-        f"No method beat the tuned joint baseline on {dataset}; the study could have seen a difference of "
-        f"{_visible(known)}{suffix}{aside}. The best method by validation, {best['method']}, was "
-        f"{_signed_words(best)} it ({_evidence(best)}){worse}."
+        f"No method beat the tuned joint baseline on {dataset}; {_visible(known)}{suffix}{aside}. "
+        f"The best method by validation, {best.method}, was {_signed_words(best)} it ({_evidence(best)}){worse}."
     )
 
 
-def remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
+def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
     """Return what a reader must keep in mind about these rows, a sentence or two each."""
     found: list[str] = []
-    if any(row["delta_ci"] for row in rows):
+    if any(row.delta_ci for row in rows):
         found.append(
-            "Intervals and p-values are over training seeds and hold for this split of the data; what another test set "
-            "of this size could have changed is told by the bootstrap interval of the test score."
+            "Intervals and p-values cover training seeds and the finite test part. They compare tuned points on this "
+            "split, not methods: another search or another split may choose another point."
         )
-    failed = [f"{row['n_failed']} of {row['arm']}" for row in rows if row["n_failed"]]
+    failed = [f"{row.n_failed} of {row.arm}" for row in rows if row.n_failed]
     if failed:
-        found.append(f"Confirmation seeds that failed, and are missing from the comparison: {_list(failed)}.")
-    still = [row["arm"] for row in rows if row["delta_sd"] == 0 and row["n"] > 1]
+        found.append(
+            f"Confirmation seeds that failed: {_list(failed)}. They are no part of means and intervals; against their "
+            "arm they count as the worst score, and its verdict must hold with them."
+        )
+    fallen = [f"{row.n_collapsed} of {row.arm}" for row in rows if row.n_collapsed]
+    if fallen:
+        found.append(
+            f"Confirmation seeds that collapsed, far below their arm's median: {_list(fallen)}. Differences and "
+            "intervals are without them, and the verdict on their arm must hold with them."
+        )
+    blocked = [row.arm for row in rows if row.blocked]
+    if blocked:
+        found.append(f"{_list(blocked)}: significant only without the failed and collapsed runs, so undecided.")
+    dead = [f"{row.arm} ({row.failure})" for row in rows if row.failure]
+    if dead:
+        found.append(f"Arms without any result: {_list(dead)}.")
+    looks = max((row.looks for row in rows), default=1)
+    if looks > 1:
+        found.append(
+            f"This is look {looks} at the study: seeds were added after earlier verdicts. p-values are multiplied by "
+            f"{looks_factor(looks)} and intervals are {100 * interval_level(looks):.4g} % intervals for it."
+        )
+    still = [row.arm for row in rows if row.delta_sd == 0 and row.n > 1]
     if still:
         found.append(
             f"{_list(still)}: the difference is the same on every seed, so there is no t test; p is a sign-flip test's."
         )
-    few = sorted({(row["dataset"], row["test_groups"]) for row in rows if 0 < row["test_groups"] < FEW_GROUPS})
+    few = sorted({(row.dataset, row.test_groups) for row in rows if 0 < row.test_groups < FEW_GROUPS})
     found += [
-        f"The test rows of {dataset} come from only {count} groups; an interval that resamples so few is too narrow."
+        f"The test rows of {dataset} come from only {count} groups; so few say little about others."
         for dataset, count in few
     ]
-    if any(row["protocol"] == "paper" for row in rows):
+    if any(row.protocol == "paper" for row in rows):
         found.append(
             "Rows of protocol paper chose hyperparameters and epochs on the test set, as published work did; they can "
             "be compared with published numbers, never with sealed rows."
         )
-    if any(row["diagnostic"] for row in rows):
+    if any(row.diagnostic for row in rows):
         found.append("Unimodal arms show what one modality can do alone; they are outside Holm's correction.")
-    lost, preempted, repeated = (sum(row.get(name) or 0 for row in rows) for name in ("lost", "preempted", "repeated"))
+    lost, preempted, repeated = (sum(row[name] for row in rows) for name in ("lost", "preempted", "repeated"))
     if lost or preempted or repeated:
         found.append(
             f"{lost} times a trial's process died, {preempted} times its node was taken away, and it went on from its "
@@ -117,12 +145,12 @@ class Ranking:
     words: str
 
 
-def ranking(rows: Sequence[dict[str, Any]]) -> Ranking | None:
+def ranking(rows: Sequence[LeaderboardRow]) -> Ranking | None:
     """Return average ranks by sealed test score; None with fewer than two datasets or methods in common."""
     scores: dict[str, dict[str, float]] = {}
     for row in rows:
-        if row["protocol"] == "sealed" and not row["diagnostic"] and row["test_mean"] is not None:
-            scores.setdefault(row["dataset"], {})[row["method"]] = _sign(row) * row["test_mean"]
+        if row.protocol == "sealed" and not row.diagnostic and row.test_mean is not None:
+            scores.setdefault(row.dataset, {})[row.method] = row.metric.gain(row.test_mean)
     methods = sorted(set.intersection(*(set(s) for s in scores.values()))) if scores else []
     if len(scores) < 2 or len(methods) < 2:
         return None
@@ -141,136 +169,122 @@ def ranking(rows: Sequence[dict[str, Any]]) -> Ranking | None:
     return Ranking(ranks, list(scores), test.p, words)
 
 
-def percent(fraction: float | None, digits: int = 1) -> str:
-    """Return a fraction as a percentage without its sign, or a dash."""
-    return "-" if fraction is None else f"{100 * fraction:.{digits}f}"
+def reached(row: LeaderboardRow) -> str:
+    """Return a row's mean test score in words; a metric that is no share is named."""
+    value = row.metric.text_with_unit(row.test_mean)
+    return value if row.metric.is_share else f"{row.metric} {value}"
 
 
-def score(value: float | None, metric: str = "accuracy") -> str:
-    """Return a metric's value as tables show it: in % without the sign where it is a share, else as it is."""
-    if is_share(metric):
-        return percent(value)
-    return "-" if value is None else f"{value:.3f}"
-
-
-def reached(row: dict[str, Any]) -> str:
-    """Return a row's mean test score in words."""
-    value = score(row["test_mean"], row["metric"])
-    return f"{value} %" if is_share(row["metric"]) else f"{row['metric']} {value}"
-
-
-def points(difference: float) -> str:
-    """Return the size of a difference of fractions in percentage points, one decimal, two where one would show zero."""
-    size = abs(100 * difference)
-    return f"{size:.2f}" if 0 < size < 0.1 else f"{size:.1f}"
-
-
-def signed(difference: float | None, metric: str = "accuracy") -> str:
-    """Return a difference with its sign, or a dash: in percentage points where the metric is a share, else as it is."""
-    if difference is None:
-        return "-"
-    text = f"{100 * difference:+.1f}" if is_share(metric) else f"{difference:+.3f}"
-    return text.replace("-", "\N{MINUS SIGN}")
-
-
-def p_text(p: float | None) -> str:
-    """Return a p-value as papers print it."""
-    return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-
-
-def _standing(row: dict[str, Any], table: Sequence[dict[str, Any]]) -> int:
+def _standing(row: LeaderboardRow, table: Sequence[LeaderboardRow]) -> int:
     return -next(i for i, other in enumerate(table) if other is row)  # rows come best validation first
 
 
-def _beats(row: dict[str, Any], sign: int = 1) -> bool:
-    return row["p_holm"] is not None and row["p_holm"] < LEVEL and sign * _sign(row) * row["delta"] > 0
+def _beats(row: LeaderboardRow) -> bool:
+    return row.outcome == "better"
 
 
-def _sign(row: dict[str, Any]) -> int:
-    """Return 1 where a larger score is better, -1 where a smaller one is."""
-    return -1 if lower_is_better(row["metric"]) else 1
+def _loses(row: LeaderboardRow) -> bool:
+    return row.outcome == "worse"
 
 
-def _size(difference: float, row: dict[str, Any]) -> str:
-    """Return the size of a difference in words."""
-    return f"{points(difference)} points" if is_share(row["metric"]) else f"{abs(difference):.3f}"
+def _delta(row: LeaderboardRow) -> float:
+    """Return the difference of a row that has one."""
+    return row.delta or 0.0
 
 
-def _evidence(row: dict[str, Any]) -> str:
-    if row["delta_ci"] is None:
-        return f"{row['n']} seed, no interval"
-    low, high = row["delta_ci"]
-    p = p_text(row["p_holm"])
-    return f"95 % interval {signed(low, row['metric'])} to {signed(high, row['metric'])}, Holm p {p}, {row['n']} seeds"
+def _evidence(row: LeaderboardRow) -> str:
+    if row.delta_ci is None:
+        return f"{row.n} seed, no interval"
+    return f"95 % interval {interval(row.delta_ci, row.metric)}, Holm p {p_text(row.p_holm)}, {row.n} seeds"
 
 
-def _gain(row: dict[str, Any]) -> str:
-    return f"{'+' if row['delta'] > 0 else chr(0x2212)}{_size(row['delta'], row)}"
+def _gain(row: LeaderboardRow) -> str:
+    return f"{'+' if _delta(row) > 0 else chr(0x2212)}{row.metric.size(_delta(row))}"
 
 
-def _signed_words(row: dict[str, Any]) -> str:
-    if abs(row["delta"]) < 5e-5:
+def _signed_words(row: LeaderboardRow) -> str:
+    delta = _delta(row)
+    if abs(delta) < 5e-5:
         return "level with"
-    return f"{_size(row['delta'], row)} {'above' if row['delta'] > 0 else 'below'}"
+    return f"{row.metric.size(delta)} {'above' if delta > 0 else 'below'}"
 
 
-def _visible(rows: Sequence[dict[str, Any]]) -> str:
-    """Say the smallest differences the design could have found, after Holm's correction, with 80 % power."""
-    sizes = sorted((row["mde_holm"], row["method"]) for row in rows if row["mde_holm"] is not None)
+def _visible(rows: Sequence[LeaderboardRow]) -> str:
+    """Return the minimum detectable differences in words: after Holm's correction, with 80 % power."""
+    sizes = sorted((row.mde_holm, row.method) for row in rows if row.mde_holm is not None)
     if not sizes:
-        return "any size that is not the same on every seed"
-    (low, first), (high, last) = sizes[0], sizes[-1]
-    if _size(low, rows[0]) == _size(high, rows[0]):
-        return f"{_size(high, rows[0])} or more"
-    return f"{_size(low, rows[0])} ({first}) to {_size(high, rows[0])} ({last}) or more"
+        return "the design cannot tell how small a difference it would have detected"
+    (low, first), (high, last), size = sizes[0], sizes[-1], rows[0].metric.size
+    if size(low) == size(high):
+        return f"the minimum detectable difference was {size(high)}"
+    return f"the minimum detectable difference was {size(low)} ({first}) to {size(high)} ({last})"
 
 
 def _rest(
-    known: Sequence[dict[str, Any]],
-    wins: Sequence[dict[str, Any]],
-    losses: Sequence[dict[str, Any]],
-    rivals: Sequence[dict[str, Any]],
+    known: Sequence[LeaderboardRow],
+    wins: Sequence[LeaderboardRow],
+    losses: Sequence[LeaderboardRow],
+    rivals: Sequence[LeaderboardRow],
 ) -> str:
-    even = [row for row in known if row not in wins and row not in losses]
+    even = [row for row in known if row.outcome == "undecided"]
+    equal = [row.method for row in known if row.outcome == "equivalent"]
     parts = []
+    if equal:
+        parts.append(f"{_list(equal)} {'is' if len(equal) == 1 else 'are'} equivalent to the baseline")
     if even:
-        parts.append(f"no difference was found for {_list([row['method'] for row in even])}")
-    if losses and even:
-        parts.append(f"{_list([row['method'] for row in losses])} did worse")
+        parts.append(f"no difference was found for {_list([row.method for row in even])}")
+    if losses and (even or equal):
+        parts.append(f"{_list([row.method for row in losses])} did worse")
     elif losses:
-        parts.append(f"the others did worse ({_list([row['method'] for row in losses])})")
+        parts.append(f"the others did worse ({_list([row.method for row in losses])})")
     if not parts:
         far = " so far" if len(known) < len(rivals) else ""
         alone = len(known) == 1
         parts.append(
             f"it is the only method compared{far}" if alone else f"all {len(known)} methods compared{far} beat it"
         )
-    text = f"{', and '.join(parts)}; the study could have seen a difference of {_visible(even or known)}."
+    text = f"{', and '.join(parts)}; {_visible(even or known)}."
     return text[0].upper() + text[1:]
 
 
+def _failures(dataset: str, table: Sequence[LeaderboardRow], suffix: str) -> str:
+    """Return the answer where whole arms have failed and no comparison is left; empty where no arm has failed."""
+    dead = [row for row in table if row.failure and not row.diagnostic]
+    rest = [row for row in table if not row.failure and not row.diagnostic]
+    if not dead:
+        return ""
+    reasons = "; ".join(f"{row.method}: {row.failure}" for row in dead[:LISTED])
+    if not rest:
+        return f"On {dataset} every arm failed{suffix}, so there is no answer. The reasons: {reasons}."
+    scores = _list([f"{row.method} with {reached(row)}" for row in rest if row.test_mean is not None] or ["none yet"])
+    return (
+        f"On {dataset} nothing can be compared with the tuned joint baseline{suffix}, because of failed arms "
+        f"({reasons}). Arms with a result on the test set: {scores}."
+    )
+
+
 def _unfinished(
-    dataset: str, table: Sequence[dict[str, Any]], baseline: dict[str, Any] | None, rivals: Sequence[dict[str, Any]]
+    dataset: str, table: Sequence[LeaderboardRow], baseline: LeaderboardRow | None, rivals: Sequence[LeaderboardRow]
 ) -> str:
     if baseline is None:
-        best = next((row for row in table if row["chosen"]), None)
+        best = next((row for row in table if row.chosen), None)
         lead = (
-            f"; the best by validation is {best['method']} with {reached(best)} on the test set"
-            if best and best["test_mean"] is not None
+            f"; the best by validation is {best.method} with {reached(best)} on the test set"
+            if best and best.test_mean is not None
             else ""
         )
         return (
             f"On {dataset} there is no joint baseline to compare with{lead}. Add `joint` to `methods` and run the "
             "study again to learn whether balancing helps."
         )
-    through = sum(row["confirmed"] for row in table)
-    if not rivals and baseline["test_mean"] is not None:
+    through = sum(row.confirmed for row in table)
+    if not rivals and baseline.test_mean is not None:
         return (
             f"On {dataset} the tuned joint baseline reached {reached(baseline)} on the test set. The "
             "study holds no balancing method to compare with it."
         )
-    leader = max((r for r in table if r["search_val"] is not None), key=lambda r: _standing(r, table), default=None)
-    so_far = f"by validation {leader['method']} leads" if leader else "no trial has finished"
+    leader = max((r for r in table if r.search_val is not None), key=lambda r: _standing(r, table), default=None)
+    so_far = f"by validation {leader.method} leads" if leader else "no trial has finished"
     return (
         f"There is no answer for {dataset} yet: {through} of {len(table)} arms are confirmed on fresh seeds. "
         f"So far {so_far}, which is no evidence; `balance-tune run` goes on where it stopped."

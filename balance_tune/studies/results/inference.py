@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,7 +49,9 @@ class Runs:
 
     def __post_init__(self) -> None:
         if self.units is not None and self.units.shape[:1] != self.scores.shape:
-            raise ValueError(f"one row of units a replicate is needed, but got {self.units.shape=} {self.scores.shape=}")
+            raise ValueError(
+                f"one row of units a replicate is needed, but got {self.units.shape=} {self.scores.shape=}"
+            )
 
     @property
     def failed(self) -> Bools:
@@ -125,7 +128,9 @@ def _rows_too(replicates: float, units: Floats) -> tuple[float, float]:
     by_unit = units.mean(axis=0)
     centred = by_unit - by_unit.mean()
     between = float(centred @ centred)
-    rest = float(np.square(units - units.mean(axis=1, keepdims=True)).sum()) - r * between  # sum of squares, interaction
+    rest = (
+        float(np.square(units - units.mean(axis=1, keepdims=True)).sum()) - r * between
+    )  # sum of squares, interaction
     ms_units = between / (u * (u - 1))  # every term divided by R U
     ms_rest = max(rest, 0.0) / ((r - 1) * (u - 1) * r * u)
     added = ms_units - ms_rest
@@ -226,7 +231,7 @@ def compare(
     if worst is None:
         worst = float((finite.max if lower else finite.min)()) if len(finite) else 0.0
 
-    def over(keep: Bools, values: Floats, with_units: bool) -> Estimate:
+    def over(keep: Any, values: Floats, with_units: bool) -> Estimate:
         kept = None if units is None or not with_units else units[keep]
         return estimate((values[0] - values[1])[keep], kept, level)
 

@@ -1,55 +1,216 @@
-"""One row an arm, from a study's records: what it spent, what validation chose, what the sealed test says."""
+"""The leaderboard: one row per arm. A new column is a field of `LeaderboardRow` here and its value in `_row`.
+
+The terminal table, Markdown, CSV, JSON, the report, MLflow and docs/protocol.md all read the columns from here.
+"""
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from balance_tune.errors import UserError
 from balance_tune.studies.config import strict_yaml
-from balance_tune.studies.protocol.selection import Candidate, Rule, candidates, confirmed, selected, settled, winner
-from balance_tune.studies.results.statistics import (
-    Floats,
-    bootstrap_mean,
-    holm,
-    mean_of,
-    paired_t,
-    sd_of,
-    smallest_detectable,
+from balance_tune.studies.protocol.provenance import looks_of
+from balance_tune.studies.protocol.selection import Rule, confirmed, selected, settled
+from balance_tune.studies.results.arm_results import ArmResults
+from balance_tune.studies.results.columns import (
+    BY_MODALITY,
+    COUNT,
+    DIFFERENCE,
+    INTERVAL,
+    PROBABILITY,
+    RANGE,
+    SCORE,
+    SECONDS,
+    SEEDS,
+    SETTINGS,
+    SHARE,
+    SHARES,
+    TEXT,
+    VALIDATION,
+    YES_NO,
+    Column,
+    column,
 )
-from balance_tune.studies.storage.records import TrialRecord, lower_is_better, read_records
-from balance_tune.tasks import BY_MODALITY
-
-Row = dict[str, Any]
+from balance_tune.studies.results.inference import (
+    Bools,
+    Comparison,
+    Estimate,
+    collapsed,
+    compare,
+    estimate,
+    probability_of_improvement,
+)
+from balance_tune.studies.results.statistics import Interval, mean_of, sd_of
+from balance_tune.studies.results.verdict import Verdict, interval_level, verdicts
+from balance_tune.studies.storage.records import TrialRecord, read_records
+from balance_tune.tasks import Objective
 
 BASELINE = "joint"
 DIAGNOSTIC = "unimodal"  # arms that tell what one modality can do alone: shown, but no rival of the baseline
-ALPHA = 0.05
+NAME = 20  # characters of the longest method name that the table shows whole
 
 
-def build(study_folder: Path | str) -> list[Row]:
-    """Return a study's leaderboard, finished or not: a JSON-able dict an arm, in an order that owes the test nothing.
+@dataclass(frozen=True, kw_only=True)
+class LeaderboardRow:
+    """What a study knows of one arm. Shares and their differences are fractions; None is unknown, or not known yet."""
 
-    Accuracies and differences are fractions; what is not known yet, or cannot be known, is None. A row holds
-    `dataset method trials complete pruned failed epochs device_seconds val params seeds test_mean test_sd test_ci
-    default_test_mean delta delta_ci p_value test_by_modality` (the first eight tell the search), and then:
+    dataset: str = column("The dataset.", TEXT, "")
+    method: str = column("The method, with its variant.", TEXT, "", header="method", cell=lambda row: row.short_name)
+    trials: int = column("Search trials that have ended.", COUNT, 0, mlflow=True)
+    complete: int = column(
+        "Search trials that ran to their end.", COUNT, 0, header="c+p+f", mlflow=True,
+        cell=lambda row: f"{row.complete}+{row.pruned}+{row.failed}",
+    )  # fmt: skip
+    pruned: int = column("Search trials that early stopping ended.", COUNT, 0, mlflow=True)
+    failed: int = column("Search trials that failed.", COUNT, 0, mlflow=True)
+    epochs: int = column("Epochs that the search trained.", COUNT, 0, header="epochs", mlflow=True)
+    device_seconds: float = column("Device time of the search.", SECONDS, 0.0, mlflow=True)
+    val: float | None = column("Mean objective of the chosen point on the selection seeds.", VALIDATION, mlflow=True)
+    params: Mapping[str, Any] | None = column("Hyperparameters of the chosen point.", SETTINGS)
+    seeds: tuple[int, ...] = column("Confirmation seeds with a test score.", SEEDS, ())
+    test_mean: float | None = column(
+        "Mean test score over the confirmation seeds.", SCORE, header="test", mlflow=True,
+        cell=lambda row: row.metric.text(row.test_mean) + row.spread,
+    )  # fmt: skip
+    test_sd: float | None = column(
+        "Standard deviation of the test score over the confirmation seeds.", SCORE, mlflow=True
+    )
+    test_ci: Interval | None = column("95 % interval of `test_mean` over seeds and test rows.", RANGE)
+    default_test_mean: float | None = column(
+        "Mean test score of the method's default point.", SCORE, header="default", mlflow=True
+    )
+    delta: float | None = column(
+        "Mean difference of the test score to the tuned joint baseline, paired by seed, without failed and collapsed "
+        "runs.", DIFFERENCE, header="to joint",
+        cell=lambda row: "baseline" if row.baseline else row.metric.difference(row.delta), mlflow=True,
+    )  # fmt: skip
+    delta_ci: Interval | None = column(
+        "95 % interval of `delta` over seeds and test rows, wider after several looks.", INTERVAL,
+        header="95 % interval",
+    )  # fmt: skip
+    p_value: float | None = column(
+        "Two-sided p-value of `delta` over seeds and test rows, adjusted for looks.", PROBABILITY, mlflow=True
+    )
+    test_by_modality: Mapping[str, float] | None = column(
+        "Mean test score of each modality's own answers.", BY_MODALITY
+    )
+    p_holm: float | None = column(
+        "`p_value` with Holm's correction for the methods of the dataset.", PROBABILITY, header="p Holm", mlflow=True
+    )
+    n: int = column("Seeds that `delta` is paired on.", COUNT, 0)
+    n_failed: int = column("Confirmation seeds that failed.", COUNT, 0)
+    n_collapsed: int = column("Confirmation seeds that ended far below the arm's median.", COUNT, 0)
+    outcome: str | None = column('The verdict: "better", "equivalent", "worse" or "undecided".', TEXT)
+    blocked: bool = column(
+        "Whether `delta` is significant and the verdict fails with failed and collapsed runs.", YES_NO, False
+    )
+    delta_with_failures: float | None = column(
+        "The difference with failed runs scored as the worst and collapsed runs as measured, of the arm that `delta` "
+        "favours.", DIFFERENCE,
+    )  # fmt: skip
+    p_with_failures: float | None = column("`p_holm` of `delta_with_failures`.", PROBABILITY)
+    p_equivalence: float | None = column(
+        "Holm-corrected p-value of a difference larger than `equivalence`.", PROBABILITY
+    )
+    p_improvement: float | None = column(
+        "Probability that a run is better than a run of the baseline; failed runs are the worst.", SHARE, mlflow=True
+    )
+    p_improvement_ci: Interval | None = column("95 % bootstrap interval of `p_improvement` over seeds.", SHARES)
+    looks: int = column("Verdicts shown so far, this one included: seeds were added after each earlier one.", COUNT, 1)
+    delta_sd: float | None = column("Standard deviation of the paired differences.", SCORE)
+    row_share: float | None = column("Share of the variance of `delta` that the finite test part causes.", SHARE)
+    mde: float | None = column("Smallest true difference that the design finds with 80 % power.", SCORE, mlflow=True)
+    mde_holm: float | None = column("`mde` at the strictest step of Holm's correction, as reports state it.", SCORE)
+    tuning_gain: float | None = column(
+        "Mean test score of the chosen point minus that of the default, on their common seeds.", DIFFERENCE, mlflow=True
+    )
+    tuning_gain_ci: Interval | None = column("95 % interval of `tuning_gain` over seeds and test rows.", INTERVAL)
+    default_won: bool | None = column("Whether the chosen point is the default.", YES_NO)
+    search_val: float | None = column("Best objective of a completed search trial.", VALIDATION, mlflow=True)
+    val_confirm: float | None = column(
+        "Mean objective over the confirmation seeds, by which rows are ordered.", VALIDATION, header="val", mlflow=True,
+        cell=lambda row: row.objective.text(row.validation),
+    )  # fmt: skip
+    gap: float | None = column("Mean gap between the best and the worst modality on validation.", SHARE, mlflow=True)
+    saved: float | None = column(
+        "Share of the search's epochs that early stopping left untrained.", SHARE, header="saved", mlflow=True
+    )
+    lost: int = column("Times that a trial's process died; they count in no budget.", COUNT, 0)
+    preempted: int = column("Times that a trial's node was taken away; they count in no budget.", COUNT, 0)
+    repeated: int = column("Epochs trained again after a lost process or node; they count in no budget.", COUNT, 0)
+    confirm_trials: int = column("Selection and confirmation trials that have ended.", COUNT, 0)
+    confirm_epochs: int = column("Epochs that selection and confirmation trained.", COUNT, 0)
+    confirm_device_seconds: float = column("Device time of selection and confirmation.", SECONDS, 0.0)
+    arm: str = column("Dataset and method, the arm's name.", TEXT, "")
+    metric: Objective = column("The test metric.", TEXT, Objective("accuracy"))
+    objective: Objective = column("The validation metric that decides.", TEXT, Objective("val/accuracy"))
+    protocol: str = column('"sealed", or "paper" where the test rows decided.', TEXT, "sealed")
+    baseline: bool = column("Whether this is the joint baseline.", YES_NO, False)
+    diagnostic: bool = column("Whether the arm only shows what one modality can do.", YES_NO, False)
+    confirmed: bool = column("Whether every selection and confirmation trial has ended.", YES_NO, False)
+    failure: str | None = column("Why the arm has no result, where all it had to run has failed.", TEXT)
+    chosen: bool = column("Whether this is the dataset's best method by validation.", YES_NO, False)
+    test_rows: int | None = column("Test rows.", COUNT)
+    test_groups: int = column("Groups of test rows; 0 where rows are independent.", COUNT, 0)
 
-    - `p_holm`: `p_value` corrected for all balancing methods of the dataset; `n`: seeds the difference is paired on;
-      `n_failed`: confirmation seeds that failed; `delta_sd`; `delta_test_ci`: bootstrap over test rows, as `test_ci`;
-    - `mde`, `mde_holm`: smallest true difference found with 80 % power at 5 %, and at Holm's strictest step;
-    - `tuning_gain`, `tuning_gain_ci`: chosen point minus default on their common seeds; `default_won`;
-    - `search_val`, `val_confirm`, `gap`: best value of the search, mean objective and modality gap of the confirmation;
-    - `saved`: share of the search's epochs that early stopping saved; `lost`: processes that died, `preempted`: nodes
-      that were taken away, `repeated`: epochs trained again after either; they count in no budget;
-    - `confirm_trials confirm_epochs confirm_device_seconds`: what selection and confirmation took;
-    - `arm`, `metric`, `objective`, `protocol` ("sealed" | "paper"), `baseline`, `diagnostic`, `confirmed` (nothing is
-      due any more), `chosen` (best of its dataset by validation), `test_rows`, `test_groups` (0: independent rows).
+    def keys(self) -> list[str]:
+        """Return the names of the columns in the order of JSON and CSV; `dict(row)` is the row as JSON-able values."""
+        return list(COLUMNS)
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the value of the column `name`."""
+        if name not in COLUMNS:
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def mlflow_metrics(self) -> dict[str, float]:
+        """Return what MLflow shows of the row below `leaderboard/`: metric name -> value, known values only."""
+        values = {name: self[name] for name, c in COLUMNS.items() if c.mlflow}
+        values |= {f"test_mean/{modality}": value for modality, value in (self.test_by_modality or {}).items()}
+        return {name: float(value) for name, value in values.items() if value is not None}
+
+    @property
+    def rival(self) -> bool:
+        """Whether the row is a balancing method, which is compared with the baseline."""
+        return not self.baseline and not self.diagnostic
+
+    @property
+    def validation(self) -> float | None:
+        """The validation objective as far as the study has got: of confirmation, else of selection, else of search."""
+        return next((v for v in (self.val_confirm, self.val, self.search_val) if v is not None), None)
+
+    @property
+    def spread(self) -> str:
+        """The standard deviation of the test score as tables write it behind the mean."""
+        return "" if self.test_sd is None else f" ±{self.metric.text(self.test_sd)}"
+
+    @property
+    def short_name(self) -> str:
+        """The method's name as tables show it: cut where it is long, with a star where it was chosen."""
+        name = self.method if len(self.method) <= NAME else self.method[: NAME - 1] + "…"
+        return name + (" *" if self.chosen else "")
+
+
+COLUMNS: dict[str, Column] = {f.name: Column(f.name, **f.metadata) for f in dataclasses.fields(LeaderboardRow)}
+"""Every column by name, in the order of JSON and CSV."""
+
+TABLE: tuple[Column, ...] = tuple(
+    COLUMNS[name]
+    for name in (
+        *("method", "val_confirm", "test_mean", "delta", "delta_ci", "p_holm", "default_test_mean"),
+        *("complete", "epochs", "saved"),
+    )
+)
+"""The columns of the tables for terminals and Markdown; the last ones are left out where a terminal is too narrow."""
+
+
+def build(study_folder: Path | str) -> list[LeaderboardRow]:
+    """Return a study's leaderboard, finished or not: a row per arm, in an order that test scores do not influence.
 
     Raises:
         UserError: there is no study in this folder.
@@ -59,213 +220,204 @@ def build(study_folder: Path | str) -> list[Row]:
     return rows_of(read_records(folder), config, folder)
 
 
-def rows_of(records: Sequence[TrialRecord], config: Mapping[str, Any], folder: Path) -> list[Row]:
+def rows_of(records: Sequence[TrialRecord], config: Mapping[str, Any], folder: Path) -> list[LeaderboardRow]:
     """Return the rows of records already read; `folder` is where the trials' `test.json` lie."""
-    rule = Rule.of(config)
-    arms: dict[tuple[str, str], list[TrialRecord]] = {}
+    rule, looks, equivalence = Rule.of(config), looks_of(folder), config.get("equivalence")
+    by_arm: dict[tuple[str, str], list[TrialRecord]] = {}
     for r in records:
         protocol = str(r.attrs.get("protocol") or config.get("protocol") or "sealed")
-        arms.setdefault((r.arm, protocol), []).append(r)
-    summaries = [_summarise(own, rule, protocol, folder) for (_, protocol), own in arms.items()]
-    tables: dict[tuple[str, str], list[_Arm]] = {}
-    for s in summaries:
-        tables.setdefault((s.protocol, s.dataset), []).append(s)
+        by_arm.setdefault((r.arm, protocol), []).append(r)
+    search = config.get("search") or {}
+    tables: dict[tuple[str, str], list[ArmResults]] = {}
+    for (_, protocol), own in by_arm.items():
+        arm = ArmResults.of(own, rule, protocol, folder)
+        tables.setdefault((protocol, arm.dataset), []).append(arm)
     order = {name: i for i, name in enumerate(config.get("datasets") or [])}
-    rows: list[Row] = []
-    for key in sorted(tables, key=lambda k: (k[0] != "sealed", order.get(k[1], len(order)))):
-        rows += _table(tables[key], rule)
-    return rows
+    keys = sorted(tables, key=lambda k: (k[0] != "sealed", order.get(k[1], len(order))))
+    rows = [row for key in keys for row in _table(tables[key], rule, looks, equivalence)]
+    reasons = {
+        (a.protocol, a.dataset, a.method): _failure(a, rule, search.get("trials"), search.get("device_seconds"))
+        for arms in tables.values()
+        for a in arms
+    }
+    return [dataclasses.replace(row, failure=reasons[row.protocol, row.dataset, row.method]) for row in rows]
 
 
-@dataclass
-class _Arm:
-    """What an arm's records say, before it is compared with others."""
-
-    protocol: str
-    dataset: str
-    method: str
-    records: list[TrialRecord]
-    point: Candidate | None = None
-    default: Candidate | None = None
-    tests: dict[int, dict[str, Any]] = field(default_factory=dict)  # seed -> sealed metrics of the winner
-    default_tests: dict[int, dict[str, Any]] = field(default_factory=dict)
-    by_row: dict[int, Floats] = field(default_factory=dict)  # seed -> what the mean over rows is the metric (rows,)
-    groups: list[int] | None = None
-    metric: str = "accuracy"
-
-    def scores(self, default: bool = False) -> dict[int, float]:
-        tests = self.default_tests if default else self.tests
-        return {seed: float(t[self.metric]) for seed, t in tests.items() if t.get(self.metric) is not None}
-
-
-def _summarise(records: list[TrialRecord], rule: Rule, protocol: str, folder: Path) -> _Arm:
-    arm = _Arm(protocol, records[0].dataset, records[0].method, records)
-    arm.point = winner(records, rule)
-    arm.default = next((p for p in candidates(records, rule) if p.default), None)
-    if arm.default:
-        default_seeds = None if arm.point and arm.point.default else rule.default_seeds
-        for r in confirmed(records, rule, arm.default, default_seeds):
-            if r.state == "complete" and (test := _sealed(r, folder)):
-                arm.default_tests[r.seed or 0] = test
-    if arm.point:
-        for r in confirmed(records, rule, arm.point):
-            if r.state == "complete" and (test := _sealed(r, folder)):
-                arm.tests[r.seed or 0] = test
-                arm.groups = test.get("groups")
-    wanted = rule.objective.split("/", 1)[-1]
-    if wanted not in ("loss", "gap") and arm.tests and all(wanted in t for t in arm.tests.values()):
-        arm.metric = wanted
-    arm.by_row = {seed: values for seed, t in arm.tests.items() if (values := _by_row(t, arm.metric)) is not None}
-    return arm
-
-
-def _by_row(test: Mapping[str, Any], metric: str) -> Floats | None:
-    """Return a sealed evaluation's hits, or errors, row by row (rows,), where their mean is the metric."""
-    if metric == "accuracy" and "correct" in test:
-        packed = np.frombuffer(base64.b64decode(test["correct"]), dtype=np.uint8)
-        return np.unpackbits(packed, count=int(test["n"])).astype(np.float64)
-    if metric == "mae" and "errors" in test:
-        return np.frombuffer(base64.b64decode(test["errors"]), dtype="<f4").astype(np.float64)
-    return None
-
-
-def _sealed(record: TrialRecord, folder: Path) -> dict[str, Any]:
-    """Return the sealed evaluation of a confirm trial; empty where it was not (or not yet) made."""
-    path = folder / str(record.attrs.get("folder", "")) / "test.json"
-    stored: dict[str, Any] = {}
-    if record.attrs.get("folder") and path.is_file():
-        try:
-            stored = json.loads(path.read_text())
-        except ValueError as error:
-            raise UserError(f"`{path}` must be JSON, but: {error}; remove it and run the study again.") from error
-    return {**stored, **(record.attrs.get("test") or {})}
-
-
-def _table(arms: list[_Arm], rule: Rule) -> list[Row]:
+def _table(arms: list[ArmResults], rule: Rule, looks: int, equivalence: float | None) -> list[LeaderboardRow]:
     """Return the rows of one dataset under one protocol, compared with its tuned joint baseline."""
-    baseline = next((a for a in arms if a.method == BASELINE), None)
-    rows = [_row(arm, baseline, rule) for arm in arms]
-    family = [row for row in rows if not row["baseline"] and not row["diagnostic"]]
-    # A method without a p-value (yet) counts as 1: what is significant while others are missing stays so.
-    adjusted = holm([1.0 if row["p_value"] is None else row["p_value"] for row in family])
-    for row, p in zip(family, adjusted, strict=True):
-        row["p_holm"] = None if row["p_value"] is None else float(p)
-    for row in rows:
-        if row["delta_sd"] is not None:
-            row["mde"] = smallest_detectable(row["delta_sd"], row["n"])
-            row["mde_holm"] = smallest_detectable(row["delta_sd"], row["n"], alpha=ALPHA / max(len(family), 1))
+    baseline = next((arm for arm in arms if arm.method == BASELINE), None)
+    seeds = rule.seeds("confirm")
+    metric = arms[0].metric if baseline is None else baseline.metric
+    runs = {arm.method: arm.runs(seeds) for arm in arms}
+    units = next((r.units.shape[1] for r in runs.values() if r.units is not None), None)
+    resolution = 1 / units if units and metric.is_share else 0.0
+    fallen = collapsed([r.scores for r in runs.values()], lower=metric.lower_is_better, resolution=resolution)
+    bad = dict(zip(runs, fallen, strict=True))
+    level = interval_level(looks)
+    rows: list[LeaderboardRow] = []
+    comparisons: dict[str, Comparison] = {}
+    for arm in arms:
+        row = dataclasses.replace(_row(arm, rule), n_collapsed=int(bad[arm.method].sum()), looks=looks)
+        if baseline is not None and baseline is not arm:
+            comparisons[arm.method], row = _compared(row, arm, baseline, rule, bad, level)
+        rows.append(row)
+    options: dict[str, Any] = {
+        "lower": metric.lower_is_better,
+        "looks": looks,
+        "equivalence": equivalence and (equivalence / 100 if metric.is_share else equivalence),
+        "span": metric.span,
+    }
+    family = [row.method for row in rows if row.rival and row.method in comparisons]
+    found = dict(zip(family, verdicts([comparisons[m] for m in family], **options), strict=True))
+    for row in rows:  # an arm outside the family has a p-value of its own
+        if row.diagnostic and row.method in comparisons:
+            (alone,) = verdicts([comparisons[row.method]], **options)
+            found[row.method] = dataclasses.replace(alone, p_holm=None, p_with_failures=None, p_equivalence=None)
+    rows = [_judged(row, found[row.method]) if row.method in found else row for row in rows]
 
-    def standing(row: Row) -> tuple[bool, bool, float]:
-        known = [row["val_confirm"], row["val"], row["search_val"]]
-        value = next((v for v in known if v is not None), None)
-        return row["diagnostic"], row["val_confirm"] is None, -rule.better(value) if value is not None else float("inf")
+    def standing(row: LeaderboardRow) -> tuple[bool, bool, float]:
+        gain = float("-inf") if row.validation is None else rule.objective.gain(row.validation)
+        return row.diagnostic, row.val_confirm is None, -gain
 
     rows.sort(key=standing)
-    open_to_choice = [row for row in rows if row["val_confirm"] is not None and not row["diagnostic"]]
-    if open_to_choice:
-        open_to_choice[0]["chosen"] = True
-    return rows
+    open_rows = [row for row in rows if row.val_confirm is not None and not row.diagnostic]
+    sound = [row for row in open_rows if (not row.n_failed and not row.n_collapsed) or row.outcome == "better"]
+    best = next(iter(sound or open_rows), None)
+    return [dataclasses.replace(row, chosen=row is best) for row in rows]
 
 
-def _row(arm: _Arm, baseline: _Arm | None, rule: Rule) -> Row:
-    search = [r for r in arm.records if r.phase == "search" and r.finished and not r.superseded]
-    later = [r for r in arm.records if r.phase != "search" and r.finished and not r.superseded]
+def _compared(
+    row: LeaderboardRow, arm: ArmResults, baseline: ArmResults, rule: Rule, bad: Mapping[str, Bools], level: float
+) -> tuple[Comparison, LeaderboardRow]:
+    """Return an arm's comparison with the baseline, and its row with the difference and the chance to be better."""
+    seeds = rule.seeds("confirm")
+    ended = arm.ended() & baseline.ended()
+    common = [i for i, seed in enumerate(seeds) if seed in ended]
+    ours, theirs = (a.runs([seeds[i] for i in common]) for a in (arm, baseline))
+    metric = arm.metric
+    comparison = compare(
+        ours,
+        theirs,
+        worst=metric.worst,
+        lower=metric.lower_is_better,
+        level=level,
+        bad=(bad[arm.method][common], bad[baseline.method][common]),
+    )
+    last = np.inf if metric.lower_is_better else -np.inf
+    ranked = [np.where(runs.failed, last, runs.scores) for runs in (ours, theirs)]
+    chance = probability_of_improvement(*ranked, lower=metric.lower_is_better)
+    delta = comparison.typical
+    return comparison, dataclasses.replace(
+        row,
+        n=delta.n,
+        delta=delta.mean,
+        delta_ci=delta.ci,
+        delta_sd=delta.sd,
+        row_share=delta.row_share,
+        p_improvement=chance and chance[0],
+        p_improvement_ci=chance and chance[1],
+    )
+
+
+def _judged(row: LeaderboardRow, verdict: Verdict) -> LeaderboardRow:
+    return dataclasses.replace(
+        row,
+        p_value=verdict.p,
+        p_holm=verdict.p_holm,
+        p_with_failures=verdict.p_with_failures,
+        p_equivalence=verdict.p_equivalence,
+        delta_with_failures=verdict.with_failures.mean,
+        mde=verdict.mde,
+        mde_holm=verdict.mde_holm,
+        outcome=verdict.outcome if row.rival else None,
+        blocked=verdict.blocked and row.rival,
+    )
+
+
+def _row(arm: ArmResults, rule: Rule) -> LeaderboardRow:
+    """Return the row of an arm without anything that depends on other arms."""
+    ended = [r for r in arm.records if r.finished and not r.superseded]
+    search = [r for r in ended if r.phase == "search"]
+    later = [r for r in ended if r.phase != "search"]
     trained = confirmed(arm.records, rule, arm.point) if arm.point else []
-    done = [r for r in trained if r.state == "complete"]
-    scores, default_scores = arm.scores(), arm.scores(default=True)
-    epochs = sum(r.epochs for r in search)
-    values = [r.value for r in search if r.state == "complete" and r.value is not None]
-    compared = baseline is not None and baseline is not arm
-    delta = paired_t(_differences(scores, baseline.scores())) if baseline and compared else paired_t([])
-    gain = paired_t(_differences(scores, default_scores)) if arm.point and not arm.point.default else paired_t([])
-    state = {name: sum(r.state == name for r in search) for name in ("complete", "pruned", "failed")}
-    return {
-        "dataset": arm.dataset,
-        "method": arm.method,
-        "trials": len(search),
-        **state,
-        "epochs": epochs,
-        "device_seconds": round(sum(r.device_seconds for r in search), 3),
-        "val": mean_of(_values(selected(arm.records, rule, arm.point))) if arm.point else None,
-        "params": dict(arm.point.params) if arm.point else None,
-        "seeds": sorted(scores),
-        "test_mean": mean_of(list(scores.values())),
-        "test_sd": sd_of(list(scores.values())),
-        "test_ci": _test_interval(arm, None),
-        "default_test_mean": mean_of(list(default_scores.values())),
-        "delta": delta.mean,
-        "delta_ci": list(delta.ci) if delta.ci else None,
-        "p_value": delta.p,
-        "test_by_modality": _by_modality(arm),
-        "p_holm": None,
-        "n": delta.n,
-        "n_failed": sum(r.state != "complete" for r in trained),
-        "delta_sd": delta.sd,
-        "delta_test_ci": _test_interval(arm, baseline) if compared else None,
-        "mde": None,
-        "mde_holm": None,
-        "tuning_gain": gain.mean,
-        "tuning_gain_ci": list(gain.ci) if gain.ci else None,
-        "default_won": arm.point.default if arm.point else None,
-        "search_val": (min if lower_is_better(rule.objective) else max)(values) if values else None,
-        "val_confirm": mean_of(_values(done)),
-        "gap": mean_of([float(m["val/gap"]) for r in done if "val/gap" in (m := r.attrs.get("metrics") or {})]),
-        "saved": _saved(search),
-        "lost": sum(r.superseded for r in arm.records) + sum(int(r.attrs.get("lost") or 0) for r in arm.records),
-        "preempted": sum(int(r.attrs.get("preempted") or 0) for r in arm.records),
-        "repeated": sum(int(r.attrs.get("repeated") or 0) for r in arm.records),
-        "confirm_trials": len(later),
-        "confirm_epochs": sum(r.epochs for r in later),
-        "confirm_device_seconds": round(sum(r.device_seconds for r in later), 3),
-        "arm": f"{arm.dataset}/{arm.method}",
-        "metric": arm.metric,
-        "objective": rule.objective,
-        "protocol": arm.protocol,
-        "baseline": arm.method == BASELINE,
-        "diagnostic": arm.method.split("-")[0] == DIAGNOSTIC,
-        "confirmed": bool(search) and bool(scores) and settled(arm.records, rule),
-        "chosen": False,
-        "test_rows": max((int(t["n"]) for t in arm.tests.values() if "n" in t), default=None),
-        "test_groups": len(set(arm.groups)) if arm.groups else 0,
-    }
+    complete = [r for r in trained if r.state == "complete"]
+    scores, default_scores = arm.scores(), arm.default_scores()
+    own, gain = arm.runs(sorted(scores)), _tuning_gain(arm)
+
+    def counted(name: str) -> int:
+        return sum(int(r.attrs.get(name) or 0) for r in arm.records)
+
+    return LeaderboardRow(
+        dataset=arm.dataset,
+        method=arm.method,
+        trials=len(search),
+        complete=sum(r.state == "complete" for r in search),
+        pruned=sum(r.state == "pruned" for r in search),
+        failed=sum(r.state == "failed" for r in search),
+        epochs=sum(r.epochs for r in search),
+        device_seconds=round(sum(r.device_seconds for r in search), 3),
+        val=mean_of(_values(selected(arm.records, rule, arm.point))) if arm.point else None,
+        params=dict(arm.point.params) if arm.point else None,
+        seeds=tuple(sorted(scores)),
+        test_mean=mean_of(list(scores.values())),
+        test_sd=sd_of(list(scores.values())),
+        test_ci=estimate(own.scores, own.units).ci,
+        default_test_mean=mean_of(list(default_scores.values())),
+        test_by_modality=arm.by_modality(),
+        n_failed=sum(r.state != "complete" for r in trained),
+        tuning_gain=gain.mean,
+        tuning_gain_ci=gain.ci,
+        default_won=arm.point.default if arm.point else None,
+        search_val=rule.objective.best(_values(search)),
+        val_confirm=mean_of(_values(complete)),
+        gap=mean_of([float(m["val/gap"]) for r in complete if "val/gap" in (m := r.attrs.get("metrics") or {})]),
+        saved=_saved(search),
+        lost=sum(r.superseded for r in arm.records) + counted("lost"),
+        preempted=counted("preempted"),
+        repeated=counted("repeated"),
+        confirm_trials=len(later),
+        confirm_epochs=sum(r.epochs for r in later),
+        confirm_device_seconds=round(sum(r.device_seconds for r in later), 3),
+        arm=f"{arm.dataset}/{arm.method}",
+        metric=arm.metric,
+        objective=rule.objective,
+        protocol=arm.protocol,
+        baseline=arm.method == BASELINE,
+        diagnostic=arm.method.split("-")[0] == DIAGNOSTIC,
+        confirmed=bool(search) and bool(scores) and settled(arm.records, rule),
+        test_rows=arm.test_rows(),
+        test_groups=len(set(arm.groups or ())),
+    )
 
 
-def _values(records: list[TrialRecord]) -> list[float]:
+def _values(records: Iterable[TrialRecord]) -> list[float]:
     return [r.value for r in records if r.state == "complete" and r.value is not None]
 
 
-def _differences(ours: dict[int, float], theirs: dict[int, float]) -> list[float]:
-    return [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
-
-
-def _test_interval(arm: _Arm, baseline: _Arm | None) -> list[float] | None:
-    """Return the bootstrap interval over test rows of the arm's mean score, or of its difference to the baseline."""
-    ours = arm.by_row
-    if not ours:
+def _failure(arm: ArmResults, rule: Rule, trials: int | None, device_seconds: float | None) -> str | None:
+    """Return why an arm has no result and will have none: the reason of its last failed trial; None otherwise."""
+    search = [r for r in arm.records if r.phase == "search" and r.finished and not r.superseded]
+    spent = sum(r.device_seconds for r in search)
+    over = len(search) >= (trials or 1) and (device_seconds is None or spent >= device_seconds)
+    alive = any(r.phase == "confirm" and r.state == "complete" for r in arm.records)
+    if not over or alive or not all(r.finished for r in arm.records) or not settled(arm.records, rule):
         return None
-    if baseline is None:
-        hits = np.mean(list(ours.values()), axis=0)
-    else:
-        common = sorted(ours.keys() & baseline.by_row.keys())
-        if not common:
-            return None
-        hits = np.mean([ours[s] - baseline.by_row[s] for s in common], axis=0)
-    interval = bootstrap_mean(hits, arm.groups)
-    return list(interval) if interval else None
+    reasons = [str(r.attrs["reason"]) for r in arm.records if r.state == "failed" and r.attrs.get("reason")]
+    return reasons[-1] if reasons else "no trial ran to its end"
 
 
-def _by_modality(arm: _Arm) -> dict[str, float] | None:
-    found: dict[str, list[float]] = {}
-    for test in arm.tests.values():
-        for name, value in test.items():
-            metric, _, modality = name.partition("/")
-            if modality and metric in BY_MODALITY.values():
-                found.setdefault(modality, []).append(float(value))
-    return {name: float(np.mean(values)) for name, values in found.items()} or None
+def _tuning_gain(arm: ArmResults) -> Estimate:
+    """Return the difference of the chosen candidate to the default on the seeds on which both have ended."""
+    if arm.point is None or arm.point.default:
+        return Estimate(0)
+    seeds = sorted(arm.ended() & arm.ended(default=True))
+    metric = arm.metric
+    ours, default = arm.runs(seeds), arm.runs(seeds, default=True)
+    return compare(ours, default, worst=metric.worst, lower=metric.lower_is_better).typical
 
 
-def _saved(search: list[TrialRecord]) -> float | None:
-    """Return the share of epochs that stopped trials left untrained; failed trials saved nothing, they broke."""
+def _saved(search: Sequence[TrialRecord]) -> float | None:
+    """Return the share of epochs that pruned trials left untrained; failed trials saved nothing, they broke."""
     full = max((r.epochs for r in search if r.state == "complete"), default=0)
     planned = sum(full if r.state == "pruned" else r.epochs for r in search)
     return sum(full - r.epochs for r in search if r.state == "pruned") / planned if planned else None

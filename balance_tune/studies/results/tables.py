@@ -9,20 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from balance_tune.studies.results.findings import by_table, conclusion, p_text, percent, ranking, remarks, score, signed
+from balance_tune.studies.results.findings import by_table, conclusion, ranking, remarks
+from balance_tune.studies.results.leaderboard import COLUMNS, TABLE, LeaderboardRow
 from balance_tune.studies.storage import durable
-from balance_tune.tasks import is_share, lower_is_better
 
 WIDTH = 100
-NAME = 20  # longest method name shown whole
-HEADERS = ("method", "val", "test", "to joint", "95 % interval", "p Holm", "default", "c+p+f", "epochs", "saved")
+HEADERS = tuple(column.header for column in TABLE)
 PROTOCOLS = {
     "sealed": "sealed test",
     "paper": "protocol paper: chosen on the test set, not comparable with sealed rows",
 }
 
 
-def as_text(rows: Sequence[dict[str, Any]]) -> str:
+def as_text(rows: Sequence[LeaderboardRow]) -> str:
     """Return the leaderboard for a terminal, at most 100 columns: a table a dataset, the answer in words, remarks."""
     if not rows:
         return "No trial has started yet."
@@ -37,7 +36,7 @@ def as_text(rows: Sequence[dict[str, Any]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
+def as_markdown(rows: Sequence[LeaderboardRow]) -> str:
     """Return the leaderboard as Markdown, the answer first."""
     parts = ["# Leaderboard"]
     for ((_, dataset), table), words in zip(by_table(rows).items(), conclusion(rows), strict=True):
@@ -51,20 +50,20 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+def as_csv(rows: Sequence[LeaderboardRow]) -> str:
     """Return the rows as CSV; lists and mappings are JSON inside their cell, what is not known is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if rows:
-        writer.writerow(rows[0])
-        writer.writerows([_csv_cell(value) for value in row.values()] for row in rows)
+        writer.writerow(COLUMNS)
+        writer.writerows([_csv_cell(row[name]) for name in COLUMNS] for row in rows)
     return text.getvalue()
 
 
-def write_files(study_folder: Path | str, rows: Sequence[dict[str, Any]]) -> list[Path]:
+def write_files(study_folder: Path | str, rows: Sequence[LeaderboardRow]) -> list[Path]:
     """Write `report/leaderboard.json`, `.csv` and `.md` of a study, each whole or not at all; return their paths."""
     texts = {
-        "json": json.dumps(list(rows), indent=1, allow_nan=False) + "\n",
+        "json": json.dumps([dict(row) for row in rows], indent=1, allow_nan=False) + "\n",
         "csv": as_csv(rows),
         "md": as_markdown(rows),
     }
@@ -75,49 +74,29 @@ def write_files(study_folder: Path | str, rows: Sequence[dict[str, Any]]) -> lis
     return list(paths)
 
 
-def heading(table: Sequence[dict[str, Any]]) -> str:
+def heading(table: Sequence[LeaderboardRow]) -> str:
     """Return what a dataset's table rests on: protocol, metric, seeds, test rows."""
-    seeds = max(len(row["seeds"]) for row in table)
-    test = next((row["test_rows"] for row in table if row["test_rows"]), None)
-    parts = [PROTOCOLS.get(table[0]["protocol"], table[0]["protocol"])]
-    if table[0]["metric"] != "accuracy":
-        parts.append(table[0]["metric"])
+    seeds = max(len(row.seeds) for row in table)
+    test = next((row.test_rows for row in table if row.test_rows), None)
+    parts = [PROTOCOLS.get(table[0].protocol, table[0].protocol)]
+    if table[0].metric != "accuracy":
+        parts.append(table[0].metric)
     parts.append(f"{seeds} confirmation seeds" if seeds != 1 else "1 confirmation seed")
     if test:
-        groups = table[0]["test_groups"]
+        groups = table[0].test_groups
         parts.append(f"{test} test rows" + (f" of {groups} groups" if groups else ""))
     return ", ".join(parts)
 
 
-def interval(ci: Sequence[float] | None, metric: str = "accuracy") -> str:
-    """Return an interval of differences (in points, where the metric is a share), or a dash."""
-    return "-" if ci is None else f"{signed(ci[0], metric)} to {signed(ci[1], metric)}"
-
-
-def units(rows: Sequence[dict[str, Any]]) -> str:
+def units(rows: Sequence[LeaderboardRow]) -> str:
     """Return how to read the figures of a table, in words."""
-    others = list(dict.fromkeys(row["metric"] for row in rows if lower_is_better(row["metric"])))
-    shares = "Accuracies in %, differences in points." if any(is_share(row["metric"]) for row in rows) else ""
+    others = list(dict.fromkeys(row.metric for row in rows if row.metric.lower_is_better))
+    shares = "Accuracies in %, differences in points." if any(row.metric.is_share for row in rows) else ""
     return " ".join(filter(None, [shares, *(f"{metric}: smaller is better." for metric in others)]))
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    name = row["method"] if len(row["method"]) <= NAME else row["method"][: NAME - 1] + "…"
-    val = row["val_confirm"] if row["val_confirm"] is not None else row["val"]
-    val = val if val is not None else row["search_val"]
-    spread = f" ±{score(row['test_sd'], row['metric'])}" if row["test_sd"] is not None else ""
-    return (
-        name + (" *" if row["chosen"] else ""),
-        score(val, row["objective"]),
-        score(row["test_mean"], row["metric"]) + spread,
-        "baseline" if row["baseline"] else signed(row["delta"], row["metric"]),
-        interval(row["delta_ci"], row["metric"]),
-        p_text(row["p_holm"]),
-        score(row["default_test_mean"], row["metric"]),
-        f"{row['complete']}+{row['pruned']}+{row['failed']}",
-        str(row["epochs"]),
-        "-" if row["saved"] is None else f"{percent(row['saved'], 0)} %",
-    )
+def _cells(row: LeaderboardRow) -> tuple[str, ...]:
+    return tuple(column.table_text(row) for column in TABLE)
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:
@@ -142,4 +121,4 @@ def _wrap(text: str) -> str:
 
 
 def _csv_cell(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, list | dict) else "" if value is None else value
+    return json.dumps(value) if isinstance(value, tuple | dict) else "" if value is None else value

@@ -29,6 +29,7 @@ class Verdict:
         mde: smallest true difference that the design finds with 80 % power at 5 %; `mde_holm`: at Holm's first step.
         outcome: the verdict.
         blocked: the typical difference is significant, but the verdict does not hold with failed and collapsed runs.
+        with_failures: the estimate behind `p_with_failures`.
     """
 
     p: float | None
@@ -39,6 +40,7 @@ class Verdict:
     mde_holm: float | None
     outcome: Outcome
     blocked: bool
+    with_failures: Estimate
 
 
 def looks_factor(looks: int) -> int:
@@ -97,7 +99,11 @@ def verdicts(
             outcome = "better" if sign * (e.mean or 0.0) > 0 else "worse"
         mde = smallest_detectable(e, alpha=ALPHA / factor, span=span)
         mde_holm = smallest_detectable(e, alpha=ALPHA / factor / size, span=span)
-        result.append(Verdict(p, q, q_strict, q_equal, mde, mde_holm, outcome, blocked=differs and not holds))
+        result.append(
+            Verdict(
+                p, q, q_strict, q_equal, mde, mde_holm, outcome, differs and not holds, e if claim is None else claim
+            )
+        )
     return result
 
 

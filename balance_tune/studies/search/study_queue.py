@@ -28,8 +28,9 @@ from balance_tune.studies.search.live_trial import LiveTrial
 from balance_tune.studies.search.samplers import sampler_for
 from balance_tune.studies.search.tpe import common_space
 from balance_tune.studies.storage import durable, object_store
-from balance_tune.studies.storage.records import CONFIRM, Phase, State, TrialRecord, lower_is_better, read_records
+from balance_tune.studies.storage.records import CONFIRM, Phase, State, TrialRecord, read_records
 from balance_tune.studies.storage.trials import set_attrs, together
+from balance_tune.tasks import Objective
 
 if TYPE_CHECKING:
     from balance_tune.studies.protocol.arms import Arm
@@ -321,7 +322,7 @@ class StudyQueue:
         return optuna.create_study(
             study_name=study_name,
             storage=self._storage,
-            direction="minimize" if lower_is_better(self.config.objective) else "maximize",
+            direction=Objective(self.config.objective).direction,
             load_if_exists=True,
             sampler=optuna.samplers.RandomSampler(seed=0),
             pruner=optuna.pruners.NopPruner(),

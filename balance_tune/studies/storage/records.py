@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from balance_tune.errors import UserError
 from balance_tune.studies.storage.database import database_of
 from balance_tune.studies.storage.files import DAMAGE, JOURNAL, damaged
-from balance_tune.tasks import lower_is_better as lower_is_better
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -15,13 +15,14 @@ from balance_tune.studies.protocol.selection import best_trial
 from balance_tune.studies.tracking.artifacts import bring_weights
 from balance_tune.studies.tracking.delivery import Delivery
 from balance_tune.studies.tracking.runs import TAG, RunKey, metric_name
-from balance_tune.tasks import lower_is_better
+from balance_tune.tasks import Objective
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
     from balance_tune.datasets.manifest import Manifest
+    from balance_tune.studies.results.leaderboard import LeaderboardRow
     from balance_tune.studies.storage.records import TrialRecord
 
 ALIASES = ("champion", "challenger")
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def candidates(
-    rows: Sequence[Mapping[str, Any]], records: Sequence[TrialRecord], manifests: Mapping[str, Manifest]
+    rows: Sequence[LeaderboardRow], records: Sequence[TrialRecord], manifests: Mapping[str, Manifest]
 ) -> dict[str, list[dict[str, Any]]]:
     """Return dataset -> its best two confirmed arms by mean confirmation validation, as JSON-able tasks.
 
@@ -39,15 +40,17 @@ def candidates(
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        best = best_trial(records, row)
-        eligible = row["val_confirm"] is not None and not row["diagnostic"] and row["protocol"] == "sealed"
-        if not eligible or best is None or row["dataset"] not in manifests:
+        best = best_trial(records, row.arm, row.params, row.objective)
+        eligible = row.val_confirm is not None and not row.diagnostic and row.protocol == "sealed"
+        if not eligible or best is None or row.dataset not in manifests:
             continue
-        manifest = manifests[row["dataset"]]
+        manifest = manifests[row.dataset]
         told = contender(row, best, manifest) | {"manifest": manifest.to_json(), "imports": _imports(manifest)}
-        found.setdefault(row["dataset"], []).append(told)
-    lower = {dataset: lower_is_better(found[dataset][0]["objective"]) for dataset in found}
-    return {d: sorted(f, key=lambda c: c["val"] if lower[d] else -c["val"])[: len(ALIASES)] for d, f in found.items()}
+        found.setdefault(row.dataset, []).append(told)
+    return {
+        dataset: sorted(contenders, key=lambda c: -Objective(c["objective"]).gain(c["val"]))[: len(ALIASES)]
+        for dataset, contenders in found.items()
+    }
 
 
 def _imports(manifest: Manifest) -> list[str]:
@@ -57,16 +60,16 @@ def _imports(manifest: Manifest) -> list[str]:
     return [module] if module.partition(".")[0] not in ("", "balance_tune", "__main__") else []
 
 
-def contender(row: Mapping[str, Any], best: TrialRecord, manifest: Manifest) -> dict[str, Any]:
+def contender(row: LeaderboardRow, best: TrialRecord, manifest: Manifest) -> dict[str, Any]:
     """Return what is told of an arm's model: the trial it comes from, what it is worth, and what that rests on."""
     return {
-        "arm": row["arm"],
+        "arm": row.arm,
         "trial": [best.phase, best.number],
         "folder": str(best.attrs.get("folder", "")),
-        "objective": row["objective"],
-        "val": row["val_confirm"] if row["val_confirm"] is not None else row["val"],
-        "test_mean": row["test_mean"],
-        "seeds": len(row["seeds"]),
+        "objective": row.objective,
+        "val": row.val_confirm,
+        "test_mean": row.test_mean,
+        "seeds": len(row.seeds),
         "split_hash": manifest.split_hash,
         "data_hash": manifest.data_hash,
     }
@@ -159,8 +162,8 @@ class Champions:
         if held.tags.get(TAG + "split_hash") != best["split_hash"]:
             logger.warning("`%s` keeps its champion, which was chosen on another split: no comparison is fair.", name)
             return held
-        sign = -1 if lower_is_better(best["objective"]) else 1
-        return held if sign * float(held.tags[TAG + "val"]) >= sign * best["val"] else None
+        gain = Objective(best["objective"]).gain
+        return held if gain(float(held.tags[TAG + "val"])) >= gain(best["val"]) else None
 
 
 def card(contender: Mapping[str, Any], manifest: Manifest) -> str:

@@ -14,7 +14,7 @@ from balance_tune.errors import UserError
 from balance_tune.studies.results.report.charts import FAINT, INK, SOFT, Axis, Plot, Style, spread, style_of
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.records import TrialRecord
-from balance_tune.tasks import BY_MODALITY, is_share
+from balance_tune.tasks import BY_MODALITY, Objective
 
 CURVES, CONFUSION, CLASSES = "curves.svg", "confusion.svg", "classes.csv"
 MOST_CLASSES = 60  # a larger matrix cannot be read as a picture
@@ -46,7 +46,7 @@ def curves_of_trial(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = {name: [(row["epoch"], row[f"val/{own}/{name}"]) for row in rows] for name in modalities}
     lines["fused"] = [(row["epoch"], row[f"val/{own}"]) for row in rows if f"val/{own}" in row]
     lines = {name: line for name, line in lines.items() if line}
-    share = is_share(own)
+    share = Objective(own).is_share
     y = spread([value for line in lines.values() for _, value in line], percent=share)
     caption = f"validation {own}{' in %' if share else ''}"
     plot = Plot(Axis(1, max(len(rows), 2), "epoch"), y, caption, width=480, height=280, right=90)
@@ -61,7 +61,7 @@ def curves_of_arm(records: Sequence[TrialRecord], objective: str) -> str:
     """Return the objective over epochs of all of an arm's trials: search dark, pruned pale, the others coloured."""
     looks = {"search": Style(INK, "", 1.2), "select": style_of(0), "confirm": style_of(1)}
     curves = [(r, list(r.curve.items())) for r in records if r.curve]
-    share = is_share(objective)
+    share = Objective(objective).is_share
     y = spread([v for _, c in curves for _, v in c], percent=share)
     last = max((epoch for _, c in curves for epoch, _ in c), default=2)
     caption = (

@@ -43,15 +43,11 @@ if TYPE_CHECKING:
     from balance_tune.datasets.manifest import Manifest
     from balance_tune.studies.config.schema import StudyConfig
     from balance_tune.studies.protocol.arms import Arm
+    from balance_tune.studies.results.leaderboard import LeaderboardRow
     from balance_tune.studies.storage.records import TrialRecord
 
 QUEUE = "mlflow.queue"
 GRACE = 30.0  # seconds without any progress after which a closing study leaves the rest to its next run
-ROW_METRICS = (
-    "val", "val_confirm", "search_val", "gap", "test_mean", "test_sd", "default_test_mean", "delta", "p_value",
-    "p_holm", "mde", "tuning_gain", "saved", "trials", "complete", "pruned", "failed", "epochs", "device_seconds",
-)  # fmt: skip
-
 TRIAL = "trial.json"  # among a trial's artifacts
 PLACES = ("folder", "home", "store", "scratch")  # of a trial's configuration: where it ran, which nobody else can use
 
@@ -203,7 +199,7 @@ class Tracker:
     @harmless
     def finish(
         self,
-        rows: Sequence[Mapping[str, Any]],
+        rows: Sequence[LeaderboardRow],
         report_folder: Path,
         records: Sequence[TrialRecord] | None = None,
     ) -> None:
@@ -233,24 +229,21 @@ class Tracker:
         self._close()
 
     def _tell_results(
-        self, rows: Sequence[Mapping[str, Any]], report_folder: Path, records: Sequence[TrialRecord]
+        self, rows: Sequence[LeaderboardRow], report_folder: Path, records: Sequence[TrialRecord]
     ) -> None:
         from balance_tune.studies.tracking.champions import candidates
 
         now = _now()
         for row in rows:
-            metrics = {f"leaderboard/{name}": row.get(name) for name in ROW_METRICS}
-            modality = row.get("test_by_modality") or {}
-            metrics |= {f"leaderboard/test_mean/{name}": value for name, value in modality.items()}
-            numbers = {name: float(value) for name, value in metrics.items() if value is not None}
-            best = best_trial(records, row)
-            tags = {TAG + "state": "complete", TAG + "params": cut(json.dumps(row["params"]))}
+            numbers = {f"leaderboard/{name}": value for name, value in row.mlflow_metrics().items()}
+            best = best_trial(records, row.arm, row.params, row.objective)
+            tags = {TAG + "state": "complete", TAG + "params": cut(json.dumps(row.params))}
             files: list[tuple[str, str]] = []
             if best is not None:
                 tags[TAG + "best"] = RunKey(best.arm, best.phase, best.number).name(self._config.name)
                 files = checkpoint_files(self._folder / str(best.attrs.get("folder", "")))
-            own = [r for r in records if r.arm == row["arm"]]
-            update = Update(RunKey(row["arm"]), now, tags=tags, files=files, status="FINISHED")
+            own = [r for r in records if r.arm == row.arm]
+            update = Update(RunKey(row.arm), now, tags=tags, files=files, status="FINISHED")
             update.summary = [Row(0, now, numbers)]
             update.documents = {CURVES: curves_of_arm(own, self._config.objective)}
             self._put(update)

@@ -7,11 +7,13 @@ from pathlib import Path
 from balance_tune.studies.config.schema import EarlyStopping
 from balance_tune.studies.early_stopping.pruner import Pruner
 from balance_tune.studies.early_stopping.pruning_log import PruningLog
+from balance_tune.tasks import Objective
 
 
 def pruner(folder: Path, *, kind: str = "asha", lower: bool = False) -> Pruner:
     settings = EarlyStopping.model_validate({"kind": kind, "grace": 1, "reduction": 2})
-    return Pruner(settings, {"d/a": 9, "d/b": 9}, PruningLog(folder / "ledger.jsonl"), lower=lower)
+    log = PruningLog(folder / "ledger.jsonl")
+    return Pruner(settings, {"d/a": 9, "d/b": 9}, log, Objective("val/mae" if lower else "val/accuracy"))
 
 
 def test_arms_are_never_compared_with_each_other(tmp_path: Path) -> None:
@@ -21,7 +23,7 @@ def test_arms_are_never_compared_with_each_other(tmp_path: Path) -> None:
     assert made.should_prune("d/a", 1, 1, 0.5)
 
 
-def test_every_verdict_is_in_the_ledger_once_before_it_takes_effect(tmp_path: Path) -> None:
+def test_every_decision_is_in_the_pruning_log_once_before_it_takes_effect(tmp_path: Path) -> None:
     made = pruner(tmp_path)
     for _ in range(2):
         made.should_prune("d/a", 0, 1, 0.9)
@@ -30,12 +32,12 @@ def test_every_verdict_is_in_the_ledger_once_before_it_takes_effect(tmp_path: Pa
     assert [(v.number, v.stop) for v in decisions] == [(0, False), (1, True)]
 
 
-def test_a_judge_refilled_from_the_ledger_knows_the_rungs(tmp_path: Path) -> None:
+def test_a_judge_refilled_from_the_pruning_log_knows_the_rungs(tmp_path: Path) -> None:
     pruner(tmp_path).should_prune("d/a", 0, 1, 0.9)
     assert pruner(tmp_path).should_prune("d/a", 1, 1, 0.5)
 
 
-def test_where_lower_is_better_the_higher_value_is_stopped_and_the_ledger_keeps_its_unit(tmp_path: Path) -> None:
+def test_where_lower_is_better_the_higher_value_is_stopped_and_the_pruning_log_keeps_its_unit(tmp_path: Path) -> None:
     made = pruner(tmp_path, lower=True)
     assert not made.should_prune("d/a", 0, 1, 0.2)
     assert made.should_prune("d/a", 1, 1, 0.7)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balance_tune.studies.early_stopping.rules import Asha, MedianRule, rungs
+from balance_tune.errors import UserError
+from balance_tune.studies.config.reader import read_config
+from balance_tune.studies.config.schema import EarlyStopping
+from balance_tune.studies.early_stopping.pruning_log import Decision
+from balance_tune.studies.early_stopping.rules import Asha, Expectation, MedianRule, StoppingRule, rule_of
+from balance_tune.studies.protocol.arms import check_names
+from tests.studies.toy import ToyStudy, toy_config
 
 
 def asha(epochs: int = 20, grace: int = 3, reduction: float = 3) -> Asha:
@@ -27,7 +37,7 @@ def asha(epochs: int = 20, grace: int = 3, reduction: float = 3) -> Asha:
 def test_rungs_grow_by_the_reduction_and_end_before_the_last_epoch(
     epochs: int, grace: int, reduction: int, expected: tuple[int, ...]
 ) -> None:
-    assert rungs(epochs, grace, reduction) == expected
+    assert tuple(asha(epochs, grace, reduction).rung_epochs()) == expected
 
 
 def test_the_first_trial_of_a_rung_has_nothing_to_be_compared_with_and_goes_on() -> None:
@@ -74,7 +84,7 @@ def test_rungs_below_min_epochs_do_not_exist_for_a_trial() -> None:
     assert second.of == 2, "the early value must not have entered the rung"
 
 
-def test_a_report_made_again_gets_the_verdict_it_got_and_does_not_enter_twice() -> None:
+def test_a_report_made_again_gets_the_decision_it_got_and_does_not_enter_twice() -> None:
     rule = asha()
     rule.report(0, 3, 0.9)
     first = rule.report(1, 3, 0.5)
@@ -128,3 +138,68 @@ def test_the_median_rule_refilled_gives_the_same_decisions() -> None:
         assert decision is not None
         refilled.refill(decision)
     assert [refilled.report(*r) for r in reports] == decisions
+
+
+class Floor(StoppingRule):
+    """A rule of a user's: prunes what lies below a floor."""
+
+    def __init__(self, epochs: int, *, grace: int, floor: float = 0.5) -> None:
+        super().__init__(epochs)
+        self.grace, self.floor = grace, floor
+
+    def rung_epochs(self, min_epochs: int = 0) -> Collection[int]:
+        return range(max(self.grace, min_epochs), self.epochs)
+
+    def decide(self, number: int, epoch: int, value: float) -> Decision:
+        return Decision(number, epoch, value, self.floor, 1, 1, stop=value < self.floor)
+
+    def enter(self, number: int, epoch: int, value: float) -> None:
+        pass
+
+    def expect(self, trials: int, min_epochs: int = 0) -> Expectation:
+        return Expectation(trials * 4.0)
+
+
+OWN = f"{__name__}:Floor"
+
+
+def test_a_rule_of_the_users_is_named_by_its_import_path_and_gets_its_settings() -> None:
+    rule = rule_of(EarlyStopping(kind=OWN, grace=2, settings={"floor": 0.7}), epochs=9)
+    assert isinstance(rule, Floor)
+    assert (rule.grace, rule.floor, list(rule.rung_epochs(6))) == (2, 0.7, [6, 7, 8])
+    first, second = rule.report(0, 2, 0.6), rule.report(1, 2, 0.8)
+    assert first is not None
+    assert second is not None
+    assert (first.stop, second.stop) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"kind": "ahsa"}, "did you mean `asha`"),
+        ({"kind": "no.such.module:Rule"}, "must be importable as `package.module:name`"),
+        ({"kind": "builtins:dict"}, "must be a subclass of `StoppingRule`"),
+        ({"kind": OWN, "settings": {"flor": 1}}, "but flor is not; it has floor"),
+        ({"kind": "asha", "settings": {"least": 2}}, "but least is not; it has none"),
+        ({"kind": "median", "settings": {"epochs": 2}}, "but epochs is not; it has least"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_refused_in_one_line(entries: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        rule_of(EarlyStopping.model_validate(entries), epochs=9)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_study_with_an_unknown_rule_is_refused_before_it_begins() -> None:
+    raw = {"name": "s", "datasets": ["av_digits"], "methods": ["joint"], "search": {"early_stopping": "ahsa"}}
+    with pytest.raises(UserError, match="early-stopping rule must be one that exists, but got `ahsa`"):
+        check_names(read_config(raw))
+
+
+def test_a_study_prunes_by_a_rule_of_the_users(tmp_path: Path) -> None:
+    stopping = {"kind": OWN, "grace": 2, "settings": {"floor": 2.0}}
+    config = toy_config(search={"trials": 5, "sampler": "random", "early_stopping": stopping})
+    study = ToyStudy(tmp_path, config)
+    study.play()
+    search = [r for arm in study.queue.arms for r in study.queue.records(arm) if r.phase == "search"]
+    assert [(r.state, r.epochs) for r in search] == [("pruned", 2)] * 20

@@ -40,7 +40,7 @@ def test_running_trials_and_the_best_value_are_shown(tmp_path: Path) -> None:
     study.play(2 * EPOCHS + 3)
     state, other = outlook(study.queue)
     assert (state.counts["complete"], state.counts["running"], other.counts["complete"]) == (1, 1, 1)
-    assert state.best == pytest.approx(0.96 * (1 - 0.5**EPOCHS))
+    assert state.search_val == pytest.approx(0.96 * (1 - 0.5**EPOCHS))
 
 
 def test_time_left_is_epochs_left_at_the_pace_seen_so_far(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The plan: trials exactly, epochs as a bound, and what is expected of early stopping."""
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 
 from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.early_stopping.rules import Asha
-from balance_tune.studies.monitor.plan import Plan, plan_of, survivors
+from balance_tune.studies.monitor.plan import Plan, plan_of
 from balance_tune.studies.protocol.arms import arms_of
 
 RAW: dict[str, Any] = {
@@ -75,12 +74,19 @@ def test_survivors_are_those_that_asha_lets_pass(trials: int, reduction: int) ->
         rule = Asha(2, grace=1, reduction=reduction)
         decisions = [rule.report(number, 1, float(rng.random())) for number in range(trials)]
         passed += sum(decision is not None and not decision.stop for decision in decisions)
-    assert survivors(trials, reduction) == pytest.approx(passed / repeats, rel=0.05)
+    (rung,) = Asha(2, grace=1, reduction=reduction).expect(trials).rungs
+    assert rung.survivors == pytest.approx(passed / repeats, rel=0.05, abs=0.05)
 
 
-def test_survivors_of_a_fraction_lie_between() -> None:
-    values = [survivors(n, 3) for n in (4, 4.5, 5)]
-    assert all(a < b for a, b in itertools.pairwise(values))
+def test_a_rung_that_fewer_trials_reach_lets_fewer_pass() -> None:
+    (first, second, third) = Asha(20, grace=1, reduction=3).expect(12).rungs
+    assert 12 == first.judged > first.survivors == second.judged > second.survivors == third.judged > third.survivors
+
+
+def test_an_arm_whose_every_rung_lies_below_min_epochs_is_never_pruned() -> None:
+    joint, relearning = plan("search.early_stopping.grace=4", "search.early_stopping.reduction=5").arms
+    assert joint.first_judged == 4
+    assert relearning.first_judged is None
 
 
 def test_time_and_money_follow_from_one_epoch() -> None:
@@ -125,3 +131,9 @@ def test_notes_name_the_baseline_and_what_is_never_stopped() -> None:
     assert "joint" in notes[0]
     assert any("Never stopped early" in note for note in notes)
     assert any("Protocol paper" in note for note in plan("protocol=paper").notes)
+
+
+def test_a_rule_of_the_users_says_itself_what_is_expected_of_it() -> None:
+    arm = plan("search.early_stopping.kind=tests.studies.early_stopping.test_rules:Floor").arms[0]
+    assert arm.epochs_expected == 12 * 4 + (arm.select + arm.confirm) * 20
+    assert (arm.first_judged, arm.rungs) == (3, ())

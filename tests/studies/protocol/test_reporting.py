@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from balance_tune.studies.config.schema import EarlyStopping
-from balance_tune.studies.early_stopping.pruner import rung_epochs
-from balance_tune.studies.early_stopping.rules import Asha, MedianRule
+from balance_tune.studies.early_stopping.rules import rule_of
 from balance_tune.studies.protocol.reporting import EARLIER, MOST, BatchedReporter, epochs_of
 from balance_tune.studies.storage.records import read_records
 from tests.studies.toy import ToyStudy, toy_config
@@ -110,15 +109,10 @@ def test_a_report_does_not_grow_without_bound() -> None:
     ],
 )
 def test_what_is_told_at_once_is_what_the_rule_judges(settings: EarlyStopping, epochs_: int, min_epochs: int) -> None:
-    longest = 20
-    rule: Any = None
-    if settings.kind == "asha":
-        rule = Asha(longest, grace=settings.grace, reduction=settings.reduction)
-    elif settings.kind == "median":
-        rule = MedianRule(longest, grace=settings.grace)
+    longest = rule_of(settings, epochs=20)
     running = range(1, epochs_)  # the last epoch completes the trial
-    judged = [e for e in running if rule is not None and rule.report(0, e, 0.5, min_epochs) is not None]
-    assert [e for e in running if e in rung_epochs(settings, epochs_, min_epochs)] == judged
+    judged = [e for e in running if longest.report(0, e, 0.5, min_epochs) is not None]
+    assert [e for e in running if e in rule_of(settings, epochs_).rung_epochs(min_epochs)] == judged
 
 
 def test_epochs_told_together_count_as_if_told_one_by_one(tmp_path: Path) -> None:

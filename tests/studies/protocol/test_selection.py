@@ -23,6 +23,7 @@ from balance_tune.studies.protocol.selection import (
     winner,
 )
 from balance_tune.studies.storage.records import Phase, State, TrialRecord
+from balance_tune.tasks import Objective
 
 RULE = Rule(points=2, select_seeds=2, confirm_seeds=4, default_seeds=3)
 
@@ -115,7 +116,7 @@ def test_ties_go_to_the_earlier_trial() -> None:
 
 
 def test_a_loss_is_made_small() -> None:
-    rule = Rule(points=1, select_seeds=1, confirm_seeds=2, default_seeds=0, objective="val/loss")
+    rule = Rule(points=1, select_seeds=1, confirm_seeds=2, default_seeds=0, objective=Objective("val/loss"))
     assert values_of(candidates(search(), rule)) == [0.6, 0.5]
     done = play(search(), rule, lambda d: float(d.params["x"]))
     best = winner(done, rule)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from markupsafe import escape
 
 from balance_tune.errors import UserError
 from balance_tune.studies.results import findings, leaderboard
@@ -20,6 +22,7 @@ from balance_tune.studies.results.report.figures import pareto
 from balance_tune.studies.results.report.html import duration
 from balance_tune.studies.results.report.importance import importances
 from balance_tune.studies.storage.records import Range, State, TrialRecord
+from balance_tune.tasks import Objective
 from tests.studies.made_study import Made, make_study
 
 
@@ -182,7 +185,7 @@ def test_many_methods_still_make_a_page(tmp_path: Path) -> None:
     rows = leaderboard.build(folder)
     from balance_tune.studies.results.report.figures import styles
 
-    looks = styles([{**rows[0], "method": f"m{i}"} for i in range(24)] + rows)
+    looks = styles([dataclasses.replace(rows[0], method=f"m{i}") for i in range(24)] + rows)
     pairs = [(look.colour, look.dash) for look in looks.values()]
     assert len(set(pairs[:24])) == 24  # six colours in four dashes
     assert (looks["joint"].colour, looks["joint"].dash) not in pairs[1:24]
@@ -258,7 +261,18 @@ def test_long_curves_are_thinned_but_keep_their_ends() -> None:
 
 
 def test_the_pareto_front_holds_what_nothing_beats_in_both() -> None:
-    assert pareto([(1, 0.8), (2, 0.7), (3, 0.9), (3, 0.85), (0.5, 0.1)]) == [(0.5, 0.1), (1, 0.8), (3, 0.9)]
+    places = [(1, 0.8), (2, 0.7), (3, 0.9), (3, 0.85), (0.5, 0.1)]
+    assert pareto(places, Objective("val/accuracy")) == [(0.5, 0.1), (1, 0.8), (3, 0.9)]
+    assert pareto(places, Objective("val/loss")) == [(0.5, 0.1)]
+
+
+def test_the_page_shows_every_column_with_its_meaning(text: str, study: Path) -> None:
+    (mlb,) = (row for row in leaderboard.build(study) if row.arm == "watch/mlb")
+    for name, column in leaderboard.COLUMNS.items():
+        if name != "params":  # which have a section of their own
+            assert f'<th scope="row"><code>{name}</code></th>' in text
+            assert f'<td class="n">{escape(column.text(mlb))}</td>' in text
+            assert f"{escape(column.meaning)} ({column.unit.name})" in text
 
 
 def test_numbers_and_durations_are_short() -> None:

@@ -14,7 +14,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from balance_tune.errors import UserError
-from balance_tune.studies.storage.records import Range, TrialRecord, lower_is_better, read_records
+from balance_tune.studies.storage.records import Range, TrialRecord, read_records
 from tests.studies.made_study import Made, make_study
 
 
@@ -96,16 +96,6 @@ def test_a_missing_study_is_one_line_and_nothing_is_created(tmp_path: Path) -> N
         read_records(tmp_path)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_losses_and_gaps_are_to_be_small_accuracies_large() -> None:
-    assert [lower_is_better(o) for o in ("val/loss", "val/gap", "val/accuracy", "val/macro_f1")] == [
-        True,
-        True,
-        False,
-        False,
-    ]
-    assert not lower_is_better("val/accuracy/loss")  # a modality of that name
 
 
 def test_reading_loads_neither_ray_nor_torch_nor_what_is_slow(tmp_path: Path) -> None:

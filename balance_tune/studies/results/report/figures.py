@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from balance_tune.studies.results.findings import percent, reached, score
-from balance_tune.studies.results.leaderboard import BASELINE, Row
+from balance_tune.studies.results.columns import percent
+from balance_tune.studies.results.findings import reached
+from balance_tune.studies.results.leaderboard import BASELINE, LeaderboardRow
 from balance_tune.studies.results.report.charts import (
     FAINT,
     INK,
@@ -24,22 +25,22 @@ from balance_tune.studies.results.report.charts import (
 )
 from balance_tune.studies.results.report.sources import Sources
 from balance_tune.studies.storage.records import TrialRecord
-from balance_tune.tasks import is_share, lower_is_better, modality_metric
+from balance_tune.tasks import Objective
 
 NAMED = 6  # lines a chart names; more would not be told apart
 NAME = 14  # characters of a method's name inside a chart
 Curve = list[Place]
 
 
-def styles(rows: Sequence[Row]) -> dict[str, Style]:
+def styles(rows: Sequence[LeaderboardRow]) -> dict[str, Style]:
     """Return the look of every method, the same in all figures: black is the baseline, grey the diagnostic arms."""
     looks: dict[str, Style] = {}
-    for row in sorted(rows, key=lambda row: str(row["method"])):
-        if row["baseline"]:
-            looks[row["method"]] = Style(INK, "", 2.2)
-        elif row["diagnostic"]:
-            looks[row["method"]] = Style(SOFT, "2 3")
-    for method in dict.fromkeys(row["method"] for row in rows):
+    for row in sorted(rows, key=lambda row: row.method):
+        if row.baseline:
+            looks[row.method] = Style(INK, "", 2.2)
+        elif row.diagnostic:
+            looks[row.method] = Style(SOFT, "2 3")
+    for method in dict.fromkeys(row.method for row in rows):
         if method not in looks:
             looks[method] = style_of(sum(look.colour not in (INK, SOFT) for look in looks.values()))
     return looks
@@ -62,14 +63,14 @@ def mean_curve(runs: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> tupl
     )
 
 
-def learning_curves(sources: Sources, row: Row, modalities: Sequence[str], y: Axis) -> str:
+def learning_curves(sources: Sources, row: LeaderboardRow, modalities: Sequence[str], y: Axis) -> str:
     """Return an arm's objective over epochs, fused and per modality where both are shares, at its chosen point."""
     runs = [sources.history(r) for r in sources.shown(row)]
-    objective = str(row["objective"])
-    plot = Plot(_epochs(runs), y, f"Learning curves of {row['arm']}", height=190)
+    objective = row.objective
+    plot = Plot(_epochs(runs), y, f"Learning curves of {row.arm}", height=190)
     looks = modality_styles(modalities)
     for name in modalities if _same_unit(objective) else ():
-        mean, _, _ = mean_curve(runs, f"val/{modality_metric(objective)}/{name}")
+        mean, _, _ = mean_curve(runs, f"val/{objective.by_modality}/{name}")
         plot.line(mean, looks[name], name)
         _hover(plot, mean, name, looks[name].colour, row)
     mean, low, high = mean_curve(runs, objective)
@@ -80,26 +81,26 @@ def learning_curves(sources: Sources, row: Row, modalities: Sequence[str], y: Ax
     return plot.svg()
 
 
-def learning_axis(sources: Sources, rows: Sequence[Row], modalities: Sequence[str]) -> Axis:
+def learning_axis(sources: Sources, rows: Sequence[LeaderboardRow], modalities: Sequence[str]) -> Axis:
     """Return one vertical axis for all arms of a dataset, which leaves out the first steep epochs."""
     values: list[float] = []
     for row in rows:
         for record in sources.shown(row):
             history = sources.history(record)
             late = [h for h in history if h["epoch"] > 0.15 * len(history)]
-            objective = str(row["objective"])
-            own = [f"val/{modality_metric(objective)}/{m}" for m in modalities] if _same_unit(objective) else []
+            objective = row.objective
+            own = [f"val/{objective.by_modality}/{m}" for m in modalities] if _same_unit(objective) else []
             names = [objective, *own]
             values += [float(h[n]) for h in late for n in names if h.get(n) is not None]
     return spread(values, percent=_is_share(rows))
 
 
-def gap_over_epochs(sources: Sources, rows: Sequence[Row], looks: Mapping[str, Style]) -> str:
+def gap_over_epochs(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping[str, Style]) -> str:
     """Return the modality gap over epochs of joint training and of the balanced arms, each at its chosen point."""
     curves = {
-        row["method"]: mean_curve([sources.history(r) for r in sources.shown(row)], "val/gap")[0]
+        row.method: mean_curve([sources.history(r) for r in sources.shown(row)], "val/gap")[0]
         for row in rows
-        if not row["diagnostic"]
+        if not row.diagnostic
     }
     curves = {method: curve for method, curve in curves.items() if curve}
     last = max((curve[-1][0] for curve in curves.values()), default=1)
@@ -120,12 +121,12 @@ def gap_over_epochs(sources: Sources, rows: Sequence[Row], looks: Mapping[str, S
     return plot.svg()
 
 
-def trade_off(rows: Sequence[Row], looks: Mapping[str, Style], against: str) -> str:
+def trade_off(rows: Sequence[LeaderboardRow], looks: Mapping[str, Style], against: str) -> str:
     """Return validation accuracy on the confirmation seeds against "gap" or "seconds", with the Pareto front dashed."""
-    shown = [row for row in rows if row["val_confirm"] is not None and cost_of(row, against) is not None]
+    shown = [row for row in rows if row.val_confirm is not None and cost_of(row, against) is not None]
     if against == "gap":  # one modality alone closes no gap
-        shown = [row for row in shown if not row["diagnostic"]]
-    places = {row["method"]: (float(cost_of(row, against) or 0.0), float(row["val_confirm"])) for row in shown}
+        shown = [row for row in shown if not row.diagnostic]
+    places = {row.method: (float(cost_of(row, against) or 0.0), row.val_confirm or 0.0) for row in shown}
     label = "modality gap, points" if against == "gap" else "device-seconds a run"
     xs = [x for x, _ in places.values()]
     log = against == "seconds" and bool(xs) and min(xs) > 0 and max(xs) > 8 * min(xs)
@@ -136,39 +137,37 @@ def trade_off(rows: Sequence[Row], looks: Mapping[str, Style], against: str) -> 
         height=230,
         right=24,
     )
-    front = pareto(list(places.values()), small=any(lower_is_better(str(row["objective"])) for row in rows))
+    front = pareto(list(places.values()), rows[0].objective)
     plot.line(front, Style(FAINT, "3 3"), "no arm is better in both", step=True)
     for row in shown:
-        x, y = places[row["method"]]
-        test = f", test {reached(row)}" if row["test_mean"] is not None else ""
-        text = (
-            f"{row['method']}: validation {_told(y, row)}, {label} {number(100 * x if against == 'gap' else x)}{test}"
-        )
-        plot.dot((x, y), looks[row["method"]].colour, text, radius=4.2)
+        x, y = places[row.method]
+        test = f", test {reached(row)}" if row.test_mean is not None else ""
+        paid = f"{label} {number(100 * x if against == 'gap' else x)}"
+        text = f"{row.method}: validation {row.objective.text_with_unit(y)}, {paid}{test}"
+        plot.dot((x, y), looks[row.method].colour, text, radius=4.2)
     for row in shown:
-        plot.name(places[row["method"]], shorten(row["method"], NAME), looks[row["method"]].colour)
+        plot.name(places[row.method], shorten(row.method, NAME), looks[row.method].colour)
     return plot.svg()
 
 
-def cost_of(row: Row, against: str) -> float | None:
+def cost_of(row: LeaderboardRow, against: str) -> float | None:
     """Return what an arm pays: its modality gap, or the mean device-seconds of its select and confirm runs."""
-    trials, seconds = int(row["confirm_trials"]), float(row["confirm_device_seconds"])
+    trials, seconds = int(row.confirm_trials), float(row.confirm_device_seconds)
     if against == "gap":
-        return None if row["gap"] is None else float(row["gap"])
+        return None if row.gap is None else float(row.gap)
     return seconds / trials if trials else None
 
 
-def pareto(places: Sequence[Place], small: bool = False) -> list[Place]:
-    """Return the places that no other beats in both (small x, and large y or `small` y), by rising x."""
+def pareto(places: Sequence[Place], objective: Objective) -> list[Place]:
+    """Return the places that no other beats in both, a small x and a good y, by rising x."""
     front: list[Place] = []
-    sign = -1 if small else 1
-    for x, y in sorted(places, key=lambda p: (p[0], -sign * p[1])):
-        if not front or sign * y > sign * front[-1][1]:
+    for x, y in sorted(places, key=lambda p: (p[0], -objective.gain(p[1]))):
+        if not front or objective.gain(y) > objective.gain(front[-1][1]):
             front.append((x, y))
     return front
 
 
-def anytime(sources: Sources, rows: Sequence[Row], looks: Mapping[str, Style]) -> str:
+def anytime(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping[str, Style]) -> str:
     """Return the best validation value so far against device-seconds spent on an arm's search, trial after trial."""
     curves: dict[str, Curve] = {}
     for row in rows:
@@ -178,12 +177,14 @@ def anytime(sources: Sources, rows: Sequence[Row], looks: Mapping[str, Style]) -
                 continue
             spent += r.device_seconds
             seen = r.value if r.state == "complete" else _best(list(r.curve.values()), sources)
-            if seen is not None and (best is None or sources.rule.better(seen) > sources.rule.better(best)):
+            if seen is not None and (
+                best is None or sources.rule.objective.gain(seen) > sources.rule.objective.gain(best)
+            ):
                 best = seen
             if best is not None:
                 curve.append((spent, best))
         if curve:
-            curves[row["method"]] = curve
+            curves[row.method] = curve
     end = max((curve[-1][0] for curve in curves.values()), default=1.0)
     named = [m for m in curves if m != BASELINE][:NAMED] + [m for m in curves if m == BASELINE]
     plot = Plot(
@@ -200,7 +201,10 @@ def anytime(sources: Sources, rows: Sequence[Row], looks: Mapping[str, Style]) -
         for i, (x, y) in enumerate(curve):
             if i == 0 or y != curve[i - 1][1]:
                 plot.dot(
-                    (x, y), look.colour, f"{method}: {_told(y, rows[0])} after {number(x)} device-seconds", radius=2
+                    (x, y),
+                    look.colour,
+                    f"{method}: {rows[0].objective.text_with_unit(y)} after {number(x)} device-seconds",
+                    radius=2,
                 )
         plot.line([curve[-1], (end, curve[-1][1])], Style(look.colour, "1 3", 0.9))
         if method in named:
@@ -208,13 +212,13 @@ def anytime(sources: Sources, rows: Sequence[Row], looks: Mapping[str, Style]) -
     return plot.svg()
 
 
-def search_curves(sources: Sources, row: Row) -> str:
+def search_curves(sources: Sources, row: LeaderboardRow) -> str:
     """Return the curves of an arm's search trials: completed ones dark, stopped ones pale and ended by a ring."""
     trials = [r for r in sources.arm(row) if r.phase == "search" and r.curve][:80]
     late = [v for r in trials for e, v in r.curve.items() if e > 0.1 * max(r.curve)]
     last = max((max(r.curve) for r in trials), default=2)
     plot = Plot(
-        Axis(1, max(last, 2)), spread(late, percent=_is_share([row])), f"Search trials of {row['arm']}", height=150
+        Axis(1, max(last, 2)), spread(late, percent=_is_share([row])), f"Search trials of {row.arm}", height=150
     )
     for r in sorted(trials, key=lambda r: r.state == "complete"):
         curve = [(float(e), v) for e, v in r.curve.items()]
@@ -229,7 +233,7 @@ def search_curves(sources: Sources, row: Row) -> str:
     return plot.svg()
 
 
-def slices(sources: Sources, row: Row, look: Style) -> dict[str, str]:
+def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, str]:
     """Return parameter -> chart of the objective over that parameter, all other parameters as they came.
 
     Stopped and failed trials lie on the bottom edge: what a trial had reached when it was stopped compares with none.
@@ -249,40 +253,42 @@ def slices(sources: Sources, row: Row, look: Style) -> dict[str, str]:
             x = Axis(range_.low, range_.high, log=range_.log)
         else:
             continue
-        plot = Plot(x, y, f"{row['arm']}: validation against {name}", width=170, height=124, left=34, right=10)
+        plot = Plot(x, y, f"{row.arm}: validation against {name}", width=170, height=124, left=34, right=10)
         for r in given:
             value = worth[r.number]
             across = float(names.index(str(r.params[name]))) if names else float(r.params[name])
             place = (across, value if r.state == "complete" and value is not None else y.low)
             shape = {"complete": "disc", "pruned": "ring", "failed": "cross"}[r.state]
             text = f"trial {r.number}, {name} {_value(r.params[name])}: " + (
-                f"{_told(value, row)} ({r.state})" if value is not None and r.state != "failed" else r.state
+                f"{row.objective.text_with_unit(value)} ({r.state})"
+                if value is not None and r.state != "failed"
+                else r.state
             )
             plot.dot(place, look.colour if r.state == "complete" else SOFT, text, shape=shape, radius=2.8)
             if r.attrs.get("default"):
                 plot.dot(place, INK, f"the default, {_value(r.params[name])}", shape="square", radius=5.5)
-        if row["params"] and name in row["params"]:
-            chosen = row["params"][name]
+        if row.params and name in row.params:
+            chosen = row.params[name]
             plot.rule(x=float(names.index(str(chosen))) if names else float(chosen), title=f"chosen: {_value(chosen)}")
         charts[name] = plot.svg()
     return charts
 
 
 def _best(values: Sequence[float], sources: Sources) -> float | None:
-    return max(values, key=sources.rule.better, default=None)
+    return sources.rule.objective.best(values)
 
 
 def _epochs(runs: Sequence[Sequence[Mapping[str, Any]]]) -> Axis:
     return Axis(1, max([2, *(int(h["epoch"]) for run in runs for h in run)]), "epoch")
 
 
-def _hover(plot: Plot, curve: Curve, name: str, colour: str, row: Row | None = None) -> None:
+def _hover(plot: Plot, curve: Curve, name: str, colour: str, row: LeaderboardRow | None = None) -> None:
     """Let every point of a curve answer the pointer; long curves at every few epochs."""
     for epoch, value in curve[:: max(1, len(curve) // 40)]:
         plot.dot(
             (epoch, value),
             colour,
-            f"{name}, epoch {epoch:.0f}: {_told(value, row) if row else f'{percent(value)} %'}",
+            f"{name}, epoch {epoch:.0f}: {row.objective.text_with_unit(value) if row else f'{percent(value)} %'}",
             shape="none",
         )
 
@@ -291,20 +297,14 @@ def _room(names: Sequence[str]) -> int:
     return 14 + round(max((text_width(shorten(name, NAME)) for name in names), default=0))
 
 
-def _is_share(rows: Sequence[Row]) -> bool:
-    return all(is_share(str(row["objective"])) for row in rows)
+def _is_share(rows: Sequence[LeaderboardRow]) -> bool:
+    return all(row.objective.is_share for row in rows)
 
 
-def _same_unit(objective: str) -> bool:
+def _same_unit(objective: Objective) -> bool:
     """Return whether an objective and what is told of single modalities can share an axis."""
-    own = modality_metric(objective)
-    return (is_share(objective) and is_share(own)) or objective == f"val/{own}"
-
-
-def _told(value: float, row: Row) -> str:
-    """Return an objective's value with its unit."""
-    objective = str(row["objective"])
-    return f"{score(value, objective)} %" if is_share(objective) else score(value, objective)
+    own = objective.by_modality
+    return (objective.is_share and own.is_share) or objective == f"val/{own}"
 
 
 def _params(record: TrialRecord) -> str:

@@ -14,15 +14,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from balance_tune.studies.config import strict_yaml
-from balance_tune.studies.results.findings import answer, by_table, p_text, percent, ranking, remarks, score, signed
-from balance_tune.studies.results.leaderboard import Row
+from balance_tune.studies.results.columns import SETTINGS, interval, p_text, percent
+from balance_tune.studies.results.findings import answer, by_table, ranking, remarks
+from balance_tune.studies.results.leaderboard import COLUMNS, LeaderboardRow
 from balance_tune.studies.results.report import figures
 from balance_tune.studies.results.report.charts import INK, SOFT, Axis, Style, interval_axis, interval_mark, key, number
 from balance_tune.studies.results.report.importance import FEWEST, importances
 from balance_tune.studies.results.report.sources import Sources, gather
-from balance_tune.studies.results.tables import PROTOCOLS, heading, interval, units, write_files
+from balance_tune.studies.results.tables import PROTOCOLS, heading, units, write_files
 from balance_tune.studies.storage import durable
-from balance_tune.tasks import BY_MODALITY, is_share, modality_metric
+from balance_tune.tasks import BY_MODALITY, Objective
 
 PACKAGES = ("balance_tune", "torch", "ray", "optuna", "mlflow", "numpy")
 SLICES = 6  # parameters drawn per arm, the most important first
@@ -50,9 +51,8 @@ def render(sources: Sources) -> str:
     )
     environment.filters.update(
         pct=percent,
-        score=score,
-        own=modality_metric,
-        signed=signed,
+        score=lambda value, metric: Objective(metric).text(value),
+        difference=lambda value, metric: Objective(metric).difference(value),
         p=p_text,
         interval=interval,
         num=_number,
@@ -70,6 +70,7 @@ def render(sources: Sources) -> str:
         tables=tables,
         ranking=ranking(sources.rows),
         remarks=remarks(sources.rows),
+        columns=[column for column in COLUMNS.values() if column.unit is not SETTINGS],
         rungs=_rungs(sources),
         decisions=sources.decisions[-SHOWN_DECISIONS:],
         decisions_total=len(sources.decisions),
@@ -95,26 +96,26 @@ def render(sources: Sources) -> str:
     )
 
 
-def _table(sources: Sources, rows: list[Row], looks: Mapping[str, Style]) -> dict[str, Any]:
+def _table(sources: Sources, rows: list[LeaderboardRow], looks: Mapping[str, Style]) -> dict[str, Any]:
     """Return what the page shows of one dataset under one protocol."""
-    dataset, protocol = rows[0]["dataset"], rows[0]["protocol"]
+    dataset, protocol = rows[0].dataset, rows[0].protocol
     modalities = _modalities(sources, rows)
     y = figures.learning_axis(sources, rows, modalities)
     axis = _difference_axis(rows)
-    shares = {row["method"]: importances(sources.arm(row), row["objective"]) for row in rows}
+    shares = {row.method: importances(sources.arm(row), row.objective) for row in rows}
     arms = []
     for row in rows:
-        charts = figures.slices(sources, row, looks[row["method"]])
-        ordered = [*shares[row["method"]], *(name for name in charts if name not in shares[row["method"]])]
+        charts = figures.slices(sources, row, looks[row.method])
+        ordered = [*shares[row.method], *(name for name in charts if name not in shares[row.method])]
         arms.append(
             {
                 "row": row,
-                "key": key(looks[row["method"]]),
-                "mark": _mark(row, axis, looks[row["method"]]),
+                "key": key(looks[row.method]),
+                "mark": _mark(row, axis, looks[row.method]),
                 "learning": figures.learning_curves(sources, row, modalities, y),
                 "runs": len(sources.shown(row)),
                 "search": figures.search_curves(sources, row),
-                "slices": [(n, shares[row["method"]].get(n), charts[n]) for n in ordered if n in charts][:SLICES],
+                "slices": [(n, shares[row.method].get(n), charts[n]) for n in ordered if n in charts][:SLICES],
                 "hidden": max(0, len(charts) - SLICES),
                 "params": _params(sources, row),
             }
@@ -127,56 +128,56 @@ def _table(sources: Sources, rows: list[Row], looks: Mapping[str, Style]) -> dic
         "warning": PROTOCOLS["paper"] if protocol == "paper" else "",
         "arms": arms,
         "scale": interval_axis(axis),
-        "compared": any(row["delta"] is not None for row in rows),
+        "compared": any(row.delta is not None for row in rows),
         "legend": [(name, key(look)) for name, look in figures.modality_styles(modalities).items()],
         "fused": key(Style(INK, "", 2.2)),
         "gap": figures.gap_over_epochs(sources, rows, looks),
         "by_gap": figures.trade_off(rows, looks, "gap"),
         "by_cost": figures.trade_off(rows, looks, "seconds"),
-        "confirmed_any": any(row["val_confirm"] is not None for row in rows),
+        "confirmed_any": any(row.val_confirm is not None for row in rows),
         "anytime": figures.anytime(sources, rows, looks),
         "shares": shares,
     }
 
 
-def _difference_axis(rows: Sequence[Row]) -> Axis:
+def _difference_axis(rows: Sequence[LeaderboardRow]) -> Axis:
     """Return one scale for all differences of a dataset, zero inside; a wild interval is cut at the edge."""
     ends = [0.0]
     for row in rows:
-        if row["delta"] is not None:
-            ends += [row["delta"], *(row["delta_ci"] or [])]
+        if row.delta is not None:
+            ends += [row.delta, *(row.delta_ci or [])]
     size = max(max(ends) - min(ends), 0.01)
     low, high = min(ends) - 0.08 * size, max(ends) + 0.08 * size
-    share = all(is_share(row["metric"]) for row in rows)
+    share = all(row.metric.is_share for row in rows)
     return Axis(max(low, -1.0), min(high, 1.0), percent=True) if share else Axis(low, high)
 
 
-def _mark(row: Row, axis: Axis, look: Style) -> str:
-    if row["delta"] is None:
+def _mark(row: LeaderboardRow, axis: Axis, look: Style) -> str:
+    if row.delta is None:
         return ""
-    low, high = row["delta_ci"] or (None, None)
-    blind = row["mde_holm"]
-    metric = row["metric"]
-    unit = " points" if is_share(metric) else ""
-    text = f"{row['method']}: {signed(row['delta'], metric)}{unit}, 95 % interval {interval(row['delta_ci'], metric)}"
-    text += f"; differences below {score(blind, metric)}{unit} were likely to be missed" if blind is not None else ""
-    return interval_mark(low, row["delta"], high, axis, look.colour, blind, text)
+    low, high = row.delta_ci or (None, None)
+    blind = row.mde_holm
+    metric = row.metric
+    unit = " points" if metric.is_share else ""
+    text = f"{row.method}: {metric.difference(row.delta)}{unit}, 95 % interval {interval(row.delta_ci, metric)}"
+    text += f"; differences below {metric.text(blind)}{unit} were likely to be missed" if blind is not None else ""
+    return interval_mark(low, row.delta, high, axis, look.colour, blind, text)
 
 
-def _modalities(sources: Sources, rows: Sequence[Row]) -> list[str]:
-    manifest = sources.manifests.get(rows[0]["dataset"], {})
+def _modalities(sources: Sources, rows: Sequence[LeaderboardRow]) -> list[str]:
+    manifest = sources.manifests.get(rows[0].dataset, {})
     named = list((manifest.get("identity") or {}).get("modalities") or {})
     seen = {
         metric.rpartition("/")[2]
         for r in sources.records
-        if r.dataset == rows[0]["dataset"]
+        if r.dataset == rows[0].dataset
         for metric in (r.attrs.get("metrics") or {})
         if metric.startswith(tuple(f"val/{name}/" for name in BY_MODALITY.values()))
     }
     return [m for m in named if m in seen] + sorted(seen - set(named))
 
 
-def _params(sources: Sources, row: Row) -> list[dict[str, Any]]:
+def _params(sources: Sources, row: LeaderboardRow) -> list[dict[str, Any]]:
     """Return an arm's parameters: default with its source, what was chosen, what was searched."""
     own = sources.arm(row)
     default = next((r for r in own if r.attrs.get("default") and r.phase == "search"), None)
@@ -190,7 +191,7 @@ def _params(sources: Sources, row: Row) -> list[dict[str, Any]]:
             else f"{_number(range_.low)} to {_number(range_.high)}{', log' if range_.log else ''}"
         )
         source = (default.attrs.get("sources") or {}).get(name, "") if default else ""
-        chosen = (row["params"] or {}).get(name)
+        chosen = (row.params or {}).get(name)
         found.append({"name": name, "default": given, "source": source, "chosen": chosen, "searched": searched})
     return found
 
@@ -199,10 +200,10 @@ def _facts(sources: Sources) -> list[str]:
     rows = sources.rows
     if not rows:
         return ["no trial has started yet"]
-    datasets, methods = {row["dataset"] for row in rows}, {row["method"] for row in rows}
-    trials = sorted({row["trials"] for row in rows})
+    datasets, methods = {row.dataset for row in rows}, {row.method for row in rows}
+    trials = sorted({row.trials for row in rows})
     span = str(trials[0]) if len(trials) == 1 else f"{trials[0]} to {trials[-1]}"
-    device = float(sum(row["device_seconds"] + row["confirm_device_seconds"] for row in rows))
+    device = float(sum(row.device_seconds + row.confirm_device_seconds for row in rows))
     return [
         _count(len(datasets), "dataset"),
         _count(len(methods), "method"),
@@ -212,17 +213,17 @@ def _facts(sources: Sources) -> list[str]:
     ]
 
 
-def _fairness(rows: Sequence[Row]) -> str:
-    counts = Counter(row["trials"] for row in rows)
+def _fairness(rows: Sequence[LeaderboardRow]) -> str:
+    counts = Counter(row.trials for row in rows)
     if not counts:
         return ""
     if len(counts) == 1:
         return f"Every arm, the joint baseline included, was given {next(iter(counts))} search trials."
-    parts = ", ".join(f"{row['arm']} {row['trials']}" for row in rows)
+    parts = ", ".join(f"{row.arm} {row.trials}" for row in rows)
     return f"The arms have not had the same number of search trials (yet): {parts}."
 
 
-def _total(rows: Sequence[Row]) -> dict[str, Any]:
+def _total(rows: Sequence[LeaderboardRow]) -> dict[str, Any]:
     names = ("trials", "complete", "pruned", "failed", "epochs", "device_seconds", "lost")
     later = ("confirm_trials", "confirm_epochs", "confirm_device_seconds")
     return {name: sum(row[name] for row in rows) for name in (*names, *later)}
@@ -249,9 +250,9 @@ def _rungs(sources: Sources) -> dict[str, Any]:
         arms.setdefault(decision["arm"], {}).setdefault(int(decision["epoch"]), []).append(decision["decision"])
     rows = []
     for row in sources.rows:
-        judged = arms.get(row["arm"], {})
+        judged = arms.get(row.arm, {})
         cells = [f"{len(d)} → {d.count('go')}" if (d := judged.get(epoch)) else "" for epoch in epochs]
-        rows.append({"arm": row["arm"], "first": min(judged, default=None), "cells": cells})
+        rows.append({"arm": row.arm, "first": min(judged, default=None), "cells": cells})
     return {"epochs": epochs, "rows": rows if epochs else []}
 
 
@@ -261,10 +262,10 @@ def _importance_table(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for table in tables[: len(datasets)]:
         for arm in table["arms"]:
-            shares = table["shares"][arm["row"]["method"]]
+            shares = table["shares"][arm["row"].method]
             for param in arm["params"]:
                 cell = {**param, "share": shares.get(param["name"])}
-                found.setdefault((arm["row"]["method"], param["name"]), {})[table["dataset"]] = cell
+                found.setdefault((arm["row"].method, param["name"]), {})[table["dataset"]] = cell
     methods = list(dict.fromkeys(method for method, _ in found))
     lines = [
         {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from balance_tune.studies.storage.records import Range, TrialRecord, lower_is_better
+from balance_tune.studies.storage.records import Range, TrialRecord
+from balance_tune.tasks import Objective
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -14,16 +15,15 @@ FEWEST = 8  # finished trials below which importances are noise
 TOP = 5  # trials PED-ANOVA wants in its top quantile, as Optuna's own documentation advises
 
 
-def importances(records: Sequence[TrialRecord], objective: str = "val/accuracy") -> dict[str, float]:
+def importances(records: Sequence[TrialRecord], objective: Objective = Objective("val/accuracy")) -> dict[str, float]:
     """Return parameter -> share of importance (they sum to 1), largest first; empty where the trials cannot tell.
 
     PED-ANOVA (Watanabe et al., IJCAI 2023) only asks which trials are among the best, so stopped trials take part: they
     count as worse than every completed one. Failed trials tell nothing about accuracy and are left out.
     """
-    sign = -1.0 if lower_is_better(objective) else 1.0
     search = [r for r in records if r.phase == "search" and r.params]
-    complete = [(r, sign * r.value) for r in search if r.state == "complete" and r.value is not None]
-    stopped = [(r, max(sign * v for v in r.curve.values())) for r in search if r.state == "pruned" and r.curve]
+    complete = [(r, objective.gain(r.value)) for r in search if r.state == "complete" and r.value is not None]
+    stopped = [(r, max(map(objective.gain, r.curve.values()))) for r in search if r.state == "pruned" and r.curve]
     if not complete or len(complete) + len(stopped) < FEWEST:
         return {}
     floor = min(v for _, v in complete) - 1 - max((v for _, v in stopped), default=0.0)

@@ -11,7 +11,7 @@ from typing import Any
 from balance_tune.errors import UserError
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.protocol.selection import Rule, confirmed, winner
-from balance_tune.studies.results.leaderboard import Row, rows_of
+from balance_tune.studies.results.leaderboard import LeaderboardRow, rows_of
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.records import TrialRecord, read_records
 
@@ -25,7 +25,7 @@ class Sources:
     folder: Path
     config: Mapping[str, Any]
     records: Sequence[TrialRecord]
-    rows: Sequence[Row]
+    rows: Sequence[LeaderboardRow]
     decisions: Sequence[Mapping[str, Any]]
     manifests: Mapping[str, Mapping[str, Any]]
     begun: Mapping[str, Any]
@@ -35,11 +35,11 @@ class Sources:
     def rule(self) -> Rule:
         return Rule.of(self.config)
 
-    def arm(self, row: Row) -> list[TrialRecord]:
+    def arm(self, row: LeaderboardRow) -> list[TrialRecord]:
         """Return the trials of a row's arm."""
-        return [r for r in self.records if r.arm == row["arm"]]
+        return [r for r in self.records if r.arm == row.arm]
 
-    def shown(self, row: Row) -> list[TrialRecord]:
+    def shown(self, row: LeaderboardRow) -> list[TrialRecord]:
         """Return the trials that show how an arm's chosen point trains: the confirmed ones, else its best."""
         own = self.arm(row)
         point = winner(own, self.rule)
@@ -47,7 +47,8 @@ class Sources:
         if runs:
             return runs
         complete = [r for r in own if r.phase == "search" and r.state == "complete" and r.value is not None]
-        return sorted(complete, key=lambda r: -self.rule.better(r.value or 0.0))[:1]
+        best = self.rule.objective.best_of(complete, lambda r: r.value or 0.0)
+        return [] if best is None else [best]
 
     def history(self, record: TrialRecord) -> list[dict[str, Any]]:
         """Return a trial's metrics, one mapping an epoch; where its file is gone, the curve that the storage keeps."""
