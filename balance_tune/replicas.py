@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -15,7 +14,11 @@ class Replicas:
     """The workers that train one model together, each on its share of every global batch.
 
     A number that decides anything is a ratio of sums over workers, never a mean of ratios; gradients are averaged once,
-    visibly, after backward. Uses the default `torch.distributed` process group when one is initialised.
+    visibly, after backward. Uses the default `torch.distributed` process group when one is initialised. Collectives run
+    on the device on which the tensors are: a group of NCCL serves no other. All tensors must be of the model's device.
+
+    The average does not overlap with the backward pass: a method may go backward several times in a step, or look at
+    this worker's own gradients before they are averaged, and then no bucket is final before the last pass has ended.
     """
 
     def __init__(self) -> None:
@@ -33,12 +36,22 @@ class Replicas:
         return tuple(p.reshape(v.shape).to(v.dtype) for p, v in zip(parts, values, strict=True))
 
     def gather(self, value: Tensor) -> Tensor:
-        """Return (N_total, ...) from each worker's (N_w, ...), in rank order; N_w may differ between workers."""
+        """Return (N_total, ...) from each worker's (N_w, ...), in rank order; N_w may differ between workers.
+
+        One synchronisation, for the N_w.
+        """
         if self.world == 1:
             return value
-        parts: list[Any] = [None] * self.world
-        dist.all_gather_object(parts, value.detach().cpu())
-        return torch.cat(parts).to(value.device)
+        lengths = torch.zeros(self.world, dtype=torch.int64, device=value.device)
+        lengths[self.rank] = len(value)
+        dist.all_reduce(lengths)
+        rows = lengths.tolist()
+        mine = value.new_zeros(max(rows), *value.shape[1:])
+        mine[: len(value)] = value.detach()
+        flat = mine.reshape(-1).view(torch.uint8)  # bytes: not every backend knows every type
+        parts = [torch.empty_like(flat) for _ in rows]
+        dist.all_gather(parts, flat)
+        return torch.cat([p.view(value.dtype).view(mine.shape)[:n] for p, n in zip(parts, rows, strict=True)])
 
     def gather_with_gradient(self, values: Tensor, position: Tensor, total: int) -> Tensor:
         """Return (total, ...) from each worker's rows (N_w, ...) at their positions (N_w,), with gradient.
@@ -53,14 +66,22 @@ class Replicas:
         return whole
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by its mean over workers; a missing gradient counts as zero where another has one."""
-        if self.world == 1:
-            return
+        """Replace every gradient by its mean over workers; a missing gradient counts as zero where another has one.
+
+        One reduction for all parameters. Only a worker that lacks a gradient waits for its device, to learn whether
+        another has it.
+        """
         owned = [p for p in parameters if p.requires_grad]
-        has = torch.tensor([p.grad is not None for p in owned], dtype=torch.int32)
-        dist.all_reduce(has)
-        used = [p for p, count in zip(owned, has.tolist(), strict=True) if count]
-        self._average([p if p.grad is None else p.grad for p in used], used)
+        if self.world == 1 or not owned:
+            return
+        lacks = [p.grad is None for p in owned]
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in owned]
+        one, zero = grads[0].new_ones(()), grads[0].new_zeros(())
+        *means, used = self.average([*grads, torch.stack([zero if lack else one for lack in lacks])])
+        anywhere = used.tolist() if any(lacks) else [1.0] * len(owned)
+        for p, mean, share in zip(owned, means, anywhere, strict=True):
+            if share:
+                p.grad = torch.empty_like(p).copy_(mean)  # laid out as the gradients of one worker are
 
     def average(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Return the mean over workers of each tensor (detached); for gradients taken outside `.grad`."""
@@ -70,13 +91,6 @@ class Replicas:
         dist.all_reduce(flat)
         parts = flat.split([t.numel() for t in tensors])
         return [p.view_as(t) for p, t in zip(parts, tensors, strict=True)]
-
-    def _average(self, sources: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> None:
-        if not parameters:
-            return
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        for parameter, mean in zip(parameters, self.average(grads), strict=True):
-            parameter.grad = torch.empty_like(parameter).copy_(mean)  # laid out as the gradients of one worker are
 
     def broadcast(self, module: nn.Module) -> None:
         """Give every worker rank 0's parameters and buffers."""
@@ -136,8 +150,13 @@ class SharedBatchNorm(nn.Module):
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor, total: Tensor) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return  # there are none, or they are to stay (`models.pieces.still`)
+            return  # there are none, or they are to stay (see `models.pieces.KeepNothing`)
         self.num_batches_tracked += 1
-        rate = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, rate)
-        self.running_var.lerp_(var * total / (total - 1), rate)
+        var = var * total / (total - 1)
+        if self.momentum is None:
+            rate = (1.0 / self.num_batches_tracked.double()).to(mean.dtype)  # stays on the device
+            self.running_mean.lerp_(mean, rate)
+            self.running_var.lerp_(var, rate)
+        else:
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var, self.momentum)

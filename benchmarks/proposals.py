@@ -18,6 +18,7 @@ from optuna.trial import create_trial
 
 from balance_tune.studies.search.samplers import sampler_for
 from balance_tune.studies.search.tpe import common_space
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
 from benchmarks.search_phase import study_folder
 from benchmarks.table import Table, show, spread
@@ -61,7 +62,7 @@ def measure() -> Table:
     rows = []
     for finished in FINISHED:
         with study_folder() as folder:
-            journal = trials_of(study_with(open_storage(folder), finished), finished)
+            journal = trials_of(study_with(open_storage(StudyFolder(folder)), finished), finished)
             if finished > LONGEST:
                 rows.append([str(finished), spread(list(journal), 1), "", ""])
                 continue

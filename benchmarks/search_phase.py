@@ -23,6 +23,7 @@ from balance_tune.studies.execution.tune_run import run_trials
 from balance_tune.studies.protocol.arms import Arm, arms_of, trial_config
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.search.study_queue import StudyQueue
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.studies.tracking.tracker import Tracker
 from balance_tune.tasks import Objective
@@ -102,7 +103,13 @@ def search(
         Objective(config.objective),
     )
     queue = StudyQueue(
-        config, arms, open_storage(folder), pruning_log, folder, configure=configure, on_trial_end=on_trial_end
+        config,
+        arms,
+        open_storage(StudyFolder(folder)),
+        pruning_log,
+        StudyFolder(folder),
+        configure=configure,
+        on_trial_end=on_trial_end,
     )
     with ray_for(config.resources, cpus=cpus) as cluster, _scratch(folder) as scratch:
         tracker.begin()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balance_tune.errors import UserError
-from balance_tune.studies.storage import object_store
-from balance_tune.studies.storage.root import ROOT, root_folder
+from balance_tune.studies.storage.object_store import StoreUnavailable
+from balance_tune.studies.storage.study_folder import ROOT, StudyFolder, root_folder
 from balance_tune.studies.wording import did_you_mean, nearest, one_line, shown
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def study_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", metavar="STUDY", help="name of a study under the root")
 
 
-def root_of(args: argparse.Namespace) -> Path:
+def root_of(args: argparse.Namespace) -> StudyFolder:
     """Return the root folder, which need not exist."""
     return root_folder(root_text(args))
 
@@ -78,56 +77,35 @@ def in_a_job() -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and "runtime_resources" in Path.cwd().parts
 
 
-def writable_root(args: argparse.Namespace) -> Path:
+def writable_root(args: argparse.Namespace) -> StudyFolder:
     """Return the root folder, made if need be, after a file was written into it and removed."""
     root = root_of(args)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
-            pass
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UserError(one_line(f"the root must be a folder that can be written, but {root}: {reason}.")) from error
-    if object_store.mirror_of(root) is not None:
-        object_store.check(root)
+    root.check_writable()
     return root
 
 
-def studies_in(root: Path) -> list[str]:
-    """Return the names of the studies under a root."""
-    if object_store.mirror_of(root) is not None:
-        try:
-            return object_store.studies_below(root)
-        except object_store.Away as error:
-            raise UserError(f"the root must answer, but {error}.") from error
-    if not root.is_dir():
-        return []
-    return sorted(path.parent.name for path in root.glob("*/study.yaml"))
-
-
-def study_folder(args: argparse.Namespace) -> Path:
-    """Return the folder of the study that was named.
+def study_folder(args: argparse.Namespace) -> StudyFolder:
+    """Return the folder of the study that was named, with what an object store has of it.
 
     Raises:
-        UserError: there is none of that name; the nearest comes first.
+        UserError: there is none of that name (the nearest comes first), or the root does not answer.
     """
     root = root_of(args)
-    names = studies_in(root)
+    try:
+        names = root.studies()
+    except StoreUnavailable as error:
+        raise UserError(f"the root must answer, but {error}.") from error
     name: str = args.study
     if name in names:
-        return _brought(root / name)
-    place = object_store.where(root)
+        folder = root / name
+        if folder.store is not None:
+            from balance_tune.studies.storage.pruning_table import download_study
+
+            download_study(folder)
+        return folder
+    place = root.display_uri()
     if not names:
         raise UserError(f"a study must have been run, but there is none in {place}; is that the right --root?")
     stem = Path(name).stem  # somebody gave the study file
     hint = f" Did you mean `{stem}`?" if nearest(name, names) is None and stem in names else did_you_mean(name, names)
     raise UserError(one_line(f"a study must exist, but there is no {shown(name)} in {place}.{hint}"))
-
-
-def _brought(folder: Path) -> Path:
-    """Return a study's folder; one that stands for an object store's as it is there now."""
-    if object_store.mirror_of(folder) is not None:
-        from balance_tune.studies.storage.claim import fetch_study
-
-        fetch_study(folder)
-    return folder

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from balance_tune.commands.arguments import format_option, root_of, root_option, writable_root
 from balance_tune.commands.output import columns, duration, print_json
 from balance_tune.datasets.address import bare, expanded
+from balance_tune.datasets.augmentation import described
 from balance_tune.errors import UserError
-from balance_tune.studies.storage import object_store
 
 if TYPE_CHECKING:
     from balance_tune.datasets.distribution import Distribution
@@ -62,11 +62,14 @@ def _prepare(args: argparse.Namespace) -> int:
     source = expanded(args.source)
     if args.name == TABLE:
         dataset: Distribution = _table(args.recipe, source)
+        if dataset.left_out:
+            shown = "; ".join(f"{entry.file}: {entry.reason}" for entry in dataset.left_out[:5])
+            more = f"; and {len(dataset.left_out) - 5} more" if len(dataset.left_out) > 5 else ""
+            print(f"balance-tune: {len(dataset.left_out)} rows are left out: {shown}{more}", file=sys.stderr)
         source = source.parent
     else:
         dataset = distribution(args.name, args.recipe)
-    own = writable_root(args) / "data" / dataset.name if args.out is None else None
-    out = args.out if own is None else object_store.address(own) or own
+    out = (writable_root(args) / "data" / dataset.name).uri if args.out is None else args.out
     with _Progress(dataset.name) as progress:
         manifest = prepare(
             dataset,
@@ -156,6 +159,8 @@ def describe(manifest: Manifest, where: str) -> dict[str, Any]:
         "classes": list(manifest.classes),
         "rows": {part: manifest.rows(part) for part in manifest.shards},
         "counts": manifest.counts,
+        "transforms": {name: described(m) for name, m in manifest.modalities.items()},
+        "absent": manifest.absent,
         "groups": {part: len(found) for part, found in manifest.groups.items()},
         "modalities": {
             name: {
@@ -180,7 +185,17 @@ def describe(manifest: Manifest, where: str) -> dict[str, Any]:
 
 def _card(told: dict[str, Any]) -> str:
     groups = told["groups"]
-    parts = [(part, f"{n:,}", f"{groups[part]:,}" if part in groups else "") for part, n in told["rows"].items()]
+    absent = told["absent"]
+    without = [m for m in told["modalities"] if any(m in own for own in absent.values())]
+    parts = [
+        (
+            part,
+            f"{n:,}",
+            f"{groups[part]:,}" if part in groups else "",
+            *(f"{absent.get(part, {}).get(m, 0):,}" for m in without),
+        )
+        for part, n in told["rows"].items()
+    ]
     modalities = [
         (
             name,
@@ -196,10 +211,16 @@ def _card(told: dict[str, Any]) -> str:
     sections = [
         f"{told['dataset']} (version {told['version']}), {told['store']}: {told['bytes'] / 2**20:,.1f} MiB in "
         f"{told['shards']} shards",
-        columns(("part", "samples", "groups"), parts, right=[1, 2]),
+        columns(
+            ("part", "samples", "groups", *(f"without {m}" for m in without)), parts, right=range(1, 3 + len(without))
+        ),
         columns(("modality", "stored", "type", "the model sees", "training values"), modalities),
+        columns(
+            ("modality", "in training", "in evaluation"),
+            [(name, m["training"], m["evaluation"]) for name, m in told["transforms"].items()],
+        ),
         f"{len(told['classes'])} {'classes' if told['task'] == 'classes' else told['task']}: {classes}",
-        f"{len(lost)} samples could not be read:\n"
+        f"{len(lost)} samples were left out:\n"
         + "\n".join(f"- {entry['file']}: {entry['reason']}" for entry in lost[:10])
         + ("\n- ..." if len(lost) > 10 else "")
         if lost

@@ -7,7 +7,6 @@ import sys
 
 from balance_tune.commands.arguments import root_option, study_argument, study_folder
 from balance_tune.errors import UserError
-from balance_tune.studies.storage import object_store
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
         if not sys.stdin.isatty():
             raise UserError("a study is removed only after a yes, but nobody can be asked here; say it with --yes.")
         try:
-            answer = input(f"Remove {object_store.where(folder)} and its runs in MLflow? [y/N] ").strip().lower()
+            answer = input(f"Remove {folder.display_uri()} and its runs in MLflow? [y/N] ").strip().lower()
         except EOFError:  # Ctrl-D
             answer = ""
             print()
@@ -33,8 +32,5 @@ def run(args: argparse.Namespace) -> int:
 
     for remark in delete_study(folder):
         print(remark)
-    print(
-        f"{folder.name} is removed. Stores of datasets are shared and stay in "
-        f"{object_store.where(folder.parent / 'data')}."
-    )
+    print(f"{folder.name} is removed. Stores of datasets are shared and stay in {folder.parent.display_uri('data')}.")
     return 0

@@ -14,6 +14,7 @@ from balance_tune.studies.wording import shown
 from balance_tune.tasks import METRICS, Objective
 
 if TYPE_CHECKING:
+    from balance_tune.studies.storage.study_folder import StudyFolder
     from balance_tune.studies.tracking.served import Served
 
 SPLITS = ("train", "monitor", "val", "test")
@@ -56,17 +57,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _on_dataset(args: argparse.Namespace, served: Served, root: Path) -> dict[str, Any]:
+def _on_dataset(args: argparse.Namespace, served: Served, root: StudyFolder) -> dict[str, Any]:
     from balance_tune.studies.data.stores import store_of
     from balance_tune.studies.evaluation import unsealed
     from balance_tune.studies.evaluation.assessment import assess_part
-    from balance_tune.studies.storage import object_store
 
     split = args.split or "val"
     if split == "test" and not args.unseal:
         raise UserError(
             "the test part is sealed, so that nothing is chosen by it; say --unseal to open it, which is recorded in "
-            f"{object_store.where(root / unsealed.FILE)}."
+            f"{root.display_uri(unsealed.FILE)}."
         )
     store, manifest = store_of(args.data, {}, root / "data")
     told = {"data": args.data, "split": split} | assess_part(served, store, split, unseal=args.unseal)

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
-        export(open_to_read(folder), temporary)
+        export(open_to_read(folder.path), temporary)
         durable.adopt(temporary, out)
     except OSError as error:
         raise UserError(one_line(f"an export must be writable, but {out}: {error.strerror}.")) from error

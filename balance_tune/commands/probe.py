@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balance_tune.commands.arguments import format_option, root_option, study_argument, study_folder
@@ -15,6 +14,7 @@ from balance_tune.studies.wording import did_you_mean, shown
 if TYPE_CHECKING:
     from balance_tune.models.multimodal import MultimodalModel
     from balance_tune.studies.storage.records import TrialRecord
+    from balance_tune.studies.storage.study_folder import StudyFolder
 
 PHASES = ("search", "select", "confirm")
 
@@ -62,10 +62,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _record(folder: Path, args: argparse.Namespace) -> TrialRecord:
+def _record(folder: StudyFolder, args: argparse.Namespace) -> TrialRecord:
     from balance_tune.studies.storage.records import read_records
 
-    records = read_records(folder)
+    records = read_records(folder.path)
     arms = sorted({r.arm for r in records})
     if args.arm not in arms:
         raise UserError(f"an arm must be one of the study, but got {shown(args.arm)}.{did_you_mean(args.arm, arms)}")
@@ -79,7 +79,7 @@ def _record(folder: Path, args: argparse.Namespace) -> TrialRecord:
     return found
 
 
-def _model(folder: Path, record: TrialRecord, store: str) -> tuple[MultimodalModel, bool]:
+def _model(folder: StudyFolder, record: TrialRecord, store: str) -> tuple[MultimodalModel, bool]:
     """Return the model of the trial's best epoch, and whether it had to be trained again for that."""
     from balance_tune.studies.config.reader import stored_config
     from balance_tune.studies.evaluation.retrain import retrain
@@ -89,12 +89,12 @@ def _model(folder: Path, record: TrialRecord, store: str) -> tuple[MultimodalMod
 
     place = folder / str(record.attrs.get("folder", ""))
     if bring_weights(place):
-        return load_best(place), False
-    config = stored_config(folder)
+        return load_best(place.path), False
+    config = stored_config(folder.path)
     arm = next(a for a in arms_of(config) if a.name == record.arm)
     trial: dict[str, Any] = trial_config(
         config, arm, record.params, phase=record.phase, number=record.number, seed=record.seed or 0,
-        study_folder=folder, store=store,
+        study_folder=folder.path, store=store,
     )  # fmt: skip
     _, model = retrain(trial, store, record.epochs)
     return model.eval(), True

@@ -7,7 +7,6 @@ import sys
 
 from balance_tune.commands.arguments import format_option, root_option, study_argument, study_folder
 from balance_tune.commands.output import print_json
-from balance_tune.studies.storage import object_store
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -20,11 +19,13 @@ def run(args: argparse.Namespace) -> int:
     from balance_tune.studies.results import leaderboard, report, tables
 
     folder = study_folder(args)
-    rows = leaderboard.build(folder)
+    rows = leaderboard.build(folder.path)
     if args.format == "json":  # for programs: within a second, nothing written
         print_json([dict(row) for row in rows])
         return 0
 
     print(tables.as_text(rows))
-    print(f"The whole report: {object_store.where(report.write(folder))}", file=sys.stderr)
+    page = report.write(folder.path)
+    (folder / "report").upload_all()
+    print(f"The whole report: {folder.display_uri(f'report/{page.name}')}", file=sys.stderr)
     return 0

@@ -21,7 +21,6 @@ from balance_tune.commands.arguments import (
 from balance_tune.commands.output import print_json
 from balance_tune.datasets.address import bare
 from balance_tune.studies.signals import heard
-from balance_tune.studies.storage import object_store
 
 if TYPE_CHECKING:
     from balance_tune.studies.monitor.progress import Kind
@@ -48,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     config = study_of(args)
-    place = object_store.where(writable_root(args) / config.name)
+    place = writable_root(args).display_uri(config.name)
     if in_a_job():
         print(f"the study is {place} on {platform.node()}", file=sys.stderr)
     from balance_tune.studies.engine import run_study  # loads ray: not before the study file is known to be right

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balance_tune.commands.arguments import format_option, root_option, study_argument, study_folder
 from balance_tune.commands.output import columns, duration, print_json
-from balance_tune.studies.storage import object_store
 from balance_tune.tasks import Objective
 
 if TYPE_CHECKING:
@@ -27,35 +24,20 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from balance_tune.studies.config.reader import stored_config
+    from balance_tune.studies.storage.exclusive import is_running
     from balance_tune.studies.storage.files import DATABASE, JOURNAL
     from balance_tune.studies.storage.records import read_records
 
     folder = study_folder(args)
-    config = stored_config(folder)
-    begun = any((folder / name).is_file() for name in (JOURNAL, DATABASE))
-    records = read_records(folder) if begun else []
+    config = stored_config(folder.path)
+    begun = any((folder.path / name).is_file() for name in (JOURNAL, DATABASE))
+    records = read_records(folder.path) if begun else []
     state = {"study": config.name, "running": is_running(folder), "arms": progress(config, records)}
     if args.format == "json":
         print_json(state)
     else:
         print(_as_text(state))
     return 0
-
-
-def is_running(folder: Path) -> bool:
-    """Return whether a driver holds the study's lock, or its row where the root is an object store."""
-    if object_store.mirror_of(folder) is not None:
-        from balance_tune.studies.storage.claim import driven
-
-        return driven(folder)
-    try:
-        with (folder / "lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def progress(config: StudyConfig, records: Iterable[TrialRecord]) -> list[dict[str, Any]]:

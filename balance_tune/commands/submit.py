@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balance_tune.errors import UserError
-from balance_tune.studies.storage import object_store
+from balance_tune.studies.storage.object_store import refuse_credentials
 from balance_tune.studies.wording import shown
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _root(args: argparse.Namespace) -> str | None:
             f"--root must be an absolute path, as the nodes of the cluster see it, or a URI, but got {shown(root)}."
         )
     if root is not None:
-        object_store.refuse_keys(root)
+        refuse_credentials(root)
     return root
 
 

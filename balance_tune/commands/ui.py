@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
         if folder is None:
             raise UserError("Optuna's dashboard shows one study, but none was named: balance-tune ui STUDY --optuna.")
-        return dashboard(folder, host=args.host, port=args.port)
+        return dashboard(folder.path, host=args.host, port=args.port)
     from balance_tune.studies.tracking.page import ui
 
     return ui(root_of(args), args.study, host=args.host, port=args.port)

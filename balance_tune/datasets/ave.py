@@ -20,6 +20,7 @@ from balance_tune.errors import UserError
 MLB = "kkontras/MLB, configs/AVE"
 OGM = "GeWu-Lab/OGM-GE_CVPR2022, the settings of CREMA-D"
 RATE, SECONDS = 16000, 10
+HEADER = "Category&VideoID&Quality&StartTime&EndTime"
 FILES = {"test": "testSet.txt", "val": "valSet.txt", "train": "trainSet.txt"}
 CROP: tuple[Operation, ...] = (
     ("random_resized_crop", {"size": 224, "scale": [0.08, 1.0], "ratio": [3 / 4, 4 / 3]}),
@@ -120,10 +121,10 @@ class Ave(Distribution):
             path = self.present(source / name)
             lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
             if not lines:
-                raise UserError(
-                    f"{path} must list videos as `Category&VideoID&Quality&StartTime&EndTime`, but has none."
-                )
+                raise UserError(f"{path} must list videos as `{HEADER}`, but has none.")
             for number, line in enumerate(lines, start=1):
+                if number == 1 and line.strip().lower() == HEADER.lower():
+                    continue
                 item = self._item(line, part, f"line {number} of {path}")
                 found.setdefault(item.sample, item)
         order = list(FILES)
@@ -134,7 +135,7 @@ class Ave(Distribution):
             category, video, _, start, end = line.strip().split("&")
             span = (float(start), float(end))
         except ValueError:
-            raise UserError(f"{where} must be `Category&VideoID&Quality&StartTime&EndTime`, but is `{line}`.") from None
+            raise UserError(f"{where} must be `{HEADER}`, but is `{line}`.") from None
         if not 0 <= span[0] < span[1]:
             raise UserError(f"`0 <= StartTime < EndTime` must hold, but {where} says {start} and {end}.")
         return Item(video, self.label_of(category, where), part, video, (f"AVE/{video}.mp4",), span)

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balance_tune.datasets import media, spectra
-from balance_tune.datasets.decoding import words
-from balance_tune.datasets.distribution import Unreadable
+from balance_tune.datasets.augmentation import PICTURES, SOUNDS, augmented, checked
+from balance_tune.datasets.decoding import Unreadable, words
+from balance_tune.datasets.labels import as_number
 from balance_tune.datasets.modality import IMAGENET, Modality
+from balance_tune.datasets.tabular import NO_FILE, Cell
 from balance_tune.datasets.tokens import VOCABULARY, hashed
 from balance_tune.errors import UserError
 
@@ -24,27 +26,69 @@ Read = Callable[[Any], NDArray[Any]]
 
 @dataclass(frozen=True)
 class Column:
-    """A modality, the columns it comes from, and what makes a sample of a file, or of words or entries."""
+    """A modality, the columns it comes from, and what makes a sample of a file, or of words or entries.
+
+    Attributes:
+        modality: what is stored.
+        names: the columns; several of numbers, else one.
+        kind: one of `KINDS`.
+        read: makes a sample of a file (a path, or its bytes), a text, or the numbers.
+        decimal: the decimal sign of numbers in the table.
+    """
 
     modality: Modality
     names: tuple[str, ...]
+    kind: str
     read: Read
-    is_file: bool = True
-    is_sound: bool = False
+    decimal: str = "."
 
-    def sample(self, source: Path, entries: tuple[str, ...]) -> NDArray[Any]:
-        """Return the sample of a row's entries; files lie in `source`."""
-        if self.is_file:
-            return self.read(source / entries[0])
-        return self.read(entries[0] if self.modality.ids else entries)
+    @property
+    def is_file(self) -> bool:
+        return self.kind not in WORDS
+
+    @property
+    def is_sound(self) -> bool:
+        return self.kind in HEARD
+
+    def empty(self, cells: tuple[Cell, ...]) -> str | None:
+        """Return the name of the first column whose cell says that there is nothing; None where there is none."""
+        nothing = {""} if self.kind == "text" else NO_FILE
+        for name, cell in zip(self.names, cells, strict=True):
+            if not cell or (isinstance(cell, str) and cell.strip().lower() in nothing):
+                return name
+        return None
+
+    def sample(self, source: Path, entries: tuple[Any, ...]) -> NDArray[Any]:
+        """Return the sample of a row's entries: text, or what is embedded in the table; files lie in `source`.
+
+        Raises:
+            Unreadable: an entry cannot become a sample.
+        """
+        if self.kind == "numbers":
+            return self.read(tuple(self._number(*pair) for pair in zip(self.names, entries, strict=True)))
+        (entry,) = entries
+        return self.read(source / entry if self.is_file and isinstance(entry, str) else entry)
+
+    def _number(self, name: str, text: Any) -> float:
+        try:
+            return as_number(text, self.decimal)
+        except (ValueError, AttributeError) as error:
+            reason = str(error) if isinstance(text, str) else "it is no number"
+            raise Unreadable("the table", f"`{name}` is not a number: {reason}") from error
 
 
 def _spectrogram(
-    rate: int = 16000, seconds: float = 5.0, n_fft: int = 512, hop: int = 256, encoder: str = "resnet18"
+    rate: int = 16000,
+    seconds: float = 5.0,
+    n_fft: int = 512,
+    hop: int = 256,
+    encoder: str = "resnet18",
+    augment: Mapping[str, Any] | None = None,
 ) -> tuple[Modality, Read]:
     samples = round(rate * seconds)
     shape = (1, n_fft // 2 + 1, 1 + samples // hop)
     modality = Modality(shape, encoder, standardise=(0, 1), dtype="int16", unit=spectra.UNIT, normalise="train")
+    modality = augmented(modality, checked(augment or {}, SOUNDS, "a spectrogram"))
     return modality, partial(_heard, rate=rate, samples=samples, n_fft=n_fft, hop=hop)
 
 
@@ -53,8 +97,11 @@ def _heard(file: media.Sound, *, rate: int, samples: int, n_fft: int, hop: int) 
     return spectra.steps(spectra.log_spectrogram(wave, n_fft, hop))
 
 
-def _filter_bank(rate: int = 16000, frames: int = 1024, encoder: str = "resnet18") -> tuple[Modality, Read]:
+def _filter_bank(
+    rate: int = 16000, frames: int = 1024, encoder: str = "resnet18", augment: Mapping[str, Any] | None = None
+) -> tuple[Modality, Read]:
     modality = Modality((1, frames, 128), encoder, standardise=(), dtype="float16", normalise=None)
+    modality = augmented(modality, checked(augment or {}, SOUNDS, "a filter bank"), time_first=True)
     return modality, partial(_banked, rate=rate, frames=frames)
 
 
@@ -62,42 +109,54 @@ def _banked(file: media.Sound, *, rate: int, frames: int) -> NDArray[Any]:
     return spectra.filter_bank(media.sound(file, rate), rate, frames)
 
 
-def _image(size: int = 224, encoder: str = "resnet18") -> tuple[Modality, Read]:
-    stored = round(size * 8 / 7)
+def _picture(shape: tuple[int, ...], encoder: str, augment: Mapping[str, Any]) -> Modality:
+    """Return a modality of pictures of the last two axes of `shape`, stored larger where they are to be cropped."""
+    size = shape[-1]
+    stored = augment["crop"]["of"] if "crop" in augment else size
+    if stored < size:
+        raise UserError(f"`crop.of` must be at least the `size` {size}, but is {stored}.")
     modality = Modality(
-        (3, size, size),
+        shape,
         encoder,
-        stored=(3, stored, stored),
+        stored=(*shape[:-2], stored, stored),
         dtype="uint8",
         unit=1 / 255,
         normalise=IMAGENET,
-        augment=(("random_crop", {"size": size}), ("flip", {"p": 0.5})),
-        evaluate=(("centre_crop", {"size": size}),),
+        evaluate=(("centre_crop", {"size": size}),) if stored > size else (),
     )
-    return modality, partial(_seen, size=stored)
+    return augmented(modality, augment)
 
 
-def _seen(file: media.File, *, size: int) -> NDArray[Any]:
-    return media.clip([media.picture(file)], 1, (size, size), "cover")[:, 0].copy()
+def _image(
+    size: int = 224, encoder: str = "resnet18", fit: media.Fit = "cover", augment: Mapping[str, Any] | None = None
+) -> tuple[Modality, Read]:
+    modality = _picture((3, size, size), encoder, checked(augment or {}, PICTURES, "an image"))
+    return modality, partial(_seen, size=modality.stored[-1], fit=_fit(fit))
 
 
-def _frames(count: int = 3, size: int = 224, encoder: str = "resnet18") -> tuple[Modality, Read]:
-    stored = round(size * 8 / 7)
-    modality = Modality(
-        (3, count, size, size),
-        encoder,
-        stored=(3, count, stored, stored),
-        dtype="uint8",
-        unit=1 / 255,
-        normalise=IMAGENET,
-        augment=(("random_crop", {"size": size}), ("flip", {"p": 0.5})),
-        evaluate=(("centre_crop", {"size": size}),),
-    )
-    return modality, partial(_watched, count=count, size=stored)
+def _fit(fit: str) -> media.Fit:
+    if fit not in ("cover", "squash"):
+        raise UserError(f"`fit` must be cover or squash, but is `{fit}`.")
+    return fit  # type: ignore[return-value]
 
 
-def _watched(seen: media.Seen, *, count: int, size: int) -> NDArray[Any]:
-    return media.clip(media.middles(seen, count), count, (size, size), "cover")
+def _seen(file: media.File, *, size: int, fit: media.Fit = "cover") -> NDArray[Any]:
+    return media.clip([media.picture(file)], 1, (size, size), fit)[:, 0].copy()
+
+
+def _frames(
+    count: int = 3,
+    size: int = 224,
+    encoder: str = "resnet18",
+    fit: media.Fit = "cover",
+    augment: Mapping[str, Any] | None = None,
+) -> tuple[Modality, Read]:
+    modality = _picture((3, count, size, size), encoder, checked(augment or {}, PICTURES, "frames"))
+    return modality, partial(_watched, count=count, size=modality.stored[-1], fit=_fit(fit))
+
+
+def _watched(seen: media.Seen, *, count: int, size: int, fit: media.Fit = "cover") -> NDArray[Any]:
+    return media.clip(media.middles(seen, count), count, (size, size), fit)
 
 
 def _text(length: int = 40, vocabulary: int = VOCABULARY, encoder: str = "text") -> tuple[Modality, Read]:
@@ -112,26 +171,32 @@ def _read(text: Any, *, length: int, vocabulary: int) -> NDArray[Any]:
 def _array(shape: list[int] | None = None, encoder: str = "mlp") -> tuple[Modality, Read]:
     if not shape:
         raise UserError("a column of kind `array` must have `shape`, but has not.")
-    return Modality(tuple(shape), encoder, normalise="train"), _loaded
+    return Modality(tuple(shape), encoder, normalise="train"), partial(_loaded, shape=tuple(shape))
 
 
-def _loaded(file: media.File) -> NDArray[Any]:
+def _loaded(file: Any, *, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return the array in a .npy file, or numbers as they are."""
     try:
-        made = np.load(io.BytesIO(file) if isinstance(file, bytes) else file, allow_pickle=False)
+        if isinstance(file, bytes | Path):
+            made = np.load(io.BytesIO(file) if isinstance(file, bytes) else file, allow_pickle=False)
+        else:
+            made = np.asarray(file, dtype=np.float32)
     except (OSError, ValueError, EOFError, TypeError) as error:
-        raise Unreadable(
-            media.named(file), f"it is no array of numbers ({str(error).partition(chr(10))[0]})"
-        ) from error
-    return np.asarray(made, dtype=np.float32)
+        raise media.unreadable(file, f"it is no array of numbers ({str(error).partition(chr(10))[0]})") from error
+    if not isinstance(made, np.ndarray) or made.dtype.kind not in "fiub":
+        raise Unreadable(media.named(file), "it is no array of numbers")
+    if made.shape != shape:
+        raise Unreadable(media.named(file), f"its shape is {made.shape}, not {shape}")
+    return made.astype(np.float32)
 
 
 def _numbers(encoder: str = "mlp") -> tuple[Modality, Read]:
     return Modality((1,), encoder, normalise="train"), _counted
 
 
-def _counted(entries: tuple[str, ...]) -> NDArray[Any]:
+def _counted(entries: tuple[Any, ...]) -> NDArray[Any]:
     try:
-        return np.array([float(text) for text in entries], dtype=np.float32)
+        return np.array([float(entry) for entry in entries], dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise Unreadable("the table", f"{error}") from error
 
@@ -148,11 +213,17 @@ KINDS: dict[str, Callable[..., tuple[Modality, Read]]] = {
 """What a modality of a table may be: log-spectrogram or filter bank of a sound, a picture, frames of a video, words,
 an array in a .npy file, numbers in columns."""
 WORDS = ("text", "numbers")  # in the table itself
-SOUNDS = ("spectrogram", "filter_bank")
+HEARD, LOOKED = ("spectrogram", "filter_bank"), ("image", "frames")
 
 
-def column_of(name: str, entry: Any) -> Column:
+def column_of(name: str, entry: Any, decimal: str = ".", declared: Modality | None = None) -> Column:
     """Return a modality of a table from its entry in the recipe.
+
+    Args:
+        name: of the modality.
+        entry: its `column`, `kind` and settings.
+        decimal: the decimal sign of numbers in the table.
+        declared: what a store says of it; pictures of earlier versions are stored larger than the entry says.
 
     Raises:
         UserError: its kind does not exist, or does not take its settings.
@@ -163,6 +234,8 @@ def column_of(name: str, entry: Any) -> Column:
     kind = entry.get("kind")
     if kind not in KINDS:
         raise UserError(f"`kind` of modality `{name}` must be one of {', '.join(KINDS)}, but got `{kind}`.")
+    if kind not in HEARD + LOOKED:
+        checked(settings.pop("augment", None) or {}, (), f"modality `{name}` of kind {kind}")
     given = entry["column"]
     names = tuple(map(str, given)) if isinstance(given, list) else (str(given),)
     if len(names) > 1 and kind != "numbers":
@@ -170,7 +243,12 @@ def column_of(name: str, entry: Any) -> Column:
     try:
         modality, read = KINDS[kind](**settings)
     except TypeError as error:
-        raise UserError(f"modality `{name}` of kind {kind} must take its settings, but: {error}.") from error
+        reason = str(error).removeprefix(f"{KINDS[kind].__name__}() ")
+        raise UserError(f"modality `{name}` of kind {kind} must take its settings, but: {reason}.") from error
+    except UserError as error:
+        raise UserError(f"{str(error).rstrip('.')} (modality {name}).") from error
     if kind == "numbers":
         modality = Modality((len(names),), modality.encoder, normalise="train")
-    return Column(modality, names, read, kind not in WORDS, kind in SOUNDS)
+    if declared is not None and isinstance(read, partial) and "size" in read.keywords:
+        read = partial(read.func, **{**read.keywords, "size": declared.stored[-1]})
+    return Column(modality, names, kind, read, decimal)

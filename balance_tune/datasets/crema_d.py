@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,6 +27,8 @@ CROP: tuple[Operation, ...] = (
 )
 RESIZE: tuple[Operation, ...] = (("resize", {"size": 224}),)
 FRAMES = 3  # at one a second: a clip lasts 2 to 3 s
+MOST_FRAMES = 6  # at one a second, as the longest clip lasts 5 s
+HEADERS = (["clip", "label"], ["file", "label"], ["filename", "label"])
 
 
 def frames(count: int, how: str, train: bool) -> tuple[Operation, ...]:
@@ -75,6 +78,8 @@ class CremaD(Distribution):
             if not rows:
                 raise UserError(f"{path} must list clips as `clip,LABEL`, but has none.")
             for number, row in enumerate(rows, start=1):
+                if number == 1 and [field.strip().lower() for field in row] in HEADERS:
+                    continue
                 if len(row) != 2:
                     raise UserError(f"line {number} of {path} must be `clip,LABEL`, but is `{','.join(row)}`.")
                 label = self.label_of(row[1].strip(), f"line {number} of {path}")
@@ -92,6 +97,12 @@ class CremaD(Distribution):
     def sample(self, modality: str, raw: Any) -> NDArray[Any]:
         """Take a sound file or a waveform; a video, its frames at one a second as pictures, or one picture."""
         return self.hear(raw) if modality == "audio" else media.clip(look(raw), FRAMES, (256, 256))
+
+    def told(self, items: Sequence[Item]) -> tuple[str, ...]:
+        extracted = sum(item.files[1].startswith("Image-01-FPS/") for item in items)
+        if extracted in (0, len(items)):
+            return ()
+        return (f"{extracted} clips are seen by extracted frames, {len(items) - extracted} by their videos",)
 
     def hear(self, heard: media.Sound) -> NDArray[Any]:
         wave = spectra.tiled(media.sound(heard, 22050), 3 * 22050)
@@ -160,7 +171,7 @@ class CremaDMlb(CremaD):
     def items(self, source: Path) -> list[Item]:
         folder = self.present(source / "AudioWAV")
         made = []
-        for path in sorted(folder.glob("*.wav")):
+        for path in sorted(folder.glob("[!.]*.wav")):
             words = path.stem.split("_")
             if len(words) != 4:
                 raise UserError(
@@ -171,7 +182,12 @@ class CremaDMlb(CremaD):
 
 
 def look(seen: media.Seen) -> list[NDArray[np.uint8]]:
-    """Return a clip's frames at one a second, from its video or its extracted frames, in their order."""
+    """Return a clip's frames at one a second, from its video or its extracted frames, in their order.
+
+    More extracted frames than a clip has seconds are at another rate: the middles of segments are taken of them.
+    """
+    if isinstance(seen, Path) and seen.is_dir() and len(media.jpgs(seen)) > MOST_FRAMES:
+        return media.middles(seen, FRAMES)
     extracted = media.stills(seen)
     return media.video_frames(seen, fps=1.0, most=FRAMES) if extracted is None else extracted
 

@@ -7,7 +7,7 @@ that over processes and machines, shards, hashes and going on after an interrupt
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from balance_tune.datasets.base import Samples
 from balance_tune.datasets.decoding import Decoding
 from balance_tune.datasets.decoding import Unreadable as Unreadable
+from balance_tune.datasets.manifest import Skipped
 from balance_tune.errors import UserError
 
 
@@ -31,6 +32,8 @@ class Item:
         group: who or what it is of (speaker, video), or "".
         files: what it is read from, relative to the source.
         more: what reading it needs beside (seconds, a sentence), as plain JSON.
+        absent: the modalities that it does not have.
+        together: names the set of samples that it must share a part with; "" for one by itself.
     """
 
     sample: str
@@ -39,6 +42,8 @@ class Item:
     group: str = ""
     files: tuple[str, ...] = ()
     more: tuple[Any, ...] = ()
+    absent: tuple[str, ...] = ()
+    together: str = ""
 
 
 class Distribution(Decoding):
@@ -54,6 +59,10 @@ class Distribution(Decoding):
     """What the folder must hold, in words that end a sentence."""
     raw: ClassVar[Mapping[str, Any]] = {}
     """Of a user's table: what each modality is made from, as its recipe says; a store keeps it."""
+    written: ClassVar[Mapping[str, Any]] = {}
+    """Of a user's table: how its labels and numbers are written; a store keeps it."""
+    left_out: ClassVar[tuple[Skipped, ...]] = ()
+    """What the source lists and `items` leaves out, with reasons."""
 
     @abstractmethod
     def items(self, source: Path) -> list[Item]:
@@ -63,13 +72,22 @@ class Distribution(Decoding):
             UserError: the folder does not hold what `layout` says, or contradicts itself.
         """
 
+    def check_items(self, items: Sequence[Item]) -> None:
+        """Raise a `UserError` where samples that can be listed must not be prepared together."""
+
     @abstractmethod
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
         """Return one sample as it is to be stored: modality -> (*stored) in the modality's type, each by `sample`.
 
+        Modalities that are `absent` from the item may be left out.
+
         Raises:
             Unreadable: one of its files is missing, broken, silent, ...
         """
+
+    def told(self, items: Sequence[Item]) -> tuple[str, ...]:
+        """Return what a reader of the results must know about these samples, beside `limits`."""
+        return ()
 
     @abstractmethod
     def miniature(self, folder: Path) -> None:

@@ -19,7 +19,14 @@ from balance_tune.errors import UserError
 
 BML = "GeWu-Lab/BML_TPAMI2024, scripts/train_opm.sh"
 SUBSETS = {"training": "train", "validation": "val", "testing": "test"}
-TABLES = {"train.csv": "train", "validate.csv": "val", "test.csv": "test"}
+SPLIT_FILES = ("KS_train_val.json", "KS.json")
+"""BML's lists; the three-way split that its code reads is the first."""
+TABLES = {
+    "train": ("train.csv",),
+    "val": ("validate.csv", "val.csv", "validation.csv"),
+    "test": ("test.csv",),
+}
+"""Kinetics' lists by part: DeepMind's name first, then those of mirrors."""
 FRAMES = 3
 SIZE = (128, 171)
 
@@ -30,8 +37,8 @@ class KineticsSounds(Distribution):
     name = family = "kinetics_sounds"
     protocol = "ogm"
     layout = (
-        "<id>_<start>_<end>.mp4 (000058_000068; in any folders) and KS.json of BML, or Kinetics' own train.csv, "
-        "validate.csv and test.csv (label,youtube_id,time_start,time_end,split)"
+        "<id>_<start>_<end>.mp4 (000058_000068; in any folders) and KS_train_val.json of BML, or Kinetics' own "
+        "train.csv, validate.csv (or val.csv) and test.csv (label,youtube_id,time_start,time_end,split)"
     )
     classes = (
         "blowing_nose",
@@ -89,11 +96,15 @@ class KineticsSounds(Distribution):
     )
 
     def annotations(self, source: Path) -> tuple[Path, ...]:
-        if (source / "KS.json").exists():
-            return (source / "KS.json",)
-        if not any((source / name).exists() for name in TABLES):
-            raise self.missing(source / "KS.json")
-        return tuple(self.present(source / name) for name in TABLES)
+        for name in SPLIT_FILES:
+            if (source / name).exists():
+                return (source / name,)
+        tables = [
+            next((source / n for n in names if (source / n).exists()), source / names[0]) for names in TABLES.values()
+        ]
+        if not any(path.exists() for path in tables):
+            raise self.missing(source / SPLIT_FILES[0])
+        return tuple(self.present(path) for path in tables)
 
     def items(self, source: Path) -> list[Item]:
         first, *_ = paths = self.annotations(source)
@@ -125,7 +136,7 @@ class KineticsSounds(Distribution):
                 path = folder / subset / self.classes[label] / f"{name}.mp4"
                 write_video(path, scene(label, name, 15), 5, "libx264", tone(label, name, 3.0, 22050), 22050)
                 database[name] = {"subset": subset, "label": self.classes[label]}
-        (folder / "KS.json").write_text(json.dumps({"labels": self.classes, "database": database}))
+        (folder / SPLIT_FILES[0]).write_text(json.dumps({"labels": self.classes, "database": database}))
 
 
 def _from_json(path: Path) -> dict[str, tuple[str, str, str]]:
@@ -138,12 +149,19 @@ def _from_json(path: Path) -> dict[str, tuple[str, str, str]]:
         ) from error
     if not listed:
         raise UserError(f"{path} must list videos, but lists none.")
+    parts = {part for _, part, _ in listed.values()}
+    lacking = [subset for subset, part in SUBSETS.items() if part not in parts]
+    if lacking:
+        raise UserError(
+            f"{path} must list videos of {', '.join(SUBSETS)}, but lists none of {', '.join(lacking)}; BML's split "
+            f"into three parts is {SPLIT_FILES[0]}, in the same folder of its repository."
+        )
     return listed
 
 
 def _from_tables(paths: tuple[Path, ...]) -> dict[str, tuple[str, str, str]]:
     listed: dict[str, tuple[str, str, str]] = {}
-    for path in paths:
+    for part, path in zip(TABLES, paths, strict=True):
         rows = list(csv.DictReader(path.read_text("utf-8-sig").splitlines()))
         if not rows or not {"label", "youtube_id", "time_start", "time_end"} <= rows[0].keys():
             raise UserError(f"{path} must have columns label, youtube_id, time_start, time_end and rows, but has not.")
@@ -155,5 +173,5 @@ def _from_tables(paths: tuple[Path, ...]) -> dict[str, tuple[str, str, str]]:
             where = f"line {number} of {path}"
             if name in listed:
                 raise UserError(f"a video must be listed once, but `{name}` is in {where} and {listed[name][2]}.")
-            listed[name] = (row["label"].replace(" ", "_"), TABLES[path.name], where)
+            listed[name] = (row["label"].strip().replace(" ", "_"), part, where)
     return listed

@@ -87,6 +87,8 @@ class Manifest:
         recipe: how it is trained by default: setting -> (value, source).
         skipped: the samples that could not be read; they have no row.
         raw: of a user's table what each modality is made from, as its recipe says.
+        table: of a user's table how its labels and numbers are written: `label` (columns), `separator`, `decimal`.
+        absent: part -> modality -> rows that do not have it, where there are any.
     """
 
     identity: Identity
@@ -103,6 +105,8 @@ class Manifest:
     recipe: dict[str, tuple[Any, str]]
     skipped: tuple[Skipped, ...] = ()
     raw: dict[str, Any] = field(default_factory=dict)
+    table: dict[str, Any] = field(default_factory=dict)
+    absent: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def dataset(self) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import re
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +14,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from balance_tune.datasets.distribution import Unreadable
+from balance_tune.datasets.decoding import Unreadable
+from balance_tune.datasets.pointers import what_it_is
 from balance_tune.errors import UserError
 
 SOUNDS = (".wav", ".flac", ".ogg")
 """What soundfile reads; all else goes through PyAV."""
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+"""Endings of the pictures that a folder of frames may hold, in lower case."""
 COMPLETE = 0.8
-"""Share of the length it declares that a video must have."""
+"""Share of the length it declares that a video or sound must have."""
 Fit = Literal["squash", "cover"]
 File = Path | bytes
 """A file, or what is in one."""
@@ -26,7 +31,8 @@ Sound = File | NDArray[np.float32]
 """... or a waveform (samples,) that is at the rate asked for."""
 Seen = File | Sequence[bytes]
 """... or several pictures' files, in order."""
-_PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")  # what such files begin with
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")  # what such files begin with
+_EXIF_ORIENTATION = 0x0112
 
 
 def sound(heard: Sound, rate: int) -> NDArray[np.float32]:
@@ -54,12 +60,32 @@ def named(file: Sound | Seen) -> Path | str:
     return file if isinstance(file, Path) else "the file"
 
 
-def _is_sound(file: File) -> bool:
-    if isinstance(file, Path):
-        return file.suffix.lower() in SOUNDS
-    if not isinstance(file, bytes):
-        return False
-    return file[:4] in (b"fLaC", b"OggS") or (file[:4] == b"RIFF" and file[8:12] == b"WAVE")
+def beginning(file: Any, size: int = 512) -> bytes:
+    """Return the first bytes of a file; none where it cannot be read."""
+    if isinstance(file, bytes):
+        return file[:size]
+    try:
+        with Path(file).open("rb") as opened:
+            return opened.read(size)
+    except (OSError, TypeError, ValueError):  # the caller has failed to read it, and says why
+        return b""
+
+
+def unreadable(file: Any, reason: str) -> Unreadable:
+    """Return the error for a file that cannot be used: what it is where it is something else, else `reason`."""
+    name = file.name if isinstance(file, Path) else ""
+    if isinstance(file, Path) and file.is_dir():
+        return Unreadable(file, "it is a folder, not a file")
+    return Unreadable(named(file), what_it_is(name, beginning(file)) or reason)
+
+
+def _is_sound(file: Any) -> bool:
+    """Whether soundfile should read it: by its content, and where that says nothing by its ending."""
+    start = beginning(file, 12)
+    if start[:4] in (b"fLaC", b"OggS") or (start[:4] == b"RIFF" and start[8:12] == b"WAVE"):
+        return True
+    other = start[4:8] == b"ftyp" or start[:3] == b"ID3" or start[:4] in (b"\x1aE\xdf\xa3", b"FLV\x01")
+    return isinstance(file, Path) and file.suffix.lower() in SOUNDS and not other
 
 
 def _readable(file: File) -> Any:
@@ -82,10 +108,32 @@ def _soundfile(file: File) -> tuple[NDArray[np.float32], int]:
     import soundfile
 
     try:
-        values, native = soundfile.read(_readable(file), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(_readable(file)) as opened:
+            native, declared = opened.samplerate, max(opened.frames, _wav_frames(file))
+            values = opened.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
-        raise Unreadable(named(file), f"it is no readable sound file ({_first(error)})") from error
+        raise unreadable(file, f"it is no readable sound file ({_first(error)})") from error
+    if len(values) < COMPLETE * declared:
+        raise Unreadable(
+            named(file), f"it is cut off: {len(values) / native:.1f} s of {declared / native:.1f} s can be decoded"
+        )
     return values, native
+
+
+def _wav_frames(file: File) -> int:
+    """Return how many frames the header of a WAV file declares; 0 of another file, or where it does not know."""
+    start = beginning(file, 2**16)
+    if start[:4] != b"RIFF" or start[8:12] != b"WAVE":
+        return 0
+    place, frame = 12, 0
+    while place + 8 <= len(start):
+        name, size = struct.unpack_from("<4sI", start, place)
+        if name == b"fmt " and place + 22 <= len(start):
+            (frame,) = struct.unpack_from("<H", start, place + 20)
+        if name == b"data":  # writers that cannot go back leave 0 or the largest number
+            return size // frame if frame and 0 < size < 0xFFFF0000 else 0
+        place += 8 + size + size % 2
+    return 0
 
 
 def _av_sound(file: File) -> tuple[NDArray[np.float32], int]:
@@ -95,21 +143,31 @@ def _av_sound(file: File) -> tuple[NDArray[np.float32], int]:
         stream = container.streams.audio[0]
         native = int(stream.rate)
         resampler = extra("av").AudioResampler(format="fltp", layout=stream.layout, rate=native)
-        blocks = [out.to_ndarray() for frame in container.decode(stream) for out in resampler.resample(frame)]
+        blocks, frames = [], 0
+        for frame in container.decode(stream):
+            frames += 1
+            blocks += [out.to_ndarray() for out in resampler.resample(frame)]
         blocks += [out.to_ndarray() for out in resampler.resample(None)]
-    if not blocks:
-        raise Unreadable(named(file), "it has no sound")
+        if not blocks:
+            raise Unreadable(named(file), "it has no sound")
+        _check_whole(file, container, stream, frames, sum(block.shape[1] for block in blocks) / native)
     return np.concatenate(blocks, axis=1).T.astype(np.float32, copy=False), native
 
 
 def middles(seen: Seen, count: int) -> list[NDArray[np.uint8]]:
-    """Return the frames of a video at the middles of `count` equal segments; pictures are taken as they are.
+    """Return the frames at the middles of `count` equal segments of a video, or of pictures in order.
+
+    Of at most `count` pictures all are taken.
 
     Raises:
         Unreadable: as `video_frames` and `picture`.
     """
-    pictures = stills(seen)
-    return pictures if pictures is not None else video_frames(seen, middle_times(seen, count))
+    files = _pictures(seen)
+    if files is None:
+        return video_frames(seen, middle_times(seen, count))
+    if len(files) > count:
+        files = [files[int((k + 0.5) * len(files) / count)] for k in range(count)]
+    return [picture(file) for file in files]
 
 
 def middle_times(seen: Seen, count: int) -> list[float]:
@@ -121,25 +179,51 @@ def middle_times(seen: Seen, count: int) -> list[float]:
 def stills(seen: Seen) -> list[NDArray[np.uint8]] | None:
     """Return the frames that pictures are, (height, width, 3) each; None of a video.
 
-    Pictures are the .jpg of a folder, in the order of their names, or the content of one picture's file, or of several.
+    Pictures are those of a folder, in natural order, or the content of one picture's file, or of several.
     """
+    files = _pictures(seen)
+    return None if files is None else [picture(file) for file in files]
+
+
+def _pictures(seen: Seen) -> list[File] | None:
+    """Return the files of pictures, in order; None of a video."""
     if isinstance(seen, Path):
-        if not seen.is_dir():
-            return None
-        return [picture(file) for file in jpgs(seen)]
+        if seen.is_dir():
+            return list(jpgs(seen))
+        return [seen] if _is_picture(seen) else None
     if isinstance(seen, bytes):
-        return [picture(seen)] if seen.startswith(_PICTURES) else None
+        return [seen] if _is_picture(seen) else None
     if not isinstance(seen, list | tuple) or not seen:
         raise Unreadable(named(seen), f"it is of type {type(seen).__name__}, and empty or no file")
-    return [picture(one) for one in seen]
+    return list(seen)
+
+
+def _is_picture(file: File) -> bool:
+    """Whether a file is one picture, by its content; a GIF that moves is a video."""
+    start = beginning(file, 8)
+    if not start.startswith(b"GIF8"):
+        return start.startswith(_PICTURES)
+    from PIL import Image
+
+    try:
+        with Image.open(_readable(file)) as image:
+            return not getattr(image, "is_animated", False)
+    except (OSError, ValueError, SyntaxError):  # whoever decodes it says what is wrong
+        return True
 
 
 def jpgs(folder: Path) -> list[Path]:
-    """Return the pictures of a folder, in the order of their names; none is `Unreadable`."""
-    files = sorted(folder.glob("*.jpg"))
+    """Return the pictures of a folder in natural order (2.jpg before 10.jpg); none is `Unreadable`."""
+    files = [f for f in folder.iterdir() if f.suffix.lower() in PICTURES and not f.name.startswith(".")]
     if not files:
-        raise Unreadable(folder, "it holds no .jpg")
-    return files
+        raise Unreadable(folder, f"it holds no pictures ({', '.join(PICTURES)})")
+    return sorted(files, key=lambda file: (_natural(file.stem), file.name))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a sort key by which numbers in a name count as numbers."""
+    pieces = re.split(r"([0-9]+)", name)  # text, digits, text, ...
+    return [(int(piece), "") if k % 2 else (0, piece) for k, piece in enumerate(pieces)]
 
 
 def video_frames(
@@ -155,7 +239,7 @@ def video_frames(
     path = _one(seen)
     found: list[NDArray[np.uint8]] = []
     last: Any = None
-    shown = 0.0
+    shown, decoded = 0.0, 0
     wanted = list(times) if times is not None else None
     with _opened(path) as container:
         if not container.streams.video:
@@ -163,33 +247,86 @@ def video_frames(
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
         step = 1 / float(stream.average_rate) if stream.average_rate else 0.04
-        declared = container.duration / 1e6 if container.duration else 0.0
         first: float | None = None
         for frame in container.decode(stream):
             first = frame.time if first is None else first
             shown = (frame.time or 0.0) - (first or 0.0)
-            last = frame
+            last, decoded = frame, decoded + 1
             due = wanted[len(found)] if wanted is not None else len(found) / fps
             while shown + step / 2 >= due:
-                found.append(frame.to_ndarray(format="rgb24"))
+                found.append(_upright(frame))
                 if len(found) == (len(wanted) if wanted is not None else most):
                     return found
                 due = wanted[len(found)] if wanted is not None else len(found) / fps
-    if last is None:
-        raise Unreadable(named(path), "not one of its pictures can be decoded")
-    if shown + step < COMPLETE * declared:
-        raise Unreadable(named(path), f"it is cut off: {shown + step:.1f} s of {declared:.1f} s can be decoded")
+        if last is None:
+            raise unreadable(path, "not one of its pictures can be decoded")
+        _check_whole(path, container, stream, decoded, shown + step)
     while wanted is not None and len(found) < len(wanted):
-        found.append(last.to_ndarray(format="rgb24"))
+        found.append(_upright(last))
     return found
 
 
+def _upright(frame: Any) -> NDArray[np.uint8]:
+    """Return a frame (height, width, 3) as players show it: turned and mirrored by its display matrix."""
+    image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return image
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(data))  # column' = a column + c row, row' = b column + d row
+    if abs(a) < abs(b):
+        image, right, down = image.transpose(1, 0, 2), c, b
+    else:
+        right, down = a, d
+    return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1])
+
+
+def _check_whole(file: File, container: Any, stream: Any, frames: int, seconds: float) -> None:
+    """Raise `Unreadable` where the file of a stream ends long before it says.
+
+    A stream that is shorter than the others is whole: pictures may end before the sound, and one picture may be shown
+    for ten seconds. So the number of frames is compared where the file declares it; else the whole file must go on to
+    its end, whatever is there.
+    """
+    declared = container.duration / 1e6 if container.duration else 0.0
+    if seconds >= COMPLETE * declared:
+        return
+    if stream.frames:
+        length = _length(stream) or declared
+        whole, ends = frames >= COMPLETE * stream.frames, length * min(1.0, frames / stream.frames)
+    else:
+        length, ends = declared, max(seconds, _end(file))
+        whole = ends >= COMPLETE * declared
+    if not whole:
+        raise Unreadable(named(file), f"it is cut off: {ends:.1f} s of {length:.1f} s can be decoded")
+
+
+def _end(file: File) -> float:
+    """Return the seconds until the last packet of any stream ends."""
+    end = 0.0
+    with _opened(file) as container:
+        begins = container.start_time / 1e6 if container.start_time else 0.0
+        for packet in container.demux():
+            if packet.pts is not None:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - begins)
+    return end
+
+
+def _length(stream: Any) -> float | None:
+    """Return the seconds that a stream says it lasts, by itself; None where it does not."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    tag = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # of Matroska
+    return None if tag is None else 3600 * float(tag[1]) + 60 * float(tag[2]) + float(tag[3])
+
+
 def duration(seen: Seen) -> float:
-    """Return the length in seconds that a video declares."""
+    """Return the length in seconds that a video declares: of its pictures, where its sound is much longer."""
     with _opened(_one(seen)) as container:
         if not container.duration:
             raise Unreadable(named(seen), "it does not say how long it is")
-        return float(container.duration / 1e6)
+        whole = float(container.duration / 1e6)
+        own = _length(container.streams.video[0]) if container.streams.video else None
+        return own if own is not None and own < COMPLETE * whole else whole
 
 
 def has_sound(path: Path) -> bool:
@@ -211,22 +348,71 @@ def _opened(file: File) -> Iterator[Any]:
         with av.open(_readable(file)) as container:
             yield container
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise Unreadable(named(file), f"it cannot be decoded ({_first(error)})") from error
+        raise unreadable(file, f"it cannot be decoded ({_first(error)})") from error
 
 
 def picture(file: File, mode: Literal["RGB", "L"] = "RGB") -> NDArray[np.uint8]:
-    """Return an image file as (height, width, 3), or (height, width) in grey.
+    """Return an image file as (height, width, 3), or (height, width) in grey, of 8 bits.
+
+    It is turned by its EXIF orientation; what is transparent is white; 16 bits are scaled to 8, as are floats from 0
+    to 1.
 
     Raises:
-        Unreadable: it is missing, broken or cut off.
+        Unreadable: it is missing, broken, cut off, or of values without a scale.
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(_readable(file)) as image:
-            return np.asarray(image.convert(mode))
+            return np.asarray(_turned(_of_8_bits(file, image)).convert(mode))
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise Unreadable(named(file), f"it is no readable image ({_first(error)})") from error
+        raise unreadable(file, f"it is no readable image ({_first(error)})") from error
+
+
+def _of_8_bits(file: File, image: Any) -> Any:
+    """Return a PIL image with 8 bits a channel and without transparency, its EXIF kept."""
+    from PIL import Image
+
+    exif = image.info.get("exif")
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image)
+        if image.mode == "F":
+            low, high = float(np.nanmin(values)), float(np.nanmax(values))
+            if not (low >= 0 and high <= 1 and np.isfinite(values).all()):
+                raise Unreadable(
+                    named(file),
+                    f"its values are floats from {low:g} to {high:g}, which have no scale; save it as 8 bits",
+                )
+            most = 1.0
+        elif image.mode.startswith("I;16") or image.format in ("PNG", "PPM"):
+            bits = image.tag_v2.get(258, (16,))[0] if image.format == "TIFF" else 16
+            most = float(2**bits - 1)
+        else:
+            raise Unreadable(
+                named(file), "its values are whole numbers of 32 bits, which have no scale; save it as 8 bits"
+            )
+        made = Image.fromarray(np.rint(values.astype(np.float64) * (255 / most)).clip(0, 255).astype(np.uint8))
+    elif "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        seen = image.convert("RGBA")
+        made = Image.alpha_composite(Image.new("RGBA", seen.size, (255, 255, 255, 255)), seen).convert("RGB")
+    else:
+        return image
+    if exif is not None:
+        made.info["exif"] = exif
+    return made
+
+
+def _turned(image: Any) -> Any:
+    """Return a PIL image turned by its EXIF orientation; an EXIF block that cannot be read says nothing."""
+    from PIL import ImageOps
+
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except (SyntaxError, struct.error, ValueError, KeyError, TypeError, EOFError):
+        return image
+    if orientation not in range(2, 9):
+        return image
+    return ImageOps.exif_transpose(image)
 
 
 def fitted(image: NDArray[np.uint8], size: tuple[int, int], fit: Fit = "squash") -> NDArray[np.uint8]:

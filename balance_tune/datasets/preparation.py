@@ -11,7 +11,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from balance_tune.datasets.distribution import Distribution, Item, Unreadable
 from balance_tune.datasets.manifest import Identity, Manifest, Shard, Skipped, data_hash, identity_of
 from balance_tune.datasets.moments import Moments
 from balance_tune.datasets.place import Place
+from balance_tune.datasets.pointers import is_pointer
 from balance_tune.datasets.shards import write_shard
 from balance_tune.datasets.splits import PARTS, check_leaks, split_hash
 from balance_tune.datasets.store import counts_of, range_of
@@ -69,6 +70,7 @@ class Outcome:
     skipped: tuple[Skipped, ...]
     moments: Mapping[str, Moments]
     ranges: Mapping[str, tuple[float, float]]
+    absent: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         moments = {
@@ -89,6 +91,7 @@ class Outcome:
                 for name, m in raw["moments"].items()
             },
             ranges={name: (low, high) for name, (low, high) in raw["ranges"].items()},
+            absent=raw.get("absent", {}),
         )
 
 
@@ -113,11 +116,14 @@ def plan_of(dataset: Distribution, source: Path, shard_bytes: int = SHARD_BYTES)
     else:
         labels = np.array([item.label for item in items], dtype=np.float32)
     dataset.check_labels(labels)
-    groups = _groups(items)
+    groups = _numbered([item.group for item in items])
     official = None
     if all(item.part for item in items):
         official = np.array([PARTS.index(item.part) for item in items], dtype=np.int8)
-    assignment = dataset.split.assign(labels, groups, official)
+    together = _numbered([item.together or f"-{row}" for row, item in enumerate(items)])
+    if not any(item.together for item in items):
+        together = None
+    assignment = dataset.split.assign(labels, groups, official, together, dataset.classes)
     listing = _listing_hash(source, items)
     annotations = dataset.annotations(source)
     identity = identity_of(dataset, listing, annotations)
@@ -144,13 +150,15 @@ def _check(dataset: Distribution, source: Path, items: Sequence[Item]) -> None:
             f"the source of `{dataset.name}` must hold {dataset.layout}, but not one of the {len(files)} files it "
             f"lists is in {source}; the first is {min(files)}."
         )
+    dataset.check_items(items)
 
 
-def _groups(items: Sequence[Item]) -> NDArray[np.int64] | None:
-    if not any(item.group for item in items):
+def _numbered(names: Sequence[str]) -> NDArray[np.int64] | None:
+    """Return a number for each name, equal for equal names; None where all are empty."""
+    if not any(names):
         return None
-    number = {name: k for k, name in enumerate(sorted({item.group for item in items}))}
-    return np.array([number[item.group] for item in items], dtype=np.int64)
+    number = {name: k for k, name in enumerate(sorted(set(names)))}
+    return np.array([number[name] for name in names], dtype=np.int64)
 
 
 def _listing_hash(source: Path, items: Sequence[Item]) -> str:
@@ -162,7 +170,11 @@ def _listing_hash(source: Path, items: Sequence[Item]) -> str:
             if file not in sizes:
                 path = source / file
                 sizes[file] = path.stat().st_size if path.is_file() else -1
-        digest.update(json.dumps([asdict(item), [sizes[file] for file in item.files]]).encode() + b"\n")
+        entry = asdict(item)
+        for later in ("absent", "together"):  # what items had before there were these keeps its hash
+            if not entry[later]:
+                del entry[later]
+        digest.update(json.dumps([entry, [sizes[file] for file in item.files]]).encode() + b"\n")
     return digest.hexdigest()
 
 
@@ -241,6 +253,7 @@ def write_chunk(dataset: Distribution, source: Path, chunk: Chunk, place: Place)
     """
     kept: list[int] = []
     read: dict[str, list[NDArray[Any]]] = {name: [] for name in dataset.modalities}
+    present: dict[str, list[bool]] = {name: [] for name in dataset.modalities}
     skipped = []
     for position, item in enumerate(chunk.items):
         try:
@@ -253,8 +266,11 @@ def write_chunk(dataset: Distribution, source: Path, chunk: Chunk, place: Place)
         kept.append(position)
         for name, x in sample.items():
             read[name].append(x)
+            present[name].append(name not in item.absent)
+    there = {name: np.array(own, dtype=np.bool_) for name, own in present.items()}
     try:
-        outcome = _written(dataset, chunk, kept, {n: np.stack(x) for n, x in read.items() if x}, tuple(skipped), place)
+        inputs = {name: np.stack(x) for name, x in read.items() if x}
+        outcome = _written(dataset, chunk, kept, inputs, there, tuple(skipped), place)
         place.write(chunk.outcome, outcome.to_json())
     except OSError as error:
         raise UserError(f"the store {place} must be writable, but: {error.strerror or error}.") from error
@@ -278,6 +294,9 @@ def _loaded(dataset: Distribution, source: Path, item: Item) -> dict[str, NDArra
             f"reading sample `{item.sample}` of `{dataset.name}` raised {type(error).__name__}: {reason}"
         ) from error
     for name, modality in dataset.modalities.items():
+        if name in item.absent:
+            sample[name] = np.zeros(modality.stored, dtype=modality.dtype)
+            continue
         x = sample[name]
         if x.shape != modality.stored or x.dtype != modality.dtype:
             raise UserError(
@@ -294,6 +313,7 @@ def _written(
     chunk: Chunk,
     kept: list[int],
     inputs: dict[str, NDArray[Any]],
+    present: dict[str, NDArray[np.bool_]],
     skipped: tuple[Skipped, ...],
     place: Place,
 ) -> Outcome:
@@ -308,19 +328,22 @@ def _written(
     with tempfile.TemporaryDirectory() as folder:
         path = place.temporary(chunk.file) if place.local is not None else Path(folder) / chunk.file
         try:
-            made = write_shard(path, inputs, labels, rows, of)
+            mask = np.stack(list(present.values()), axis=1)
+            made = write_shard(path, inputs, labels, rows, of, None if mask.all() else mask)
             place.adopt(chunk.file, path)
         finally:
             path.unlink(missing_ok=True)
     moments = {}
+    there = {name: x if present[name].all() else x[present[name]] for name, x in inputs.items()}
     if chunk.part == "train":
-        moments = {n: Moments.of(inputs[n], m) for n, m in dataset.modalities.items() if not m.ids}
+        moments = {n: Moments.of(there[n], m) for n, m in dataset.modalities.items() if not m.ids}
     return Outcome(
         Shard(chunk.file, made.rows, made.bytes, made.sha256),
         tuple(rows.tolist()),
         skipped,
         moments,
-        {name: range_of([x]) for name, x in inputs.items()},
+        {name: range_of([x]) for name, x in there.items() if len(x)},
+        {name: int((~own).sum()) for name, own in present.items() if not own.all()},
     )
 
 
@@ -329,10 +352,12 @@ def check_losses(plan: Plan, outcomes: Iterable[Outcome], most: float) -> None:
     lost = [entry for outcome in outcomes for entry in outcome.skipped]
     if len(lost) > most * len(plan.items):
         share = len(lost) / len(plan.items)
+        wrong = [entry for entry in lost if is_pointer(entry.reason)]
+        first = (wrong or lost)[0]
+        advice = "get the files" if wrong else "mend the source, or run again with a higher --max-corrupt"
         raise UserError(
             f"at most {most:.1%} of the samples may be unreadable, but {len(lost)} of {len(plan.items)} are "
-            f"({share:.1%}), the first {lost[0].file}: {lost[0].reason}; mend the source, or run again with a higher "
-            "--max-corrupt."
+            f"({share:.1%}), the first {first.file}: {first.reason}; {advice}."
         )
 
 
@@ -351,15 +376,20 @@ def finish(plan: Plan, outcomes: Sequence[Outcome], place: Place, most: float) -
     shards: dict[str, tuple[Shard, ...]] = {}
     ranges: dict[str, dict[str, tuple[float, float]]] = {}
     groups: dict[str, list[int]] = {}
+    absent: dict[str, dict[str, int]] = {}
     for index, part in enumerate(PARTS):
         own = [o for chunk, o in zip(plan.chunks, outcomes, strict=True) if chunk.part == part and o.shard is not None]
         if not own:
             raise UserError(f"every part needs a sample that can be read, but {part} has none left.")
         shards[part] = tuple(outcome.shard for outcome in own if outcome.shard is not None)
-        ranges[part] = {
-            name: (min(o.ranges[name][0] for o in own), max(o.ranges[name][1] for o in own))
-            for name in plan.dataset.modalities
-        }
+        for name in plan.dataset.modalities:
+            bounds = [o.ranges[name] for o in own if name in o.ranges]
+            if not bounds:
+                raise UserError(f"every modality must be in a row of every part, but `{name}` is in none of {part}.")
+            ranges.setdefault(part, {})[name] = (min(low for low, _ in bounds), max(high for _, high in bounds))
+            lacking = sum(o.absent.get(name, 0) for o in own)
+            if lacking:
+                absent.setdefault(part, {})[name] = lacking
         if plan.groups is not None:
             groups[part] = np.unique(plan.groups[rows[assignment == index]]).tolist()
     if plan.dataset.split.by_group and plan.groups is not None:
@@ -381,10 +411,12 @@ def finish(plan: Plan, outcomes: Sequence[Outcome], place: Place, most: float) -
         data_hash=data_hash(shards),
         licence=plan.dataset.licence,
         source=plan.dataset.source,
-        limits=tuple(plan.dataset.limits),
+        limits=(*plan.dataset.limits, *plan.dataset.told(plan.items)),
         recipe=dict(plan.dataset.recipe),
         raw=dict(plan.dataset.raw),
-        skipped=tuple(entry for outcome in outcomes for entry in outcome.skipped),
+        skipped=(*plan.dataset.left_out, *(entry for outcome in outcomes for entry in outcome.skipped)),
+        table=dict(plan.dataset.written),
+        absent=absent,
     )
     place.write(LISTING, _listing(plan))
     place.write(MANIFEST, manifest.to_json().encode())

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # torch and pyarrow are imported where they are used: listing datasets needs neither
 
+PRESENT = "_present"
+"""The column that says which modalities a sample has; no modality can be called so."""
 ARROW = {"float32": "float", "float16": "halffloat"}
 """Arrow's own names of types, where they are others."""
 
@@ -38,12 +40,15 @@ class Part:
         labels: (N,) int64; (N, classes) float32 of a multilabel task or a regression.
         rows: (N,) int64, the position of each sample in the source.
         groups: (N,) int64, or None.
+        present: (N, M) bool, whether each sample has each modality, in the order of `inputs`; None where all have all.
+            What a sample does not have is stored as zeros.
     """
 
     inputs: dict[str, Tensor]
     labels: Tensor
     rows: Tensor
     groups: Tensor | None
+    present: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,14 +70,20 @@ def write_shard(
     labels: NDArray[Any],
     rows: NDArray[np.int64],
     groups: NDArray[np.int64] | None,
+    present: NDArray[np.bool_] | None = None,
 ) -> Shard:
-    """Write one record batch (uncompressed, fixed-shape tensors) to `path`, durably, and describe it."""
+    """Write one record batch (uncompressed, fixed-shape tensors) to `path`, durably, and describe it.
+
+    `present` (N, M) says which samples have which modalities; it is written where some lack one.
+    """
     import pyarrow as pa
 
     columns: dict[str, Any] = {name: _column(x) for name, x in inputs.items()}
     columns |= {"label": _column(labels), "row": _column(rows)}
     if groups is not None:
         columns["group"] = _column(groups)
+    if present is not None:
+        columns[PRESENT] = _column(present.astype(np.uint8))
     batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
     with path.open("wb") as file:
         with pa.ipc.new_file(file, batch.schema) as writer:
@@ -107,11 +118,16 @@ def open_shards(
         return parts[0]
     groups = [part.groups for part in parts if part.groups is not None]
     inputs: dict[str, Any] = {name: Sharded([part.inputs[name] for part in parts]) for name in modalities}
+    present = None
+    if any(part.present is not None for part in parts):
+        everything = [torch.ones(len(part), len(modalities), dtype=torch.bool) for part in parts]
+        present = torch.cat([e if p.present is None else p.present for p, e in zip(parts, everything, strict=True)])
     return Part(
         inputs=inputs,
         labels=torch.cat([part.labels for part in parts]),
         rows=torch.cat([part.rows for part in parts]),
         groups=torch.cat(groups) if len(groups) == len(parts) else None,
+        present=present,
     )
 
 
@@ -145,6 +161,7 @@ def open_shard(path: Path, shard: Shard, modalities: Mapping[str, Modality], lab
             labels=column("label", "float32" if label else "int64", label),
             rows=column("row", "int64"),
             groups=column("group", "int64") if "group" in names else None,
+            present=column(PRESENT, "uint8", (len(modalities),)).bool() if PRESENT in names else None,
         )
     except UserError:
         raise

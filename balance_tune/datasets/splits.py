@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -67,15 +68,26 @@ class SplitRecipe:
         labels: NDArray[Any],
         groups: NDArray[np.int64] | None = None,
         official: NDArray[np.int8] | None = None,
+        together: NDArray[np.int64] | None = None,
+        classes: Sequence[str] = (),
     ) -> NDArray[np.int8]:
         """Return each row's part (N,), an index into `PARTS`; the same arguments always give the same answer.
+
+        Args:
+            labels: (N,) classes, or (N, C).
+            groups: (N,) who or what each row is of.
+            official: (N,) the part that the data's authors gave each row.
+            together: (N,) rows with the same number go to one part, by the label of the first of them.
+            classes: names of the classes, for messages.
 
         Raises:
             UserError: groups or official parts are needed and missing, a part would be empty, or a class would have no
                 training row.
         """
+        if together is not None and groups is not None and self.by_group:
+            groups = connected(groups, together)
         if self.kind == "stratified":
-            assignment = self._by_class(labels, self.fractions)
+            assignment = self._by_class(labels, self.fractions, together)
         elif self.kind == "group":
             if groups is None:
                 raise UserError("a split by group needs `groups` (speaker, subject, video), but the data has none.")
@@ -87,14 +99,18 @@ class SplitRecipe:
                 raise UserError(
                     f"official parts must be 0 to {len(PARTS) - 1}, but got {official.min()} to {official.max()}."
                 )
-            assignment = self._carved(labels, groups, official.astype(np.int8, copy=True))
-        _check_filled(labels, assignment)
+            assignment = self._carved(labels, groups, official.astype(np.int8, copy=True), together)
+        _check_filled(labels, assignment, classes)
         if self.by_group:
             check_leaks(assignment, groups)
         return assignment
 
     def _carved(
-        self, labels: NDArray[Any], groups: NDArray[np.int64] | None, assignment: NDArray[np.int8]
+        self,
+        labels: NDArray[Any],
+        groups: NDArray[np.int64] | None,
+        assignment: NDArray[np.int8],
+        together: NDArray[np.int64] | None,
     ) -> NDArray[np.int8]:
         shares = {name: share for name in ("monitor", "val") if (share := getattr(self, name))}
         for name in shares:
@@ -112,10 +128,15 @@ class SplitRecipe:
         if self.carve == "group" and groups is not None:
             assignment[rows] = self._by_group(groups[rows], fractions)
         else:
-            assignment[rows] = self._by_class(labels[rows], fractions)
+            assignment[rows] = self._by_class(labels[rows], fractions, None if together is None else together[rows])
         return assignment
 
-    def _by_class(self, labels: NDArray[Any], fractions: tuple[float, ...]) -> NDArray[np.int8]:
+    def _by_class(
+        self, labels: NDArray[Any], fractions: tuple[float, ...], together: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int8]:
+        if together is not None:
+            _, first, which = np.unique(together, return_index=True, return_inverse=True)
+            return self._by_class(labels[first], fractions)[which]
         if labels.ndim > 1:  # several labels, or quantities: rows are alike
             labels = np.zeros(len(labels), dtype=np.int64)
         generator = np.random.Generator(np.random.PCG64(self.seed))
@@ -151,6 +172,19 @@ def apportion(n: int, fractions: tuple[float, ...], owed: NDArray[np.float64]) -
     return counts
 
 
+def connected(groups: NDArray[np.int64], together: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return groups (N,) in which those that share a number of `together` (N,) have become one, the lowest of them."""
+    found = groups.copy()
+    while True:
+        lowest = np.full(int(together.max()) + 1, np.iinfo(np.int64).max)
+        np.minimum.at(lowest, together, found)
+        of_group = np.full(int(groups.max()) + 1, np.iinfo(np.int64).max)
+        np.minimum.at(of_group, groups, lowest[together])
+        if np.array_equal(of_group[groups], found):
+            return found
+        found = of_group[groups]
+
+
 def check_leaks(assignment: NDArray[np.int8], groups: NDArray[np.int64] | None) -> None:
     """Raise a `UserError` when a group has rows in two parts."""
     if groups is None:
@@ -176,7 +210,7 @@ def _digest(recipe: SplitRecipe, more: bytes = b"") -> str:
     return hashlib.sha256(text.encode() + more).hexdigest()[:12]
 
 
-def _check_filled(labels: NDArray[Any], assignment: NDArray[np.int8]) -> None:
+def _check_filled(labels: NDArray[Any], assignment: NDArray[np.int8], classes: Sequence[str]) -> None:
     counts = np.bincount(assignment, minlength=len(PARTS))
     if (counts == 0).any():
         shown = ", ".join(f"{part}={n}" for part, n in zip(PARTS, counts, strict=True))
@@ -185,4 +219,9 @@ def _check_filled(labels: NDArray[Any], assignment: NDArray[np.int8]) -> None:
         return
     untrained = np.setdiff1d(labels, labels[assignment == 0])
     if len(untrained):
-        raise UserError(f"every class needs a training row, but class {untrained[0]} has none.")
+        names = [f"`{classes[k]}`" if len(classes) > k else str(k) for k in untrained.tolist()]
+        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        raise UserError(
+            f"every class needs a training row, but {'class' if len(names) == 1 else 'classes'} {shown} "
+            f"{'has' if len(names) == 1 else 'have'} none."
+        )

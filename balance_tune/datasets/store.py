@@ -139,14 +139,29 @@ def verify_store(folder: Path | str) -> Manifest:
             check_leaks(assignment, np.concatenate(groups))
         except ValueError as error:  # a leak, or parts without groups
             raise _damaged(folder, str(error).rstrip(".")) from error
-    for name in manifest.modalities:
+    for k, name in enumerate(manifest.modalities):
         for part, opened in parts.items():
-            found = range_of([x.numpy() for x in _tensors(opened.inputs[name])])
+            present = None if opened.present is None else opened.present[:, k].numpy()
+            lacking = 0 if present is None else int((~present).sum())
+            if lacking != manifest.absent.get(part, {}).get(name, 0):
+                raise _damaged(folder, f"modality `{name}` of {part} is absent from other rows than its manifest says")
+            found = _range(_tensors(opened.inputs[name]), present)
             if not np.isfinite(found).all():
                 raise _damaged(folder, f"modality `{name}` has values that are not finite")
             if found != manifest.ranges[part][name]:
                 raise _damaged(folder, f"modality `{name}` of {part} has another range than its manifest says")
     return manifest
+
+
+def _range(tensors: Sequence[Any], present: NDArray[np.bool_] | None) -> tuple[float, float]:
+    """Return the range of the samples that are present, of tensors (n_k, *stored) one after the other."""
+    arrays, start = [], 0
+    for x in tensors:
+        own = x.numpy()
+        mask = None if present is None else present[start : start + len(own)]
+        start += len(own)
+        arrays.append(own if mask is None or mask.all() else own[mask])
+    return range_of([x for x in arrays if len(x)])
 
 
 def _tensors(x: Any) -> Sequence[Any]:
@@ -192,6 +207,7 @@ def _on(part: Part, device: str) -> Part:
         labels=part.labels.to(device),
         rows=part.rows.to(device),
         groups=None if part.groups is None else part.groups.to(device),
+        present=None if part.present is None else part.present.to(device),
     )
 
 

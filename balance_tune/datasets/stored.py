@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from balance_tune.datasets.base import Samples
-from balance_tune.datasets.columns import SOUNDS, column_of
+from balance_tune.datasets.columns import HEARD, column_of
 from balance_tune.datasets.decoding import Decoding, Unreadable
 from balance_tune.datasets.manifest import Manifest
 from balance_tune.datasets.modality import Modality
@@ -30,7 +30,7 @@ class Stored(Decoding):
         """Take a file's bytes, or words, as the table that it was prepared from has them."""
         if modality not in self.raw:
             raise Unreadable("the file", f"the store of `{self.name}` does not say how it was made; prepare it again")
-        return column_of(modality, self.raw[modality]).read(raw)
+        return column_of(modality, self.raw[modality], declared=self.modalities[modality]).read(raw)
 
 
 def decoding(name: str, raw: Mapping[str, Any], modalities: Mapping[str, Modality]) -> Stored:
@@ -41,7 +41,7 @@ def decoding(name: str, raw: Mapping[str, Any], modalities: Mapping[str, Modalit
 
 
 def _decoded(raw: Mapping[str, Any]) -> dict[str, Any]:
-    return {"raw": raw, "waveforms": tuple(m for m, entry in raw.items() if entry["kind"] in SOUNDS)}
+    return {"raw": raw, "waveforms": tuple(m for m, entry in raw.items() if entry["kind"] in HEARD)}
 
 
 _KNOWN: dict[str, type[Stored]] = {}

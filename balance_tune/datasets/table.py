@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
 from balance_tune.datasets.columns import KINDS, Column, column_of
-from balance_tune.datasets.distribution import Distribution, Item
+from balance_tune.datasets.distribution import Distribution, Item, Unreadable
+from balance_tune.datasets.labels import SEPARATOR, clean, read_labels, rows_of
+from balance_tune.datasets.manifest import Skipped
 from balance_tune.datasets.splits import PARTS, SplitRecipe
+from balance_tune.datasets.tabular import Cell, Embedded, embedded_value, read_table
 from balance_tune.errors import UserError
 from balance_tune.kinds import misfit
 
@@ -21,6 +24,11 @@ KINDS_OF: dict[str, Any] = {
     "task": str,
     "label": str | int | list[str | int],
     "classes": list[str | int | float | bool],
+    "separator": str,
+    "decimal": str,
+    "missing": str,
+    "missing_labels": str,
+    "duplicates": str,
     "split": str | dict[str, str | int | float],
     "group": str,
     "modalities": Any,
@@ -30,8 +38,14 @@ KINDS_OF: dict[str, Any] = {
     "limits": list[str],
 }
 """What a recipe may hold."""
-SEPARATOR = "|"
-"""Between the labels of a row of a multilabel task."""
+CHOICES = {
+    "task": ("classes", "multilabel", "regression"),
+    "missing": ("drop", "silence", "refuse"),
+    "missing_labels": ("refuse", "drop", "none"),
+    "duplicates": ("group", "refuse", "drop", "ignore"),
+    "decimal": (".", ","),
+}
+"""Keys of a recipe with few values, the default first."""
 
 
 class Table(Distribution):
@@ -49,57 +63,61 @@ class Table(Distribution):
     layout = "the files that the table names"
 
     def __init__(self, recipe: Mapping[str, Any], table: Path) -> None:
-        for key in recipe:
-            if key not in KINDS_OF:
-                raise UserError(f"a recipe may have {', '.join(KINDS_OF)}, but has `{key}`.")
-        for key, hint in KINDS_OF.items():
-            wrong = misfit(recipe[key], hint, f"`{key}`") if recipe.get(key) is not None else None
-            if wrong is not None:
-                raise UserError(f"a recipe must have settings of their kind, but {wrong}.")
-        for key in ("name", "label", "modalities"):
-            if not recipe.get(key):
-                raise UserError(f"a recipe must have `{key}`, but has not.")
-        if not isinstance(recipe["modalities"], Mapping):
-            raise UserError(f"`modalities` must map names to columns; their kinds are {', '.join(KINDS)}.")
+        choice = _checked(recipe)
         self.table = table
-        self.rows = _rows(table)
-        self.task = recipe.get("task", "classes")  # type: ignore[misc]
-        if self.task not in ("classes", "multilabel", "regression"):
-            raise UserError(f"`task` must be classes, multilabel or regression, but got `{self.task}`.")
+        self.task = choice["task"]  # type: ignore[misc, assignment]
         self.name = self.family = str(recipe["name"])  # type: ignore[misc]
         label = recipe["label"]
-        self.labels = [str(c) for c in label] if isinstance(label, list) else [str(label)]
-        self.group = recipe.get("group")
-        self.columns: dict[str, Column] = {m: column_of(m, entry) for m, entry in recipe["modalities"].items()}
-        self._need([*self.labels, *([self.group] if self.group else [])])
-        for column in self.columns.values():
-            self._need(column.names)
+        self.labels = [str(c).strip() for c in label] if isinstance(label, list) else [str(label).strip()]
+        if self.task != "regression" and len(self.labels) > 1:
+            raise UserError(f"`label` must be one column for {self.task}, but got {', '.join(self.labels)}.")
+        self.group: str | None = recipe.get("group")
+        decimal = choice["decimal"]
+        self.columns: dict[str, Column] = {m: column_of(m, entry, decimal) for m, entry in recipe["modalities"].items()}
+        split = recipe.get("split")
+        used = [*self.labels, *([self.group] if self.group else []), *([split] if isinstance(split, str) else [])]
+        used += [name for column in self.columns.values() for name in column.names]
+        self.rows = read_table(table, used)
+        self.rows.need(used)
         self.raw = {m: dict(entry) for m, entry in recipe["modalities"].items()}  # type: ignore[misc]
         self.waveforms = tuple(m for m, column in self.columns.items() if column.is_sound)  # type: ignore[misc]
         self.modalities = {m: column.modality for m, column in self.columns.items()}  # type: ignore[misc]
-        self.part_column, self.split = self._split(recipe.get("split"))  # type: ignore[misc]
-        self.classes = self._classes(recipe.get("classes"))  # type: ignore[misc]
+        self.part_column, self.split = self._split(split)  # type: ignore[misc]
+        self.separator = recipe.get("separator") or SEPARATOR
+        classes = recipe.get("classes")
+        found = read_labels(
+            self.rows,
+            self.labels,
+            self.task,
+            classes=None if classes is None or self.task == "regression" else [str(name) for name in classes],
+            separator=self.separator,
+            decimal=decimal,
+            missing=choice["missing_labels"],
+        )
+        self.written = {"label": self.labels, "separator": self.separator, "decimal": decimal}  # type: ignore[misc]
+        self._label, self.classes = found.values, found.classes  # type: ignore[misc]
+        self._missing, self._duplicates = choice["missing"], choice["duplicates"]
         training = recipe.get("training") or {}
         self.recipe = {name: (value, "the table's recipe") for name, value in training.items()}  # type: ignore[misc]
         self.licence = str(recipe.get("licence", "the user's own data"))  # type: ignore[misc]
         self.source = str(recipe.get("source", table.name))  # type: ignore[misc]
-        self.limits = tuple(recipe.get("limits", ("prepared from a user's table",)))  # type: ignore[misc]
+        self.limits = tuple(recipe.get("limits") or ("prepared from a user's table",))  # type: ignore[misc]
+        self._items, self.left_out = self._listed()  # type: ignore[misc]
 
-    def _need(self, names: Sequence[str]) -> None:
-        for name in names:
-            if name not in self.rows[0]:
-                raise UserError(f"{self.table} must have a column `{name}`, but has {', '.join(self.rows[0])}.")
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the table's content out: what workers need of it is in their items."""
+        return {**self.__dict__, "rows": None, "_label": None, "_items": None}
 
     def _split(self, given: Any) -> tuple[str | None, SplitRecipe]:
         if isinstance(given, str):
-            self._need([given])
-            there = {row[given] for row in self.rows}
-            unknown = sorted(there - set(PARTS))
-            if unknown:
+            parts = [self.rows.text(given, row).lower() for row in range(len(self.rows))]
+            wrong = [row for row, part in enumerate(parts) if part not in PARTS]
+            if wrong:
                 raise UserError(
-                    f"column `{given}` of {self.table} must hold {', '.join(PARTS)}, but holds `{unknown[0]}`."
+                    f"column `{given}` of {self.table} must hold {', '.join(PARTS)}, but holds "
+                    f"`{self.rows.text(given, wrong[0])}` in {rows_of(self.rows, wrong)}."
                 )
-            monitor, val = 0.0 if "monitor" in there else 0.05, 0.0 if "val" in there else 0.1
+            monitor, val = 0.0 if "monitor" in parts else 0.05, 0.0 if "val" in parts else 0.1
             carve: Literal["class", "group"] = "group" if self.group else "class"
             return given, SplitRecipe("official", monitor=monitor, val=val, carve=carve)
         kind = "group" if self.group else "stratified"
@@ -107,55 +125,163 @@ class Table(Distribution):
         try:
             return None, SplitRecipe(**{**default, **(given or {})})
         except TypeError as error:
+            reason = str(error).removeprefix("SplitRecipe.__init__() ")
             raise UserError(
-                f"`split` must be a column, or kind, train, monitor, val, test and seed, but: {error}."
+                f"`split` must be a column, or kind, train, monitor, val, test and seed, but: {reason}."
             ) from error
-
-    def _classes(self, given: Any) -> tuple[str, ...]:
-        if self.task == "regression":
-            return tuple(self.labels)
-        if len(self.labels) > 1:
-            raise UserError(f"`label` must be one column for {self.task}, but got {', '.join(self.labels)}.")
-        values = [row[self.labels[0]] for row in self.rows]
-        if self.task == "multilabel":
-            values = [name for value in values for name in value.split(SEPARATOR) if name]
-        return tuple(map(str, given)) if given else tuple(sorted(set(values)))
 
     def annotations(self, source: Path) -> tuple[Path, ...]:
         return (self.table,)
 
     def items(self, source: Path) -> list[Item]:
-        made = []
-        first: dict[str, tuple[str, str]] = {}
-        for number, row in enumerate(self.rows, start=2):
-            where = f"row {number} of {self.table.name}"
-            files = tuple(row[c.names[0]] for c in self.columns.values() if c.is_file)
-            values = tuple(tuple(row[name] for name in c.names) for c in self.columns.values())
-            group = row[self.group] if self.group else ""
-            part = row[self.part_column] if self.part_column else ""
-            for file in files:
-                if first.setdefault(file, (part, where))[0] != part:
-                    raise UserError(f"a file must lie in one part, but {file} is in {first[file][1]} and {where}.")
-            made.append(Item(f"{number:07d}", self._label(row, where), part, group, files, values))
-        return made
+        return self._items
 
-    def _label(self, row: Mapping[str, str], where: str) -> int | tuple[float, ...]:
-        if self.task == "classes":
-            return self.label_of(row[self.labels[0]], where)
-        if self.task == "multilabel":
-            found = {self.label_of(name, where) for name in row[self.labels[0]].split(SEPARATOR) if name}
-            return tuple(float(k in found) for k in range(len(self.classes)))
-        try:
-            values = tuple(float(row[name]) for name in self.labels)
-        except ValueError as error:
-            raise UserError(f"targets must be numbers, but {where}: {error}.") from None
-        if not np.isfinite(values).all():
-            raise UserError(f"targets must be finite, but {where} has {values}.")
-        return values
+    def check_items(self, items: Sequence[Item]) -> None:
+        sets = {item.together or item.sample for item in items}
+        if len(sets) < len(PARTS) <= len(items) and self.part_column is None:
+            raise UserError(
+                f"rows that share a file or are the same go to one part, but the {len(items)} rows of {self.table} are "
+                f"{len(sets)} such sets, fewer than there are parts ({', '.join(PARTS)}); give the rows files of their "
+                "own, or say `duplicates: ignore` in the recipe, by which a file may lie in several parts."
+            )
+
+    def _listed(self) -> tuple[list[Item], tuple[Skipped, ...]]:
+        """Return the samples, and the rows that are left out."""
+        table, left_out = self.rows, []
+        every = range(len(table))
+        for own in self.columns.values():
+            for name in own.names:
+                for row, cell in enumerate(table.columns[name]):
+                    if not isinstance(cell, str) and (not isinstance(cell, Embedded) or not own.is_file):
+                        table.text(name, row)  # which says that it is no text
+        cells = {m: [tuple(table.columns[n][row] for n in c.names) for row in every] for m, c in self.columns.items()}
+        empty = [{m: n for m, c in self.columns.items() if (n := c.empty(cells[m][row])) is not None} for row in every]
+        if self._missing == "refuse" and (lacking := [row for row in every if empty[row]]):
+            column = next(iter(empty[lacking[0]].values()))
+            raise UserError(
+                f"every row must have every modality, but `{column}` is empty in {rows_of(table, lacking)} of "
+                f"{self.table}; fill it in, or say `missing: drop` or `missing: silence` in the recipe."
+            )
+        same = self._same_samples(cells) if self._duplicates == "drop" else {}
+        kept = []
+        for row in every:
+            if self._label[row] is None:
+                reason = f"`{self.labels[0]}` is empty"
+            elif empty[row] and (self._missing == "drop" or len(empty[row]) == len(self.columns)):
+                reason = " and ".join(f"`{name}`" for name in empty[row].values()) + " is empty"
+            elif row in same:
+                reason = f"it is the same as row {table.numbers[same[row]]}"
+            else:
+                kept.append(row)
+                continue
+            left_out.append(Skipped(f"{table.numbers[row]:07d}", f"row {table.numbers[row]}", reason))
+        if not kept:
+            raise UserError(
+                f"{self.table} must have rows with every modality, but has none; the first is left out because "
+                f"{left_out[0].reason} ({left_out[0].file})."
+            )
+        groups = self._groups(kept)
+        parts = [self.rows.text(self.part_column, row).lower() if self.part_column else "" for row in kept]
+        together = self._together(kept, parts, cells)
+        items = []
+        for row, group, part, joined in zip(kept, groups, parts, together, strict=True):
+            label = self._label[row]
+            assert label is not None
+            entries = {m: _plain(cells[m][row]) if m not in empty[row] else () for m in self.columns}
+            files = tuple(v for m, c in self.columns.items() if c.is_file for v in entries[m] if isinstance(v, str))
+            sample = f"{table.numbers[row]:07d}"
+            items.append(Item(sample, label, part, group, files, tuple(entries.values()), tuple(empty[row]), joined))
+        return items, tuple(left_out)
+
+    def _groups(self, kept: Sequence[int]) -> list[str]:
+        if not self.group:
+            return [""] * len(kept)
+        groups = [self.rows.text(self.group, row) for row in kept]
+        if missing := [row for row, group in zip(kept, groups, strict=True) if not group]:
+            raise UserError(
+                f"every row must have a group, but `{self.group}` is empty in {rows_of(self.rows, missing)} of "
+                f"{self.table}."
+            )
+        return groups
+
+    def _same_samples(self, cells: Mapping[str, Sequence[tuple[Cell, ...]]]) -> dict[int, int]:
+        """Return row -> the first row with the same content of every modality."""
+        first: dict[Any, int] = {}
+        same = {}
+        for row in range(len(self.rows)):
+            key = tuple(_content(c, cells[m][row]) for m, c in self.columns.items())
+            other = first.setdefault(key, row)
+            if other == row or self._label[row] is None:
+                continue
+            if self._label[row] != self._label[other]:
+                raise UserError(
+                    f"rows with the same content must have one label, but row {self.rows.numbers[other]} and row "
+                    f"{self.rows.numbers[row]} of {self.table} have two; mend one, or say `duplicates: group`."
+                )
+            same[row] = other
+        return same
+
+    def _together(
+        self, kept: Sequence[int], parts: Sequence[str], cells: Mapping[str, Sequence[tuple[Cell, ...]]]
+    ) -> list[str]:
+        """Return for each row the name of the set of rows that it must share a part with; "" for a row by itself."""
+        parent = list(range(len(kept)))
+
+        def root(k: int) -> int:
+            while parent[k] != k:
+                parent[k] = parent[parent[k]]
+                k = parent[k]
+            return k
+
+        first: dict[Any, int] = {}
+        numbers = self.rows.numbers
+        for k, row in enumerate(kept if self._duplicates != "ignore" else ()):
+            for key, what, shown in self._shared(row, cells):
+                j = first.setdefault(key, k)
+                if j == k:
+                    continue
+                if self._duplicates == "refuse" or parts[j] != parts[k]:
+                    must = "lie in one part" if parts[j] != parts[k] else "be listed once (`duplicates: refuse`)"
+                    raise UserError(
+                        f"{what} must {must}, but {shown} is in row {numbers[kept[j]]} of {self.table.name} and row "
+                        f"{numbers[row]}."
+                    )
+                a, b = sorted((root(j), root(k)))
+                parent[b] = a
+        sizes = Counter(root(k) for k in range(len(kept)))
+        return [f"{numbers[kept[root(k)]]:07d}" if sizes[root(k)] > 1 else "" for k in range(len(kept))]
+
+    def _shared(self, row: int, cells: Mapping[str, Sequence[tuple[Cell, ...]]]) -> Iterator[tuple[Any, str, str]]:
+        """Yield what a row may share with another: a key, what it is, and how a message calls it."""
+        for m, column in self.columns.items():
+            if column.is_file and column.empty(cells[m][row]) is None:
+                (content,) = _content(column, cells[m][row])
+                yield ("file", content), "a file", content if isinstance(cells[m][row][0], str) else f"one of `{m}`"
+        if any(column.kind == "text" for column in self.columns.values()):
+            yield ("sample", *(_content(c, cells[m][row]) for m, c in self.columns.items())), "a sample", "one"
+        values = (column[row] for column in self.rows.columns.values())
+        yield ("row", *(v.digest if isinstance(v, Embedded) else v for v in values)), "a row", "one"
+
+    def told(self, items: Sequence[Item]) -> tuple[str, ...]:
+        joined = sum(bool(item.together) for item in items)
+        if not joined:
+            return ()
+        return (f"{joined} rows share a file with another row or are the same; such rows lie in one part",)
 
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
-        pairs = zip(self.columns.items(), item.more, strict=True)
-        return {name: column.sample(source, tuple(values)) for (name, column), values in pairs}
+        samples = {}
+        for (name, column), entries in zip(self.columns.items(), item.more, strict=True):
+            if name in item.absent:
+                continue
+            opened = tuple(v if isinstance(v, str) else embedded_value(self.table, *v) for v in entries)
+            try:
+                samples[name] = column.sample(source, opened)
+            except Unreadable as error:
+                if column.is_file and isinstance(entries[0], str):
+                    raise
+                words = error.reason if column.kind == "numbers" else f"`{column.names[0]}`: {error.reason}"
+                raise Unreadable(f"row {int(item.sample)}", words) from error
+        return samples
 
     def sample(self, modality: str, raw: Any) -> NDArray[Any]:
         """Take a file's bytes, or words."""
@@ -168,29 +294,45 @@ class Table(Distribution):
         return f"balance-tune data prepare table --recipe RECIPE.yaml --source {self.table.name}"
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV or Parquet file as text."""
-    if not path.is_file():
-        raise UserError(f"a table must be a CSV or Parquet file, but there is no {path}.")
-    if path.suffix == ".parquet":
-        import pyarrow as pa
-        from pyarrow import parquet
+def _checked(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """Return the recipe's choices, the defaults filled in, or raise a `UserError` that says what cannot be."""
+    for key in recipe:
+        if key not in KINDS_OF:
+            raise UserError(f"a recipe may have {', '.join(KINDS_OF)}, but has `{key}`.")
+    for key, hint in KINDS_OF.items():
+        wrong = misfit(recipe[key], hint, f"`{key}`") if recipe.get(key) is not None else None
+        if wrong is not None:
+            raise UserError(f"a recipe must have settings of their kind, but {wrong}.")
+    for key in ("name", "label", "modalities"):
+        if not recipe.get(key):
+            raise UserError(f"a recipe must have `{key}`, but has not.")
+    if not isinstance(recipe["modalities"], Mapping):
+        raise UserError(f"`modalities` must map names to columns; their kinds are {', '.join(KINDS)}.")
+    choice = {key: recipe.get(key) or values[0] for key, values in CHOICES.items()}
+    for key, values in CHOICES.items():
+        if choice[key] not in values:
+            raise UserError(f"`{key}` must be {', '.join(values[:-1])} or {values[-1]}, but got `{choice[key]}`.")
+    if choice["missing_labels"] == "none" and choice["task"] != "multilabel":
+        raise UserError(
+            f"`missing_labels: none` (a row without labels) is for multilabel, but `task` is {choice['task']}."
+        )
+    if recipe.get("separator") and len(clean(recipe["separator"])) != 1:
+        raise UserError(f"`separator` must be one character between labels, but got `{recipe['separator']}`.")
+    return choice
 
-        try:
-            listed = parquet.read_table(path).to_pylist()
-        except (OSError, pa.ArrowException) as error:
-            reason = str(error).partition("\n")[0]
-            raise UserError(f"{path} must be a readable Parquet file, but: {reason}.") from error
-        rows = [{k: "" if v is None else str(v) for k, v in row.items()} for row in listed]
-    else:
-        try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                rows = [dict(row) for row in csv.DictReader(file, restkey="")]
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{path} must be a CSV file in UTF-8, but: {error}.") from error
-    if not rows:
-        raise UserError(f"{path} must have rows, but has none.")
-    for number, row in enumerate(rows, start=2):
-        if any(value is None for value in row.values()) or "" in row:
-            raise UserError(f"row {number} of {path} must have as many fields as the header, but has not.")
-    return rows
+
+def _plain(cells: tuple[Cell, ...]) -> tuple[Any, ...]:
+    """Return the cells as an item holds them: text, or where embedded content is (column, row)."""
+    return tuple(
+        (c.column, c.row) if isinstance(c, Embedded) else c.strip() if isinstance(c, str) else c for c in cells
+    )
+
+
+def _content(column: Column, cells: tuple[Cell, ...]) -> tuple[Any, ...]:
+    """Return what makes two cells equal: paths in one form, digests of what is embedded, text without blanks."""
+    contents: list[Any] = [
+        c.digest if isinstance(c, Embedded) else c.strip() if isinstance(c, str) else c for c in cells
+    ]
+    if column.is_file and isinstance(cells[0], str) and contents[0]:
+        contents[0] = os.path.normpath(contents[0])
+    return tuple(contents)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from balance_tune.datasets import media, published, spectra
 from balance_tune.datasets.distribution import Distribution, Item, Unreadable
-from balance_tune.datasets.files import class_names
+from balance_tune.datasets.files import by_lower_case, class_names
 from balance_tune.datasets.flow import flow
 from balance_tune.datasets.miniature import scene, tone, write_video
 from balance_tune.datasets.modality import Modality, Operation, rgb
@@ -75,18 +75,19 @@ class Ucf101(Distribution):
 
     def items(self, source: Path) -> list[Item]:
         self.present(source / "UCF-101")
+        there = by_lower_case(source, "UCF-101/*/*") | by_lower_case(source, "tvl1_flow/[uv]/*")
         made = []
         for part, path in zip(LISTS, self.annotations(source), strict=True):
             lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
             if not lines:
                 raise UserError(f"{path} must list clips as `Class/v_Class_gGG_cCC.avi`, but has none.")
             for number, line in enumerate(lines, start=1):
-                item = self._item(source, line.split()[0], part, f"line {number} of {path}")
+                item = self._item(there, line.split()[0], part, f"line {number} of {path}")
                 if item is not None:
                     made.append(item)
         return made
 
-    def _item(self, source: Path, listed: str, part: str, where: str) -> Item | None:
+    def _item(self, there: Mapping[str, str], listed: str, part: str, where: str) -> Item | None:
         kind, slash, file = listed.partition("/")
         clip = file.removesuffix(".avi")
         words = clip.split("_")
@@ -94,17 +95,41 @@ class Ucf101(Distribution):
             raise UserError(f"{where} must be `Class/v_Class_gGG_cCC.avi`, but is `{listed}`.")
         if not self.takes(kind):
             return None
-        files = (f"UCF-101/{listed}", *self.more_files(source, clip))
+        video = f"UCF-101/{listed}"
+        files = (there.get(video.lower(), video), *self.more_files(there, clip))
         return Item(clip, self.label_of(kind, where), part, f"{kind}_{words[2]}", files)
 
     def takes(self, kind: str) -> bool:
         """Whether clips of a class belong to the dataset."""
         return True
 
-    def more_files(self, source: Path, clip: str) -> tuple[str, ...]:
-        """Return the folders of the published flow of a clip, where they are."""
-        folders = tuple(f"tvl1_flow/{axis}/{clip}" for axis in "uv")
-        return folders if all((source / folder).is_dir() for folder in folders) else ()
+    def more_files(self, there: Mapping[str, str], clip: str) -> tuple[str, ...]:
+        """Return the folders of the published flow of a clip, where they are; names differ in case between releases.
+
+        Args:
+            there: what the source holds, path in lower case -> path.
+            clip: the clip's name.
+        """
+        folders = [there.get(f"tvl1_flow/{axis}/{clip}".lower()) for axis in "uv"]
+        return tuple(folder for folder in folders if folder is not None) if all(folders) else ()
+
+    def check_items(self, items: Sequence[Item]) -> None:
+        """Raise a `UserError` where the kind of flow, published or computed, tells some class from others."""
+        published: dict[int | tuple[float, ...], list[bool]] = {}
+        for item in items:
+            published.setdefault(item.label, []).append(len(item.files) > 1)
+        without = [k for k, own in sorted(published.items()) if not any(own)]
+        if without and len(without) < len(published):
+            names = [self.classes[k] for k in without if isinstance(k, int)]
+            raise UserError(
+                f"published flow must be there for clips of every class, or of none, but tvl1_flow/u and v have none "
+                f"of {', '.join(names[:8])}; add it, or move tvl1_flow away, and the flow of all clips is computed."
+            )
+
+    def told(self, items: Sequence[Item]) -> tuple[str, ...]:
+        published = sum(len(item.files) > 1 for item in items)
+        computed = len(items) - published
+        return (f"flow of {published} clips is published (TV-L1), of {computed} computed (dense inverse search)",)
 
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
         video, *published = (source / file for file in item.files)
@@ -184,7 +209,13 @@ class Ucf101Sound(Ucf101):
     def takes(self, kind: str) -> bool:
         return kind not in UCF50
 
-    def more_files(self, source: Path, clip: str) -> tuple[str, ...]:
+    def more_files(self, there: Mapping[str, str], clip: str) -> tuple[str, ...]:
+        return ()
+
+    def check_items(self, items: Sequence[Item]) -> None:
+        """Accept all: there is no flow."""
+
+    def told(self, items: Sequence[Item]) -> tuple[str, ...]:
         return ()
 
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:

@@ -18,6 +18,7 @@ from balance_tune.errors import UserError
 
 OGM = "GeWu-Lab/OGM-GE_CVPR2022 README (VGGSound)"
 RATE, SECONDS, FRAMES = 16000, 10, 3
+HEADERS = (("start", "split"), ("start seconds", "split"), ("start_seconds", "split"), ("# start seconds", "split"))
 LEAST = 4  # frames at one a second, as OGM-GE keeps videos
 
 
@@ -67,14 +68,22 @@ class VggSound(Distribution):
     def items(self, source: Path) -> list[Item]:
         (path,) = self.annotations(source)
         videos = by_stem(source, ".mp4")
-        made = []
-        for where, (video, start, label, part) in csv_rows(path, 4):
+        found: dict[str, tuple[Item, str]] = {}
+        for k, (where, (video, start, label, part)) in enumerate(csv_rows(path, 4)):
+            if k == 0 and (start.lower(), part.lower()) in HEADERS:
+                continue
             if part not in ("train", "test") or not start.isdecimal():
                 raise UserError(f"{where} must be `id,start,label,train|test`, but is {video},{start},{label},{part}.")
             name = f"{video}_{int(start):06d}"
             file = videos.get(name, f"{name}.mp4")
-            made.append(Item(name, self.label_of(label, where), part, video, (file,)))
-        return sorted(made, key=lambda item: item.sample)
+            item = Item(name, self.label_of(label, where), part, video, (file,))
+            first, there = found.setdefault(name, (item, where))
+            if first != item:
+                raise UserError(
+                    f"a video must be listed once, or with the same label and part, but `{name}` is not ({there} and "
+                    f"{where})."
+                )
+        return sorted((item for item, _ in found.values()), key=lambda item: item.sample)
 
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
         path = source / item.files[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,9 +51,8 @@ class Exchange(nn.Module):
         self.excite = nn.ModuleDict({m: nn.Linear(width, c) for m, c in channels.items()})
         for i, c in enumerate(channels.values()):
             self.register_buffer(f"average_{i}", torch.zeros(c))
-        self.sums: list[
-            Tensor
-        ] = []  # (channels,) per modality: excitations of the last training pass, over its samples
+        self.sums: list[Tensor] = []  # (channels,) per modality: excitations of the last training pass, over samples
+        self.keep: Literal["new", "more", "nothing"] = "new"  # of a pass: its sums, added to those kept, or none
 
     def averages(self) -> list[Tensor]:
         """Return the mean excitations (channels,) over the training steps so far, by modality, to change in place."""
@@ -63,10 +63,16 @@ class Exchange(nn.Module):
         s = self.squeeze(torch.cat([squeezed(x[m], samples) for m in self.channels], dim=1)).relu()
         excitations = [self.excite[m](s).sigmoid() for m in self.channels]
         if self.training:
-            self.sums = [e.detach().sum(0) for e in excitations]
+            self._observe([e.detach().sum(0) for e in excitations])
             pairs = zip(held.unbind(), self.averages(), excitations, strict=True)
             excitations = [torch.where(h, average.to(e.dtype), e) for h, average, e in pairs]
         return {m: x[m] * _like(e, x[m]) for m, e in zip(self.channels, excitations, strict=True)}
+
+    def _observe(self, sums: list[Tensor]) -> None:
+        if self.keep == "new":
+            self.sums = sums
+        elif self.keep == "more":
+            self.sums = [a + b for a, b in zip(self.sums, sums, strict=True)]
 
 
 class Bridge(nn.Module):

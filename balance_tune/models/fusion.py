@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from balance_tune.errors import UserError
 
@@ -45,9 +47,42 @@ class Fusion(nn.Module):
         """Return the same as one tensor, classes before samples (M, C, B): the layout in which softmax is fastest."""
         return torch.stack([f.t() for f in self.unimodal_logits(features).values()])
 
+    def answers_alone(self, features: Features, *, fixed: bool = False) -> dict[str, Tensor]:
+        """Return {modality: (B, C)}, the head's answer to one modality with every bias in full.
+
+        Differs from `unimodal_logits` where those share a bias so that they add up. Where `fixed`, gradients reach the
+        features only, not the fusion's parameters.
+        """
+        with frozen(self) if fixed else nullcontext():
+            return self._alone(features)
+
+    def _alone(self, features: Features) -> dict[str, Tensor]:
+        silent = {m: torch.zeros_like(h) for m, h in features.items()}
+        return {m: self({**silent, m: h}) for m, h in features.items()}
+
+    def parts(self, features: Features) -> dict[str, Tensor] | None:
+        """Return {modality: (B, C)} that add up to the logits without their biases; None where the head mixes them."""
+        return None
+
     def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
-        """Return, per modality, the (parameter, columns) that serve it alone; none where the head mixes modalities."""
+        """Return, per modality, the (parameter, columns) that serve it alone; none where the head mixes modalities.
+
+        Of a vector (a bias that serves one modality) all of it.
+        """
         return {m: [] for m in self.widths}
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Compute inside without a gradient to the module's parameters; gradients still pass through it."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    for p in trained:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in trained:
+            p.requires_grad_(True)
 
 
 def check_modalities(fusion: Fusion, least: int) -> None:
@@ -86,6 +121,9 @@ class Concat(Fusion):
         weight, bias, share = self.head.weight, self.head.bias, 1 / len(self.widths)
         return {m: torch.addmm(bias, h, weight[:, self.columns[m]].t(), beta=share) for m, h in features.items()}
 
+    def parts(self, features: Features) -> dict[str, Tensor] | None:
+        return {m: F.linear(h, self.head.weight[:, self.columns[m]]) for m, h in features.items()}
+
     def unimodal_logits_by_class(self, features: Features) -> Tensor:
         own = type(self).unimodal_logits is not Concat.unimodal_logits
         if own or len(set(self.widths.values())) > 1:
@@ -112,6 +150,12 @@ class Sum(Fusion):
 
     def unimodal_logits(self, features: Features) -> dict[str, Tensor]:
         return {m: self.heads[m](h) for m, h in features.items()}
+
+    def _alone(self, features: Features) -> dict[str, Tensor]:
+        return self.unimodal_logits(features)
+
+    def parts(self, features: Features) -> dict[str, Tensor] | None:
+        return {m: F.linear(h, self.heads[m].get_parameter("weight")) for m, h in features.items()}
 
     def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
         return {m: [(self.heads[m].get_parameter("weight"), slice(None))] for m in self.widths}

@@ -37,5 +37,11 @@ class Gated(Fusion):
         out: Tensor = self.head(gate.sigmoid() * torch.stack(gated).sum(0))
         return out
 
+    def _alone(self, features: Features) -> dict[str, Tensor]:
+        """Every modality gates itself, W (sigmoid(u) * u) + b with u = A_m h_m (as in DGL's official code)."""
+        projected = {m: self.projections[m](h) for m, h in features.items()}
+        return {m: self.head(u.sigmoid() * u) for m, u in projected.items()}
+
     def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
-        return {m: [(self.projections[m].get_parameter("weight"), slice(None))] for m in self.widths}
+        kinds = ("weight", "bias")
+        return {m: [(self.projections[m].get_parameter(k), slice(None)) for k in kinds] for m in self.widths}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from balance_tune.models.fusion import Features, Fusion, check_modalities
 
@@ -32,6 +33,12 @@ class Late(Fusion):
 
     def unimodal_logits(self, features: Features) -> dict[str, Tensor]:
         return {m: self.heads[m](features[m]) for m in self.widths}
+
+    def _alone(self, features: Features) -> dict[str, Tensor]:
+        return self.unimodal_logits(features)
+
+    def parts(self, features: Features) -> dict[str, Tensor] | None:
+        return {m: self.share * F.linear(h, self.heads[m].get_parameter("weight")) for m, h in features.items()}
 
     def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
         return {m: [(self.heads[m].get_parameter("weight"), slice(None))] for m in self.widths}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from balance_tune.errors import UserError
 from balance_tune.models.encoders import Encoder
 from balance_tune.models.fusion import Features, Fusion
-from balance_tune.models.pieces import batch_normalisations, encode_in_pieces
+from balance_tune.models.pieces import encode_in_pieces, observers_of
 from balance_tune.registry import encoders as encoder_registry
 from balance_tune.registry import fusions, import_path
 from balance_tune.tasks import Task
@@ -58,7 +58,7 @@ class MultimodalModel(nn.Module):
     def encode(self, inputs: Inputs) -> Features:
         """Return {modality: (B, d_m)}."""
         if self.piece is not None and self.training and torch.is_grad_enabled():
-            return encode_in_pieces(self._encode, inputs, self.piece, batch_normalisations(self))
+            return encode_in_pieces(self._encode, inputs, self.piece, observers_of(self))
         return self._encode(inputs)
 
     def _encode(self, inputs: Inputs) -> Features:
@@ -97,7 +97,8 @@ class MultimodalModel(nn.Module):
         """Return the gradients (views, to be changed in place) that belong to one modality under `policy`."""
         found = [g for p in self.parameters_of(modality, policy) if (g := p.grad) is not None]
         if policy == "encoder+head":
-            found += [p.grad[:, c] for p, c in self.fusion.slices()[modality] if p.grad is not None]
+            shares = [(p.grad, c) for p, c in self.fusion.slices()[modality] if p.grad is not None]
+            found += [g[:, c] if g.dim() > 1 else g for g, c in shares]
         return found
 
 

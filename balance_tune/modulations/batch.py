@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,36 +24,45 @@ class EpochPlan:
         order: (n,) long, positions in the training part; one may occur several times.
         present: (n, M) bool, which modalities are present in each visit, or None where all are.
         silence: what of an absent modality is zero: its inputs, or its features (its encoder still sees the inputs).
-        groups: (n,) long, or None. Where the group changes from one row to the next, a batch ends.
+        groups: the order in runs whose rows never share a batch: (number of the group, rows), or None.
     """
 
     order: Tensor
     present: Tensor | None = None
     silence: Literal["inputs", "features"] = "inputs"
-    groups: Tensor | None = None
+    groups: tuple[tuple[int, int], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.order)
 
-    def batches(self, size: int) -> list[range]:
-        """Return the places in the plan of each global batch: at most `size` rows, none of two groups.
+    def batches(self, size: int) -> list[tuple[int | None, range]]:
+        """Return the group and the places in the plan of each global batch: at most `size` rows, none of two groups."""
+        runs = ((None, len(self)),) if self.groups is None else self.groups
+        if sum(rows for _, rows in runs) != len(self):
+            raise ValueError(f"groups must hold every row of a plan once, but got {runs} for {len(self)} rows.")
+        batches, start = [], 0
+        for group, rows in runs:
+            batches += [(group, range(i, min(i + size, start + rows))) for i in range(start, start + rows, size)]
+            start += rows
+        return batches
 
-        With `groups` this reads one tensor on the host, once per epoch.
-        """
-        ends = [len(self)]
-        if self.groups is not None and len(self) > 1:
-            changes = (self.groups[1:] != self.groups[:-1]).nonzero().flatten() + 1
-            ends = [*changes.tolist(), len(self)]
-        starts = [0, *ends[:-1]]
-        return [range(i, min(i + size, b)) for a, b in zip(starts, ends, strict=True) for i in range(a, b, size)]
-
-    def shares(self, size: int, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor | None, Tensor, int]]:
-        """Yield one worker's share of every global batch: rows (B,), present (B, M), positions (B,), total rows."""
-        for places in self.batches(size):
+    def shares(self, size: int, rank: int, world: int) -> Iterator[Share]:
+        """Yield one worker's share of every global batch."""
+        for group, places in self.batches(size):
             whole, mine = slice(places.start, places.stop), slice(rank, None, world)
             present = None if self.present is None else self.present[whole][mine]
             positions = torch.arange(len(places), device=self.order.device)[mine]
-            yield self.order[whole][mine], present, positions, len(places)
+            yield Share(self.order[whole][mine], present, positions, len(places), group)
+
+
+class Share(NamedTuple):
+    """Rows of one worker in one global batch, before they are read; see `Batch`."""
+
+    rows: Tensor
+    present: Tensor | None
+    position: Tensor
+    total: int
+    group: int | None
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,7 @@ class Batch:
         total: samples of the global batch, on all workers.
         weight: (B,) or None; a sample of weight 0 does not count in the loss.
         present: (B, M) bool or None; features of absent modalities are set to zero after encoding.
+        group: the number of the plan's group that the whole batch is of; None without groups.
     """
 
     inputs: Inputs
@@ -77,6 +87,7 @@ class Batch:
     total: int
     weight: Tensor | None = None
     present: Tensor | None = None
+    group: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

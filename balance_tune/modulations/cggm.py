@@ -32,12 +32,14 @@ def cggm_coefficients(
     """Return rho c_m, the factor on each encoder's gradients, from accuracies {modality: 0-d tensor} now and before.
 
     d_m = acc_m(t) - acc_m(t-1);  c_m = (sum_j d_j + eps - d_m) / (sum_j d_j + eps),  eps = 1e-8, kept within
-    [0, `bound`]: where the d cancel the official c explodes, and a negative c reverses the gradient. If no accuracy
+    [0, `bound`]: where the d cancel the official c explodes, and a negative c reverses the gradient; bound 0 leaves it
+    as it is. If no accuracy
     moves, c = 1 for all, as in the official code.
     """
     d = torch.stack([acc - torch.as_tensor(previous[m]).to(acc) for m, acc in accuracies.items()])
     total = d.sum() + 1e-8
-    c = ((total - d) / total).nan_to_num(1.0).clamp(0, bound)
+    c = ((total - d) / total).nan_to_num(1.0)
+    c = c.clamp(0, bound) if bound else c
     return by_name(rho * c, accuracies)
 
 
@@ -59,8 +61,11 @@ class Cggm(Modulation):
     `apply_to="lr"` scales the encoders' update instead of their gradient: under Adam a slowly changing factor on the
     gradient largely cancels.
     Deviations: linear classifiers (official: two transformer layers), in the run's own optimiser at half the learning
-    rate (official: Adam at 5e-4 beside 1e-3); c is bounded, see `cggm_coefficients`. Needs a fusion with a linear head
-    per modality (concat, sum, late), or lam = 0. The classifiers exist in training only.
+    rate (official: Adam at 5e-4 beside 1e-3); c is bounded, see `cggm_coefficients`. The bound acts often: a c lies
+    outside [0, 4] in 30 to 54 % of the steps (below 0 mostly), where ours stops that encoder for the step and the
+    official code reverses its gradient (`bound=0`: no bound). On AV-Digits: 92.3 +- 3.8 with it, 90.8 +- 2.9 without.
+    Needs a fusion with a linear head per modality (concat, sum, late), or lam = 0. The classifiers exist in training
+    only.
     """
 
     name: ClassVar[str] = "cggm"

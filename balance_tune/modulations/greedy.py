@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,9 @@ from balance_tune.errors import UserError
 from balance_tune.models.bridge import Bridge
 from balance_tune.models.encoders import Encoder
 from balance_tune.models.multimodal import MultimodalModel
+from balance_tune.modulations.answers import unimodal_answers
 from balance_tune.modulations.base import Modulation, Neutral
-from balance_tune.modulations.batch import Batch, Output
+from balance_tune.modulations.batch import Batch, Losses, Output
 from balance_tune.modulations.context import Context
 from balance_tune.tunable import tunable
 
@@ -58,7 +59,9 @@ class Greedy(Modulation):
     2 (c_1 + c_2) / ratio. Bypass: E_m and every S. Main: encoder m and its share of the fusion head. Stages are paired
     from the last backwards. Nobody is held before `warmup` of the run. Two modalities only, encoders with `stages`.
     Deviations: each modality has its own average (official code: the first one's serves both), over the steps before
-    (official: this one too); one classifier on fused features (official: the mean of two); warm-up is a fraction.
+    (official: this one too); warm-up is a fraction. The loss is that of one classifier on fused features; the official
+    code trains CE(f_1, y) + CE(f_2, y), a loss on each modality's answer and none on their mean
+    (`objective="own"`). That changes who is held first, in 6 to 8 of 20 seeds on AV-Digits.
     """
 
     name: ClassVar[str] = "greedy"
@@ -73,6 +76,7 @@ class Greedy(Modulation):
     window: int = tunable(5, low=1, high=20, source=OFFICIAL)
     ratio: float = tunable(4.0, choices=(2.0, 4.0, 8.0), source=OFFICIAL)
     warmup: float = tunable(0.05, choices=(0.0, 0.05, 0.1, 0.2), source=f"{OFFICIAL}: from epoch 2 on")
+    objective: Literal["fused", "own"] = "fused"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,6 +100,13 @@ class Greedy(Modulation):
     def modules(self) -> nn.ModuleDict:
         return self._parts
 
+    def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
+        if self.objective == "fused":
+            return losses
+        answers = unimodal_answers(output.features, ctx)
+        own = {f"unimodal/{m}": ctx.loss(f, output.batch) for m, f in answers.items()}
+        return {**{name: loss for name, loss in losses.items() if name != "fused"}, **own}
+
     @torch.no_grad()
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
         bridge, pace = ctx.model.bridge, self._parts["pace"]
@@ -117,10 +128,14 @@ class Greedy(Modulation):
         """Return the learning speeds (2,) of one modality's bypass and main parameters in this step."""
         bypass = [(p, p.grad) for p in bridge.bypass(modality) if p.grad is not None]
         main = [p for p in ctx.model.parameters_of(modality) if p.grad is not None]
-        shares = [p[:, columns] for p, columns in ctx.model.fusion.slices()[modality] if p.grad is not None]
+        shares = [_columns(p, c) for p, c in ctx.model.fusion.slices()[modality] if p.grad is not None]
         own = learning_speed([*main, *shares], ctx.model.gradients(modality, "encoder+head"))
         return torch.stack([learning_speed([p for p, _ in bypass], [g for _, g in bypass]), own])
 
     @classmethod
     def neutral(cls) -> Neutral | str:
         return "its bridges stay at every setting"
+
+
+def _columns(parameter: Tensor, columns: slice) -> Tensor:
+    return parameter[:, columns] if parameter.dim() > 1 else parameter

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from balance_tune.errors import UserError
 from balance_tune.models.losses import squared_errors
+from balance_tune.models.multimodal import Policy
 from balance_tune.modulations.base import Neutral
 from balance_tune.modulations.batch import Batch, Output
 from balance_tune.modulations.context import Context
@@ -55,6 +56,10 @@ class Mlb(MultiLoss):
     Regression: e_m = mean_i (g_m,i - y_i)^2 and r_m = e_m / mean_{j != m} e_j, as in the official code for CMU-MOSEI.
     The total gradient of encoder m, of its own head and of its share of the fusion weight is multiplied by k_m.
 
+    With a gated fusion the projection of each modality is scaled whole, as in the official code; with film the
+    condition's weight is scaled by its modality's k, of which the official code scales nothing (`head=False`; the
+    weights differ by 4e-2 after 20 steps).
+
     As all modalities become sure, r and k go to 1: the modulation phases itself out, there is no schedule. The shared
     fusion bias and shared fusion layers are not touched. `apply_to="lr"` scales the update instead of the gradient:
     under Adam a slowly changing factor on the gradient largely cancels. Scores are guarded by 1e-8.
@@ -65,6 +70,7 @@ class Mlb(MultiLoss):
     alpha: float = tunable(0.5, low=0.1, high=6.0, log=True, source=f"{MLB_CODE}, CREMA-D with ResNet")
     beta_max: float = tunable(2.0, low=2.0, high=20.0, log=True, source="MLB's plain form 1 + tanh (tanh_mode off)")
     apply_to: Literal["grad", "lr"] = "grad"
+    head: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,7 +85,8 @@ class Mlb(MultiLoss):
                 ctx.scale_lr(m, k_m)
                 ctx.scale_lr_of(own, k_m)
             else:
-                scale([*ctx.model.gradients(m, "encoder+head"), *(p.grad for p in own if p.grad is not None)], k_m)
+                policy: Policy = "encoder+head" if self.head else "encoder"
+                scale([*ctx.model.gradients(m, policy), *(p.grad for p in own if p.grad is not None)], k_m)
         ctx.log("k", k)
 
     def _behind(self, batch: Batch, ctx: Context) -> Tensor:

@@ -74,7 +74,7 @@ def drop(features: Features, draws: Tensor, q: Values) -> Features:
 @cache
 def _shares(widths: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return d_m / sum_m d_m (M,), and 1."""
-    d = torch.tensor(widths, dtype=dtype, device=device)
+    d = torch.tensor(widths, dtype=dtype).to(device, non_blocking=True)
     return d / d.sum(), torch.ones((), dtype=dtype, device=device)
 
 
@@ -88,6 +88,11 @@ class Opm(Modulation):
     Scores come from the same batch's features before dropping (official code; the paper's box lags one step). Whole
     feature vectors are dropped, independently per sample and modality. The modality with the lowest score has rho <= 1
     and q = 0, so no sample loses everything.
+    The official code hands theta's value back as theta's own gradient, while the scores' features keep their graph: in
+    effect a hidden loss theta^2 / 2, for the leading encoder as large as the loss's own gradient. The paper has no such
+    term and neither has this; the weights differ by 3e-4 after the first step and 1e-2 to 3e-2 after 16, accuracies on
+    AV-Digits do not (97.2 +- .6 and 97.4 +- .7). At start 0.05 of 100 epochs the first modulated epoch is the fifth
+    (0-based), one before the official code's.
     Deviations: masks and the coin are drawn for the whole global batch, keyed by step and position, so that they do not
     depend on the number of workers; warm-up is a fraction of the run (official: epochs 0 to 5 of 100).
     """

@@ -45,7 +45,10 @@ class Pmr(Modulation):
     sim_m,i = -||h_m,i - c_m||_2;  s_m = sum_i softmax(sim_m,i)[y_i]
     L = CE(f, y) + sum_m w_m CE(sim_m, y),  w_m = alpha if s_m < max_j s_j else 0
 
-    Prototypes come from the whole training part the first time, later from the first tenth of the epoch's batches. A
+    Prototypes come from the whole training part the first time, later from the first tenth of the epoch's batches, as
+    kkontras/MLB does it. The authors' code takes a tenth the first time too, and no momentum the second time, so that
+    mu of an untrained network's prototypes is not carried on (`official=True`; the weights differ by 1e-4 after the
+    first step). A
     class that is absent there keeps its prototype (the official code divides by zero). As in the official code there is
     no BatchNorm before the distance (kkontras/MLB has one), and neither the paper's soft coefficients nor its entropy
     term. For more than two modalities every modality below the largest score gets the loss. `policy`: the prototype
@@ -64,6 +67,7 @@ class Pmr(Modulation):
     mu: float = tunable(0.2, low=0.0, high=0.9, source=ARGUMENTS)
     end: float = tunable(0.67, choices=(0.5, 0.67, 0.8, 1.0), source=f"{ARGUMENTS}: epochs 0 to 100 of 150")
     share: float = 0.1
+    official: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,16 +77,17 @@ class Pmr(Modulation):
             if not 0 <= getattr(self, field) <= 1:
                 raise UserError(f"`0 <= {field} <= 1` must hold for pmr, but got {getattr(self, field)!r}.")
         self._prototypes: dict[str, Tensor] = {}
+        self._refreshes = 0
 
     def on_epoch_start(self, ctx: Context) -> None:
         plan = ctx.plan()
-        if not self._prototypes:
-            self._prototypes, _ = self._class_means(plan, ctx)
-            return
         batches = max(1, int(self.share * len(plan) / ctx.settings.batch_size))
-        new, seen = self._class_means(type(plan)(plan.order[: batches * ctx.settings.batch_size]), ctx)
-        for m, old in self._prototypes.items():
-            self._prototypes[m] = torch.where(seen[:, None], (1 - self.mu) * new[m] + self.mu * old, old)
+        part = type(plan)(plan.order[: batches * ctx.settings.batch_size])
+        new, seen = self._class_means(part if self._prototypes or self.official else plan, ctx)
+        mu = 0.0 if self.official and self._refreshes == 1 else self.mu
+        for m, old in (self._prototypes or new).items():
+            self._prototypes[m] = torch.where(seen[:, None], (1 - mu) * new[m] + mu * old, old)
+        self._refreshes += 1
 
     @torch.no_grad()
     def _class_means(self, plan: EpochPlan, ctx: Context) -> tuple[dict[str, Tensor], Tensor]:
@@ -114,7 +119,7 @@ class Pmr(Modulation):
         return Neutral({"alpha": 0.0})
 
     def state_dict(self) -> dict[str, Any]:
-        return {"prototypes": self._prototypes}
+        return {"prototypes": self._prototypes, "refreshes": self._refreshes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._prototypes = dict(state["prototypes"])
+        self._prototypes, self._refreshes = dict(state["prototypes"]), state["refreshes"]

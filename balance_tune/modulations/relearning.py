@@ -89,7 +89,8 @@ class Relearning(Modulation):
 
     def _purity(self, features: Tensor, labels: Tensor, ctx: Context) -> Tensor:
         generator = torch.Generator().manual_seed(derive(ctx.seed, "kmeans", ctx.epoch))
-        return purity(labels, kmeans(minmax(features), ctx.model.classes, n_init=self.n_init, generator=generator))
+        classes = ctx.model.classes
+        return purity(labels, kmeans(minmax(features), classes, n_init=self.n_init, generator=generator), classes)
 
     def never_acts(self, epochs: int) -> str | None:
         if self.events(epochs):

@@ -12,7 +12,7 @@ from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import EpochPlan
 from balance_tune.modulations.context import Context
-from balance_tune.modulations.valuation import correctness, resampled, shapley
+from balance_tune.modulations.valuation import Silence, correctness, resampled, shapley
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
@@ -35,7 +35,10 @@ class SampleValuation(Modulation):
 
     For two modalities phi is among -1/2, 0, 1/2, 1, 3/2. An epoch has more steps for it; they are on the trial's clock.
     Absent modalities' inputs are zero, in valuation and in training.
-    Deviations: inputs are silenced (official: features); `most` (3 there) is ours; warm-up is a fraction of the run
+    The official code silences features (`silence="features"`), the same for encoders whose answer to zeros is zeros.
+    With BatchNorm silenced inputs enter its statistics and the weights differ by 6e-2 from the first such step; on
+    AV-Digits accuracies do not (99.0 +- .3 here, 98.6 +- .4 with features).
+    Deviations: `most` (3 there) is ours; warm-up is a fraction of the run
     (official: 5 of 60 epochs).
     """
 
@@ -50,6 +53,8 @@ class SampleValuation(Modulation):
     most: int = tunable(3, low=1, high=3, source=OFFICIAL)
     start: float = tunable(0.08, choices=(0.0, 0.04, 0.08, 0.16), source=f"{OFFICIAL}: after 5 of 60 epochs")
 
+    silence: Silence = "inputs"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.most < 0:
@@ -57,11 +62,11 @@ class SampleValuation(Modulation):
 
     def plan_epoch(self, plan: EpochPlan, ctx: Context) -> EpochPlan:
         rows = torch.arange(ctx.size("train"), device=ctx.device)
-        phi = shapley(correctness(ctx, rows))
+        phi = shapley(correctness(ctx, rows, self.silence))
         ctx.log("contribution", phi.mean(1))
         visits = extra_visits(phi, self.most)
         ctx.log("extra_visits", visits.double().mean(1))
-        return resampled(plan, [rows.repeat_interleave(n) for n in visits], ctx, self.name)
+        return resampled(plan, [rows.repeat_interleave(n) for n in visits], ctx, self.name, self.silence)
 
     def min_epochs(self, epochs: int) -> int:
         return min(self.epochs_of_window(epochs).start + 1, epochs)

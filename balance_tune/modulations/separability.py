@@ -5,18 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+CHECK_EVERY = 10  # iterations of k-means on a device, where a look at whether it has converged waits for it
 
-def purity(labels: Tensor, clusters: Tensor) -> Tensor:
-    """Return (1/N) sum over clusters of the size of their largest class, 0-d in [0, 1], from two integer (N,)."""
+
+def purity(labels: Tensor, clusters: Tensor, size: int | None = None) -> Tensor:
+    """Return (1/N) sum over clusters of the size of their largest class, 0-d in [0, 1], from two integer (N,).
+
+    With `size`, all numbers must be below it; without, the host waits for the device to learn which there are.
+    """
     if labels.shape != clusters.shape or labels.dim() != 1 or not len(labels):
         raise ValueError(
             f"labels and clusters must be two (N,) tensors, but got {tuple(labels.shape)}, {tuple(clusters.shape)}."
         )
-    _, labels = labels.unique(return_inverse=True)
-    _, clusters = clusters.unique(return_inverse=True)
-    classes = int(labels.max()) + 1
-    counts = torch.bincount(clusters * classes + labels, minlength=classes * (int(clusters.max()) + 1))
-    return counts.view(-1, classes).amax(1).sum() / len(labels)
+    if size is None:
+        kinds, both = torch.cat([labels, clusters]).unique(return_inverse=True)
+        (labels, clusters), size = both.chunk(2), len(kinds)
+    counts = labels.new_zeros(size * size).index_add_(0, clusters * size + labels, torch.ones_like(labels))
+    return counts.view(size, size).amax(1).sum() / len(labels)
 
 
 def minmax(features: Tensor) -> Tensor:
@@ -32,42 +37,59 @@ def kmeans(
 
     All starts run together on the features' device. Draws come from `generator` alone (a CPU generator), so the result
     does not depend on the device but for rounding. `tolerance` is relative to the mean variance, as in scikit-learn.
+    On a device the host waits only every `CHECK_EVERY` iterations.
     """
     x = features if features.dtype == torch.float64 else features.float()
     x = x - x.mean(0)
     if k >= len(x):
         return torch.arange(len(x), device=x.device)
     squares = x.square().sum(1)
-    centres = torch.stack([_plus_plus(x, squares, k, generator) for _ in range(n_init)])
+    firsts, draws = _draws(len(x), k, n_init, generator, x.device)
+    centres = torch.stack([_plus_plus(x, squares, *each) for each in zip(firsts, draws, strict=True)])
     limit = tolerance * x.var(0, unbiased=False).mean()
-    for _ in range(iterations):
-        nearest = _nearest(x, centres)[1]
-        moved = _means(x, nearest, centres)
+    every = 1 if x.device.type == "cpu" else CHECK_EVERY
+    converged = torch.zeros((), dtype=torch.bool, device=x.device)
+    for iteration in range(1, iterations + 1):
+        moved = _means(x, _nearest(x, centres)[1], centres)
         shift = (moved - centres).square().sum((1, 2)).max()
-        centres = moved
-        if shift <= limit:
+        centres = torch.where(converged, centres, moved)
+        converged = converged | (shift <= limit)
+        if iteration % every == 0 and converged:
             break
     distance, nearest = _nearest(x, centres)
     inertia = (distance + squares).clamp_min(0).sum(1)
-    return nearest[inertia.argmin()]
+    return nearest.index_select(0, inertia.argmin().view(1))[0]
 
 
-def _plus_plus(x: Tensor, squares: Tensor, k: int, generator: torch.Generator) -> Tensor:
-    """k-means++ with 2 + log(k) candidates per centre, the greedy form."""
+def _draws(rows: int, k: int, n_init: int, generator: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the first centre's row (n_init, 1) of each start, and uniform numbers (n_init, k - 1, candidates)."""
     candidates = 2 + int(torch.tensor(float(k)).log())
-    first = int(torch.randint(len(x), (1,), generator=generator))
-    chosen = [first]
-    closest = (squares + squares[first] - 2 * (x @ x[first])).clamp_min(0)
-    for _ in range(1, k):
-        draws = torch.rand(candidates, generator=generator, dtype=torch.float64).to(x.device)
+    firsts, draws = [], []
+    for _ in range(n_init):
+        firsts.append(torch.randint(rows, (1,), generator=generator))
+        each = [torch.rand(candidates, generator=generator, dtype=torch.float64) for _ in range(1, k)]
+        draws.append(torch.stack(each) if each else torch.empty(0, candidates, dtype=torch.float64))
+    both = torch.cat([torch.stack(firsts).double(), torch.stack(draws).flatten(1)], dim=1).to(device, non_blocking=True)
+    return both[:, :1].long(), both[:, 1:].view(n_init, k - 1, candidates)
+
+
+def _plus_plus(x: Tensor, squares: Tensor, first: Tensor, draws: Tensor) -> Tensor:
+    """Return k centres (k, d) by k-means++ with 2 + log(k) candidates per centre, the greedy form.
+
+    first (1,) is the row of the first centre, draws (k - 1, candidates) choose those of the others.
+    """
+    chosen = [x.index_select(0, first)[0]]
+    closest = (squares + squares.index_select(0, first) - 2 * (x @ chosen[0])).clamp_min(0)
+    for row in draws:
         cumulative = closest.double().cumsum(0)
-        picks = torch.searchsorted(cumulative, draws * cumulative[-1]).clamp_max(len(x) - 1)
-        distances = (squares[:, None] + squares[picks] - 2 * (x @ x[picks].T)).clamp_min(0)
+        picks = torch.searchsorted(cumulative, row * cumulative[-1]).clamp_max(len(x) - 1)
+        candidates = x[picks]
+        distances = (squares[:, None] + squares[picks] - 2 * (x @ candidates.T)).clamp_min(0)
         potential = torch.minimum(closest[:, None], distances)
-        best = int(potential.sum(0).argmin())
-        closest = potential[:, best]
-        chosen.append(int(picks[best]))
-    return x[chosen]
+        best = potential.sum(0).argmin().view(1)
+        closest = potential.index_select(1, best)[:, 0]
+        chosen.append(candidates.index_select(0, best)[0])
+    return torch.stack(chosen)
 
 
 def _nearest(x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,5 +105,5 @@ def _means(x: Tensor, nearest: Tensor, centres: Tensor) -> Tensor:
     n, k, d = centres.shape
     flat = (nearest + torch.arange(n, device=x.device)[:, None] * k).reshape(-1)
     sums = torch.zeros(n * k, d, dtype=x.dtype, device=x.device).index_add_(0, flat, x.repeat(n, 1))
-    counts = torch.bincount(flat, minlength=n * k).to(x.dtype)[:, None]
+    counts = x.new_zeros(n * k).index_add_(0, flat, x.new_ones(len(flat)))[:, None]
     return torch.where(counts > 0, sums / counts.clamp_min(1), centres.reshape(n * k, d)).view(n, k, d)

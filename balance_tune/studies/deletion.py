@@ -12,12 +12,11 @@ from urllib.parse import unquote, urlsplit
 
 from balance_tune.studies.config.reader import stored_config
 from balance_tune.studies.protocol.provenance import CONFIG
-from balance_tune.studies.storage import object_store
-from balance_tune.studies.storage.claim import held_at_address
-from balance_tune.studies.storage.database import database_of, lease_of
+from balance_tune.studies.storage.database import database_of
+from balance_tune.studies.storage.exclusive import exclusive
 from balance_tune.studies.storage.files import DATABASE
-from balance_tune.studies.storage.lock import StudyLock
 from balance_tune.studies.storage.pruning_table import table_of
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.backend import Store, answering, store_of
 from balance_tune.studies.tracking.memory import FILE, Memory
 from balance_tune.studies.tracking.runs import TAG
@@ -33,7 +32,7 @@ FOUND_BY = (CONFIG, DATABASE, FILE)  # of a study in an object store: what a sec
 BATCH = 1000  # runs named on one command line
 
 
-def delete_study(folder: Path) -> list[str]:
+def delete_study(folder: StudyFolder) -> list[str]:
     """Remove the study in `folder` and return what remains to be said, one line each.
 
     MLflow comes first: if it does not answer, nothing has been removed yet.
@@ -41,24 +40,23 @@ def delete_study(folder: Path) -> list[str]:
     Raises:
         UserError: the study is being run, or its MLflow store cannot be one.
     """
-    root = folder.parent
-    with StudyLock(folder), held_at_address(folder), lease_of(folder):
-        remarks = _forget(root, folder) if (folder / FILE).is_file() else []
-        object_store.clear(folder, keep=FOUND_BY)  # first: no trial of a later study may find what is left of this one
+    with exclusive(folder):
+        remarks = _forget(folder) if (folder.path / FILE).is_file() else []
+        folder.clear_store(keep=FOUND_BY)  # first: no trial of a later study may find what is left of this one
         forget(folder)
-        object_store.clear(folder)
-        doomed = folder.with_name(f".{folder.name}.deleting")
+        folder.clear_store()
+        doomed = folder.path.with_name(f".{folder.name}.deleting")
         shutil.rmtree(doomed, ignore_errors=True)
-        folder.rename(doomed)  # at once: a half-removed study is never found under its name
+        folder.path.rename(doomed)  # at once: a half-removed study is never found under its name
     shutil.rmtree(doomed)
     return remarks
 
 
-def _forget(root: Path, folder: Path) -> list[str]:
-    config, study_id = stored_config(folder), Memory.of(folder).study_id
+def _forget(folder: StudyFolder) -> list[str]:
+    config, study_id = stored_config(folder.path), Memory.of(folder).study_id
     if config.name != folder.name:
         return [f"MLflow's runs stay: they are those of `{config.name}`, of which {folder.name} was a copy."]
-    store = store_of(root, config.mlflow.tracking_uri)
+    store = store_of(folder.parent, config.mlflow.tracking_uri)
     if store.file is not None and not store.file.is_file():
         return []
     with answering(store) as client:
@@ -141,14 +139,13 @@ def _purge(store: Store, experiment_id: str | None, run_ids: list[str]) -> list[
     return []
 
 
-def forget(folder: Path) -> None:
+def forget(folder: StudyFolder) -> None:
     """Remove a study's trials from its database, and its pruning log, if they are in one."""
-    storage = database_of(folder)
+    storage = database_of(folder.path)
     if storage is not None:
         for study in storage.get_all_studies():
             storage.delete_study(study._study_id)
-    if object_store.mirror_of(folder) is not None:
-        table = table_of(folder)
-        if table is not None:
-            table.clear()
-            table.close()
+    table = table_of(folder)
+    if table is not None:
+        table.clear()
+        table.close()

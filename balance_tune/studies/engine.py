@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,13 +28,13 @@ from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.results import leaderboard, report, tables
 from balance_tune.studies.search.study_queue import Params, StudyQueue
 from balance_tune.studies.signals import STOPPED, Interruption
-from balance_tune.studies.storage import durable, object_store, timeouts
-from balance_tune.studies.storage.claim import claimed
-from balance_tune.studies.storage.database import lease_of
+from balance_tune.studies.storage import durable, timeouts
+from balance_tune.studies.storage.database import connect, shared_database
+from balance_tune.studies.storage.exclusive import Exclusive, exclusive
 from balance_tune.studies.storage.files import DATABASE
-from balance_tune.studies.storage.lock import StudyLock
+from balance_tune.studies.storage.object_store import StoreUnavailable
 from balance_tune.studies.storage.records import Phase, State, read_records
-from balance_tune.studies.storage.root import ROOT, root_folder
+from balance_tune.studies.storage.study_folder import ROOT, StudyFolder, root_folder
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.studies.tracking.backend import store_of as mlflow_store
 from balance_tune.tasks import Objective
@@ -86,15 +85,16 @@ def run_study(
     config = config if isinstance(config, StudyConfig) else load_config(config)
     folder = _folder(root_folder(str(root or os.environ.get(ROOT) or "studies"), driver=True), config)
     try:
-        with StudyLock(folder), claimed(folder), ExitStack() as held:
+        with exclusive(folder) as lock:
+            _download(folder)
             display = progress_of(progress)
             try:
                 with Interruption(display.message) as interruption:
-                    return _Study(config, folder, display, interruption, callbacks, held).run()
+                    return _Study(config, folder, display, interruption, callbacks, lock).run()
             finally:
                 display.close()
-    except object_store.Away as error:
-        return StudyResult([], folder, "halted", str(error))
+    except StoreUnavailable as error:
+        return StudyResult([], folder.path, "halted", str(error))
 
 
 class _Study:
@@ -103,16 +103,16 @@ class _Study:
     def __init__(
         self,
         config: StudyConfig,
-        folder: Path,
+        folder: StudyFolder,
         display: Progress,
         interruption: Interruption,
         callbacks: Sequence[Any],
-        held: ExitStack,
+        lock: Exclusive,
     ) -> None:
         self.config, self.folder, self.display, self.interruption = config, folder, display, interruption
         self.callbacks = list(callbacks)
-        durable.sweep(folder)
-        shutil.rmtree(folder / SCRATCH, ignore_errors=True)  # of a driver that was killed
+        durable.sweep(folder.path)
+        shutil.rmtree(folder.path / SCRATCH, ignore_errors=True)  # of a driver that was killed
         self.arms = arms_of(config)
         check_models(config, self.arms)
         self.stores, self.manifests = _stores(config, folder.parent / "data", display)
@@ -120,13 +120,13 @@ class _Study:
         for phrase in extensions:
             display.message(f"extended: {phrase}")
         for name, manifest in self.manifests.items():  # the report reads them, wherever the data lies by then
-            durable.write(folder / "data" / f"{name}.json", manifest.to_json())
+            folder.write(f"data/{name}.json", manifest.to_json())
         self.resources = TrialResources(config.resources.cpus_per_trial, 0.0, config.resources.workers, 1)
         self.resources_by_dataset: dict[str, TrialResources] = {}
         self.tracker: Tracker | None = None
         self.worked = False
         self.storage = open_storage(folder)
-        held.enter_context(lease_of(folder))
+        lock.extend()
         self.pruning_log = pruning_log_of(folder)
         self.queue = StudyQueue(
             config,
@@ -158,7 +158,7 @@ class _Study:
             self.interruption.settled()
             self.pruning_log.close()
         rows = self._report(tracker, state)
-        return StudyResult(rows, self.folder, state, reason)
+        return StudyResult(rows, self.folder.path, state, reason)
 
     def _work(self) -> tuple[Literal["done", "limited", "interrupted", "halted"], str]:
         searched = self.queue.finished()
@@ -242,9 +242,9 @@ class _Study:
             if isinstance(found, Exception):
                 self.display.message(f"{one.key.arm} confirm {one.key.number}: not evaluated on test: {found}")
                 continue
-            object_store.fetch(one.folder)
+            one.folder.download()
             if self.tracker is not None:
-                self.tracker.sealed(one.key.arm, one.key.number, found, one.folder)
+                self.tracker.sealed(one.key.arm, one.key.number, found, one.folder.path)
 
     def _unsealed(self) -> list[Sealed]:
         found = []
@@ -262,20 +262,22 @@ class _Study:
             tracker.interrupt()
             return self._rows_if_known()
         if self.worked:
-            object_store.fetch(self.folder)
-        rows = leaderboard.build(self.folder)
-        tables.write_files(self.folder, rows)
-        if self.worked or not (self.folder / "report" / "index.html").is_file():
-            report.write(self.folder)
+            self.folder.download()
+        path = self.folder.path
+        rows = leaderboard.build(path)
+        tables.write_files(path, rows)
+        if self.worked or not (path / "report" / "index.html").is_file():
+            report.write(path)
+        (self.folder / "report").upload_all()
         if state in ("done", "limited"):
-            tracker.finish(rows, self.folder / "report", read_records(self.storage))
+            tracker.finish(rows, path / "report", read_records(self.storage))
         else:
             tracker.interrupt()
         return rows
 
     def _rows_if_known(self) -> list[leaderboard.LeaderboardRow]:
         try:
-            return leaderboard.build(self.folder)
+            return leaderboard.build(self.folder.path)
         except UserError as error:  # the database may be what halted the study
             self.display.message(f"there is no leaderboard now: {error}")
             return []
@@ -288,16 +290,14 @@ class _Study:
             phase=phase,
             number=number,
             seed=seed,
-            study_folder=self.folder,
+            study_folder=self.folder.path,
             store=self.stores[arm.dataset],
         )
         trial = self.resources_by_dataset.get(arm.dataset, self.resources)
         resources = {"cpus": trial.cpus, "gpus": trial.gpus}
-        scratch = self.folder / SCRATCH
-        home = object_store.home(Path(config["folder"]))
-        if home is not None:
-            return {**config, **resources, "scratch": object_store.address(scratch), "home": home}
-        return {**config, **resources, "scratch": str(scratch)}
+        config |= {**resources, "scratch": (self.folder / SCRATCH).uri}
+        folder = self.folder / os.path.relpath(config["folder"], self.folder.path)
+        return config if folder.location is None else {**config, "location": folder.location}
 
     def _on_trial_end(self, key: TrialKey, state: State, attrs: Mapping[str, Any]) -> None:
         self.display.ended(key, state, attrs)
@@ -322,23 +322,31 @@ class _Study:
             self.display.show(states, seconds_left(states, self.resources.slots))
 
 
-def _folder(root: Path, config: StudyConfig) -> Path:
+def _folder(root: StudyFolder, config: StudyConfig) -> StudyFolder:
+    """Return the study's folder, which can be written and, in an object store, has the servers that it needs.
+
+    Raises:
+        UserError: what is missing, before anything is made in the store.
+    """
     folder = root / config.name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"the root must be a folder that can be written, but {root}: {error.strerror}; choose another with --root."
-        ) from error
-    if object_store.mirror_of(folder) is not None:
-        object_store.check(folder)
-        mlflow_store(root, config.mlflow.tracking_uri)  # or one line why other machines cannot reach its runs
+    folder.check_writable()
+    if folder.store is not None:
+        mlflow_store(root, config.mlflow.tracking_uri)
+        connect(shared_database(root))
     return folder
 
 
-def _stores(config: StudyConfig, folder: Path, display: Progress) -> tuple[dict[str, str], dict[str, Manifest]]:
+def _download(folder: StudyFolder) -> None:
+    """Bring what the object store has of the study; what waits for MLflow here may be of an earlier one of the name."""
+    marker = folder.path / DATABASE
+    before = marker.read_text() if marker.is_file() else ""
+    folder.download()
+    if before != (marker.read_text() if marker.is_file() else ""):
+        for path in folder.path.glob("mlflow.queue*"):
+            path.unlink()
+
+
+def _stores(config: StudyConfig, folder: StudyFolder, display: Progress) -> tuple[dict[str, str], dict[str, Manifest]]:
     """Return each dataset's store, an embedded one's built now where it is missing, and its manifest."""
     from balance_tune.studies.data.stores import store_of
 
@@ -348,15 +356,15 @@ def _stores(config: StudyConfig, folder: Path, display: Progress) -> tuple[dict[
     return stores, manifests
 
 
-def _warm_points(config: StudyConfig, arms: Sequence[Arm], root: Path) -> dict[str, list[Params]]:
+def _warm_points(config: StudyConfig, arms: Sequence[Arm], root: StudyFolder) -> dict[str, list[Params]]:
     """Return the best points of another study for the same arms, as far as they lie in the spaces of this one."""
     other = config.search.warm_start
     if other is None:
         return {}
     rule = selection.Rule.of(config.as_dict())
-    object_store.fetched(root / other / DATABASE)
+    (root / other).download_file(DATABASE)
     points: dict[str, list[Params]] = {}
-    records = read_records(root / other)
+    records = read_records(root.path / other)
     for arm in arms:
         ranked = selection.candidates([r for r in records if r.arm == arm.name], rule)
         points[arm.name] = [
@@ -372,13 +380,13 @@ def _longest(arm: Arm) -> int:
 
 
 @contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
+def _scratch(folder: StudyFolder) -> Iterator[Path]:
     """Yield a folder for what Tune writes and a study never reads, worker groups too; it is removed afterwards."""
-    path = folder / SCRATCH
-    path.mkdir(exist_ok=True)
+    scratch = folder / SCRATCH
+    scratch.path.mkdir(exist_ok=True)
     try:
-        yield path
+        yield scratch.path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
-        with suppress(object_store.Away):  # why it ended is told already
-            object_store.clear(path)
+        shutil.rmtree(scratch.path, ignore_errors=True)
+        with suppress(StoreUnavailable):  # why it ended is told already
+            scratch.clear_store()

@@ -111,7 +111,13 @@ def tiny_run(
 
 def _on(device: str, data: Data) -> Data:
     parts = {
-        name: Part({m: x.to(device) for m, x in part.inputs.items()}, part.labels.to(device), part.rows, part.groups)
+        name: Part(
+            {m: x.to(device) for m, x in part.inputs.items()},
+            part.labels.to(device),
+            part.rows,
+            part.groups,
+            part.present,
+        )
         for name, part in data.parts.items()
     }
     return Data(data.manifest, parts)

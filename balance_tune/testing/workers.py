@@ -1,4 +1,4 @@
-"""Several real processes joined by gloo, kept warm: a start costs seconds, a job milliseconds."""
+"""Several real processes joined by gloo (or another backend), kept warm: a start costs seconds, a job milliseconds."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ class WorkersFailed(RuntimeError):
 
 
 class Workers:
-    """So many worker processes with one `torch.distributed` gloo group; they end with this process.
+    """So many worker processes with one `torch.distributed` group; they end with this process.
 
     A job is an importable function; it runs in every worker at the same time and may use collectives. After a failure
     the workers are gone (one of them may be stuck in a collective), and the next job starts new ones.
+
+    Args:
+        backend: of the group, as torch names it; "cuda:gloo" serves tensors on GPUs alone, as NCCL does.
     """
 
-    def __init__(self, world: int = 2) -> None:
-        self.world = world
+    def __init__(self, world: int = 2, backend: str = "gloo") -> None:
+        self.world, self.backend = world, backend
         self._processes: list[Any] = []
         self._pipes: list[Connection] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -81,17 +84,19 @@ class Workers:
         meeting = os.path.join(self._folder.name, "meeting")
         for rank in range(self.world):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, rank, self.world, meeting), daemon=True)
+            process = context.Process(
+                target=_serve, args=(theirs, rank, self.world, meeting, self.backend), daemon=True
+            )
             process.start()
             theirs.close()
             self._processes.append(process)
             self._pipes.append(ours)
 
 
-def _serve(pipe: Connection, rank: int, world: int, meeting: str) -> None:
+def _serve(pipe: Connection, rank: int, world: int, meeting: str, backend: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
-        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=world, timeout=timedelta(seconds=PATIENCE)
+        backend, init_method=f"file://{meeting}", rank=rank, world_size=world, timeout=timedelta(seconds=PATIENCE)
     )
     while True:
         try:

@@ -103,9 +103,8 @@ def rotate(x: Tensor, settings: Settings, draws: Draws) -> Tensor:
 def colour(x: Tensor, settings: Settings, draws: Draws) -> Tensor:
     """Brightness, contrast and saturation of RGB images times 1 - s .. 1 + s each; kept within 0 and `most`."""
     top = float(settings.get("most", 1.0))
-    factors = 1 + (2 * draws(3) - 1) * torch.tensor(
-        [float(settings.get(name, 0.0)) for name in ("brightness", "contrast", "saturation")], device=x.device
-    )
+    most = torch.tensor([float(settings.get(name, 0.0)) for name in ("brightness", "contrast", "saturation")])
+    factors = 1 + (2 * draws(3) - 1) * most.to(x.device, non_blocking=True)
     brightness, contrast, saturation = (_like(f, x) for f in factors.float().unbind(1))
     y = (x.float() * brightness).clamp(0, top)
     y = _blend(y, _grey(y).mean(tuple(range(1, x.dim())), keepdim=True), contrast, top)
@@ -276,8 +275,8 @@ def _like(values: Tensor, x: Tensor) -> Tensor:
 
 
 def _grey(x: Tensor) -> Tensor:
-    weights = torch.tensor([0.299, 0.587, 0.114], device=x.device).view(1, 3, *[1] * (x.dim() - 2))
-    return (x * weights).sum(1, keepdim=True)
+    weights = torch.tensor([0.299, 0.587, 0.114]).to(x.device, non_blocking=True)
+    return (x * weights.view(1, 3, *[1] * (x.dim() - 2))).sum(1, keepdim=True)
 
 
 def _blend(x: Tensor, other: Tensor, factor: Tensor, top: float) -> Tensor:

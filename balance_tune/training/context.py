@@ -14,7 +14,7 @@ from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features
 from balance_tune.models.losses import sample_losses
 from balance_tune.models.multimodal import Inputs, MultimodalModel, Policy, silence
-from balance_tune.models.pieces import batch_normalisations, still
+from balance_tune.models.pieces import KeepNothing, observers_of
 from balance_tune.modulations.answers import precise
 from balance_tune.modulations.base import Modulation
 from balance_tune.modulations.batch import Batch, EpochPlan, Losses, Output
@@ -95,7 +95,7 @@ class RunContext:
         now = [get() for get, _ in self._random()]
         for (_, put), state in zip(self._random(), self._random_states, strict=True):
             put(state)
-        with self.autocast(), still(batch_normalisations(self.model)):
+        with self.autocast(), KeepNothing(observers_of(self.model)):
             output = self._fuse(self._encode(batch), batch)
         for (_, put), state in zip(self._random(), now, strict=True):
             put(state)
@@ -243,17 +243,19 @@ class RunContext:
 
     def logged(self) -> dict[str, float]:
         """Return the means of what was logged since the last call, and forget it."""
-        means: dict[str, float] = {}
-        for name, values in self._logged.items():
-            mean = torch.stack([torch.as_tensor(v) for v in values]).double().mean(0)
-            if mean.dim():
-                means |= {
-                    f"modulation/{name}/{m}": v for m, v in zip(self.model.modalities, mean.tolist(), strict=True)
-                }
-            else:
-                means[f"modulation/{name}"] = mean.item()
+        means = {
+            name: torch.stack([torch.as_tensor(v) for v in values]).double().mean(0)
+            for name, values in self._logged.items()
+        }
+        named: dict[str, float] = {}
         self._logged = {}
-        return means
+        numbers = iter(_numbers(list(means.values())))
+        for name, mean in means.items():
+            if mean.dim():
+                named |= {f"modulation/{name}/{m}": next(numbers) for m in self.model.modalities}
+            else:
+                named[f"modulation/{name}"] = next(numbers)
+        return named
 
     # data ------------------------------------------------------------------------------------------------------------
     def plan(self) -> EpochPlan:
@@ -262,16 +264,18 @@ class RunContext:
 
     def planned(self, plan: EpochPlan) -> Iterator[Batch]:
         feed, size = self.parts["train"], self.settings.batch_size
-        shares = list(plan.shares(size, self.replicas.rank, self.replicas.world))
-        stored = feed.stream(rows.cpu() if feed.host else rows for rows, *_ in shares)
-        for (rows, present, position, total), x in zip(shares, stored, strict=True):
+        rank, world = self.replicas.rank, self.replicas.world
+        order = plan.order.cpu() if feed.host else plan.order  # one copy per epoch, none per batch
+        stored = feed.stream(order[places.start : places.stop][rank::world] for _, places in plan.batches(size))
+        for (rows, present, position, total, group), x in zip(plan.shares(size, rank, world), stored, strict=True):
             key = (self.seed, "augment", self.epoch, self.step)
             draws = draws_for(feed.inputs, key, position, total) if feed.augments else None
-            inputs = feed.prepared(x, draws)
-            if plan.silence == "features":
-                yield replace(self._batch(feed, inputs, rows, None, position, total), present=present)
-            else:
-                yield self._batch(feed, inputs, rows, present, position, total)
+            inputs = feed.silenced(feed.prepared(x, draws), rows)
+            silent = present if plan.silence == "inputs" else None
+            batch = self._batch(feed, inputs, rows, silent, position, total)
+            if plan.silence == "features" or group is not None:
+                batch = replace(batch, present=present if plan.silence == "features" else None, group=group)
+            yield batch
 
     def take(self, split: SplitName, rows: Tensor, present: Tensor | None, position: Tensor, total: int) -> Batch:
         feed = self.parts[split]
@@ -295,7 +299,7 @@ class RunContext:
         feed = self.parts[split]
         plan, size = EpochPlan(torch.arange(len(feed), device=self.device)), size or feed.at_once
         for share in plan.shares(size, self.replicas.rank, self.replicas.world):
-            yield self.take(split, *share)
+            yield self.take(split, share.rows, share.present, share.position, share.total)
 
     @torch.no_grad()
     def encode(self, split: SplitName) -> tuple[Features, Tensor]:
@@ -320,3 +324,13 @@ class RunContext:
 
     def teacher(self, modality: str, epochs: int) -> Teacher:
         return self._teacher(self, modality, epochs)
+
+
+def _numbers(tensors: Sequence[Tensor]) -> list[float]:
+    """Return the values of all tensors, one after another; those on a device are read at once."""
+    there = [x.reshape(-1) for x in tensors if x.device.type != "cpu"]
+    read = iter(torch.cat(there).tolist() if there else [])
+    values: list[float] = []
+    for x in tensors:
+        values += x.reshape(-1).tolist() if x.device.type == "cpu" else [next(read) for _ in range(x.numel())]
+    return values

@@ -23,17 +23,33 @@ def predict(
     """Return (answers (N, C), unimodal answers (M, N, C)) in evaluation mode; the model's mode is restored.
 
     Of `world` workers each has every so-many-th row, from `rank` on. A `Part` is taken as it is stored, which is right
-    for data that is stored standardised; `feed_of` makes a feed of any.
+    for data that is stored standardised; `feed_of` makes a feed of any. Where the device's memory does not suffice,
+    half as many rows are taken at once, from then on.
     """
     was_training = model.training
     model.eval()
-    feed = (part if isinstance(part, Feed) else Feed(part, device=part.labels.device)).only(model.modalities)
-    fused, alone = [], []
-    for _, inputs in feed.batches(rank, world, batch):
-        features = model.encode(inputs)
-        fused.append(model.fusion(features).float())
-        alone.append(torch.stack(list(model.fusion.unimodal_logits(features).values())).float())
+    feed = part if isinstance(part, Feed) else Feed(part, device=part.labels.device)
+    rows = min(batch or feed.only(model.modalities).at_once, max(1, len(feed)))
+    while (answers := _answers(model, feed, rank, world, rows)) is None:
+        feed.take_fewer(rows)
+        rows = max(1, rows // 2)
+        torch.cuda.empty_cache()
     model.train(was_training)
+    return answers
+
+
+def _answers(model: MultimodalModel, feed: Feed, rank: int, world: int, rows: int) -> tuple[Tensor, Tensor] | None:
+    """Return what `predict` returns, `rows` samples at a time; None where the device has no memory for so many."""
+    fused, alone = [], []
+    try:
+        for _, inputs in feed.only(model.modalities).batches(rank, world, rows):
+            features = model.encode(inputs)
+            fused.append(model.fusion(features).float())
+            alone.append(torch.stack(list(model.fusion.unimodal_logits(features).values())).float())
+    except torch.OutOfMemoryError:
+        if rows == 1:
+            raise
+        return None
     return torch.cat(fused), torch.cat(alone, dim=1)
 
 
@@ -58,6 +74,11 @@ def evaluate(
         answers, alone = predict(model, part, replicas.rank, replicas.world)
     labels = part.labels[replicas.rank :: replicas.world]
     measured, own = MEASURES[model.task](answers, alone, labels, replicas)
+    for k, m in enumerate(model.modalities):  # a modality by itself is judged by the rows that have it
+        present = part.present(m) if isinstance(part, Feed) else None
+        if present is not None:
+            mine = present[replicas.rank :: replicas.world]
+            own[k] = MEASURES[model.task](answers[mine], alone[k : k + 1, mine], labels[mine], replicas)[1][0]
     values = torch.cat([torch.stack(list(measured.values())), own]).tolist()
     by_modality = values[len(measured) :]
     name = BY_MODALITY[model.task]

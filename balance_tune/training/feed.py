@@ -14,10 +14,12 @@ from balance_tune.datasets.store import Data
 from balance_tune.models.multimodal import Inputs
 from balance_tune.training.buffers import Buffers
 from balance_tune.training.prefetch import ahead
+from balance_tune.training.residency import device_memory
 from balance_tune.training.rows import Rows, gather
 from balance_tune.training.transform import Drawn, Transform
 
-AT_ONCE = {"cpu": 2**26, "cuda": 2**29}  # bytes of inputs that an evaluation-mode pass takes at once
+AT_ONCE = {"cpu": 2**26, "cuda": 2**29}  # bytes of inputs that an evaluation-mode pass takes at once, at most
+OF_FREE = 1 / 64  # of a device's free memory, for these inputs: a ResNet-18's activations are 8 times as large
 CACHED = 2**22  # of them, on a CPU: larger passes save nothing and leave the caches
 LARGE = 2**28  # bytes of mapped data from which on rows are gathered ahead
 
@@ -31,7 +33,12 @@ class Feed:
     Attributes:
         inputs: modality -> (N, *stored) in the type of the store, where they lie.
         labels: (N,) or (N, C), on the device.
+        device: where the model is, with its index (`cuda` and `cuda:0` are the same device and compare unequal).
         rows, groups: as of the part.
+
+    Args:
+        share: of the device that the trial has.
+        most: rows that an evaluation-mode pass takes at once, at most (default: what memory allows).
     """
 
     def __init__(
@@ -40,17 +47,25 @@ class Feed:
         transforms: Mapping[str, Transform] | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
+        share: float = 1.0,
+        most: int | None = None,
     ) -> None:
-        self.device = torch.device(device)
+        self.labels: Tensor = part.labels.to(device)
+        self.device = self.labels.device
         self.transforms = dict(transforms or {})
         self.inputs: dict[str, Any] = {m: self._cast(m, x, dtype) for m, x in part.inputs.items()}
-        self.labels: Tensor = part.labels.to(self.device)
         self.rows, self.groups = part.rows, part.groups
+        self._present: dict[str, Tensor] = {}  # of the modalities that some rows lack: (N,), on the device
+        if part.present is not None:
+            masks = zip(part.inputs, part.present.unbind(1), strict=True)
+            self._present = {m: mask.to(self.device) for m, mask in masks if not bool(mask.all())}
         self.host = any(x.device != self.device for x in self.inputs.values())  # not where the model is
         size = sum(x.nbytes for x in self.inputs.values())
         self._ahead = self.host or (size >= LARGE and self.device.type == "cpu")
         self._buffers = Buffers()
         self._stream = torch.cuda.Stream(self.device) if self.host and self.device.type == "cuda" else None
+        self._bytes_at_once = _bytes_at_once(self.device, share)
+        self._most = most
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -70,12 +85,31 @@ class Feed:
     def at_once(self) -> int:
         """How many samples an evaluation-mode pass may take at once."""
         sample = 4 * max(1, sum(self._shape(m).numel() for m in self.inputs))
-        most = max(1, AT_ONCE.get(self.device.type, 2**26) // sample)
-        return min(most, max(64, CACHED // sample)) if self.device.type == "cpu" else most
+        rows = max(1, self._bytes_at_once // sample)
+        if self.device.type == "cpu":
+            rows = min(rows, max(64, CACHED // sample))
+        return rows if self._most is None else min(rows, self._most)
+
+    def take_fewer(self, than: int) -> None:
+        """Have evaluation-mode passes take at most half as many samples at once."""
+        self._most = max(1, than // 2)
 
     def take(self, rows: Tensor | slice) -> Inputs:
         """Return rows (B,) as the model takes them outside training, {modality: (B, *shape)} on the device."""
-        return self.prepared(self.stored(rows))
+        return self.silenced(self.prepared(self.stored(rows)), rows)
+
+    def silenced(self, inputs: Inputs, rows: Tensor | slice) -> Inputs:
+        """Return inputs of these rows (B,) in which a modality that a row does not have is zero."""
+        rows = rows.to(self.device) if isinstance(rows, Tensor) and self._present else rows
+        for m, present in self._present.items():
+            if m in inputs:
+                mask = present[rows].to(inputs[m].dtype)
+                inputs[m] = inputs[m] * mask.view(-1, *[1] * (inputs[m].dim() - 1))
+        return inputs
+
+    def present(self, modality: str) -> Tensor | None:
+        """Return which rows have a modality, (N,) on the device; None where all do."""
+        return self._present.get(modality)
 
     def stored(self, rows: Tensor | slice) -> Stored:
         """Return rows (B,) as they are stored, on the device."""
@@ -115,10 +149,10 @@ class Feed:
                 rows = slice(start, min(start + size, total))
                 yield torch.arange(rows.start, rows.stop, device=self.device), self.take(rows)
             return
-        mine = torch.arange(rank, total, world)
+        mine = torch.arange(rank, total, world, device="cpu" if self.host else self.device)
         chunks = list(mine.split(size)) if len(mine) else [mine]
         for chunk, x in zip(chunks, self.stream(chunks), strict=True):
-            yield chunk.to(self.device), self.prepared(x)
+            yield chunk.to(self.device), self.silenced(self.prepared(x), chunk)
 
     def _named(self, modality: str, x: Any, rows: Tensor | slice) -> Tensor | Rows:
         transform = self.transforms.get(modality)
@@ -148,17 +182,36 @@ class Feed:
         return torch.Size(transform.modality.shape if transform else self.inputs[modality].shape[1:])
 
 
-def feed_of(data: Data, name: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Feed:
-    """Return the feed of part `name` of open data, with the transforms that its manifest declares."""
+def feed_of(
+    data: Data,
+    name: str,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    share: float = 1.0,
+    most: int | None = None,
+) -> Feed:
+    """Return the feed of part `name` of open data, with the transforms that its manifest declares (see `Feed`)."""
     specs = getattr(data.manifest, "modalities", {})  # made-up data may know less than a store
     statistics = getattr(data.manifest, "statistics", {})
     transforms = {m: Transform(spec, statistics.get(m), dtype) for m, spec in specs.items()}
-    return Feed(data.parts[name], transforms, device, dtype)
+    return Feed(data.parts[name], transforms, device, dtype, share, most)
 
 
 def draws_for(modalities: Iterable[str], key: tuple[Any, ...], position: Tensor, total: int) -> dict[str, Drawn]:
     """Return each modality's random numbers for one global batch; modalities are augmented independently."""
     return {m: Drawn((*key, m), position, total) for m in modalities}
+
+
+def _bytes_at_once(device: torch.device, share: float) -> int:
+    """Return the bytes of inputs that an evaluation-mode pass takes at once: what the device has free allows.
+
+    A power of two, so that a resumed run most likely takes as many rows as before.
+    """
+    free = device_memory(device, share)
+    most = AT_ONCE.get(device.type, AT_ONCE["cpu"])
+    return (
+        most if free is None else min(most, 2 ** (int(free * OF_FREE).bit_length() - 1) if free * OF_FREE >= 1 else 1)
+    )
 
 
 def _rows(x: Any, rows: Tensor | slice) -> Tensor:

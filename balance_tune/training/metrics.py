@@ -17,7 +17,9 @@ def classification(
     A class without samples has no F1 and is left out of the mean.
     """
     classes, guess = logits.shape[1], logits.argmax(1)
-    confusion = torch.bincount(labels * classes + guess, minlength=classes * classes).double()
+    counted = labels * classes + guess
+    confusion = torch.zeros(classes * classes, dtype=torch.float64, device=logits.device)
+    confusion.index_add_(0, counted, torch.ones_like(counted, dtype=torch.float64))
     correct = (alone.argmax(-1) == labels).sum(-1).double()
     loss = sample_losses("classes", logits, labels).sum().double()
     confusion, correct, loss = replicas.sum(confusion, correct, loss)
@@ -25,7 +27,7 @@ def classification(
     hits, total = table.diagonal(), table.sum()
     f1 = 2 * hits / (table.sum(0) + table.sum(1)).clamp_min(1)
     present = table.sum(1) > 0
-    return {"accuracy": hits.sum() / total, "macro_f1": f1[present].mean(), "loss": loss / total}, correct / total
+    return {"accuracy": hits.sum() / total, "macro_f1": mean_of(f1, present), "loss": loss / total}, correct / total
 
 
 def multilabel(logits: Tensor, alone: Tensor, labels: Tensor, replicas: Replicas) -> tuple[dict[str, Tensor], Tensor]:
@@ -41,12 +43,12 @@ def multilabel(logits: Tensor, alone: Tensor, labels: Tensor, replicas: Replicas
     f1 = 2 * hits / (2 * hits + wrong).clamp_min(1)
     present = truth.any(0)
     return {
-        "map": average_precision(logits, truth)[present].mean(),
+        "map": mean_of(average_precision(logits, truth), present),
         "micro_f1": 2 * hits.sum() / (2 * hits.sum() + wrong.sum()).clamp_min(1),
-        "macro_f1": f1[present].mean(),
+        "macro_f1": mean_of(f1, present),
         "accuracy": (truth == guess).all(1).double().mean(),
         "loss": sample_losses("multilabel", logits, labels).mean(),
-    }, torch.stack([average_precision(own, truth)[present].mean() for own in alone])
+    }, torch.stack([mean_of(average_precision(own, truth), present) for own in alone])
 
 
 def regression(answers: Tensor, alone: Tensor, labels: Tensor, replicas: Replicas) -> tuple[dict[str, Tensor], Tensor]:
@@ -65,6 +67,11 @@ def regression(answers: Tensor, alone: Tensor, labels: Tensor, replicas: Replica
         "acc7": (answers.clamp(-3, 3).round() == labels.clamp(-3, 3).round()).double().mean(),
         "loss": errors.mean(),
     }, torch.stack([pearson(own, labels) for own in alone])
+
+
+def mean_of(values: Tensor, chosen: Tensor) -> Tensor:
+    """Return the mean of the chosen values (0-d) from (N,) and bool (N,); the host need not know how many they are."""
+    return torch.where(chosen, values, 0.0).sum() / chosen.sum()
 
 
 def average_precision(scores: Tensor, truth: Tensor) -> Tensor:

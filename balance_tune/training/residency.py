@@ -82,7 +82,7 @@ def _at(part: Part, where: Residency, device: torch.device) -> Part:
 
     groups = None if part.groups is None else part.groups.to(device)
     inputs = {m: moved(x) for m, x in part.inputs.items()}
-    return Part(inputs, part.labels.to(device), part.rows.to(device), groups)
+    return Part(inputs, part.labels.to(device), part.rows.to(device), groups, part.present)
 
 
 def device_memory(device: torch.device, share: float = 1.0) -> int | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import shutil
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
 
 from balance_tune.datasets.store import Data
+from balance_tune.errors import UserError
 from balance_tune.models.multimodal import ModelSpec
 from balance_tune.modulations.base import Modulation
 from balance_tune.registry import modulations
@@ -17,6 +21,7 @@ from balance_tune.settings import TrainingSettings
 from balance_tune.tasks import Objective
 from balance_tune.training.branch import Branch, teacher
 from balance_tune.training.context import RunContext
+from balance_tune.training.errors import DeviceFailure
 from balance_tune.training.feed import feed_of
 from balance_tune.training.residency import opened
 from balance_tune.training.run import Best, Run
@@ -33,9 +38,9 @@ def prepare(
     Raises:
         UserError: settings, model and method cannot be combined; one line says why.
     """
-    device = resolve_device(config.get("device", "auto"))
-    share = min(1.0, float(config.get("gpus") or 1.0))
-    data = opened(str(config["store"]), str(device), config.get("residency", "auto"), share, judged_by(config))
+    device = resolve_device(device_of(config))
+    residency, share = config.get("residency", "auto"), share_of_device(config)
+    data = opened(str(config["store"]), str(device), residency, share, judged_by(config))
     return assemble(config, data, device=device, replicas=replicas, stop=stop)
 
 
@@ -47,8 +52,12 @@ def assemble(
     replicas: Replicas | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Run, Modulation]:
-    """Return the run and the method on data that is already open."""
-    replicas = replicas or Replicas()
+    """Return the run and the method on data that is already open.
+
+    With `micro_batch` in the configuration, so many rows are encoded at a time (see `encode_in_pieces`), and passes in
+    evaluation mode take no more.
+    """
+    replicas, device = replicas or Replicas(), resolve_device(device)
     settings = TrainingSettings.of(config["training"])
     modulation_settings = method_settings(config)
     modulation: Modulation = modulations().get(config["method"]).of(modulation_settings)
@@ -68,10 +77,14 @@ def assemble(
     replicas.broadcast(model)
     replicas.share_batchnorm(model)
     if settings.compile:
+        _check_compiler(device)
         for encoder in model.encoders.values():
             encoder.compile()
     judged = judged_by(config)
-    parts = {name: feed_of(data, name, device, dtype) for name in ("train", "monitor", judged)}
+    parts = {
+        name: feed_of(data, name, device, dtype, share_of_device(config), model.piece)
+        for name in ("train", "monitor", judged)
+    }
     context = RunContext(
         model,
         modulation,
@@ -92,6 +105,15 @@ def assemble(
         modulation_settings,
         stop,
     ), modulation
+
+
+def _check_compiler(device: torch.device) -> None:
+    """Raise where a GPU's kernels cannot be compiled: Triton builds their launchers with a C compiler."""
+    if device.type == "cuda" and not any(map(shutil.which, [os.environ.get("CC") or "gcc", "gcc", "clang"])):
+        raise UserError(
+            f"`training.compile` needs a C compiler on a GPU, but {platform.node()} has none; install gcc there, or "
+            "leave it off."
+        )
 
 
 def judged_by(config: Mapping[str, Any]) -> Literal["val", "test"]:
@@ -126,8 +148,29 @@ def model_spec(config: Mapping[str, Any], data: Data) -> ModelSpec:
     )
 
 
-def resolve_device(name: str) -> torch.device:
-    """Return the device called `name`; `auto` is the first GPU where there is one, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+def device_of(config: Mapping[str, Any]) -> str:
+    """Return the device that a trial asks for: what a study gives it decides, never what its process happens to see."""
+    if "gpus" in config:
+        return "cuda" if config["gpus"] else "cpu"
+    return str(config.get("device", "auto"))
+
+
+def share_of_device(config: Mapping[str, Any]) -> float:
+    """Return the share of a device that a trial may fill: of several devices it fills each."""
+    return min(1.0, float(config.get("gpus") or 1.0))
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Return a device with its index, as tensors on it have; `auto` is the first GPU where there is one, else the CPU.
+
+    Raises:
+        DeviceFailure: a GPU is asked for, and torch sees none.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = torch.device(device)
+    if chosen.type != "cuda":
+        return chosen
+    if not torch.cuda.is_available():
+        raise DeviceFailure("the trial was given a GPU, but torch sees none in its process")
+    return torch.device("cuda", torch.cuda.current_device() if chosen.index is None else chosen.index)

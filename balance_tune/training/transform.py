@@ -80,7 +80,7 @@ class Transform:
     def _on(self, device: torch.device) -> tuple[Tensor, ...]:
         assert self._affine is not None
         if self._affine[0].device != device:
-            self._affine = tuple(a.to(device) for a in self._affine)
+            self._affine = tuple(a.to(device, non_blocking=True) for a in self._affine)
         return self._affine
 
     def _check(self) -> None:

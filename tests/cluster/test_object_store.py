@@ -15,9 +15,9 @@ import pytest
 from mlflow import MlflowClient
 from sqlalchemy import create_engine, text
 
-from balance_tune.studies.storage import object_store
-from balance_tune.studies.storage.claim import fetch_study
-from balance_tune.studies.storage.lease import PATIENCE
+from balance_tune.studies.storage.database_lock import EXPIRY
+from balance_tune.studies.storage.pruning_table import download_study
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.runs import TAG
 from tests.faults.driver import Driver, running, until
 from tests.faults.invariants import Outcome, check
@@ -63,8 +63,7 @@ def driver(tmp_path: Path, stores: tuple[Bucket, str]) -> Iterator[Driver]:
 def outcome(driver: Driver, bucket: Bucket, expected: Outcome, patch: pytest.MonkeyPatch) -> Outcome:
     """Check what another machine sees of the study."""
     folder = driver.root / "seen" / "faults"
-    patch.setattr(object_store, "_mirrors", {folder.parent: object_store.Mirror(folder.parent, bucket.uri)})
-    fetch_study(folder)
+    download_study(StudyFolder.at(folder, (bucket.uri, folder.name)))
     found = check(folder, expected)
     curves = {(r.arm, f"{r.phase} {r.number}"): list(r.curve) for r in found.records}
     assert epochs_in_mlflow(folder) == curves
@@ -162,4 +161,4 @@ def test_a_driver_whose_machine_is_lost_is_followed_on_another_and_nothing_is_lo
 def outlived(database: str) -> None:
     """Let as much time pass as a driver that was killed is waited for."""
     with create_engine(database).begin() as connection:
-        connection.execute(text(f"UPDATE balance_tune_leases SET beat = beat - {2 * PATIENCE}"))
+        connection.execute(text(f"UPDATE balance_tune_leases SET beat = beat - {2 * EXPIRY}"))

@@ -1,9 +1,9 @@
 """`status`, `report`, `best`, `export` on a study that was made up, not trained."""
 
+import dataclasses
 import fcntl
 import json
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
@@ -36,7 +36,7 @@ def test_status_counts_the_trials_of_every_arm(root: Path, capsys: pytest.Captur
     for row in told["arms"]:
         assert row["search"] == row["search_trials"] == 4
         assert row["complete"] + row["pruned"] + row["failed"] == row["search"] + row["select"] + row["confirm"]
-        assert row["best"] > 0.8
+        assert row["search_val"] == row["best"] > 0.8
     assert "quickstart is not running" in printed(capsys, "status", "quickstart", "--root", str(root))
 
 
@@ -91,11 +91,11 @@ def chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "study.yaml").write_text(config.as_yaml())
-    rows: list[dict[str, Any]] = []
+    rows: list[leaderboard.LeaderboardRow] = []
     for arm, val, test in zip(arms_of(config), (0.90, 0.95), (0.99, 0.91), strict=True):
         params = {**arm.space.defaults(), "training.lr": 0.02}
-        row = {"arm": arm.name, "dataset": "av_digits", "val": val, "params": params, "chosen": arm.method == "mlb"}
-        rows.append({**row, "test_mean": test, "seeds": [7, 8, 9], "delta": 0.01})
+        row = leaderboard.LeaderboardRow(arm=arm.name, dataset="av_digits", val=val, params=params, test_mean=test)
+        rows.append(dataclasses.replace(row, chosen=arm.method == "mlb", seeds=(7, 8, 9), delta=0.01))
     monkeypatch.setattr(leaderboard, "build", lambda folder: rows)
     return tmp_path
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from balance_tune.cli import main
-from balance_tune.studies.storage.root import root_folder
+from balance_tune.studies.storage.study_folder import StudyFolder, root_folder
 
 ROWS = [{"dataset": "d", "method": "joint"}]
 STUDY = "name: s\ndatasets: [av_digits]\nmethods: [joint]\n"
@@ -59,10 +59,10 @@ def test_a_job_keeps_its_study_where_it_outlives_the_jobs_own_folder_and_says_wh
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     monkeypatch.delenv("BALANCE_TUNE_ROOT", raising=False)
     assert main(["run", "s.yaml"]) == 0
-    assert root_folder(engine.given["root"]) == tmp_path / "home" / "studies"
+    assert root_folder(engine.given["root"]) == StudyFolder(tmp_path / "home" / "studies")
     assert f"the study is {tmp_path / 'home' / 'studies' / 's'} on" in capsys.readouterr().err
     assert main(["run", "s.yaml", "--root", str(tmp_path / "given")]) == 0
-    assert root_folder(engine.given["root"]) == tmp_path / "given"
+    assert root_folder(engine.given["root"]) == StudyFolder(tmp_path / "given")
 
 
 @pytest.mark.parametrize(

@@ -111,8 +111,8 @@ def test_an_ave_video_that_is_also_in_test_is_not_trained_on(tmp_path: Path) -> 
 def test_kinetics_own_tables_do_as_well_as_bmls_list(tmp_path: Path) -> None:
     KineticsSounds().miniature(tmp_path)
     listed = KineticsSounds().items(tmp_path)
-    database = json.loads((tmp_path / "KS.json").read_text())["database"]
-    (tmp_path / "KS.json").unlink()
+    database = json.loads((tmp_path / "KS_train_val.json").read_text())["database"]
+    (tmp_path / "KS_train_val.json").unlink()
     for subset, name in (("training", "train.csv"), ("validation", "validate.csv"), ("testing", "test.csv")):
         with (tmp_path / name).open("w", newline="") as file:
             rows = csv.writer(file)
@@ -128,8 +128,8 @@ def test_kinetics_own_tables_do_as_well_as_bmls_list(tmp_path: Path) -> None:
     "content", ["", "{}", "[]", '{"database": {"a": {"subset": "x", "label": "y"}}}', '{"database": {}}']
 )
 def test_a_wrong_list_of_kinetics_sounds_is_one_line(tmp_path: Path, content: str) -> None:
-    (tmp_path / "KS.json").write_text(content)
-    with pytest.raises(UserError, match=r"KS\.json must") as caught:
+    (tmp_path / "KS_train_val.json").write_text(content)
+    with pytest.raises(UserError, match=r"KS_train_val\.json must") as caught:
         KineticsSounds().items(tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -164,7 +164,7 @@ def replaced(path: Path, old: str, new: str) -> None:
     [
         (CremaD, "train.csv", "HAP\n"),
         (Ave, "valSet.txt", "Bark&"),
-        (KineticsSounds, "KS.json", '"label": "laughing"'),
+        (KineticsSounds, "KS_train_val.json", '"label": "laughing"'),
         (VggSound, "vggsound.csv", VggSound.classes[75]),
         (Ucf101, "ucfTrainTestlist/testlist01.txt", f"{Ucf101.classes[5]}/"),
         (Food101, "texts/train_titles.csv", f",{Food101.classes[36]}"),
@@ -185,7 +185,6 @@ def test_a_wrong_class_is_told_with_where_it_stands(
     ("dataset", "first", "second"),
     [
         (CremaD, "train.csv", "test.csv"),
-        (VggSound, "vggsound.csv", "vggsound.csv"),
         (Ucf101, "ucfTrainTestlist/trainlist01.txt", "ucfTrainTestlist/testlist01.txt"),
         (Food101, "texts/train_titles.csv", "texts/test_titles.csv"),
     ],

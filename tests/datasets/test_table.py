@@ -16,6 +16,7 @@ from balance_tune.studies.data.prepare import prepare
 from balance_tune.studies.data.stores import store_of
 from balance_tune.studies.loading import load_config
 from balance_tune.studies.protocol.arms import arms_of
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 KINDS = ("owl", "wren")
 RECIPE: dict[str, Any] = {
@@ -59,8 +60,8 @@ def test_every_kind_of_column_becomes_a_modality(table: Path, tmp_path: Path) ->
     shapes = {name: tuple(x.shape[1:]) for name, x in data.parts["train"].inputs.items()}
     assert shapes == {
         "song": (1, 129, 63),
-        "image": (3, 64, 64),
-        "clip": (3, 2, 32, 32),
+        "image": (3, 56, 56),
+        "clip": (3, 2, 28, 28),
         "note": (6,),
         "embedding": (5,),
         "weather": (2,),
@@ -107,7 +108,7 @@ def test_a_study_knows_it_by_the_name_of_its_store(
     config = load_config(study)
     (arm,) = arms_of(config)
     assert arm.space.defaults()["training.lr"] == 0.01
-    assert store_of("birds", config.data.stores, tmp_path)[0] == str(out)
+    assert store_of("birds", config.data.stores, StudyFolder(tmp_path))[0] == str(out)
     with pytest.raises(UserError, match=r"`data\.stores\.wrens` must be a store, but there is none in"):
         load_config({**study, "datasets": ["wrens"], "data": {"stores": {"wrens": str(tmp_path / "no")}}})
 
@@ -128,8 +129,8 @@ def test_a_study_knows_it_by_the_name_of_its_store(
         ({"split": "species"}, "must hold train, monitor, val, test, but holds `owl`"),
         ({"split": {"train": 0.9}}, "must be above 0 and sum to 1"),
         ({"split": {"tests": 0.9}}, "`split` must be a column, or kind"),
-        ({"classes": ["owl"], "split": "part"}, "one of owl, but row 3 of birds.csv says `wren`"),
-        ({"task": "regression", "label": "species"}, "targets must be numbers, but row 2"),
+        ({"classes": ["owl"], "split": "part"}, "one of owl, but `species` is `wren` in row 3"),
+        ({"task": "regression", "label": "species"}, "`species` in row 2 of .*: `owl` is no number"),
         ({"training": 3}, "settings of their kind, but `training` is 3, not dict"),
         ({"limits": "none"}, "`limits` is 'none', not list"),
         ({"limits": [1]}, r"`limits`\[0\] is 1, not str"),
@@ -152,7 +153,8 @@ def test_a_recipe_that_cannot_be_is_one_line(table: Path, changes: dict[str, Any
         (b"", "must have rows"),
         (b"species\n", "must have rows"),
         (b"species,site\nowl\n", "row 2 of .* as many fields as the header"),
-        (b"\xff\xfe\x00x", "must be a CSV file in UTF-8"),
+        (b"\xff\xfe\x00x", "must be a CSV file in UTF-8, but is UTF-16"),
+        (b"species,site\nowl,\xe9\n", "in UTF-8, but line 2 is not"),
     ],
 )
 def test_a_table_that_cannot_be_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
@@ -165,10 +167,10 @@ def test_a_table_that_cannot_be_is_one_line(tmp_path: Path, content: bytes, mess
 
 
 def test_a_file_in_two_parts_is_told(table: Path) -> None:
-    dataset = Table({**RECIPE, "split": "part"}, table)
-    dataset.rows[19]["wav"] = dataset.rows[0]["wav"]
-    with pytest.raises(UserError, match=r"b00\.wav is in row 2 of birds\.csv and row 21"):
-        dataset.items(table.parent)
+    text = table.read_text().replace("b19.wav", "./b00.wav")
+    (table.parent / "shared.csv").write_text(text)
+    with pytest.raises(UserError, match=r"b00\.wav is in row 2 of shared\.csv and row 21"):
+        Table({**RECIPE, "split": "part"}, table.parent / "shared.csv")
 
 
 def test_an_array_file_with_objects_is_left_out_and_nothing_is_executed(table: Path, tmp_path: Path) -> None:

@@ -65,3 +65,61 @@ def update(run: Run) -> dict[str, Tensor]:
     before = {n: p.detach().clone() for n, p in run.context.model.named_parameters()}
     train_epoch(run.context, run.context.modulation, lambda: False)
     return {n: p.detach() - before[n] for n, p in run.context.model.named_parameters()}
+
+
+class Affine(Encoder):
+    """One linear layer on vectors."""
+
+    name = ""
+
+    def __init__(self, shape: tuple[int, ...], features: int = 4) -> None:
+        super().__init__()
+        self.layer = nn.Linear(shape[0], features)
+        self.features = features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+def affine_run(
+    inputs: dict[str, Any],
+    labels: list[int],
+    classes: int,
+    method: str,
+    weights: dict[str, Any],
+    settings: dict[str, Any] | None = None,
+    *,
+    fusion: str = "concat",
+    features: int = 4,
+    **training: Any,
+) -> Run:
+    """Return a run of linear encoders on one batch, with these weights; plain SGD at learning rate 1, in float64.
+
+    Args:
+        inputs: {modality: (B, d)}, as nested lists.
+        weights: of the model (`encoders.audio.layer.weight`, ...); those that are not named keep their start.
+    """
+    tensors = {m: torch.tensor(x, dtype=torch.float64) for m, x in inputs.items()}
+    part = Part(tensors, torch.tensor(labels), torch.arange(len(labels)), None)
+    specs = {m: Modality(tuple(x.shape[1:]), f"{__name__}:Affine", {"features": features}) for m, x in tensors.items()}
+    manifest: Any = SimpleNamespace(modalities=specs, classes=tuple(map(str, range(classes))))
+    plain = {"momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "dtype": "float64", "lr": 1.0}
+    config = {
+        "method": method,
+        "modulation": settings or {},
+        "model": {"fusion": fusion},
+        "training": {**plain, "epochs": 1, "batch_size": len(labels), **training},
+        "objective": "val/accuracy",
+        "seed": 0,
+    }
+    run, _ = assemble(config, Data(manifest, {"train": part, "monitor": part, "val": part}), device=torch.device("cpu"))
+    load(run.context.model, weights)
+    return run
+
+
+def load(module: nn.Module, weights: dict[str, Any]) -> None:
+    """Set parameters by name from nested lists."""
+    state = dict(module.named_parameters())
+    with torch.no_grad():
+        for name, value in weights.items():
+            state[name].copy_(torch.tensor(value, dtype=torch.float64))

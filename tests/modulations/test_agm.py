@@ -19,8 +19,9 @@ from balance_tune.datasets.store import Data
 from balance_tune.errors import UserError
 from balance_tune.models.encoders import Encoder
 from balance_tune.models.multimodal import MultimodalModel, silence
-from balance_tune.modulations.agm import Agm, agm_coefficients, mono_modal_logits, subsets
+from balance_tune.modulations.agm import Agm, agm_coefficients
 from balance_tune.modulations.scores import true_class_probability
+from balance_tune.modulations.shapley import mono_modal_logits, subsets
 from balance_tune.testing.tiny import tiny_data, tiny_run
 from balance_tune.training.feed import Feed
 from balance_tune.training.loop import train
@@ -144,7 +145,7 @@ def test_isolated_logits_and_gradients_are_the_official_ones(
 
 
 def slow_step(
-    model: MultimodalModel, part: Part, history: list[dict[str, float]], alpha: float, clip: bool
+    model: MultimodalModel, part: Part, history: list[dict[str, float]], alpha: float, clip: bool, current: bool
 ) -> dict[str, Tensor]:
     """Return gradients by the definition: Shapley values are means over all orders of arrival, losses go row by row."""
     names = model.modalities
@@ -161,7 +162,7 @@ def slow_step(
     for m in names:
         rows = [f[m][i].softmax(0)[y].item() for i, y in enumerate(part.labels.tolist())]
         losses[m] = sum(-math.log(max(p, 1e-8)) for p in rows) / len(rows)
-    past = history if len(names) == 2 else [*history, losses]
+    past = [*history, losses] if current else history
     running = {m: sum(h[m] for h in past) / len(past) if past else 0.0 for m in names}
 
     def lead(of: dict[str, float], m: str) -> float:
@@ -179,24 +180,27 @@ def slow_step(
     pulled = sum((k[m] * f[m] * flow).sum() for m in names)
     parameters = dict(model.named_parameters())
     grads = dict(zip(parameters, torch.autograd.grad(pulled, list(parameters.values())), strict=True))
-    if clip and grads["fusion.head.weight"].abs().max() > (1 if len(names) == 2 else 5):
+    limit = 1 if len(names) == 2 else 5
+    if clip and grads["fusion.head.weight"].abs().max() > limit:
         norm = math.sqrt(sum(g.square().sum().item() for g in grads.values()))
-        grads = {n: g * min(1.0, 1.0 / (norm + 1e-6)) for n, g in grads.items()}
+        grads = {n: g * min(1.0, limit / (norm + 1e-6)) for n, g in grads.items()}
     return grads
 
 
+@pytest.mark.parametrize("current", [False, True])
 @pytest.mark.parametrize(
     ("modalities", "clip", "scale"), [(2, False, 1), (3, False, 1), (4, False, 1), (2, True, 30), (3, True, 60)]
 )
-def test_three_steps_equal_the_slow_reference(modalities: int, clip: bool, scale: float) -> None:
+def test_three_steps_equal_the_slow_reference(modalities: int, clip: bool, scale: float, current: bool) -> None:
     data = tiny_data(modalities)
-    run, method = tiny_run("agm", {"clip": clip, "alpha": 0.8}, data=data, **PLAIN_SGD)
+    settings = {"clip": clip, "alpha": 0.8, "include_current": current}
+    run, method = tiny_run("agm", settings, data=data, **PLAIN_SGD)
     with torch.no_grad():  # large features make the clip bite
         run.context.model.encoders["audio"].project.weight.mul_(scale)
     model, history = copy.deepcopy(run.context.model), []
     list(train(run, method))
     for _ in range(3):
-        grads = slow_step(model, run.context.parts["train"], history, 0.8, clip)
+        grads = slow_step(model, run.context.parts["train"], history, 0.8, clip, current)
         with torch.no_grad():
             for name, p in model.named_parameters():
                 p -= 0.1 * grads[name]

@@ -19,8 +19,8 @@ from balance_tune.testing.tiny import tiny_data, tiny_run
 from balance_tune.training.loop import train
 
 OURS = [name for name, cls in modulations().classes().items() if cls.__module__.startswith("balance_tune.")]
-EVERYWHERE = {"joint", "unimodal", "multi_loss", "mlb", "agm", "g_blending", "greedy", "mmpareto", "umt"}
-LABELS_TOO = {"ogm", "ogm_ge", "opm", "opm_ogm", "mmcosine"}
+EVERYWHERE = {"sam", "dgl", "joint", "unimodal", "multi_loss", "mlb", "agm", "g_blending", "greedy", "mmpareto", "umt"}
+LABELS_TOO = {"m_sam", "inforeg", "ogm", "ogm_ge", "opm", "opm_ogm", "mmcosine"}
 
 
 @pytest.mark.parametrize("task", ["multilabel", "regression"])

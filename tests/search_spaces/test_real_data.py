@@ -6,7 +6,7 @@ import pytest
 
 from balance_tune.datasets.distribution import Distribution
 from balance_tune.registry import datasets
-from balance_tune.studies.cluster.ray_cluster import shape_of
+from balance_tune.studies.cluster.ray_cluster import trial_resources
 from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.miniature import miniature
 from balance_tune.studies.protocol.arms import arms_of
@@ -30,7 +30,7 @@ def test_its_miniature_can_start_and_keeps_every_dataset(path: Path) -> None:
     plain, _ = miniature(config)
     small = read_config(plain)
     assert small.datasets == config.datasets
-    assert shape_of(small.resources, {"CPU": 1}).slots == 1  # it runs on any machine
+    assert trial_resources(small.resources, {"CPU": 1}).slots == 1  # it runs on any machine
     assert arms_of(small)
 
 

@@ -37,7 +37,6 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     """An empty bucket, and a process that has heard of no other and is patient with none."""
     monkeypatch.setenv("BALANCE_TUNE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(object_store, "PATIENCE", 0.0)
-    monkeypatch.setattr(object_store, "_mirrors", {})
     with endpoint(monkeypatch) as running:
         yield made(running, f"tests-{uuid.uuid4().hex}")
 

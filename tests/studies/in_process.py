@@ -18,6 +18,7 @@ from balance_tune.studies.protocol.arms import Arm, arms_of, trial_config
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.results import leaderboard, tables
 from balance_tune.studies.search.study_queue import Assignment, StudyQueue
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.studies.tracking.tracker import Tracker
 from balance_tune.tasks import Objective
@@ -46,7 +47,13 @@ def run(config: StudyConfig, folder: Path, *, tracked: bool = False) -> list[dic
             tracker.trial_finished(key.arm, key.phase, key.number, state, attrs)
 
     queue = StudyQueue(
-        config, arms, open_storage(folder), pruning_log, folder, configure=configure, on_trial_end=on_trial_end
+        config,
+        arms,
+        open_storage(StudyFolder(folder)),
+        pruning_log,
+        StudyFolder(folder),
+        configure=configure,
+        on_trial_end=on_trial_end,
     )
     gc.freeze()  # as a trial's own process does: it collects after every trial
     try:
@@ -56,7 +63,7 @@ def run(config: StudyConfig, folder: Path, *, tracked: bool = False) -> list[dic
         gc.unfreeze()
     for key, record in queue.confirmed():
         place = folder / record.attrs["folder"]
-        found = evaluate_sealed(place, stores[queue.arms[key.arm].dataset])
+        found = evaluate_sealed(StudyFolder(place), stores[queue.arms[key.arm].dataset])
         if tracker is not None:
             tracker.sealed(key.arm, key.number, found, place)
     pruning_log.close()

@@ -141,7 +141,7 @@ def test_the_same_study_run_again_has_the_same_leaderboard_but_for_times(study: 
 
 
 def timeless(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if "seconds" not in name}
+    return {name: value for name, value in dict(row).items() if "seconds" not in name}
 
 
 def test_the_plan_gave_its_trials_and_an_upper_bound_of_its_epochs(study: Told) -> None:

@@ -12,6 +12,7 @@ from balance_tune.cli import main
 from balance_tune.errors import UserError
 from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.deletion import delete_study
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.backend import connect, store_of
 from balance_tune.studies.tracking.memory import Memory
 from balance_tune.studies.tracking.runs import TAG
@@ -43,14 +44,14 @@ def recorded(client: Any, root: Path, name: str, study_id: str) -> str:
 @pytest.mark.full  # MLflow makes its tables, and its own tool clears them
 def test_a_study_leaves_disk_and_mlflow_and_others_stay(tmp_path: Path) -> None:
     first, second = study(tmp_path), study(tmp_path, "other")
-    ours, others = Memory.of(first).study_id, Memory.of(second).study_id
+    ours, others = Memory.of(StudyFolder(first)).study_id, Memory.of(StudyFolder(second)).study_id
     client = connect(store_of(tmp_path))
     experiment = recorded(client, tmp_path, "s", ours)
     kept = recorded(client, tmp_path, "other", others)
     client.create_registered_model("s-av_digits")
     client.create_model_version("s-av_digits", "nowhere", tags={f"{TAG}study_id": ours})
 
-    assert delete_study(first) == []
+    assert delete_study(StudyFolder(first)) == []
 
     assert not first.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlartifacts", "mlflow.db", "other"]
@@ -63,7 +64,7 @@ def test_a_study_leaves_disk_and_mlflow_and_others_stay(tmp_path: Path) -> None:
 
 def test_a_study_that_mlflow_never_saw_is_deleted_too(tmp_path: Path) -> None:
     folder = study(tmp_path)
-    assert delete_study(folder) == []
+    assert delete_study(StudyFolder(folder)) == []
     assert not list(tmp_path.iterdir())
 
 
@@ -74,7 +75,7 @@ def test_a_running_study_is_not_deleted(tmp_path: Path) -> None:
         file.write(json.dumps({"pid": 1, "host": "h", "since": "now"}))
         file.flush()
         with pytest.raises(UserError, match="is being run by process 1 on h"):
-            delete_study(folder)
+            delete_study(StudyFolder(folder))
     assert (folder / "study.yaml").is_file()
 
 
@@ -95,12 +96,12 @@ def test_the_command_asks_first(
 
 def test_a_copy_of_a_study_is_deleted_without_the_originals_runs(tmp_path: Path) -> None:
     original = study(tmp_path)
-    memory = Memory.of(original)
+    memory = Memory.of(StudyFolder(original))
     copied = tmp_path / "s-backup"
     shutil.copytree(original, copied)
     kept = tmp_path / "mlartifacts" / memory.study_id / "model"
     kept.mkdir(parents=True)
-    (remark,) = delete_study(copied)
+    (remark,) = delete_study(StudyFolder(copied))
     assert "those of `s`, of which s-backup was a copy" in remark
     assert not copied.exists()
     assert kept.is_dir()
@@ -115,7 +116,7 @@ def test_a_damaged_memory_of_mlflow_is_one_line_and_deletes_nothing(tmp_path: Pa
     precious.mkdir()
     (folder / "mlflow.json").write_text(content)
     with pytest.raises(UserError, match=r"mlflow.json must be JSON") as caught:
-        delete_study(folder)
+        delete_study(StudyFolder(folder))
     assert "\n" not in str(caught.value)
     assert folder.is_dir()
     assert precious.is_dir()

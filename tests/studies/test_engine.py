@@ -25,8 +25,9 @@ from balance_tune.studies.loading import load_config
 from balance_tune.studies.monitor.progress import progress_of
 from balance_tune.studies.protocol import provenance
 from balance_tune.studies.protocol.selection import point_key
-from balance_tune.studies.storage.lock import StudyLock
+from balance_tune.studies.storage.exclusive import exclusive
 from balance_tune.studies.storage.records import read_records
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 STUDY: dict[str, Any] = {
     "name": "small",
@@ -67,7 +68,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root whose data is prepared already."""
     root = tmp_path_factory.mktemp("root")
-    engine._stores(load_config(STUDY), root / "data", progress_of("none"))
+    engine._stores(load_config(STUDY), StudyFolder(root / "data"), progress_of("none"))
     return root
 
 
@@ -90,7 +91,7 @@ def told(folder: Path) -> list[tuple[Any, ...]]:
 
 def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Leave out times, and what an interruption costs."""
-    return [{k: v for k, v in row.items() if "seconds" not in k and k != "repeated"} for row in rows]
+    return [{k: v for k, v in dict(row).items() if "seconds" not in k and k != "repeated"} for row in rows]
 
 
 class Signal(tune.Callback):  # type: ignore[misc]  # ray is not typed
@@ -213,8 +214,8 @@ def begin(root: Path, stores: Path) -> Path:
     config = load_config(STUDY)
     folder = root / "small"
     folder.mkdir()
-    _, manifests = engine._stores(config, root_of(root, stores) / "data", progress_of("none"))
-    assert provenance.settle(folder, config, manifests) == ()
+    _, manifests = engine._stores(config, StudyFolder(root_of(root, stores) / "data"), progress_of("none"))
+    assert provenance.settle(StudyFolder(folder), config, manifests) == ()
     return folder
 
 
@@ -255,7 +256,7 @@ def test_a_damaged_record_of_the_study_is_one_line(tmp_path: Path, stores: Path)
 
 def test_a_second_driver_is_refused(tmp_path: Path, stores: Path) -> None:
     folder = begin(tmp_path, stores)
-    with StudyLock(folder), pytest.raises(UserError, match="one driver"):
+    with exclusive(StudyFolder(folder)), pytest.raises(UserError, match="one driver"):
         run(tmp_path)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from balance_tune.studies.engine import _warm_points
 from balance_tune.studies.storage.records import read_records
+from balance_tune.studies.storage.study_folder import StudyFolder
 from tests.studies.toy import ToyStudy, toy_arm, toy_config
 
 ONE = {"datasets": ["d1"], "methods": ["joint"]}
@@ -73,7 +74,7 @@ def test_the_best_points_of_another_study_come_after_the_default_the_best_first(
     ToyStudy(tmp_path / "old", toy_config(**ONE, search=early, select={"points": 2, "seeds": 1})).play()
     config = toy_config(**ONE, search={**early, "warm_start": "old"}, select={"points": 2, "seeds": 1}, seed=1)
     new = ToyStudy(tmp_path / "new", config)
-    new.queue._warm = _warm_points(config, new.arms, tmp_path)
+    new.queue._warm = _warm_points(config, new.arms, StudyFolder(tmp_path))
     new.play()
     old = [r for r in read_records(tmp_path / "old") if r.phase == "search" and r.number > 0]
     best = [r.params for r in sorted(old, key=lambda r: -(r.value or 0.0))[:2]]
@@ -89,6 +90,6 @@ def test_points_outside_a_narrower_space_are_not_taken_over(tmp_path: Path) -> N
     arm = toy_arm("d1/joint")
     (x,) = arm.space.parameters
     narrow = type(arm)("d1", "joint", None, type(arm.space)((type(x)(**{**vars(x), "high": 0.5}),), arm.space.fixed))
-    for warm in _warm_points(config, [narrow], tmp_path)["d1/joint"]:
+    for warm in _warm_points(config, [narrow], StudyFolder(tmp_path))["d1/joint"]:
         assert warm["modulation.x"] <= 0.5
-    assert _warm_points(config, [toy_arm("d1/joint")], tmp_path)["d1/joint"]
+    assert _warm_points(config, [toy_arm("d1/joint")], StudyFolder(tmp_path))["d1/joint"]

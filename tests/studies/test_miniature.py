@@ -11,6 +11,7 @@ from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.data.stores import store_of
 from balance_tune.studies.miniature import miniature
 from balance_tune.studies.protocol.arms import arms_of, trial_config
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.training.loop import train
 from balance_tune.training.setup import prepare
 
@@ -25,7 +26,7 @@ def test_two_epochs_on_the_miniature(name: str, tmp_path: Path) -> None:
     plain, _ = miniature(read_config(study))
     config = read_config(plain)
     (arm,) = arms_of(config)
-    store, _ = store_of(name, config.data.stores, tmp_path)
+    store, _ = store_of(name, config.data.stores, StudyFolder(tmp_path))
     given = {"phase": "search", "number": 0, "seed": 0, "study_folder": tmp_path, "store": store}
     trial = trial_config(config, arm, arm.space.defaults(), **given)  # type: ignore[arg-type]
     rows = list(train(*prepare(trial)))

@@ -16,6 +16,7 @@ from balance_tune.studies.protocol.arms import Arm
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.space import Fixed, Parameter, Space
 from balance_tune.studies.search.study_queue import StudyQueue
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.tasks import Objective
 
@@ -85,9 +86,9 @@ class ToyStudy:
         self.queue = StudyQueue(
             self.config,
             self.arms,
-            open_storage(self.folder),
+            open_storage(StudyFolder(self.folder)),
             self.pruning_log,
-            self.folder,
+            StudyFolder(self.folder),
             configure=self.configure,
             on_trial_end=lambda key, state, attrs: self.ended.__setitem__(key, state),
         )

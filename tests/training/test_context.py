@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 
+import numpy as np
 import pytest
 import torch
 
 from balance_tune.modulations.batch import Batch, EpochPlan
+from balance_tune.replicas import Replicas
 from balance_tune.testing.tiny import tiny_data, tiny_run
+from balance_tune.testing.workers import Workers
 from balance_tune.training.context import RunContext
 
 
@@ -43,6 +46,36 @@ def test_a_weight_of_zero_takes_a_sample_out_of_the_mean() -> None:
     weight[0] = 0
     values = torch.arange(len(batch), dtype=torch.float64)
     assert ctx.mean(values, batch.weighted(weight)).item() == pytest.approx(values[1:].mean().item())
+
+
+def _weighted_gradients(weights: list[float] | None) -> tuple[list[float], list[float]]:
+    """Return d mean / d (one factor per sample of the global batch), averaged over workers, and the rows' weights."""
+    ctx = tiny_run("joint", replicas=Replicas())[0].context
+    batch = batch_of(ctx)
+    factors = torch.ones(200, dtype=torch.float64, requires_grad=True)
+    if weights is not None:
+        own = torch.tensor(weights, dtype=torch.float64)[ctx.replicas.rank :: ctx.replicas.world][: len(batch)]
+        batch = batch.weighted(own)
+    ctx.mean(factors[batch.index] * (1 + batch.index), batch).backward()
+    assert factors.grad is not None
+    (gradient,) = ctx.replicas.average([factors.grad])
+    return gradient.tolist(), ctx.plan().order[:8].tolist()
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 5.0, 0.5, 5.0, 0.0, 2.0, 0.25, 3.0]])
+def test_the_gradient_of_a_weighted_mean_on_two_workers_is_that_of_the_global_mean(weights: list[float] | None) -> None:
+    workers = Workers(2)
+    try:
+        answers = workers.run(_weighted_gradients, weights)
+    finally:
+        workers.close()
+    rows = answers[0][1]
+    share = np.asarray(weights or [1.0] * 8) / sum(weights or [1.0] * 8)
+    expected = np.zeros(200)
+    expected[rows] = share * (1 + np.asarray(rows))
+    for gradient, _ in answers:
+        np.testing.assert_allclose(gradient, expected, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(_weighted_gradients(weights)[0], expected, rtol=1e-12, atol=1e-15)
 
 
 def test_the_weighted_loss_of_equal_weights_is_the_plain_loss() -> None:

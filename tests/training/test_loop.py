@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -65,6 +66,24 @@ def test_a_stop_flag_is_looked_at_in_every_step() -> None:
     with pytest.raises(Stopped):
         list(train(run, modulation))
     assert run.context.step == 2
+
+
+def test_outside_its_window_no_hook_of_a_method_runs_but_observe(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, modulation = tiny_run("ogm", {"start": 0.5, "end": 1.0}, epochs=4)
+    calls: list[tuple[str, int]] = []
+    for name in ("plan_epoch", "on_epoch_start", "on_gradients", "observe", "on_epoch_end"):
+        hook = getattr(modulation, name)
+
+        def noted(*args: Any, name: str = name, hook: Any = hook, **kwargs: Any) -> Any:
+            calls.append((name, run.context.epoch))
+            return hook(*args, **kwargs)
+
+        monkeypatch.setattr(modulation, name, noted)
+    list(train(run, modulation))
+    epochs = {name: sorted({epoch for called, epoch in calls if called == name}) for name, _ in calls}
+    inside = [2, 3]
+    assert epochs.pop("observe") == [0, 1, 2, 3]
+    assert epochs == dict.fromkeys(("plan_epoch", "on_epoch_start", "on_gradients", "on_epoch_end"), inside)
 
 
 def test_schedules_follow_their_formula() -> None:

@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
-from balance_tune.studies.storage import durable
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 FILE = "sharing.json"
 FRACTIONS = (1.0, 0.5, 0.25, 0.125)
@@ -53,15 +52,15 @@ def fraction(loads: Sequence[Load], memory: int) -> float:
     return 1.0
 
 
-def settled(folder: Path, measure: Callable[[], tuple[list[Load], int]]) -> float:
+def settled(folder: StudyFolder, measure: Callable[[], tuple[list[Load], int]]) -> float:
     """Return the study's fraction: as it was measured when the study began, else measured now and written down."""
-    path = folder / FILE
+    path = folder.path / FILE
     if path.is_file():
         return float(json.loads(path.read_text())["fraction"])
     loads, memory = measure()
     found = fraction(loads, memory)
     shown = [{**dataclasses.asdict(load), "busy": load.busy} for load in loads]
-    durable.write_json(path, {"fraction": found, "device_memory": memory, "loads": shown})
+    folder.write_json(FILE, {"fraction": found, "device_memory": memory, "loads": shown})
     return found
 
 
@@ -92,7 +91,7 @@ def _load(config: Mapping[str, Any]) -> Load:
 
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    run, modulation = prepare({**config, "device": "cuda"})
+    run, modulation = prepare({**config, "gpus": config.get("gpus") or 1.0})
     ctx = run.context
     ctx.model.train()
     ctx.optimization.set_rate(ctx.settings.rate(0))

@@ -7,20 +7,20 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from balance_tune.datasets.address import bare
 from balance_tune.datasets.place import Place
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.ray_cluster import TrialResources
-from balance_tune.studies.storage import object_store
+from balance_tune.studies.storage.object_store import reason
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.wording import one_line
 
 ANSWER_WITHIN = 120.0  # seconds for a living node; the first task there starts a process
 
 
-def preflight(root: Path, trial: TrialResources, patience: float, say: Callable[[str], None]) -> str:
+def preflight(root: StudyFolder, trial: TrialResources, patience: float, say: Callable[[str], None]) -> str:
     """Try the root from every living node, and from a first one that can take a trial; return why not, or nothing.
 
     Where no such node is there yet, one is waited for, at most `patience` seconds. To be called with Ray connected.
@@ -57,7 +57,7 @@ def try_storage(where: str, token: str) -> str:
         back = place.read(mine)
         place.delete(mine)
     except OSError as error:
-        return f"{object_store.said(error)} ({bare(where)})"
+        return f"{reason(error)} ({bare(where)})"
     except UserError as error:
         return str(error)
     same = found == back == token.encode()
@@ -65,16 +65,15 @@ def try_storage(where: str, token: str) -> str:
 
 
 @contextmanager
-def shared_place(root: Path) -> Iterator[tuple[str, str]]:
+def shared_place(root: StudyFolder) -> Iterator[tuple[str, str]]:
     """Yield a folder or URI below `root`, for the time being, and the token that the driver has written there."""
     folder, token = root / f".preflight-{uuid.uuid4().hex[:12]}", uuid.uuid4().hex
-    where = object_store.address(folder) or str(folder)
     try:
-        Place.of(where).write("driver", token.encode())
-        yield where, token
+        Place.of(folder.uri).write("driver", token.encode())
+        yield folder.uri, token
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        object_store.clear(folder)
+        shutil.rmtree(folder.path, ignore_errors=True)
+        folder.clear_store()
 
 
 def task_on(node: Mapping[str, Any], function: Callable[..., Any]) -> Any:
@@ -90,7 +89,7 @@ def _takes(resources: Mapping[str, float], trial: TrialResources) -> bool:
     return resources.get("CPU", 0) >= trial.cpus and resources.get("GPU", 0) >= min(trial.gpus, 1)
 
 
-def _check(root: Path, asked: Mapping[Any, str], patience: float) -> None:
+def _check(root: StudyFolder, asked: Mapping[Any, str], patience: float) -> None:
     import ray
 
     ray.wait(list(asked), num_returns=len(asked), timeout=patience)
@@ -103,9 +102,9 @@ def _check(root: Path, asked: Mapping[Any, str], patience: float) -> None:
             wrong = one_line(str(error).strip().splitlines()[-1])[:200]
         if wrong:
             cure = "put --root on a folder that all nodes mount under the same path"
-            if object_store.mirror_of(root) is not None:
+            if root.store is not None:
                 cure = "let its role or credentials read, write and delete there"
             raise UserError(
-                f"every node must write below the root, but {name} cannot write to {object_store.where(root)}: "
+                f"every node must write below the root, but {name} cannot write to {root.display_uri()}: "
                 f"{wrong}; {cure}."
             )

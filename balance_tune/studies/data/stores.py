@@ -18,8 +18,7 @@ from balance_tune.datasets.store import build_store, read_manifest, store_name
 from balance_tune.datasets.stored import Stored, stored
 from balance_tune.errors import UserError
 from balance_tune.registry import datasets
-from balance_tune.studies.storage import object_store
-from balance_tune.studies.storage.root import ROOT, root_folder
+from balance_tune.studies.storage.study_folder import ROOT, StudyFolder, root_folder
 
 if TYPE_CHECKING:
     from balance_tune.datasets.base import Dataset
@@ -34,7 +33,7 @@ MINIATURE = "miniature:"
 
 
 def store_of(
-    name: str, given: Mapping[str, str], folder: Path, tell: Callable[[str], None] = lambda text: None
+    name: str, given: Mapping[str, str], folder: StudyFolder, tell: Callable[[str], None] = lambda text: None
 ) -> tuple[str, Manifest]:
     """Return the store of a dataset, as `open_store` takes it, and its manifest.
 
@@ -57,22 +56,22 @@ def store_of(
     for place in _usual(name, folder):
         if place.holds(MANIFEST):
             return _checked(dataset, place.uri)
-    own = object_store.where(folder / name)
+    own = folder.display_uri(name)
     raise UserError(
         f"the data of `{name}` must have been prepared, but it is not in {own}; prepare it: "
         f"{dataset.command()} --out {own} (or say where it is: data.stores.{name}=PLACE, or {VARIABLE})."
     )
 
 
-def _embedded(dataset: Dataset, path: Path, tell: Callable[[str], None]) -> tuple[str, Manifest]:
+def _embedded(dataset: Dataset, folder: StudyFolder, tell: Callable[[str], None]) -> tuple[str, Manifest]:
     """Return the store of an embedded dataset, made where it is missing."""
-    there = object_store.address(path)
-    if there is not None and Place.of(there).holds(MANIFEST):
-        return there, read_manifest(there)
-    if not path.exists():
+    if folder.store is not None and Place.of(folder.uri).holds(MANIFEST):
+        return folder.uri, read_manifest(folder.uri)
+    if not folder.path.exists():
         tell(f"preparing {dataset.name}")
-    manifest = build_store(dataset, path)
-    return object_store.published(path, MANIFEST), manifest
+    manifest = build_store(dataset, folder.path)
+    folder.upload_all(last=MANIFEST)
+    return folder.uri, manifest
 
 
 def announce(names: Iterable[str], given: Mapping[str, str]) -> None:
@@ -90,7 +89,7 @@ def announce(names: Iterable[str], given: Mapping[str, str]) -> None:
             raise UserError(f"`data.stores.{name}` must be a store, but there is none in {given[name]}.")
 
 
-def identity_of_store(name: str, given: Mapping[str, str], folder: Path) -> str | None:
+def identity_of_store(name: str, given: Mapping[str, str], folder: StudyFolder) -> str | None:
     """Return what tells a dataset's store from others without building one; None where it is not prepared."""
     dataset: Dataset = datasets().get(name)()
     if isinstance(dataset, Stored):
@@ -105,9 +104,9 @@ def identity_of_store(name: str, given: Mapping[str, str], folder: Path) -> str 
         return None
 
 
-def _usual(name: str, folder: Path) -> list[Place]:
+def _usual(name: str, folder: StudyFolder) -> list[Place]:
     base = os.environ.get(VARIABLE)
-    own = Place.of(object_store.address(folder / name) or folder / name)
+    own = Place.of((folder / name).uri)
     return [*([Place.of(f"{base.rstrip('/')}/{name}")] if base else []), own]
 
 
@@ -132,21 +131,21 @@ def _checked(dataset: Distribution, where: str) -> tuple[str, Manifest]:
     return where if is_remote(where) else str(expanded(where)), manifest
 
 
-def _miniature(dataset: Distribution, folder: Path, tell: Callable[[str], None]) -> tuple[str, Manifest]:
+def _miniature(dataset: Distribution, folder: StudyFolder, tell: Callable[[str], None]) -> tuple[str, Manifest]:
     """Return the store of a dataset's miniature, made where it is missing."""
     from balance_tune.studies.data.prepare import prepare
 
-    there = object_store.address(folder)
-    if there is not None and Place.of(there).holds(MANIFEST):
-        return _checked(small(dataset), there)
-    if not (folder / MANIFEST).is_file():
+    if folder.store is not None and Place.of(folder.uri).holds(MANIFEST):
+        return _checked(small(dataset), folder.uri)
+    if not (folder.path / MANIFEST).is_file():
         tell(f"making the miniature of {dataset.name}")
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as source:
             dataset.miniature(Path(source))
-            shutil.rmtree(folder, ignore_errors=True)  # what an interruption left
-            prepare(small(dataset), source, folder)
-    return _checked(small(dataset), object_store.published(folder, MANIFEST))
+            shutil.rmtree(folder.path, ignore_errors=True)  # what an interruption left
+            prepare(small(dataset), source, folder.path)
+    folder.upload_all(last=MANIFEST)
+    return _checked(small(dataset), folder.uri)
 
 
 def small(dataset: Distribution) -> Distribution:

@@ -14,8 +14,7 @@ from balance_tune.studies.cluster.upload import LIMIT, parcel_of
 from balance_tune.studies.doctor import nodes, surroundings
 from balance_tune.studies.doctor.finding import Finding, fail, ok
 from balance_tune.studies.doctor.probe import probe, versions_here
-from balance_tune.studies.storage import object_store
-from balance_tune.studies.storage.claim import database_for
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.wording import one_line
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from balance_tune.studies.tracking.backend import Store
 
 
-def examine(root: Path, config: StudyConfig | None = None, folder: Path | None = None) -> Iterator[Finding]:
+def examine(root: StudyFolder, config: StudyConfig | None = None, folder: Path | None = None) -> Iterator[Finding]:
     """Yield one finding a check: first those that need no Ray, then those of the cluster a study would run on.
 
     `root` is the studies' root, `config` a study that is to fit, `folder` what a job would send.
@@ -43,14 +42,14 @@ def examine(root: Path, config: StudyConfig | None = None, folder: Path | None =
     yield from _cluster(root, config)
 
 
-def _database(root: Path) -> Iterator[Finding]:
+def _database(root: StudyFolder) -> Iterator[Finding]:
     """Connect to the database of Optuna's trials, where there is to be one; its tables are made if they are missing."""
-    from balance_tune.studies.storage.database import URL, connect, shown
+    from balance_tune.studies.storage.database import URL, connect, shared_database, shown
 
     url = os.environ.get(URL, "")
     try:
-        if object_store.mirror_of(root) is not None:
-            url = database_for(root / "any")
+        if root.store is not None:
+            url = shared_database(root)
         if url:
             connect(url)
             yield ok("database", f"{shown(url)} answers")
@@ -59,7 +58,7 @@ def _database(root: Path) -> Iterator[Finding]:
         yield fail("database", rule, remedy or "set BALANCE_TUNE_STORAGE to PostgreSQL's address")
 
 
-def _cluster(root: Path, config: StudyConfig | None) -> Iterator[Finding]:
+def _cluster(root: StudyFolder, config: StudyConfig | None) -> Iterator[Finding]:
     from balance_tune.studies.cluster.ray_cluster import ray_for, study_resources
     from balance_tune.studies.config.schema import Resources
 
@@ -84,7 +83,7 @@ def _cluster(root: Path, config: StudyConfig | None) -> Iterator[Finding]:
         if there:
             yield nodes.devices(there)
             yield nodes.versions(versions_here(), there)
-            yield nodes.storage(object_store.where(root), there)
+            yield nodes.storage(root.display_uri(), there)
             yield nodes.disk(there)
             yield nodes.shared_memory(there)
             yield nodes.clocks(there)

@@ -18,6 +18,7 @@ from balance_tune.cache_folder import cache_folder
 from balance_tune.datasets.place import is_remote
 from balance_tune.studies.cluster.preflight import shared_place, task_on, try_storage
 from balance_tune.studies.doctor.nodes import Node
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 PATIENCE = 120.0  # seconds for all nodes together; the first task on a node starts a process there
 PACKAGES = ("balance_tune", "ray", "torch", "optuna", "mlflow")
@@ -79,7 +80,7 @@ def clock() -> float:
     return time.time()
 
 
-def probe(root: Path, patience: float = PATIENCE) -> list[Node]:
+def probe(root: StudyFolder, patience: float = PATIENCE) -> list[Node]:
     """Return every living node of the cluster this process is connected to, the head first."""
     import ray
 

@@ -10,8 +10,10 @@ from typing import IO, Any
 
 from balance_tune.errors import UserError
 from balance_tune.kinds import misfit
-from balance_tune.studies.storage import durable, object_store
+from balance_tune.studies.storage import durable
+from balance_tune.studies.storage.files import PRUNING_LOG
 from balance_tune.studies.storage.pruning_table import PruningTable, restore
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,10 @@ class PruningLog:
             self._stopped[arm, decision.number] = decision
 
 
-def pruning_log_of(folder: Path) -> PruningLog:
+def pruning_log_of(folder: StudyFolder) -> PruningLog:
     """Return the pruning log of the study in `folder`, whose database is known by now."""
-    if object_store.mirror_of(folder) is None:
-        return PruningLog(folder / "ledger.jsonl")
-    table = restore(folder)
-    return PruningLog(folder / "ledger.jsonl", table)
+    table = restore(folder)  # first: it writes the file
+    return PruningLog(folder.path / PRUNING_LOG, table)
 
 
 def _line(decision: Decision) -> dict[str, Any]:

@@ -14,12 +14,13 @@ from balance_tune.studies.protocol.selection import best_trial
 from balance_tune.studies.results.leaderboard import LeaderboardRow
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.records import read_records
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.artifacts import bring_weights
 from balance_tune.studies.tracking.backend import quiet_environment
 from balance_tune.studies.tracking.champions import card, contender
 
 
-def export_best(study_folder: Path, row: LeaderboardRow, study: Mapping[str, Any], target: Path) -> Path:
+def export_best(study_folder: StudyFolder, row: LeaderboardRow, study: Mapping[str, Any], target: Path) -> Path:
     """Write `target`/<dataset>/: model (an MLflow model, no server needed), README.md, study.yaml; return that folder.
 
     Raises:
@@ -28,7 +29,7 @@ def export_best(study_folder: Path, row: LeaderboardRow, study: Mapping[str, Any
     folder = target / row.dataset
     if folder.exists():
         raise UserError(f"an export must not overwrite, but {folder} exists; name another folder with --export.")
-    best = best_trial(read_records(study_folder), row.arm, row.params, row.objective)
+    best = best_trial(read_records(study_folder.path), row.arm, row.params, row.objective)
     place = study_folder / str(best.attrs.get("folder", "")) if best is not None else None
     if best is None or place is None or not bring_weights(place):
         raise UserError(f"{row.arm} must have a checkpoint to be exported, but has none (any more).")
@@ -42,7 +43,7 @@ def export_best(study_folder: Path, row: LeaderboardRow, study: Mapping[str, Any
     try:
         shutil.rmtree(unfinished, ignore_errors=True)  # of an export that was killed
         unfinished.mkdir(parents=True)
-        with packed(Model(), place, manifest) as made:
+        with packed(Model(), place.path, manifest) as made:
             shutil.copytree(made, unfinished / "model")
         title = f"{row.arm} of study {study_folder.name}"
         (unfinished / "README.md").write_text(f"# {title}\n\n{card(contender(row, best, manifest), manifest)}")

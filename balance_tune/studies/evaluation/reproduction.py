@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from balance_tune.errors import UserError
 from balance_tune.kinds import misfit
 from balance_tune.studies.evaluation.retrain import retrain, store_for
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.backend import Store, answering, store_of
 from balance_tune.studies.tracking.origin import code_version
 from balance_tune.studies.tracking.runs import TAG, metrics_of
@@ -64,7 +65,7 @@ class Comparison:
         return "within tolerance" if self.largest.size <= self.tolerance else "different"
 
 
-def reproduce(run_id: str, root: Path, tolerance: float) -> Comparison:
+def reproduce(run_id: str, root: StudyFolder, tolerance: float) -> Comparison:
     """Train the trial of an MLflow run again and compare every value of every epoch that was recorded.
 
     Raises:
@@ -95,7 +96,7 @@ def reproduce(run_id: str, root: Path, tolerance: float) -> Comparison:
     )
 
 
-def recorded_in(root: Path) -> Store:
+def recorded_in(root: StudyFolder) -> Store:
     """Return where the runs of a root are recorded."""
     store = store_of(root)
     if store.file is not None and not store.file.is_file():

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balance_tune.errors import UserError
 from balance_tune.studies.config.reader import stored_config
 from balance_tune.studies.data.stores import store_of
-from balance_tune.studies.storage import object_store
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 if TYPE_CHECKING:
     from balance_tune.datasets.manifest import Manifest
     from balance_tune.models.multimodal import MultimodalModel
 
 
-def store_for(root: Path, dataset: str, study: str = "", data_hash: str | None = None) -> tuple[str, Manifest]:
+def store_for(root: StudyFolder, dataset: str, study: str = "", data_hash: str | None = None) -> tuple[str, Manifest]:
     """Return the store of a dataset and its manifest: where `study` of this root says, else where it usually is.
 
     Raises:
         UserError: the dataset is not installed or not prepared, or is no longer the data of `data_hash`.
     """
-    file = object_store.fetched(root / study / "study.yaml")
+    file = (root / study).download_file("study.yaml")
     given = stored_config(file.parent).data.stores if study and file.is_file() else {}
     store, manifest = store_of(dataset, given, root / "data")
     if data_hash is not None and manifest.data_hash != data_hash:
@@ -48,8 +47,8 @@ def retrain(trial: Mapping[str, Any], store: str, epochs: int) -> tuple[list[dic
     from balance_tune.training.setup import prepare
 
     torch.set_num_threads(max(1, int(trial.get("cpus", 1))))
-    device = ("cuda" if trial["gpus"] else "cpu") if "gpus" in trial else trial["device"]
-    run, modulation = prepare({**trial, "store": store, "device": device})
+    gpus = trial.get("gpus", 0) if torch.cuda.is_available() else 0  # whoever asks is told of another device
+    run, modulation = prepare({**trial, "store": store, "gpus": gpus})
     rows: list[dict[str, Any]] = []
     if epochs > 0:
         for row in train(run, modulation):

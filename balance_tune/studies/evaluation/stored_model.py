@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from balance_tune.errors import UserError
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.backend import Store, answering, reason_of, store_of
 from balance_tune.studies.tracking.served import Served
 from balance_tune.studies.wording import one_line, shown
@@ -19,7 +20,7 @@ LOADER = "balance_tune.studies.tracking.served"
 
 
 @contextmanager
-def stored_model(address: str, root: Path) -> Iterator[Served]:
+def stored_model(address: str, root: StudyFolder) -> Iterator[Served]:
     """Open the model at `address` for the block: `models:/NAME@champion`, `runs:/ID/PATH`, or a folder of a model.
 
     Addresses are looked up where the studies of `root` are recorded.
@@ -32,7 +33,7 @@ def stored_model(address: str, root: Path) -> Iterator[Served]:
         yield _opened(folder, address)
 
 
-def _fetched(address: str, root: Path, here: str) -> Path:
+def _fetched(address: str, root: StudyFolder, here: str) -> Path:
     store = store_of(root)
     if store.file is not None and not store.file.is_file():
         raise UserError(f"a model must be recorded to be found, but there is no {store.file}; is the --root right?")

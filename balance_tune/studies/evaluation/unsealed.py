@@ -6,17 +6,18 @@ import json
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from balance_tune.errors import UserError
-from balance_tune.studies.storage import durable, object_store
+from balance_tune.studies.storage import durable
+from balance_tune.studies.storage.object_store import reason
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.origin import code_version
 
 FILE, FOLDER = "unsealed.jsonl", "unsealed"
 
 
-def record(root: Path, entry: Mapping[str, Any]) -> None:
+def record(root: StudyFolder, entry: Mapping[str, Any]) -> None:
     """Append who opened what, and what came out, to `<root>/unsealed.jsonl`, or put it into an
     object store of its own below `<root>/unsealed/`.
 
@@ -25,13 +26,12 @@ def record(root: Path, entry: Mapping[str, Any]) -> None:
     """
     line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "code_version": code_version(), **entry}
     try:
-        if object_store.mirror_of(root) is not None:  # an object cannot be appended to
-            durable.write_json(root / FOLDER / f"{line['at']}-{uuid.uuid4().hex[:8]}.json", line)
+        if root.store is not None:  # an object cannot be appended to
+            root.write_json(f"{FOLDER}/{line['at']}-{uuid.uuid4().hex[:8]}.json", line)
             return
-        with (root / FILE).open("ab", buffering=0) as file:
+        with (root.path / FILE).open("ab", buffering=0) as file:
             durable.append(file, json.dumps(line) + "\n")
     except OSError as error:
         raise UserError(
-            f"opening a sealed part must be recorded, but {object_store.where(root / FILE)} cannot be written: "
-            f"{object_store.said(error)}."
+            f"opening a sealed part must be recorded, but {root.display_uri(FILE)} cannot be written: {reason(error)}."
         ) from error

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from balance_tune.studies.protocol.selection import Rule, best_trial, winner
-from balance_tune.studies.storage import object_store
 from balance_tune.studies.storage.records import TrialRecord
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 Keep = Literal["all", "confirmed", "best"]
 WEIGHTS, SEALED = "best.safetensors", "test.json"
@@ -32,12 +32,12 @@ def kept(records: Sequence[TrialRecord], rule: Rule, keep: Keep, folder: Path) -
     }
 
 
-def prune(records: Sequence[TrialRecord], rule: Rule, keep: Keep, folder: Path) -> int:
+def prune(records: Sequence[TrialRecord], rule: Rule, keep: Keep, folder: StudyFolder) -> int:
     """Delete the weights of one decided arm that need not stay; return how many were."""
-    staying = kept(records, rule, keep, folder) if records else set()
-    doomed = [folder / str(r.attrs["folder"]) for r in records if r.finished and r.attrs.get("folder")]
-    there = object_store.holding(folder / "trials") if doomed else Path.is_file
-    found = [place / WEIGHTS for place in doomed if place not in staying and there(place / WEIGHTS)]
-    for path in found:
-        object_store.remove(path)
-    return len(found)
+    staying = kept(records, rule, keep, folder.path) if records else set()
+    ended = [str(r.attrs["folder"]) for r in records if r.finished and r.attrs.get("folder")]
+    doomed = [f"{name}/{WEIGHTS}" for name in ended if folder.path / name not in staying]
+    weights = folder.existing(doomed) if doomed else []
+    for name in weights:
+        folder.remove(name)
+    return len(weights)

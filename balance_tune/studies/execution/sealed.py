@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from balance_tune.studies.protocol.keys import TrialKey
-from balance_tune.studies.storage import durable, object_store
+from balance_tune.studies.storage.files import STATE
+from balance_tune.studies.storage.study_folder import StudyFolder, trial_folder
 
 TEST = "test.json"
 
@@ -20,15 +21,15 @@ class Sealed:
     """A confirmation trial that is to be evaluated: its place, its folder, its dataset's store."""
 
     key: TrialKey
-    folder: Path
+    folder: StudyFolder
     store: Path | str
 
     @property
     def done(self) -> bool:
-        return (self.folder / TEST).is_file()
+        return (self.folder.path / TEST).is_file()
 
 
-def evaluate_sealed(folder: Path, store: Path | str, device: str = "cpu") -> dict[str, Any]:
+def evaluate_sealed(folder: StudyFolder, store: Path | str, device: str = "cpu") -> dict[str, Any]:
     """Evaluate `folder`/best.safetensors on the store's test rows, write `folder`/test.json at once, and return it.
 
     Keys: the metrics of the task, loss, one metric of each modality, gap; "n": rows; "groups": the rows' groups, if the
@@ -46,11 +47,11 @@ def evaluate_sealed(folder: Path, store: Path | str, device: str = "cpu") -> dic
     from balance_tune.training.feed import feed_of
     from balance_tune.training.jackknife import packed, unit_values
 
-    if (folder / TEST).is_file():
-        found: dict[str, Any] = json.loads((folder / TEST).read_text())
+    if (folder.path / TEST).is_file():
+        found: dict[str, Any] = json.loads((folder.path / TEST).read_text())
         return found
     part = feed_of(open_store(store, parts=("test",), unseal=True), "test", device)
-    model = load_best(folder).to(device)
+    model = load_best(folder.path).to(device)
     metrics = {k.removeprefix("test/"): v for k, v in evaluate(model, part, prefix="test").items()}
     answers, _ = predict(model, part)
     details: dict[str, Any] = {}
@@ -73,7 +74,7 @@ def evaluate_sealed(folder: Path, store: Path | str, device: str = "cpu") -> dic
         "n": len(part),
         "groups": None if part.groups is None else part.groups.cpu().tolist(),
     }
-    durable.write_json(folder / TEST, result)
+    folder.write_json(TEST, result)
     return result
 
 
@@ -97,13 +98,13 @@ def evaluate_all(
 
 
 def _places(one: Sealed) -> dict[str, Any]:
-    return {"folder": str(one.folder), "home": object_store.home(one.folder)}
+    return {"folder": str(one.folder.path), "location": one.folder.location}
 
 
 def _task(places: Mapping[str, Any], store: Path | str, device: str) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
-    with object_store.working_folder(places) as folder:
-        object_store.fetch(folder, lambda name: name != object_store.STATE)
+    with trial_folder(places) as folder:
+        folder.download(lambda name: name != STATE)
         return evaluate_sealed(folder, store, device)

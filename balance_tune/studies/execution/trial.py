@@ -28,7 +28,10 @@ from balance_tune.replicas import Replicas
 from balance_tune.studies.cluster.preemption import LOOK_EVERY, Draining, Preempted
 from balance_tune.studies.execution.process import free, keep, left_as_found, settle
 from balance_tune.studies.protocol.reporting import BatchedReporter, Report
-from balance_tune.studies.storage import durable, object_store
+from balance_tune.studies.storage import durable
+from balance_tune.studies.storage.files import HISTORY
+from balance_tune.studies.storage.object_store import StoreUnavailable
+from balance_tune.studies.storage.study_folder import StudyFolder, trial_folder
 from balance_tune.studies.storage.timeouts import seconds
 from balance_tune.training.checkpoint import CARD, STATE, WEIGHTS, load_state, save_best, save_state
 from balance_tune.training.errors import Diverged, Stopped
@@ -140,13 +143,13 @@ def work(
     Raises:
         Preempted: `draining()`, with one worker; several are started elsewhere by Ray Train.
     """
-    with left_as_found(), object_store.working_folder(config) as folder:
+    with left_as_found(), trial_folder(config) as folder:
         _work(config, folder, report, replicas or Replicas(), stop, draining)
 
 
 def _work(
     config: Mapping[str, Any],
-    folder: Path,
+    folder: StudyFolder,
     report: Report,
     replicas: Replicas,
     stop: Callable[[], bool],
@@ -169,7 +172,7 @@ def _work(
         if replicas.world > 1 and not isinstance(error, Diverged):
             raise  # the other workers wait for this one; Ray Train starts all of them again
         ending = _ending(config, epoch, _outcome(error), error)
-        if replicas.rank == 0 and not isinstance(error, Unreachable | object_store.Away):
+        if replicas.rank == 0 and not isinstance(error, Unreachable | StoreUnavailable):
             _write_down(folder, error)
         traceback.clear_frames(error.__traceback__)  # they hold the model, and the process lives on
         report(ending)
@@ -177,7 +180,7 @@ def _work(
 
 def _attempts(
     config: Mapping[str, Any],
-    folder: Path,
+    folder: StudyFolder,
     replicas: Replicas,
     stop: Callable[[], bool],
     draining: Callable[[], bool],
@@ -187,8 +190,8 @@ def _attempts(
     The batch stays what it is (see `encode_in_pieces`); the rows say "micro_batch" from then on. Several workers leave
     a note of it and end: Ray Train starts all of them again.
     """
-    reported, note, group = config.get("reported", 0), folder / PIECE, replicas.world > 1
-    if group and object_store.fetched(note).exists():
+    reported, group = config.get("reported", 0), replicas.world > 1
+    if group and (note := folder.download_file(PIECE)).exists():
         config = {**config, **json.loads(note.read_text())}
     try:
         for row in _epochs(config, folder, replicas, stop, draining):
@@ -200,7 +203,7 @@ def _attempts(
             raise
         smaller = {"micro_batch": max(1, config["training"]["batch_size"] // replicas.world // 4)}
         if group:
-            durable.write_json(note, smaller)
+            folder.write_json(PIECE, smaller)
             raise
         traceback.clear_frames(error.__traceback__)
     free()
@@ -209,20 +212,21 @@ def _attempts(
 
 def _epochs(
     config: Mapping[str, Any],
-    folder: Path,
+    folder: StudyFolder,
     replicas: Replicas,
     stop: Callable[[], bool],
     draining: Callable[[], bool],
 ) -> Iterator[dict[str, Any]]:
     _check_reachable(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    object_store.fetch(folder, lambda name: name in (STATE, object_store.HISTORY))
+    path = folder.path
+    path.mkdir(parents=True, exist_ok=True)
+    folder.download(lambda name: name in (STATE, HISTORY))
     run, modulation = prepare(config, replicas=replicas, stop=stop)
-    done = load_state(run, modulation, folder)
-    if "home" in config and done > sum(1 for _ in durable.json_lines(folder / object_store.HISTORY)):
-        (folder / STATE).unlink()  # an attempt that had not noticed its end wrote the history after another's state
+    done = load_state(run, modulation, path)
+    if folder.store is not None and done > sum(1 for _ in durable.json_lines(path / HISTORY)):
+        (path / STATE).unlink()  # an attempt that had not noticed its end wrote the history after another's state
         run, modulation = prepare(config, replicas=replicas, stop=stop)
-        done = load_state(run, modulation, folder)
+        done = load_state(run, modulation, path)
     yield from _replayed(folder, config.get("reported", 0), done)
     first = replicas.rank == 0
     every = seconds("BALANCE_TUNE_SAVE_EVERY_S")
@@ -241,19 +245,19 @@ def _epochs(
                 history.append(row)
                 if last:
                     history.sync()
-                    save_best(run, folder)
-                    object_store.put(folder / WEIGHTS, folder / CARD)
+                    save_best(run, path)
+                    folder.upload(WEIGHTS, CARD)
                 elif "draining" in row or time.monotonic() - saved >= every:
                     history.sync()
-                    save_state(run, modulation, folder)
-                    object_store.put(folder / STATE)  # after the history, which must reach at least as far
+                    save_state(run, modulation, path)
+                    folder.upload(STATE)  # after the history, which must reach at least as far
                     saved = time.monotonic()
             yield {**row, "state": "complete" if last else "running"}
 
 
-def _replayed(folder: Path, reported: int, done: int) -> Iterator[dict[str, Any]]:
+def _replayed(folder: StudyFolder, reported: int, done: int) -> Iterator[dict[str, Any]]:
     """Yield the epochs that were trained and saved but not `reported` when a process died: a rung may lie there."""
-    for row in durable.json_lines(folder / object_store.HISTORY):
+    for row in durable.json_lines(folder.path / HISTORY):
         if reported < row["epoch"] <= done:
             yield {**row, "draining": False, "state": "running", "replayed": True}
 
@@ -267,7 +271,7 @@ def _refuse(draining: Callable[[], bool]) -> None:
 def _check_reachable(config: Mapping[str, Any]) -> None:
     """Notice a node that does not see the driver's folder, before the trial makes one of its own there."""
     scratch = config.get("scratch")
-    if scratch and "home" not in config and not Path(scratch).is_dir():
+    if scratch and "location" not in config and not Path(scratch).is_dir():
         raise Unreachable(
             f"{scratch} is not on {platform.node()}; put --root on a folder that all nodes see under the same path"
         )
@@ -280,15 +284,15 @@ class Unreachable(OSError):
 class History:
     """The trial's metrics, a JSON line an epoch, in history.jsonl; what a resumed trial repeats is cut off first."""
 
-    def __init__(self, folder: Path, done: int) -> None:
-        self.path = folder / object_store.HISTORY
+    def __init__(self, folder: StudyFolder, done: int) -> None:
+        self.path, self._folder = folder.path / HISTORY, folder
         self._file: IO[bytes] | None = None
-        self._put = True  # all of it is where it stays
+        self._uploaded = True
         durable.cut_torn_line(self.path)
         rows = list(durable.json_lines(self.path))
         kept = [row for row in rows if row["epoch"] <= done]
         if len(kept) < len(rows):
-            durable.write(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+            folder.write(HISTORY, "".join(json.dumps(row) + "\n" for row in kept))
 
     def __enter__(self) -> History:
         self._file = self.path.open("ab", buffering=0)
@@ -297,26 +301,26 @@ class History:
     def append(self, row: Mapping[str, Any]) -> None:
         assert self._file is not None
         durable.append(self._file, json.dumps(row) + "\n", sync=False)
-        self._put = False
+        self._uploaded = False
 
     def sync(self) -> None:
         assert self._file is not None
         os.fsync(self._file.fileno())
-        object_store.put(self.path)
-        self._put = True
+        self._folder.upload(HISTORY)
+        self._uploaded = True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
             self._file.close()
-        if not self._put and not isinstance(error, object_store.Away):
-            object_store.put(self.path)
+        if not self._uploaded and not isinstance(error, StoreUnavailable):
+            self._folder.upload(HISTORY)
 
 
 def _outcome(error: Exception) -> str:
     """Return what an exception means for the trial: its own failure, bad luck, or the end for all trials."""
-    if isinstance(error, Unreachable | object_store.Away) or (isinstance(error, OSError) and error.errno in FULL):
+    if isinstance(error, Unreachable | StoreUnavailable) or (isinstance(error, OSError) and error.errno in FULL):
         return "halt"
     return "lost" if isinstance(error, MemoryError | OSError) else "failed"
 
@@ -327,7 +331,7 @@ def _blame(error: Exception) -> tuple[str, BaseException]:
 
     failures: Mapping[int, Exception] = getattr(error, "worker_failures", None) or {}
     causes = [getattr(failure, "_base_exc", failure) for _, failure in sorted(failures.items())]
-    nowhere = [cause for cause in causes if isinstance(cause, Unreachable | object_store.Away)]
+    nowhere = [cause for cause in causes if isinstance(cause, Unreachable | StoreUnavailable)]
     if nowhere:
         return "halt", nowhere[0]
     own = [cause for cause in causes if not isinstance(cause, RayError | MemoryError | OSError)]
@@ -336,15 +340,15 @@ def _blame(error: Exception) -> tuple[str, BaseException]:
 
 def _ending(config: Mapping[str, Any], epoch: int, state: str, error: BaseException) -> dict[str, Any]:
     kind = (
-        "" if isinstance(error, Diverged | UserError | Unreachable | object_store.Away) else f"{type(error).__name__}: "
+        "" if isinstance(error, Diverged | UserError | Unreachable | StoreUnavailable) else f"{type(error).__name__}: "
     )
     lines = str(error).strip().splitlines() or ["no message"]
     return {config["objective"]: math.nan, "epoch": epoch, "state": state, "reason": f"{kind}{lines[0]}"[:500]}
 
 
-def _write_down(folder: Path, error: Exception) -> None:
+def _write_down(folder: StudyFolder, error: Exception) -> None:
     with contextlib.suppress(OSError):  # the report of the failure matters more than its details
-        durable.write(folder / "failure.txt", "".join(traceback.format_exception(error)))
+        folder.write("failure.txt", "".join(traceback.format_exception(error)))
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 from balance_tune.studies.config.schema import BASELINE, StudyConfig
 from balance_tune.studies.protocol.arms import Arm, trial_config
 from balance_tune.studies.storage import durable
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 CACHE = "epoch_seconds.json"  # below <root>/data
 ENOUGH = 0.75  # seconds of training, after which no further epoch of an arm is timed
@@ -20,13 +21,13 @@ SHORT = 2.0  # seconds: where joint training's epoch takes longer, all methods a
 
 
 def epoch_seconds(
-    config: StudyConfig, arms: Sequence[Arm], root: Path, *, measure: bool = True
+    config: StudyConfig, arms: Sequence[Arm], root: StudyFolder, *, measure: bool = True
 ) -> dict[str, float | None]:
     """Return arm -> seconds one epoch takes, evaluation included; None where it was never measured and may not be.
 
     Measuring builds the dataset's store below `root`, where the study will find it.
     """
-    path = root / "data" / CACHE
+    path = root.path / "data" / CACHE
     known = _known(path)
     found: dict[str, float | None] = {}
     joint: dict[str, float | None] = {}  # by dataset
@@ -56,7 +57,7 @@ def _known(path: Path) -> dict[str, Any]:
     return known if isinstance(known, dict) else {}
 
 
-def _what(config: StudyConfig, arm: Arm, root: Path) -> dict[str, Any]:
+def _what(config: StudyConfig, arm: Arm, root: StudyFolder) -> dict[str, Any]:
     """Return all that the duration of an epoch depends on."""
     import torch
 
@@ -74,7 +75,7 @@ def _what(config: StudyConfig, arm: Arm, root: Path) -> dict[str, Any]:
     }
 
 
-def _measured(config: StudyConfig, arm: Arm, root: Path) -> float:
+def _measured(config: StudyConfig, arm: Arm, root: StudyFolder) -> float:
     """Train the default for a few epochs and return the mean of all but the first, which also warms up."""
     import torch
 
@@ -84,7 +85,14 @@ def _measured(config: StudyConfig, arm: Arm, root: Path) -> float:
 
     store, _ = store_of(arm.dataset, config.data.stores, root / "data")
     trial = trial_config(
-        config, arm, arm.space.defaults(), phase="search", number=0, seed=0, study_folder=root / "data", store=store
+        config,
+        arm,
+        arm.space.defaults(),
+        phase="search",
+        number=0,
+        seed=0,
+        study_folder=root.path / "data",
+        store=store,
     )
     threads = torch.get_num_threads()
     torch.set_num_threads(config.resources.cpus_per_trial)

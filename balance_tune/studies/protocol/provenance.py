@@ -16,8 +16,9 @@ from balance_tune.package import FOLDER, VERSION
 from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
 from balance_tune.studies.config.reader import stored_config
 from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.early_stopping.rules import rule_class
 from balance_tune.studies.protocol.code_hash import hash_of
-from balance_tune.studies.storage import durable
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 if TYPE_CHECKING:
     from balance_tune.datasets.manifest import Manifest
@@ -47,7 +48,7 @@ SHAPE = {
 }
 
 
-def settle(folder: Path, config: StudyConfig, manifests: Mapping[str, Manifest]) -> tuple[str, ...]:
+def settle(folder: StudyFolder, config: StudyConfig, manifests: Mapping[str, Manifest]) -> tuple[str, ...]:
     """Begin the study in `folder`, or check that it may go on; return what extends it, one phrase for each setting.
 
     Raises:
@@ -59,22 +60,22 @@ def settle(folder: Path, config: StudyConfig, manifests: Mapping[str, Manifest])
         "packages": {name: version(name) for name in DECIDES},
         "data": {name: {"data": m.data_hash, "split": m.split_hash} for name, m in manifests.items()},
     }
-    if not (folder / CONFIG).is_file():
+    if not (folder.path / CONFIG).is_file():
         record: dict[str, Any] = {"begun": _time(), "version": VERSION, **now, "extensions": []}
-        durable.write_json(folder / RECORD, record)
-        durable.write(folder / CONFIG, config.as_yaml())  # last: a folder with a study.yaml is a study
+        folder.write_json(RECORD, record)
+        folder.write(CONFIG, config.as_yaml())  # last: a folder with a study.yaml is a study
         return ()
-    record = _read(folder / RECORD)
+    record = _read(folder.path / RECORD)
     _check(config.name, record, now)
-    changes = config.changes(stored_config(folder))
+    changes = config.changes(stored_config(folder.path))
     changes.check(config.name)
     if not changes:
         return ()
     record["extensions"].append({"at": _time(), "changes": list(changes.extended)})
     record["data"] = {**record["data"], **now["data"]}
     record["code"] = {**record["code"], **now["code"]}
-    durable.write_json(folder / RECORD, record)
-    durable.write(folder / CONFIG, config.as_yaml())
+    folder.write_json(RECORD, record)
+    folder.write(CONFIG, config.as_yaml())
     return changes.extended
 
 
@@ -104,6 +105,9 @@ def _foreign(config: StudyConfig, package: Path) -> Iterator[tuple[str, Path]]:
         name = encoder.get("name")
         if name is not None:
             named.append(("encoder", import_path("an encoder", name) if ":" in name else encoders().get(name)))
+    if config.model.name is not None:
+        named.append(("model", import_path("a model", config.model.name)))
+    named.append(("stopping rule", rule_class(config.search.early_stopping.kind)))
     for kind, cls in named:
         path = Path(inspect.getfile(cls))
         if package not in path.parents:

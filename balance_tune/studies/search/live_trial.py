@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.reporting import METRIC_PREFIXES
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 
 @dataclass
@@ -18,7 +18,7 @@ class LiveTrial:
 
     key: TrialKey
     trial_id: int
-    folder: Path
+    folder: StudyFolder
     min_epochs: int = 0
     lost: int = 0
     preempted: int = 0

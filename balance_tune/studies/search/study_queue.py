@@ -12,7 +12,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
@@ -27,8 +26,10 @@ from balance_tune.studies.protocol.reporting import epochs_of
 from balance_tune.studies.search.live_trial import LiveTrial
 from balance_tune.studies.search.samplers import sampler_for
 from balance_tune.studies.search.tpe import common_space
-from balance_tune.studies.storage import durable, object_store
+from balance_tune.studies.storage import durable
+from balance_tune.studies.storage.files import HISTORY, STATE
 from balance_tune.studies.storage.records import CONFIRM, Phase, State, TrialRecord, read_records
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import set_attrs, together
 from balance_tune.tasks import Objective
 
@@ -73,7 +74,7 @@ class StudyQueue:
         arms: Sequence[Arm],
         storage: BaseStorage,
         pruning_log: PruningLog,
-        folder: Path,
+        folder: StudyFolder,
         *,
         configure: Callable[[Arm, Params, Phase, int, int], dict[str, Any]],
         warm: Mapping[str, Sequence[Params]] | None = None,
@@ -182,7 +183,7 @@ class StudyQueue:
         self.live[key] = LiveTrial(
             key,
             trial._trial_id,
-            Path(config["folder"]),
+            self.folder / str(attrs["folder"]),
             min_epochs,
             lost=int(attrs.get("lost", 0)),
             preempted=int(attrs.get("preempted", 0)),
@@ -290,7 +291,7 @@ class StudyQueue:
         else:
             told = study.tell(key.number, state=TrialState.PRUNED if outcome == "pruned" else TrialState.FAIL)
         self._record(key, outcome, told.params, told.user_attrs, told.value if outcome != "failed" else None)
-        object_store.remove(run.folder / object_store.STATE)
+        run.folder.remove(STATE)
         self._on_trial_end(key, outcome, told.user_attrs)
 
     def release(self, key: TrialKey) -> None:
@@ -389,10 +390,10 @@ class StudyQueue:
         return selection.seed_of(self.config.seed, "search", number)
 
     def _relative(self, folder: str) -> str:
-        return os.path.relpath(folder, self.folder)
+        return os.path.relpath(folder, self.folder.path)
 
 
-def history(folder: Path) -> Iterator[dict[str, Any]]:
+def history(folder: StudyFolder) -> Iterator[dict[str, Any]]:
     """Yield the metrics of each epoch that the trial in `folder` has written down."""
     with contextlib.suppress(FileNotFoundError):
-        yield from durable.json_lines(object_store.fetched(folder / object_store.HISTORY))
+        yield from durable.json_lines(folder.download_file(HISTORY))

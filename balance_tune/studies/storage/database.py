@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 from collections.abc import Container, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from balance_tune.errors import UserError
-from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.db_retry import waiting_for
 from balance_tune.studies.storage.files import DATABASE
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.wording import one_line
 
 URL = "BALANCE_TUNE_STORAGE"  # such as postgresql://user:password@host/name; from the environment, for the password
@@ -55,22 +54,30 @@ def place_of(folder: Path) -> tuple[str, str] | None:
     return url, names
 
 
-def lease_of(folder: Path) -> AbstractContextManager[object]:
-    """Return what one driver alone can hold of a study whose trials are in a database; nothing to hold elsewhere."""
-    from balance_tune.studies.storage.lease import Lease
+def shared_database(root: StudyFolder) -> str:
+    """Return the URL of the database that studies in an object store keep trials, pruning log and lock in.
 
-    found = place_of(folder)
-    return nullcontext() if found is None else Lease(*found)
+    Raises:
+        UserError: BALANCE_TUNE_STORAGE names none that several machines can share.
+    """
+    url = os.environ.get(URL, "")
+    if not url.startswith(("postgresql:", "postgresql+")):
+        raise UserError(
+            f"a root in an object store ({root.display_uri()}) must go with a PostgreSQL database for trials and lock, "
+            f"but {URL} {f'is {shown(url)}' if url else 'is not set'}; set it to "
+            "postgresql://USER:PASSWORD@HOST/NAME, here and on later runs."
+        )
+    return url
 
 
-def begin(folder: Path) -> BaseStorage | None:
+def begin(folder: StudyFolder) -> BaseStorage | None:
     """Begin a study in the database at BALANCE_TUNE_STORAGE; None where that is not set."""
     url = os.environ.get(URL)
     if not url:
         return None
     storage = connect(url)
     names = f"{folder.name}-{secrets.token_hex(4)}"  # two people may give one name
-    durable.write_json(folder / DATABASE, {"database": shown(url), "names": names})
+    folder.write_json(DATABASE, {"database": shown(url), "names": names})
     return Shared(storage, names)
 
 

@@ -10,16 +10,12 @@ from typing import IO, Any
 
 from balance_tune.datasets.remains import sync
 from balance_tune.errors import UserError
-from balance_tune.studies.storage import object_store
 
 TEMPORARY = ".tmp"
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Put `content` under `path` at once: a temporary file in the same folder, fsync, rename.
-
-    Where the folder stands for one in an object store, the file is there too when this returns.
-    """
+    """Put `content` under `path` at once: a temporary file in the same folder, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
@@ -32,7 +28,6 @@ def write(path: Path, content: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync(path.parent)
-    object_store.put(path)
 
 
 def adopt(temporary: Path, path: Path) -> None:
@@ -49,8 +44,14 @@ def sweep(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def as_json(value: Any) -> str:
+    """Return the text of a JSON file."""
+    return json.dumps(value, indent=1) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
-    write(path, json.dumps(value, indent=1) + "\n")
+    """Write a value as JSON, as `write` does."""
+    write(path, as_json(value))
 
 
 def append(file: IO[bytes], text: str, *, sync: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Where a study's trials lie in its folder: in a journal, or in the database that a file names."""
+"""The names of a study's files; its trials are in the journal, or in the database that the file DATABASE names."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from balance_tune.errors import UserError
 from balance_tune.studies.wording import one_line
 
 JOURNAL, DATABASE = "optuna.journal", "optuna.database"
+LOCK, PRUNING_LOG = "lock", "ledger.jsonl"
+LOCAL = (LOCK, PRUNING_LOG, "ray.log", "mlflow.queue", ".tune")  # of a study: never uploaded, removed by no download
+STATE, WEIGHTS, HISTORY = "state.pt", "best.safetensors", "history.jsonl"  # of a trial
 DAMAGE = (ValueError, KeyError, AssertionError, TypeError, IndexError)  # what Optuna raises of a journal it cannot read
 
 

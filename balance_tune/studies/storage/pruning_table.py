@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from sqlalchemy import Column, Integer, MetaData, String, Table, Text, create_engine, delete, insert, select
 
+from balance_tune.errors import UserError
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.database import place_of, shown
 from balance_tune.studies.storage.db_retry import waiting_for
+from balance_tune.studies.storage.files import DATABASE, PRUNING_LOG
+from balance_tune.studies.storage.object_store import StoreUnavailable
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 LINES = Table(
     "balance_tune_ledger",
@@ -56,15 +58,32 @@ class PruningTable:
         self._engine.dispose()
 
 
-def table_of(folder: Path) -> PruningTable | None:
-    """Return the table of the study whose folder stands for one in an object store, once it has its database."""
-    found = place_of(folder)
-    return None if found is None else PruningTable(*found)
+def table_of(folder: StudyFolder) -> PruningTable | None:
+    """Return the table of a study in an object store, once it has its database; None elsewhere, where a file is it."""
+    place = None if folder.store is None else place_of(folder.path)
+    return None if place is None else PruningTable(*place)
 
 
-def restore(folder: Path) -> PruningTable | None:
-    """Write the pruning log that the database has into the folder, where all that read it look; return its table."""
+def restore(folder: StudyFolder) -> PruningTable | None:
+    """Return the table of a study in an object store, after copying its lines into the file that readers read."""
     table = table_of(folder)
-    lines = [] if table is None else table.lines()
-    durable.write(folder / "ledger.jsonl", "".join(line + "\n" for line in lines))
+    if folder.store is not None:
+        lines = [] if table is None else table.lines()
+        durable.write(folder.path / PRUNING_LOG, "".join(line + "\n" for line in lines))
     return table
+
+
+def download_study(folder: StudyFolder) -> None:
+    """Bring all that a reader of a study in an object store needs, weights aside: its files and its pruning log.
+
+    Raises:
+        UserError: the store does not answer, or the database is not named.
+    """
+    try:
+        folder.download()
+    except StoreUnavailable as error:
+        raise UserError(f"a study must be readable, but {error}.") from error
+    if (folder.path / DATABASE).is_file():
+        table = restore(folder)
+        if table is not None:
+            table.close()

@@ -15,6 +15,7 @@ from balance_tune.errors import UserError
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.database import begin, connect, database_of
 from balance_tune.studies.storage.files import DAMAGE, JOURNAL, damaged
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 LASTING = (4, 6)  # Optuna's journal operations "create trial" and "set state": after these, everything is on disk
 
@@ -81,7 +82,7 @@ def set_attrs(storage: BaseStorage, trial_id: int, attrs: Mapping[str, Any]) -> 
             storage.set_trial_user_attr(trial_id, name, value)
 
 
-def open_storage(folder: Path) -> BaseStorage:
+def open_storage(folder: StudyFolder) -> BaseStorage:
     """Return the storage of the study in `folder`; the caller holds the study's lock.
 
     A study that has begun stays where it is: in its journal, or in the database that its folder names. A new one begins
@@ -90,11 +91,11 @@ def open_storage(folder: Path) -> BaseStorage:
     Raises:
         UserError: the journal is damaged, or the database does not answer.
     """
-    if not (folder / JOURNAL).exists():
-        found = database_of(folder) or begin(folder)
-        if found is not None:
-            return found
-    path = folder / JOURNAL
+    path = folder.path / JOURNAL
+    if not path.exists():
+        database = database_of(folder.path) or begin(folder)
+        if database is not None:
+            return database
     durable.cut_torn_line(path)
     try:
         return JournalStorage(JournalFile(path))

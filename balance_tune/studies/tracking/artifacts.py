@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from balance_tune.studies.storage import object_store
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 CHECKPOINT = ("best.safetensors", "best.json", "history.jsonl")
 FOLDER = "checkpoint"  # in the artifacts of an arm's run
@@ -18,13 +18,14 @@ def study_files(study_folder: Path, report_folder: Path) -> list[tuple[str, str]
     return [(str(path), name) for path, name in files if path.is_file()]
 
 
-def checkpoint_files(trial_folder: Path) -> list[tuple[str, str]]:
+def checkpoint_files(trial_folder: StudyFolder) -> list[tuple[str, str]]:
     """Return (file, name in the artifacts) of a trial's best epoch: weights, card, learning curves."""
     bring_weights(trial_folder)
-    return [(str(trial_folder / f), f"{FOLDER}/{f}") for f in CHECKPOINT if (trial_folder / f).is_file()]
+    path = trial_folder.path
+    return [(str(path / f), f"{FOLDER}/{f}") for f in CHECKPOINT if (path / f).is_file()]
 
 
-def bring_weights(trial_folder: Path) -> bool:
+def bring_weights(trial_folder: StudyFolder) -> bool:
     """Return whether a trial's best weights are there, with their card; brought here now if they are in a store."""
-    object_store.fetch(trial_folder, CHECKPOINT.__contains__)
-    return (trial_folder / CHECKPOINT[0]).is_file()
+    trial_folder.download(CHECKPOINT.__contains__)
+    return (trial_folder.path / CHECKPOINT[0]).is_file()

@@ -16,7 +16,9 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from balance_tune.datasets.address import bare
 from balance_tune.errors import UserError
-from balance_tune.studies.storage import durable, object_store
+from balance_tune.studies.storage import durable
+from balance_tune.studies.storage.object_store import join_uri
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.wording import one_line
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ class Store:
         return Path(self.uri.removeprefix("sqlite:///").split("?")[0]) if self.uri.startswith("sqlite:///") else None
 
 
-def store_of(root: Path, configured: str | None = None) -> Store:
+def store_of(root: StudyFolder | Path, configured: str | None = None) -> Store:
     """Return the store named by the study file, else by MLFLOW_TRACKING_URI, else `mlflow.db` under `root`.
 
     Raises:
@@ -74,14 +76,14 @@ def store_of(root: Path, configured: str | None = None) -> Store:
             database that Optuna keeps its trials in; or none was given, and the root is an object store.
     """
     uri = configured or os.environ.get("MLFLOW_TRACKING_URI")
-    place = object_store.address(root)
-    if not uri and place is not None:
+    root = StudyFolder.of(root)
+    if not uri and root.store is not None:
         raise UserError(
-            f"a root in an object store ({object_store.where(root)}) must go with an MLflow server or database, but "
+            f"a root in an object store ({root.display_uri()}) must go with an MLflow server or database, but "
             "none was named; set MLFLOW_TRACKING_URI, or mlflow.tracking_uri in the study file."
         )
-    root = root.expanduser().resolve()
-    uri = uri or f"sqlite:///{root / 'mlflow.db'}"
+    path = root.path.expanduser().resolve()
+    uri = uri or f"sqlite:///{path / 'mlflow.db'}"
     scheme = uri.split("://")[0].split("+")[0] if "://" in uri else ""
     if scheme in ("http", "https"):
         return Store(uri, None)
@@ -91,7 +93,7 @@ def store_of(root: Path, configured: str | None = None) -> Store:
             + ", ".join(f"{d}://" for d in DATABASES)
             + f", but got `{f'{scheme}://...' if scheme else uri}`; MLflow 3 writes no runs to plain folders."
         )
-    store = Store(uri, (root / "mlartifacts").as_uri() if place is None else _bucket(place))
+    store = Store(uri, (path / "mlartifacts").as_uri() if root.store is None else _bucket(root.uri))
     if _same_database(uri, os.environ.get("BALANCE_TUNE_STORAGE", "")):
         raise UserError(
             "MLflow and Optuna must have a database each, since both keep their version in a table of one name, but "
@@ -125,7 +127,7 @@ def _bucket(place: str) -> str:
     if parts.scheme == "s3" and "endpoint_override" in options:
         server = f"{options.get('scheme', 'https')}://{options['endpoint_override']}"
         os.environ.setdefault("MLFLOW_S3_ENDPOINT_URL", server)
-    return object_store.joined(bare(place), "mlartifacts")
+    return join_uri(bare(place), "mlartifacts")
 
 
 def quiet_environment() -> None:

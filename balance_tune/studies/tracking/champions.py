@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from balance_tune.registry import datasets
 from balance_tune.studies.protocol.selection import best_trial
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.artifacts import bring_weights
 from balance_tune.studies.tracking.delivery import Delivery
 from balance_tune.studies.tracking.runs import TAG, RunKey, metric_name
@@ -78,7 +79,7 @@ def contender(row: LeaderboardRow, best: TrialRecord, manifest: Manifest) -> dic
 class Champions:
     """Does the task `champion` in the writer's process; doing it twice changes nothing."""
 
-    def __init__(self, delivery: Delivery, study_folder: Path) -> None:
+    def __init__(self, delivery: Delivery, study_folder: StudyFolder) -> None:
         self._delivery, self._folder = delivery, study_folder
 
     @property
@@ -90,7 +91,7 @@ class Champions:
         name = f"{self._delivery.study}-{task['dataset']}"
         versions = self._versions(name)
         contenders = [c for c in task["candidates"] if bring_weights(self._folder / c["folder"])]
-        made = [versions.get(_identity(self._folder, c)) or self._register(name, c) for c in contenders]
+        made = [versions.get(_identity(self._folder.path, c)) or self._register(name, c) for c in contenders]
         rival = self._foreign_champion(name, contenders)
         if rival is not None and made:  # of another study of this name in the same store
             made = [rival, made[0]]
@@ -124,7 +125,7 @@ class Champions:
         for module in contender.get("imports", ()):
             import_module(module)
         tags = {
-            TAG + "identity": _identity(self._folder, contender),
+            TAG + "identity": _identity(self._folder.path, contender),
             TAG + "study_id": self._delivery.study_id,
             TAG + "trial": key.name(self._delivery.study),
             **{TAG + name: str(contender[name]) for name in SHOWN},
@@ -135,7 +136,7 @@ class Champions:
         model = Model(
             artifact_path=logged.artifact_location, model_uuid=logged.model_id, run_id=run_id, model_id=logged.model_id
         )
-        with packed(model, self._folder / contender["folder"], manifest) as folder:
+        with packed(model, self._folder.path / contender["folder"], manifest) as folder:
             (folder / "README.md").write_text(f"# {name}\n\n{card(contender, manifest)}")
             self._client.log_model_artifacts(logged.model_id, str(folder))
         self._client.finalize_logged_model(logged.model_id, "READY")

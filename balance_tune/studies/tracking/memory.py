@@ -7,13 +7,12 @@ import json
 import re
 import uuid
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Any
 
 from balance_tune.errors import UserError
-from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.records import TrialRecord
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 FILE = "mlflow.json"
 STUDY_ID = re.compile("[0-9a-f]{32}")
@@ -27,32 +26,34 @@ class Memory:
     `leaderboard`; another address holds nothing yet.
     """
 
-    path: Path
+    folder: StudyFolder
     study_id: str
     store: str = ""
     records: str = ""
     leaderboard: str = ""
 
     @classmethod
-    def of(cls, folder: Path) -> Memory:
+    def of(cls, folder: StudyFolder) -> Memory:
         """Return what `folder` remembers; a new study is given its id, on disk, before anything is sent under it.
 
         Raises:
             UserError: the file is damaged.
         """
-        path = folder / FILE
-        if path.exists():
-            return _read(path)
-        memory = cls(path, uuid.uuid4().hex)
+        if (folder.path / FILE).exists():
+            return _read(folder)
+        memory = cls(folder, uuid.uuid4().hex)
         memory.save()
         return memory
 
     def save(self) -> None:
-        durable.write_json(self.path, {name: value for name, value in asdict(self).items() if name != "path"})
+        self.folder.write_json(FILE, {field.name: getattr(self, field.name) for field in fields(self)[1:]})
 
 
-def _read(path: Path) -> Memory:
-    known = {field.name for field in fields(Memory)} - {"path"}  # a later version may have remembered more
+def _read(folder: StudyFolder) -> Memory:
+    path, known = (
+        folder.path / FILE,
+        {field.name for field in fields(Memory)[1:]},
+    )  # a later version may have remembered more
     try:
         found = {name: value for name, value in json.loads(path.read_text()).items() if name in known}
         if not all(isinstance(value, str) for value in found.values()) or not STUDY_ID.fullmatch(found["study_id"]):
@@ -62,7 +63,7 @@ def _read(path: Path) -> Memory:
             f"{path} must be JSON that says under which id MLflow knows the study, but it is damaged; put a copy back, "
             "or remove it, and MLflow is told of the study anew."
         ) from error
-    return Memory(path, **found)
+    return Memory(folder, **found)
 
 
 def digest(value: Any) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from balance_tune.errors import UserError
 from balance_tune.studies.signals import LOOK_EVERY, EndRequest
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.backend import Store, answering, store_of
 
 HOST = "127.0.0.1"
@@ -24,7 +25,7 @@ OLDEST_FIRST = "orderByKey=attributes.start_time&orderByAsc=true"  # the study's
 READY_WITHIN = 120.0  # seconds
 
 
-def ui(root: Path | str, study: str | None = None, *, host: str = HOST, port: int = PORT) -> int:
+def ui(root: StudyFolder | Path, study: str | None = None, *, host: str = HOST, port: int = PORT) -> int:
     """Serve the store of `root` until asked to end, after printing the address of the (study's) page; return 0.
 
     Ctrl-C and SIGTERM ask, however often (`make` hands on what the whole group was sent already). Where the store is a
@@ -33,8 +34,8 @@ def ui(root: Path | str, study: str | None = None, *, host: str = HOST, port: in
     Raises:
         UserError: there is no such study in MLflow, or nothing was recorded yet.
     """
-    root = Path(root)
-    store = store_of(root, _configured(root, study))
+    root = StudyFolder.of(root)
+    store = store_of(root, _configured(root.path, study))
     if store.file and not store.file.is_file():
         raise UserError(f"MLflow shows what was recorded, but there is no {store.file}; `balance-tune run` makes one.")
     page = _page(store, study)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from balance_tune.studies.protocol.reporting import epochs_of
 from balance_tune.studies.protocol.selection import best_trial
-from balance_tune.studies.storage import object_store
+from balance_tune.studies.storage.files import HISTORY
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.artifacts import checkpoint_files, study_files
 from balance_tune.studies.tracking.backend import quiet_environment, store_of
 from balance_tune.studies.tracking.courier import Courier
@@ -49,7 +50,12 @@ if TYPE_CHECKING:
 QUEUE = "mlflow.queue"
 GRACE = 30.0  # seconds without any progress after which a closing study leaves the rest to its next run
 TRIAL = "trial.json"  # among a trial's artifacts
-PLACES = ("folder", "home", "store", "scratch")  # of a trial's configuration: where it ran, which nobody else can use
+PLACES = (
+    "folder",
+    "location",
+    "store",
+    "scratch",
+)  # of a trial's configuration: where it ran
 
 P = ParamSpec("P")
 logger = logging.getLogger(__name__)
@@ -81,7 +87,7 @@ class Tracker:
     def __init__(
         self,
         config: StudyConfig,
-        study_folder: Path,
+        study_folder: StudyFolder | Path,
         arms: Sequence[Arm],
         manifests: Mapping[str, Manifest],
         *,
@@ -92,11 +98,12 @@ class Tracker:
         Raises:
             UserError: the address of the store cannot be one.
         """
-        self._config, self._folder, self._linger = config, Path(study_folder), linger
+        self._config, self._study, self._linger = config, StudyFolder.of(study_folder), linger
+        self._folder = self._study.path
         self._arms = {arm.name: arm for arm in arms}
         self._manifests = manifests
-        self._store = store_of(self._folder.parent, config.mlflow.tracking_uri)
-        self._memory = Memory.of(self._folder)
+        self._store = store_of(self._study.parent, config.mlflow.tracking_uri)
+        self._memory = Memory.of(self._study)
         self._outbox: Outbox | None = None
         self._live: dict[RunKey, Live] = {}
         self._told = False  # whether this process had anything to tell
@@ -241,7 +248,7 @@ class Tracker:
             files: list[tuple[str, str]] = []
             if best is not None:
                 tags[TAG + "best"] = RunKey(best.arm, best.phase, best.number).name(self._config.name)
-                files = checkpoint_files(self._folder / str(best.attrs.get("folder", "")))
+                files = checkpoint_files(self._study / str(best.attrs.get("folder", "")))
             own = [r for r in records if r.arm == row.arm]
             update = Update(RunKey(row.arm), now, tags=tags, files=files, status="FINISHED")
             update.summary = [Row(0, now, numbers)]
@@ -331,7 +338,7 @@ class Tracker:
             study_id=self._memory.study_id,
             folder=str(self._folder),
             manifests={name: manifest.to_json() for name, manifest in self._manifests.items()},
-            home=object_store.home(self._folder),
+            location=self._study.location,
             linger=self._linger,
         )
 
@@ -381,7 +388,7 @@ def _earlier(trial: Mapping[str, Any]) -> list[Row]:
     """Return the epochs of a trial that goes on; what was not sent of them went with the driver."""
     if not trial.get("reported"):
         return []
-    return told_in(object_store.fetched(Path(trial["folder"]) / object_store.HISTORY), _now())
+    return told_in(StudyFolder.at(Path(trial["folder"]), trial.get("location")).download_file(HISTORY), _now())
 
 
 def _name(arm: Arm | str) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from balance_tune.datasets.manifest import Manifest
-from balance_tune.studies.storage import object_store
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.backend import Store
 from balance_tune.studies.tracking.champions import Champions
 from balance_tune.studies.tracking.delivery import Delivery
@@ -36,7 +36,7 @@ class Order:
 
     Attributes:
         manifests: dataset -> its manifest as JSON.
-        home: the address that the study's root stands for and the way from there, if it is one in an object store.
+        location: of the study's folder, where it is in an object store (see `StudyFolder`).
         linger: seconds that epochs of a running trial wait for each other.
     """
 
@@ -46,7 +46,7 @@ class Order:
     study_id: str
     folder: str
     manifests: Mapping[str, str]
-    home: tuple[str, str] | None = None
+    location: tuple[str, str] | None = None
     linger: float = 10.0
 
     def to_json(self) -> dict[str, Any]:
@@ -54,14 +54,14 @@ class Order:
 
     @staticmethod
     def from_json(told: Mapping[str, Any]) -> Order:
-        return Order(**{**told, "store": Store(**told["store"]), "home": told["home"] and tuple(told["home"])})
+        return Order(
+            **{**told, "store": Store(**told["store"]), "location": told["location"] and tuple(told["location"])}
+        )
 
 
 def writer_of(order: Order, tell: Callable[[State], None]) -> Writer:
     """Return the writer that does an order."""
-    folder = Path(order.folder)
-    if order.home is not None:
-        object_store.know(folder, *order.home)
+    folder = StudyFolder.at(Path(order.folder), order.location)
     manifests = {name: Manifest.from_json(text) for name, text in order.manifests.items()}
     delivery = Delivery(order.store, order.study, order.study_id, manifests)
     tasks = {"champion": Champions(delivery, folder).crown}

@@ -10,6 +10,7 @@ from balance_tune.errors import UserError
 from balance_tune.studies.cluster import preflight as module
 from balance_tune.studies.cluster.preflight import preflight, try_storage
 from balance_tune.studies.cluster.ray_cluster import TrialResources
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 
 def test_a_folder_that_is_not_the_drivers_is_noticed(tmp_path: Path) -> None:
@@ -29,12 +30,12 @@ def test_a_cluster_is_tried_before_its_first_trial_and_left_clean(
     tmp_path: Path, cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    assert preflight(tmp_path, TrialResources(1, 0.0, 1, 2), 60.0, said.append) == ""
+    assert preflight(StudyFolder(tmp_path), TrialResources(1, 0.0, 1, 2), 60.0, said.append) == ""
     assert said == []
-    reason = preflight(tmp_path, TrialResources(1, 4.0, 1, 2), 0.5, said.append)
+    reason = preflight(StudyFolder(tmp_path), TrialResources(1, 4.0, 1, 2), 0.5, said.append)
     assert "no trial got what it needs (CPU 1, GPU 4), and the cluster has (CPU 2, GPU 0)" in reason
     assert said == ["waiting for the first node that can take a trial"]
     monkeypatch.setattr(module, "try_storage", elsewhere)
     with pytest.raises(UserError, match=r"cannot write to .*: No such file or directory"):
-        preflight(tmp_path, TrialResources(1, 0.0, 1, 2), 60.0, said.append)
+        preflight(StudyFolder(tmp_path), TrialResources(1, 0.0, 1, 2), 60.0, said.append)
     assert list(tmp_path.iterdir()) == []

@@ -8,6 +8,7 @@ from balance_tune.errors import UserError
 from balance_tune.studies.data.stores import MINIATURE, VARIABLE, identity_of_store, store_of
 from balance_tune.studies.loading import load_config
 from balance_tune.studies.miniature import miniature
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.testing.distributions import prepared
 
 
@@ -22,7 +23,7 @@ def test_data_that_was_not_prepared_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"balance-tune data prepare crema_d --recipe ogm --source DIR --out "
     ) as caught:
-        store_of("crema_d", {}, tmp_path)
+        store_of("crema_d", {}, StudyFolder(tmp_path))
     assert str(tmp_path / "crema_d") in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -30,30 +31,32 @@ def test_data_that_was_not_prepared_names_the_command(tmp_path: Path) -> None:
 def test_it_is_found_where_the_study_says_then_the_environment_then_below_the_root(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert store_of("crema_d", {}, store.parent)[0] == str(store)
+    assert store_of("crema_d", {}, StudyFolder(store.parent))[0] == str(store)
     monkeypatch.setenv(VARIABLE, str(store.parent))
-    assert store_of("crema_d", {}, tmp_path)[0] == str(store)
+    assert store_of("crema_d", {}, StudyFolder(tmp_path))[0] == str(store)
     monkeypatch.setenv(VARIABLE, str(tmp_path))
-    where, manifest = store_of("crema_d", {"crema_d": str(store)}, tmp_path)
+    where, manifest = store_of("crema_d", {"crema_d": str(store)}, StudyFolder(tmp_path))
     assert (where, manifest) == (str(store), read_manifest(store))
 
 
 def test_a_store_of_another_recipe_is_refused(store: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must be of `crema_d_mlb` as this version declares it, but is of `crema_d`"):
-        store_of("crema_d_mlb", {"crema_d_mlb": str(store)}, tmp_path)
+        store_of("crema_d_mlb", {"crema_d_mlb": str(store)}, StudyFolder(tmp_path))
 
 
 def test_a_miniature_is_made_once(tmp_path: Path) -> None:
     told: list[str] = []
-    first = store_of("crema_d", {"crema_d": MINIATURE}, tmp_path, told.append)
-    assert store_of("crema_d", {"crema_d": MINIATURE}, tmp_path, told.append) == first
+    first = store_of("crema_d", {"crema_d": MINIATURE}, StudyFolder(tmp_path), told.append)
+    assert store_of("crema_d", {"crema_d": MINIATURE}, StudyFolder(tmp_path), told.append) == first
     assert told == ["making the miniature of crema_d"]
 
 
 def test_an_epoch_is_timed_per_store(store: Path, tmp_path: Path) -> None:
-    assert identity_of_store("crema_d", {}, tmp_path) is None
-    assert identity_of_store("crema_d", {}, store.parent) == f"crema_d-{read_manifest(store).data_hash[:12]}"
-    assert (identity_of_store("watch", {}, tmp_path) or "").startswith("watch-")
+    assert identity_of_store("crema_d", {}, StudyFolder(tmp_path)) is None
+    assert (
+        identity_of_store("crema_d", {}, StudyFolder(store.parent)) == f"crema_d-{read_manifest(store).data_hash[:12]}"
+    )
+    assert (identity_of_store("watch", {}, StudyFolder(tmp_path)) or "").startswith("watch-")
 
 
 def test_a_study_in_miniature_keeps_its_datasets_and_the_methods_that_can_act() -> None:

@@ -12,6 +12,7 @@ import pytest
 from balance_tune.studies.doctor import examination
 from balance_tune.studies.doctor.examination import ask, examine
 from balance_tune.studies.loading import load_config
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.backend import Store
 
 STUDY = {"name": "s", "datasets": ["av_digits"], "methods": ["joint"]}
@@ -70,7 +71,7 @@ def test_a_healthy_machine_is_all_green(tmp_path: Path, cluster: None, monkeypat
     monkeypatch.setattr(examination, "_other_rays", lambda address: [])  # whatever else this machine is used for
     monkeypatch.setattr("balance_tune.studies.doctor.nodes.DISK_WISH", 0)
     monkeypatch.setattr("balance_tune.studies.doctor.nodes.DISK_LEAST", 0)
-    found = list(examine(tmp_path, load_config(STUDY), tmp_path))
+    found = list(examine(StudyFolder(tmp_path), load_config(STUDY), tmp_path))
     assert {f.state for f in found} == {"ok"}, "\n".join(map(str, found))
     assert [f.check for f in found] == [
         "instances", "token", "mlflow", "working dir", "nodes", "fit", "devices", "versions", "storage", "disk", "shm",
@@ -85,7 +86,7 @@ def test_the_rest_is_told_where_ray_does_not_answer(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("balance_tune.studies.cluster.ray_cluster.ray_for", silent)
     monkeypatch.setattr(examination, "_other_rays", lambda address: [])
-    found = list(examine(tmp_path, None, tmp_path))
+    found = list(examine(StudyFolder(tmp_path), None, tmp_path))
     assert found[-1].check == "ray"
     assert found[-1].state == "fail"
     assert "10.0.0.9" in found[-1].words

@@ -9,6 +9,7 @@ import pytest
 from balance_tune.studies.execution.retention import Keep, prune
 from balance_tune.studies.protocol.selection import Rule
 from balance_tune.studies.storage.records import TrialRecord
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 RULE = Rule(points=1, select_seeds=1, confirm_seeds=2, default_seeds=0)
 
@@ -48,18 +49,18 @@ def left(folder: Path) -> set[str]:
 )
 def test_what_stays_is_what_the_study_file_says(tmp_path: Path, keep: Keep, staying: set[str]) -> None:
     records = arm(tmp_path)
-    prune(records, RULE, keep, tmp_path)
+    prune(records, RULE, keep, StudyFolder(tmp_path))
     assert left(tmp_path) == staying
-    assert prune(records, RULE, keep, tmp_path) == 0
+    assert prune(records, RULE, keep, StudyFolder(tmp_path)) == 0
     assert len(list(tmp_path.rglob("history.jsonl"))) == len(records)
 
 
 def test_a_confirmed_checkpoint_waits_for_its_test(tmp_path: Path) -> None:
-    prune(arm(tmp_path, tested=False), RULE, "best", tmp_path)
+    prune(arm(tmp_path, tested=False), RULE, "best", StudyFolder(tmp_path))
     assert left(tmp_path) == {"confirm-2", "confirm-3"}
 
 
 def test_an_arm_whose_confirmation_failed_keeps_its_best(tmp_path: Path) -> None:
     records = [r for r in arm(tmp_path) if r.phase != "confirm"]
-    prune(records, RULE, "best", tmp_path)
+    prune(records, RULE, "best", StudyFolder(tmp_path))
     assert "select-0" in left(tmp_path)

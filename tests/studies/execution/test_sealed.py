@@ -13,6 +13,7 @@ import torch
 from balance_tune.datasets.store import build_store, open_store
 from balance_tune.studies.execution.sealed import evaluate_sealed
 from balance_tune.studies.execution.trial import work
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.training.checkpoint import load_best
 from tests.datasets.tiny import Tiny
 from tests.studies.execution.test_trial import Reports, config_of
@@ -28,7 +29,7 @@ def trained(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_the_best_checkpoint_is_evaluated_on_test_rows_row_by_row(trained: tuple[Path, Path]) -> None:
     folder, store = trained
-    result = evaluate_sealed(folder, store)
+    result = evaluate_sealed(StudyFolder(folder), store)
     assert result == json.loads((folder / "test.json").read_text())
     part = open_store(store, parts=("test",), unseal=True).parts["test"]
     assert result["n"] == len(part)
@@ -49,6 +50,6 @@ def test_the_best_checkpoint_is_evaluated_on_test_rows_row_by_row(trained: tuple
 
 def test_a_checkpoint_meets_the_test_rows_once(trained: tuple[Path, Path]) -> None:
     folder, store = trained
-    first = evaluate_sealed(folder, store)
+    first = evaluate_sealed(StudyFolder(folder), store)
     (store / "test.arrow").unlink()
-    assert evaluate_sealed(folder, store) == first
+    assert evaluate_sealed(StudyFolder(folder), store) == first

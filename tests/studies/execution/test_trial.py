@@ -20,6 +20,7 @@ from balance_tune.replicas import Replicas
 from balance_tune.studies.cluster.preemption import Preempted
 from balance_tune.studies.execution import trial
 from balance_tune.studies.execution.trial import History, work
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.training.checkpoint import load_best
 from balance_tune.training.errors import Diverged
 from tests.datasets.tiny import Tiny
@@ -92,6 +93,23 @@ def test_a_trial_reports_every_epoch_and_leaves_history_and_best_checkpoint(tmp_
 def test_a_short_trial_writes_no_state(tmp_path: Path, store: Path) -> None:
     work(config_of(tmp_path / "t", store), Reports())
     assert sorted(p.name for p in (tmp_path / "t").iterdir()) == ["best.json", "best.safetensors", "history.jsonl"]
+
+
+def test_the_history_is_on_disk_before_the_state_or_the_best_checkpoint_that_rest_on_it(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A state without the history up to it, after a power cut, would leave epochs that nobody can report."""
+    steps: list[str] = []
+
+    def noted(name: str, function: Any) -> Any:
+        return lambda *args, **kwargs: (steps.append(name), function(*args, **kwargs))[1]
+
+    monkeypatch.setenv("BALANCE_TUNE_SAVE_EVERY_S", "0")
+    monkeypatch.setattr(trial.History, "sync", noted("history", trial.History.sync))
+    monkeypatch.setattr(trial, "save_state", noted("state", trial.save_state))
+    monkeypatch.setattr(trial, "save_best", noted("best", trial.save_best))
+    work(config_of(tmp_path / "t", store), Reports())
+    assert steps == ["history", "state"] * 3 + ["history", "best"]
 
 
 def whole_and_cut(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> Reports:
@@ -235,7 +253,7 @@ def test_workers_that_find_the_device_full_leave_a_note_and_begin_again_with_sma
 
     def attempt() -> list[dict[str, Any]]:
         config = config_of(tmp_path, store, workers=2)
-        return list(trial._attempts(config, tmp_path, two, lambda: False, lambda: False))
+        return list(trial._attempts(config, StudyFolder(tmp_path), two, lambda: False, lambda: False))
 
     monkeypatch.setattr(trial, "_epochs", crowded)
     with pytest.raises(torch.OutOfMemoryError):
@@ -319,6 +337,6 @@ def test_a_worker_groups_own_exception_is_a_failure_and_a_dead_worker_is_a_loss(
 
 def test_a_torn_line_in_the_history_is_no_trouble(tmp_path: Path) -> None:
     (tmp_path / "history.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
-    with History(tmp_path, done=1) as found:
+    with History(StudyFolder(tmp_path), done=1) as found:
         found.append({"epoch": 2, "replayed": True})
     assert history(tmp_path) == [{"epoch": 1}, {"epoch": 2, "replayed": True}]

@@ -17,7 +17,7 @@ from balance_tune.studies.execution import trial
 from balance_tune.studies.execution.sealed import Sealed, _places, _task
 from balance_tune.studies.execution.trial import work
 from balance_tune.studies.protocol.keys import TrialKey
-from balance_tune.studies.storage import object_store
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.training.checkpoint import STATE, load_best
 from tests.datasets.tiny import Tiny
 from tests.studies.bucket import Bucket
@@ -44,7 +44,7 @@ def whole(tmp_path: Path, store: Path) -> list[dict[str, Any]]:
 
 
 def there(bucket: Bucket, store: Path, tmp_path: Path, **changes: Any) -> dict[str, Any]:
-    return config_of(tmp_path / "nowhere", store, home=(bucket.uri, "s/t"), **changes)
+    return config_of(tmp_path / "nowhere", store, location=(bucket.uri, "s/t"), **changes)
 
 
 def rows(bucket: Bucket) -> list[dict[str, Any]]:
@@ -62,8 +62,7 @@ def test_a_trial_leaves_in_the_store_what_it_leaves_in_a_folder_and_nothing_on_i
     assert not (tmp_path / "nowhere").exists()
     assert list((tmp_path / "cache" / "trials").iterdir()) == []
     found, expected = tmp_path / "found", tmp_path / "whole"
-    object_store._mirrors[found] = object_store.Mirror(found, bucket.uri, "s/t")
-    object_store.fetch(found, lambda name: name != STATE)
+    StudyFolder.at(found, (bucket.uri, "s/t")).download(lambda name: name != STATE)
     assert {k: v.tolist() for k, v in load_best(found).state_dict().items()} == {
         k: v.tolist() for k, v in load_best(expected).state_dict().items()
     }
@@ -110,18 +109,17 @@ def test_a_store_that_takes_nothing_halts_the_study_and_is_no_fault_of_the_trial
 ) -> None:
     reports = Reports()
     elsewhere = bucket.uri.replace(bucket.name, "no-such-bucket")
-    work({**there(bucket, store, tmp_path), "home": (elsewhere, "s/t")}, reports)
+    work({**there(bucket, store, tmp_path), "location": (elsewhere, "s/t")}, reports)
     assert [row["state"] for row in reports] == ["halt"]
     assert reports[-1]["reason"].startswith("s3://no-such-bucket/studies does not answer as it must: ")
 
 
 def test_a_checkpoint_meets_the_test_rows_where_it_lies(bucket: Bucket, store: Path, tmp_path: Path) -> None:
-    study = tmp_path / "study"
-    object_store._mirrors[study] = object_store.Mirror(study, bucket.uri, "s")
+    folder = StudyFolder.at(tmp_path / "study" / "t", (bucket.uri, "s/t"))
     work(there(bucket, store, tmp_path), Reports())
-    found = _task(_places(Sealed(TrialKey("tiny/joint", "confirm", 0), study / "t", str(store))), store, "cpu")
+    found = _task(_places(Sealed(TrialKey("tiny/joint", "confirm", 0), folder, str(store))), store, "cpu")
     assert bucket.json("s/t/test.json") == found
-    assert _task({"folder": "", "home": (bucket.uri, "s/t")}, store, "cpu") == found
+    assert _task({"folder": "", "location": (bucket.uri, "s/t")}, store, "cpu") == found
 
 
 def test_workers_that_found_a_device_full_find_the_note_of_it_on_any_node(

@@ -8,6 +8,7 @@ from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.monitor import timing
 from balance_tune.studies.protocol.arms import arms_of
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 
 def study(*overrides: str) -> StudyConfig:
@@ -33,13 +34,13 @@ ARMS = {"av_digits/joint", "av_digits/mlb", "multiple_features/joint", "multiple
 def test_every_arm_is_measured_once(tmp_path: Path, measured: list[str]) -> None:
     config = study()
     for _ in range(2):
-        assert timing.epoch_seconds(config, arms_of(config), tmp_path) == dict.fromkeys(ARMS, 0.5)
+        assert timing.epoch_seconds(config, arms_of(config), StudyFolder(tmp_path)) == dict.fromkeys(ARMS, 0.5)
     assert sorted(measured) == sorted(ARMS)
 
 
 def test_another_model_or_batch_size_is_measured_again(tmp_path: Path, measured: list[str]) -> None:
     for config in (study(), study("training.batch_size=8"), study("model.fusion=sum"), study("training.lr=0.1")):
-        timing.epoch_seconds(config, arms_of(config), tmp_path)
+        timing.epoch_seconds(config, arms_of(config), StudyFolder(tmp_path))
     assert len(measured) == 3 * len(ARMS)
 
 
@@ -47,13 +48,13 @@ def test_where_epochs_are_long_only_joint_training_is_timed(tmp_path: Path, monk
     timed: list[str] = []
     monkeypatch.setattr(timing, "_measured", lambda config, arm, root: timed.append(arm.name) or 60.0)
     config = study()
-    assert set(timing.epoch_seconds(config, arms_of(config), tmp_path).values()) == {60.0}
+    assert set(timing.epoch_seconds(config, arms_of(config), StudyFolder(tmp_path)).values()) == {60.0}
     assert timed == ["av_digits/joint", "multiple_features/joint"]
 
 
 def test_nothing_is_measured_or_written_where_that_is_not_wanted(tmp_path: Path, measured: list[str]) -> None:
     config = study()
-    found = timing.epoch_seconds(config, arms_of(config), tmp_path, measure=False)
+    found = timing.epoch_seconds(config, arms_of(config), StudyFolder(tmp_path), measure=False)
     assert found == dict.fromkeys(ARMS)
     assert not measured
     assert not list(tmp_path.iterdir())
@@ -62,20 +63,22 @@ def test_nothing_is_measured_or_written_where_that_is_not_wanted(tmp_path: Path,
 def test_an_unmeasured_method_is_taken_to_cost_what_joint_training_does(tmp_path: Path, measured: list[str]) -> None:
     config = study()
     joint = [arm for arm in arms_of(config) if arm.method == "joint"]
-    timing.epoch_seconds(config, joint, tmp_path)
-    assert timing.epoch_seconds(config, arms_of(config), tmp_path, measure=False) == dict.fromkeys(ARMS, 0.5)
+    timing.epoch_seconds(config, joint, StudyFolder(tmp_path))
+    assert timing.epoch_seconds(config, arms_of(config), StudyFolder(tmp_path), measure=False) == dict.fromkeys(
+        ARMS, 0.5
+    )
 
 
 def test_a_damaged_cache_is_measured_again(tmp_path: Path, measured: list[str]) -> None:
     config = study()
-    timing.epoch_seconds(config, arms_of(config), tmp_path)
+    timing.epoch_seconds(config, arms_of(config), StudyFolder(tmp_path))
     (tmp_path / "data" / timing.CACHE).write_text("{")
-    timing.epoch_seconds(config, arms_of(config), tmp_path)
+    timing.epoch_seconds(config, arms_of(config), StudyFolder(tmp_path))
     assert len(measured) == 2 * len(ARMS)
 
 
 def test_a_measurement_trains_a_few_real_epochs(tmp_path: Path) -> None:
     config = study("datasets=[multiple_features]", "methods=[joint]")
-    (seconds,) = timing.epoch_seconds(config, arms_of(config), tmp_path).values()
+    (seconds,) = timing.epoch_seconds(config, arms_of(config), StudyFolder(tmp_path)).values()
     assert seconds is not None
     assert seconds > 0

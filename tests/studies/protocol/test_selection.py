@@ -124,6 +124,24 @@ def test_a_loss_is_made_small() -> None:
     assert best.params == {"x": 0.5}
 
 
+def test_a_point_that_failed_on_a_selection_seed_ranks_behind_every_point_that_did_not() -> None:
+    first, _ = RULE.seeds("select")
+    scores = {0.3: 0.99, 0.4: 0.7, 0.5: 0.6}
+    records = play(search(), RULE, lambda d: None if (d.params["x"], d.seed) == (0.3, first) else scores[d.params["x"]])
+    best = winner(records, RULE)
+    assert best is not None
+    assert best.params == {"x": 0.4}
+
+
+def test_of_points_that_all_failed_on_a_selection_seed_the_better_one_wins() -> None:
+    first, _ = RULE.seeds("select")
+    scores = {0.3: 0.7, 0.4: 0.8, 0.5: 0.6}
+    records = play(search(), RULE, lambda d: None if d.seed == first else scores[d.params["x"]])
+    best = winner(records, RULE)
+    assert best is not None
+    assert best.params == {"x": 0.4}
+
+
 def test_select_runs_every_candidate_on_the_same_fresh_seeds() -> None:
     todo = due(search(), RULE)
     assert {d.phase for d in todo} == {"select"}

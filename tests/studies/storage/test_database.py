@@ -17,6 +17,7 @@ from balance_tune.studies.storage.database import URL, connect, database_of
 from balance_tune.studies.storage.db_retry import AWAY, waiting_for
 from balance_tune.studies.storage.files import DATABASE, JOURNAL
 from balance_tune.studies.storage.records import read_records
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import export, open_storage
 from tests.studies.postgres import binaries, server
 from tests.studies.toy import ToyStudy, toy_config
@@ -59,7 +60,7 @@ def test_studies_of_one_name_do_not_see_each_other(url: str, tmp_path: Path) -> 
     assert [r for r in read_records(tmp_path / "you" / "s") if r.state == "complete"] == []
     yours.play()
     assert len(read_records(tmp_path / "me" / "s")) < len(read_records(tmp_path / "you" / "s"))
-    forget(tmp_path / "you" / "s")
+    forget(StudyFolder(tmp_path / "you" / "s"))
     assert read_records(tmp_path / "you" / "s") == []
     assert read_records(tmp_path / "me" / "s")
     assert len(connect(url).get_all_studies()) >= 2
@@ -68,7 +69,7 @@ def test_studies_of_one_name_do_not_see_each_other(url: str, tmp_path: Path) -> 
 def test_an_export_of_a_database_has_the_plain_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(URL, f"sqlite:///{tmp_path / 'shared.db'}")
     ToyStudy(tmp_path / "s", toy_config(**SMALL)).play()
-    export(open_storage(tmp_path / "s"), tmp_path / "out.sqlite3")
+    export(open_storage(StudyFolder(tmp_path / "s")), tmp_path / "out.sqlite3")
     assert told(f"sqlite:///{tmp_path / 'out.sqlite3'}") == told(tmp_path / "s")
 
 
@@ -93,7 +94,7 @@ def test_without_the_right_address_a_study_in_a_database_says_what_is_missing(
         read_records(tmp_path / "s")
     assert "secret" not in str(caught.value)
     with pytest.raises(UserError, match=URL):
-        open_storage(tmp_path / "s")
+        open_storage(StudyFolder(tmp_path / "s"))
 
 
 def test_a_database_that_does_not_answer_is_one_line_without_its_password(
@@ -101,7 +102,7 @@ def test_a_database_that_does_not_answer_is_one_line_without_its_password(
 ) -> None:
     monkeypatch.setenv(URL, "postgresql://me:secret@127.0.0.1:1/x")
     with pytest.raises(UserError, match="must answer") as caught:
-        open_storage(tmp_path)
+        open_storage(StudyFolder(tmp_path))
     assert "secret" not in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert not (tmp_path / DATABASE).exists()

@@ -13,6 +13,7 @@ from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.database import connect
 from balance_tune.studies.storage.files import JOURNAL
 from balance_tune.studies.storage.records import read_records
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import export, open_storage, set_attrs, together
 from tests.studies.toy import ToyStudy, toy_config
 
@@ -33,7 +34,7 @@ def test_a_damaged_journal_is_one_line_that_names_it(tmp_path: Path) -> None:
     lines = (tmp_path / JOURNAL).read_text().splitlines(keepends=True)
     (tmp_path / JOURNAL).write_text("".join([*lines[:5], "rubbish\n", *lines[5:]]))
     with pytest.raises(UserError, match=JOURNAL) as caught:
-        open_storage(tmp_path)
+        open_storage(StudyFolder(tmp_path))
     assert "\n" not in str(caught.value)
 
 
@@ -48,7 +49,7 @@ def test_optuna_itself_opens_the_journal(tmp_path: Path) -> None:
 def test_what_is_read_from_memory_is_what_the_file_holds(tmp_path: Path) -> None:
     study = ToyStudy(tmp_path)
     study.play()
-    mine, afresh = study.queue._storage, open_storage(tmp_path)
+    mine, afresh = study.queue._storage, open_storage(StudyFolder(tmp_path))
     for frozen in afresh.get_all_studies():
         there = [t.__dict__ for t in afresh.get_all_trials(frozen._study_id)]
         assert [t.__dict__ for t in mine.get_all_trials(frozen._study_id)] == there
@@ -70,7 +71,7 @@ def counted_writes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_attributes_are_one_write_and_all_or_nothing_on_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage = open_storage(tmp_path)
+    storage = open_storage(StudyFolder(tmp_path))
     trial = optuna.create_study(storage=storage).ask()
     append = durable.append
 
@@ -88,13 +89,13 @@ def test_attributes_are_one_write_and_all_or_nothing_on_a_full_disk(
     monkeypatch.setattr(durable, "append", append)
     set_attrs(storage, trial._trial_id, {"after": 1})
     assert storage.get_trial(trial._trial_id).user_attrs == known | {"after": 1}
-    assert open_storage(tmp_path).get_trial(trial._trial_id).user_attrs == known | {"after": 1}
+    assert open_storage(StudyFolder(tmp_path)).get_trial(trial._trial_id).user_attrs == known | {"after": 1}
 
 
 def test_what_is_set_in_a_block_is_one_write_at_the_end_of_the_outermost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage = open_storage(tmp_path)
+    storage = open_storage(StudyFolder(tmp_path))
     trial = optuna.create_study(storage=storage).ask()
     writes = counted_writes(monkeypatch)
     with together(storage):
@@ -103,7 +104,7 @@ def test_what_is_set_in_a_block_is_one_write_at_the_end_of_the_outermost(
         storage.set_trial_intermediate_value(trial._trial_id, 2, 0.5)
         assert writes == []
     assert writes == [3]
-    for known in (storage, open_storage(tmp_path)):
+    for known in (storage, open_storage(StudyFolder(tmp_path))):
         frozen = known.get_trial(trial._trial_id)
         assert (frozen.intermediate_values, frozen.user_attrs) == ({1: 0.25, 2: 0.5}, {"lost": 1})
 
@@ -111,7 +112,7 @@ def test_what_is_set_in_a_block_is_one_write_at_the_end_of_the_outermost(
 def test_an_export_holds_the_same_trials(tmp_path: Path) -> None:
     study = ToyStudy(tmp_path / "toy")
     study.play()
-    export(open_storage(tmp_path / "toy"), tmp_path / "toy.sqlite3")
+    export(open_storage(StudyFolder(tmp_path / "toy")), tmp_path / "toy.sqlite3")
     there = read_records(f"sqlite:///{tmp_path}/toy.sqlite3")
     here = read_records(tmp_path / "toy")
     assert [(r.arm, r.number, r.state, r.value, dict(r.curve), dict(r.attrs)) for r in there] == [
@@ -122,7 +123,7 @@ def test_an_export_holds_the_same_trials(tmp_path: Path) -> None:
 def test_an_export_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "out.sqlite3").write_text("mine")
     with pytest.raises(UserError, match="must not overwrite"):
-        export(open_storage(tmp_path), tmp_path / "out.sqlite3")
+        export(open_storage(StudyFolder(tmp_path)), tmp_path / "out.sqlite3")
 
 
 def test_a_database_that_does_not_answer_is_one_line_without_its_password(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from balance_tune.datasets.av_digits import AvDigits
 from balance_tune.datasets.manifest import Manifest
 from balance_tune.datasets.store import build_store, store_name
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.backend import Store, store_of
 from balance_tune.studies.tracking.champions import Champions
 from balance_tune.studies.tracking.delivery import Delivery
@@ -31,14 +32,14 @@ class Digits:
     metrics: dict[str, float]
 
 
-def train_digits(root: Path) -> Digits:
+def train_digits(root: Path, device: str = "cpu") -> Digits:
     """Train two epochs of `joint` and register the result as the champion of a study called `digits`."""
     data = root / "data" / store_name(AvDigits())
     manifest = build_store(AvDigits(), data)
     place = "trials/av_digits/joint/confirm-0000"
     folder = root / "digits" / place
     given: dict[str, Any] = {
-        "method": "joint", "seed": 0, "store": str(data), "objective": "val/accuracy", "device": "cpu",
+        "method": "joint", "seed": 0, "store": str(data), "objective": "val/accuracy", "device": device,
         "training": {name: value for name, (value, _) in AvDigits.recipe.items()} | {"epochs": 2},
     }  # fmt: skip
     run, modulation = prepare(given)
@@ -51,5 +52,5 @@ def train_digits(root: Path) -> Digits:
         "val": run.best.value, "test_mean": None, "seeds": 1, "split_hash": manifest.split_hash,
         "data_hash": manifest.data_hash, "manifest": manifest.to_json(),
     }  # fmt: skip
-    Champions(delivery, root / "digits").crown({"dataset": "av_digits", "candidates": [candidate]})
+    Champions(delivery, StudyFolder(root / "digits")).crown({"dataset": "av_digits", "candidates": [candidate]})
     return Digits(root, folder, data, delivery.store, manifest, run.best.metrics)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from balance_tune.registry import datasets
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking import champions as crowning
 from balance_tune.studies.tracking.champions import Champions
 from balance_tune.studies.tracking.runs import TAG
@@ -48,7 +49,7 @@ class Study:
     ) -> None:
         self.folder, self.study_id, self.objective = folder / study_id, study_id, objective
         self.delivery: Any = SimpleNamespace(client=registry, study="s", study_id=study_id)
-        self.champions = Champions(self.delivery, self.folder)
+        self.champions = Champions(self.delivery, StudyFolder(self.folder))
         self.registry = registry
         self.champions._register = self._register  # type: ignore[method-assign]
 
@@ -146,4 +147,4 @@ def test_a_data_set_that_only_the_drivers_program_has_imported_is_imported_by_th
     delivery: Any = SimpleNamespace(run_id=lambda key: "r", study_id="s")
     contender = {"arm": "d/m", "trial": ["confirm", 0], "manifest": manifest.to_json(), "imports": ["no_such_module"]}
     with pytest.raises(ImportError, match="no_such_module"):
-        Champions(delivery, tmp_path)._register("name", contender)
+        Champions(delivery, StudyFolder(tmp_path))._register("name", contender)

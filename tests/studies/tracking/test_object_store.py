@@ -7,17 +7,15 @@ from pathlib import Path
 
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from balance_tune.studies.storage import object_store
 from balance_tune.studies.tracking.delivery import is_refusal
 from balance_tune.studies.tracking.tracker import _earlier
 from tests.studies.bucket import Bucket
 
 
 def test_a_trial_that_goes_on_tells_its_earlier_epochs_again(bucket: Bucket, tmp_path: Path) -> None:
-    object_store._mirrors[tmp_path / "run"] = object_store.Mirror(tmp_path / "run", bucket.uri)
     lines = [json.dumps({"epoch": epoch, "val/accuracy": 0.1 * epoch, "best_epoch": epoch}) for epoch in (1, 2)]
     bucket.write("s/trials/t/history.jsonl", "\n".join([*lines, ""]).encode())
-    trial = {"folder": str(tmp_path / "run" / "s" / "trials" / "t"), "home": (bucket.uri, "s/trials/t")}
+    trial = {"folder": str(tmp_path / "run" / "s" / "trials" / "t"), "location": (bucket.uri, "s/trials/t")}
     assert [(row.step, row.metrics) for row in _earlier({**trial, "reported": 2})] == [
         (1, {"val/accuracy": 0.1}),
         (2, {"val/accuracy": 0.2}),

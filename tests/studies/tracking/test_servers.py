@@ -18,6 +18,7 @@ from balance_tune.studies.engine import run_study
 from balance_tune.studies.loading import load_config
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.records import read_records
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.runs import TAG, RunKey, metrics_of
 from balance_tune.studies.tracking.tracker import Tracker
 from tests.studies import in_process
@@ -112,7 +113,7 @@ def test_a_study_loses_nothing_while_its_server_is_away(
 
     artifacts = tmp_path / "artifacts"
     assert list(artifacts.rglob("best.safetensors"))
-    (remark,) = delete_study(folder)
+    (remark,) = delete_study(StudyFolder(folder))
     assert "marked as deleted" in remark
     assert [path for path in artifacts.rglob("*") if path.is_file()] == []
 

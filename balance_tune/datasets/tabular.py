@@ -1,0 +1,298 @@
+"""Reads a user's table, CSV or Parquet: every cell as text first; what the text means is decided by its reader."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from balance_tune.datasets.pointers import what_it_is
+from balance_tune.errors import UserError
+
+SEPARATORS = (",", ";", "\t")
+NO_VALUE = frozenset({"", "nan", "null", "<na>"})
+"""Lower-case texts of a label that is missing. `NA` and `none` are not among them: classes are called so."""
+NO_FILE = NO_VALUE | {"na", "n/a", "none"}
+"""The same of a number or a file name, neither of which can be `NA`."""
+HEADER = 1  # rows are counted as a spreadsheet shows them, from the header on
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A cell of a Parquet table that holds a file's bytes or numbers, which are read when they are needed.
+
+    Attributes:
+        row: its position among the table's rows, from 0.
+        digest: SHA-256 of the content; equal cells have equal ones.
+    """
+
+    table: Path
+    column: str
+    row: int
+    digest: str
+
+    def value(self) -> Any:
+        """Return the bytes, or the nested lists of numbers."""
+        return embedded_value(self.table, self.column, self.row)
+
+
+Cell = str | tuple[str, ...] | Embedded
+"""Text ("" where there is none), the texts of a list, or content that stays in the file."""
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """The rows of a table that have any content.
+
+    Attributes:
+        columns: name -> one cell a row; columns without a name are left out.
+        numbers: the number of each row as the user counts (the header is row 1).
+        separator: of a CSV file.
+    """
+
+    path: Path
+    columns: dict[str, list[Cell]]
+    numbers: list[int]
+    separator: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def need(self, names: Sequence[str]) -> None:
+        """Raise a `UserError` where a column is missing."""
+        for name in names:
+            if name not in self.columns:
+                between = {None: "", "\t": " (separated by tabs)"}.get(
+                    self.separator, f" (separated by {self.separator})"
+                )
+                raise UserError(f"{self.path} must have a column `{name}`, but has {', '.join(self.columns)}{between}.")
+
+    def text(self, name: str, row: int) -> str:
+        """Return a cell as text without blanks around it; of a list or embedded content it raises a `UserError`."""
+        cell = self.columns[name][row]
+        if isinstance(cell, str):
+            return cell.strip()
+        raise UserError(
+            f"column `{name}` of {self.path} must hold one text or number a row, but row {self.numbers[row]} holds "
+            f"{'a list' if isinstance(cell, tuple) else 'bytes or a list of numbers'}."
+        )
+
+
+def read_table(path: Path, wanted: Sequence[str] = ()) -> TextTable:
+    """Return the rows of a CSV or Parquet file.
+
+    Args:
+        path: the file; Parquet is known by its content or its ending, all else is CSV in UTF-8.
+        wanted: the columns that the caller needs; they decide between separators.
+
+    Raises:
+        UserError: it cannot be read, has no rows, has a column twice, or a row has too few or too many fields.
+    """
+    if not path.is_file():
+        raise UserError(f"a table must be a CSV or Parquet file, but there is no {path}.")
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)
+            parquet = path.suffix.lower() == ".parquet" or start.startswith(b"PAR1")
+            if (reason := what_it_is(path.name, start)) is not None:
+                raise UserError(f"a table must be a CSV or Parquet file, but {path}: {reason}.")
+            content = b"" if parquet else start + file.read()
+    except OSError as error:
+        raise UserError(f"a table must be readable, but {path}: {error.strerror or error}.") from error
+    table = _parquet(path, wanted) if parquet else _csv(path, content, wanted)
+    if not len(table):
+        raise UserError(f"{path} must have rows, but has none.")
+    return table
+
+
+def _csv(path: Path, content: bytes, wanted: Sequence[str]) -> TextTable:
+    import pyarrow as pa
+    from pyarrow import csv as arrow
+
+    text = _utf8(path, content)
+    if not text.strip():
+        raise UserError(f"{path} must have rows, but has none.")
+    separator, header = _separated(text, wanted)
+    names = _names(path, header)
+    wrong: list[Any] = []
+
+    def reject(row: Any) -> str:
+        wrong.append(row)
+        return "skip"
+
+    raw = content.removeprefix(b"\xef\xbb\xbf")
+    fields = [f"f{k}" for k in range(len(header))]
+    try:
+        # in one thread, because only then it says which row is wrong; in one block, which any row fits into
+        table = arrow.read_csv(
+            io.BytesIO(raw),
+            read_options=arrow.ReadOptions(
+                autogenerate_column_names=True, use_threads=False, block_size=min(len(raw) + 1, 2**31 - 1)
+            ),
+            parse_options=arrow.ParseOptions(
+                delimiter=separator, newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=reject
+            ),
+            convert_options=arrow.ConvertOptions(
+                column_types={f: pa.string() for f in fields}, strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowException as error:
+        raise UserError(f"{path} must be a CSV file, but: {str(error).partition(chr(10))[0]}.") from error
+    if wrong:
+        raise UserError(
+            f"row {wrong[0].number} of {path} must have as many fields as the header ({wrong[0].expected_columns}), "
+            f"but has {wrong[0].actual_columns}."
+        )
+    cells = [table[f].to_pylist() for f in fields]
+    blank_before = next(k for k, row in enumerate(zip(*cells, strict=True)) if any(field.strip() for field in row))
+    kept = [k for k in range(blank_before + 1, len(cells[0])) if any(column[k].strip() for column in cells)]
+    columns: dict[str, list[Cell]] = {
+        name: [column[k] for k in kept] for name, column in zip(names, cells, strict=True) if name is not None
+    }
+    return TextTable(path, columns, [k + HEADER for k in kept], separator)
+
+
+def _utf8(path: Path, content: bytes) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:4096]:
+        raise UserError(f"{path} must be a CSV file in UTF-8, but is UTF-16 or no text; save it as UTF-8.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path} must be a CSV file in UTF-8, but line {line} is not (byte 0x{content[error.start]:02x}); save it "
+            "as UTF-8."
+        ) from error
+
+
+def _separated(text: str, wanted: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the separator of a CSV text and its header: the one that gives the wanted columns, else the most."""
+    headers = {}
+    for separator in SEPARATORS:
+        rows: Iterator[list[str]] = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        headers[separator] = next((row for row in rows if any(field.strip() for field in row)), [])
+    count = {s: sum(name.strip() in wanted for name in header) for s, header in headers.items()}
+    separator = max(SEPARATORS, key=lambda s: (count[s], len(headers[s]), -SEPARATORS.index(s)))
+    return separator, headers[separator]
+
+
+def _names(path: Path, header: Sequence[str]) -> list[str | None]:
+    """Return the names of a header without blanks around them; None of a column that has none."""
+    names = [name.strip() or None for name in header]
+    for k, name in enumerate(names):
+        if name is not None and name in names[:k]:
+            raise UserError(
+                f"a column must be in a table once, but {path} has `{name}` twice (columns {names.index(name) + 1} and "
+                f"{k + 1})."
+            )
+    return names
+
+
+def _parquet(path: Path, wanted: Sequence[str]) -> TextTable:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns: dict[str, list[Cell]] = {}
+    try:
+        file = parquet.ParquetFile(path)
+        names = _names(path, file.schema_arrow.names)
+        for name, field in zip(names, file.schema_arrow, strict=True):
+            if name is None or name.startswith("__index_level_"):
+                continue
+            kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+            if _is_embedded(kind):
+                columns[name] = _embedded(path, file, field.name)
+            elif pa.types.is_struct(kind) or pa.types.is_map(kind):
+                if name in wanted:
+                    raise UserError(
+                        f"column `{name}` of {path} must hold text, numbers or files, but holds {kind}; a file is "
+                        "{bytes, path}."
+                    )
+            else:
+                columns[name] = _texts(file.read(columns=[field.name]).column(0))
+        rows = file.metadata.num_rows
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{path} must be a readable Parquet file, but: {reason}.") from error
+    return TextTable(path, columns, [k + HEADER + 1 for k in range(rows)])
+
+
+def _is_embedded(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return not _is_text(kind.value_type)
+    if pa.types.is_struct(kind):
+        return {kind.field(k).name for k in range(kind.num_fields)} == {"bytes", "path"}
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind))
+
+
+def _texts(column: Any) -> list[Cell]:
+    """Return a column's values as text; whole numbers that a missing value has made floats are whole again."""
+    values = column.to_pylist()
+    numbers = [v for v in values if isinstance(v, float) and v == v]
+    whole = bool(numbers) and all(v.is_integer() and abs(v) < 2**53 for v in numbers)
+    texts: list[Cell] = []
+    for value in values:
+        if value is None or value != value:
+            texts.append("")
+        elif isinstance(value, list):
+            texts.append(tuple("" if v is None else str(v) for v in value))
+        else:
+            texts.append(str(int(value) if whole else value))
+    return texts
+
+
+def _embedded(path: Path, file: Any, name: str) -> list[Cell]:
+    """Return a cell for every file or list of numbers in a column, reading one row group at a time."""
+    cells: list[Cell] = []
+    for group in range(file.num_row_groups):
+        for value in file.read_row_group(group, columns=[name]).column(0).to_pylist():
+            content = value
+            if isinstance(value, dict):
+                content = value["bytes"]
+                if content is None:
+                    cells.append(value["path"] or "")
+                    continue
+            if not content:
+                cells.append("")
+                continue
+            digest = hashlib.sha256(content if isinstance(content, bytes) else repr(content).encode()).hexdigest()
+            cells.append(Embedded(path, name, len(cells), digest))
+    return cells
+
+
+def embedded_value(path: Path, column: str, row: int) -> Any:
+    """Return the bytes, or the lists of numbers, in a cell of a Parquet table; `row` counts from 0."""
+    starts = _row_groups(path)
+    group = max(k for k, start in enumerate(starts) if start <= row)
+    value = _group(path, column, group)[row - starts[group]].as_py()
+    return value["bytes"] if isinstance(value, dict) else value
+
+
+@lru_cache(maxsize=4)
+def _row_groups(path: Path) -> list[int]:
+    """Return the first row of each row group that has rows."""
+    from pyarrow import parquet
+
+    metadata = parquet.ParquetFile(path).metadata
+    sizes = [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)]
+    return [sum(sizes[:k]) for k in range(len(sizes))]
+
+
+@lru_cache(maxsize=4)
+def _group(path: Path, column: str, group: int) -> Any:
+    from pyarrow import parquet
+
+    return parquet.ParquetFile(path).read_row_group(group, columns=[column]).column(0)

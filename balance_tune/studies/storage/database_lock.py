@@ -1,0 +1,199 @@
+"""A lock in a database, for drivers on several machines: one row a study, which its holder renews while it lives.
+
+A row, and not PostgreSQL's advisory lock: that belongs to a connection, so an outage or a connection pooler drops it
+while its holder works on, and a server notices a machine that was lost after hours only. All times are read from the
+database's clock, so clocks of machines that differ do no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Engine,
+    Float,
+    MetaData,
+    String,
+    Table,
+    and_,
+    create_engine,
+    delete,
+    extract,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from balance_tune.errors import UserError
+from balance_tune.studies.wording import one_line
+
+INTERVAL = 15.0  # seconds between two renewals
+RETRY = 1.0  # seconds until the next where the database did not answer: another driver may hold the row by then
+EXPIRY = 90.0  # seconds without a renewal after which a holder counts as dead
+LEASES = Table(
+    "balance_tune_leases",
+    MetaData(),
+    Column("study", String(200), primary_key=True),
+    Column("token", String(32), nullable=False),
+    Column("holder", String(300), nullable=False),
+    Column("beat", Float, nullable=False),  # last renewal, in seconds since 1970
+)
+logger = logging.getLogger(__name__)
+
+
+def is_held(url: str, study: str) -> bool:
+    """Return whether a driver that lives holds the row of a study.
+
+    Raises:
+        UserError: the database does not answer.
+    """
+    engine = create_engine(url)
+    try:
+        with _one_line_errors(engine):
+            LEASES.create(engine, checkfirst=True)
+            with engine.connect() as connection:
+                row = select(LEASES.c.study).where(LEASES.c.study == study, ~_expired(engine))
+                return connection.execute(row).first() is not None
+    finally:
+        engine.dispose()
+
+
+class DatabaseLock:
+    """Holds the row of a study while a block runs.
+
+    The row of a holder that was killed is free after `EXPIRY` seconds. A holder that finds its row in other hands (the
+    database was away for so long that another driver took over) calls `on_lost`, by default a clean stop of this
+    process.
+
+    Args:
+        url: the database.
+        study: the study's key, unique in the database.
+        interval: seconds between two renewals.
+
+    Raises:
+        UserError: another driver holds the row, which the message names; or the database does not answer.
+    """
+
+    def __init__(
+        self, url: str, study: str, *, interval: float = INTERVAL, on_lost: Callable[[], None] | None = None
+    ) -> None:
+        self._engine = create_engine(url, pool_pre_ping=True)
+        self._study, self._interval, self._on_lost = study, interval, on_lost or _stop_cleanly
+        self._token = secrets.token_hex(16)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="database-lock", daemon=True)
+
+    def __enter__(self) -> DatabaseLock:
+        with _one_line_errors(self._engine):
+            LEASES.create(self._engine, checkfirst=True)
+            if not self._acquire():
+                raise UserError(
+                    f"one study must have one driver, but this one is being run by {self._holder()}; wait for it or "
+                    f"stop it, then run again (the lock of a driver that was killed is free after {EXPIRY:.0f} s)."
+                )
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(delete(LEASES).where(self._is_mine()))
+        except SQLAlchemyError as failure:  # it expires by itself
+            logger.warning("The study's lock in the database could not be released: %s", type(failure).__name__)
+        self._engine.dispose()
+
+    def renew(self) -> bool:
+        """Record that the holder lives; return False where another driver holds the row."""
+        with self._engine.begin() as connection:
+            rows = connection.execute(update(LEASES).where(self._is_mine()).values(beat=_clock(self._engine)))
+            return bool(rows.rowcount)
+
+    def _acquire(self) -> bool:
+        values: dict[str, Any] = {
+            "token": self._token,
+            "holder": f"process {os.getpid()} on {platform.node()}",
+            "beat": _clock(self._engine),
+        }
+        with self._engine.begin() as connection:
+            expired = and_(LEASES.c.study == self._study, _expired(self._engine))
+            if connection.execute(update(LEASES).where(expired).values(**values)).rowcount:
+                return True
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(insert(LEASES).values(study=self._study, **values))
+        except IntegrityError:
+            return False
+        return True
+
+    def _holder(self) -> str:
+        with self._engine.connect() as connection:
+            holder = connection.execute(select(LEASES.c.holder).where(LEASES.c.study == self._study)).scalar()
+        return holder or "another driver"
+
+    def _is_mine(self) -> ColumnElement[bool]:
+        return and_(LEASES.c.study == self._study, LEASES.c.token == self._token)
+
+    def _keep(self) -> None:
+        pause = self._interval
+        while not self._ended.wait(pause):
+            pause = self._interval
+            try:
+                if not self.renew():
+                    logger.error("Another driver has taken the study over; this one stops.")
+                    self._on_lost()
+                    return
+            except SQLAlchemyError as failure:
+                logger.warning("The study's lock in the database could not be renewed: %s", type(failure).__name__)
+                pause = min(self._interval, RETRY)
+
+
+def _clock(engine: Engine) -> ColumnElement[Any]:
+    """Return the database's clock as an expression, in seconds since 1970; this machine's where it is not known how."""
+    match engine.dialect.name:
+        case "postgresql":
+            return extract("epoch", func.clock_timestamp())
+        case "sqlite":
+            return (func.julianday("now") - 2440587.5) * 86400.0
+        case "mysql" | "mariadb":
+            return func.unix_timestamp(func.now(6))
+        case _:
+            return literal(time.time())
+
+
+def _expired(engine: Engine) -> ColumnElement[bool]:
+    """Return the condition that a row's holder is dead. A time far ahead is of a clock that was set back since."""
+    now = _clock(engine)
+    return ~LEASES.c.beat.between(now - EXPIRY, now + EXPIRY)
+
+
+@contextmanager
+def _one_line_errors(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        reason = one_line(str(getattr(error, "orig", None) or error))[:120]
+        url = engine.url.set(query={}).render_as_string(hide_password=True)
+        raise UserError(f"the study's database must answer, but {url} does not ({reason}).") from error
+
+
+def _stop_cleanly() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)

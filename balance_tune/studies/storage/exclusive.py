@@ -1,0 +1,165 @@
+"""One driver per study, on whatever machine: `exclusive` holds a study, `is_running` tells readers whether it is held.
+
+Two locks, each where it can be had. `<folder>/lock` is locked by the file system (flock): the kernel releases it when
+its holder dies, whatever the file says. Where a database holds the trials, so does a row in it (`database_lock`), which
+reaches machines that the file system's lock does not. A file system without locks therefore needs the database. Readers
+take neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from balance_tune.datasets.address import bare
+from balance_tune.errors import UserError
+from balance_tune.studies.storage.database import URL, place_of, shared_database
+from balance_tune.studies.storage.files import JOURNAL, LOCK
+from balance_tune.studies.storage.study_folder import StudyFolder
+
+WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # Lustre without -o flock, NFS without its lock daemon
+WAIT = 0.5  # seconds: a reader that asks whether the study runs holds the lock for a moment
+
+
+@contextmanager
+def exclusive(folder: StudyFolder) -> Iterator[Exclusive]:
+    """Hold a study while a block runs, so that no other driver runs, changes or deletes it.
+
+    Raises:
+        UserError: another process holds the study, which the message names; or nothing there can lock it.
+    """
+    with ExitStack() as stack:
+        locks = Exclusive(folder, locked=stack.enter_context(_file_lock(folder.path / LOCK)))
+        stack.callback(locks.close)
+        locks.extend()
+        yield locks
+
+
+class Exclusive:
+    """What a driver holds of a study."""
+
+    def __init__(self, folder: StudyFolder, *, locked: bool) -> None:
+        self._folder, self._locked = folder, locked
+        self._held: tuple[str, str] | None = None
+        self._row = ExitStack()
+
+    def extend(self) -> None:
+        """Hold the study's row too; to be called again when a study has begun in a database.
+
+        Raises:
+            UserError: as `exclusive` does.
+        """
+        row = _row(self._folder)
+        if row is None and not self._locked:
+            row = self._row_by_path()
+        if row is None or row == self._held:
+            return
+        from balance_tune.studies.storage.database_lock import DatabaseLock
+
+        with ExitStack() as stack:
+            stack.enter_context(DatabaseLock(*row))
+            self._row.close()
+            self._row, self._held = stack.pop_all(), row
+
+    def close(self) -> None:
+        self._row.close()
+
+    def _row_by_path(self) -> tuple[str, str]:
+        """Return the row of a study that begins in a database, until it has a name there.
+
+        Raises:
+            UserError: it does not begin in one.
+        """
+        path, url = self._folder.path, os.environ.get(URL)
+        if not url or (path / JOURNAL).exists():
+            raise UserError(
+                f"a study must be locked against a second driver, but the file system of {path} has no locks (flock); "
+                f"mount it with them, choose another --root, or begin a new study with {URL} set to a database."
+            )
+        return url, _key(str(path))
+
+
+def is_running(folder: StudyFolder) -> bool:
+    """Return whether a driver that lives, on whatever machine, holds a study.
+
+    Raises:
+        UserError: the database that would know does not answer.
+    """
+    row = _row(folder)
+    if row is not None:
+        from balance_tune.studies.storage.database_lock import is_held
+
+        if is_held(*row):
+            return True
+    return folder.store is None and _file_is_locked(folder.path / LOCK)
+
+
+def _row(folder: StudyFolder) -> tuple[str, str] | None:
+    """Return the database and key of a study's row; None where the trials are, or will be, in no database.
+
+    Of an object store the key is the address, which is known before the study has a name in the database.
+    """
+    if folder.store is not None:
+        return shared_database(folder.parent), _key(bare(folder.uri))
+    return place_of(folder.path)
+
+
+def _key(place: str) -> str:
+    return f"{hashlib.sha256(place.encode()).hexdigest()[:32]}@address"
+
+
+@contextmanager
+def _file_lock(path: Path) -> Iterator[bool]:
+    """Hold the lock on a file for the block, with the holder's name in it; False where the file system has no locks."""
+    lock = FileLock(path, timeout=WAIT, poll_interval=0.05, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"one study must have one driver, but `{path.parent.name}` is being run by {_holder(path)}; "
+            "wait for it or stop it (Ctrl-C there), then run again."
+        ) from None
+    except OSError as error:
+        if error.errno in WITHOUT_LOCKS:
+            yield False
+            return
+        raise UserError(f"a study's lock must be writable, but {path}: {error.strerror}.") from error
+    try:
+        since = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        holder = json.dumps({"pid": os.getpid(), "host": platform.node(), "since": since})
+        with contextlib.suppress(OSError):  # a full disk: the name is for messages only
+            path.write_text(holder)
+        yield True
+    finally:
+        with contextlib.suppress(OSError):  # the study may have been deleted
+            os.truncate(path, 0)
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # it is only about to write its name
+        holder = json.loads(path.read_text())
+        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+    return "another process"
+
+
+def _file_is_locked(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is no such file, or there are no locks: nobody holds one
+        return False
+    return False

@@ -1,0 +1,59 @@
+"""The runs of an arm: scores, failures, and what each test unit contributes."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import pytest
+
+from balance_tune.studies.results.arm_results import ArmResults
+from balance_tune.tasks import Objective
+
+
+def _test(correct: list[int], groups: list[int] | None = None, **more: Any) -> dict[str, Any]:
+    packed = base64.b64encode(np.packbits(np.array(correct, dtype=bool)).tobytes()).decode()
+    return {"accuracy": float(np.mean(correct)), "correct": packed, "n": len(correct), "groups": groups, **more}
+
+
+def _arm(tests: dict[int, dict[str, Any]], failed: set[int] = frozenset(), metric: str = "accuracy") -> ArmResults:
+    return ArmResults("sealed", "toy", "mlb", [], tests=tests, failed=frozenset(failed), metric=Objective(metric))
+
+
+def test_failed_seeds_are_gaps_and_rows_are_units() -> None:
+    runs = _arm({1: _test([1, 0, 1, 1]), 3: _test([0, 0, 1, 1])}, failed={2}).runs([1, 2, 3])
+    assert runs.scores[[0, 2]].tolist() == [0.75, 0.5]
+    assert runs.failed.tolist() == [False, True, False]
+    assert runs.units is not None
+    assert runs.units[0].tolist() == [1, 0, 1, 1]
+
+
+def test_groups_are_units_weighted_by_their_size() -> None:
+    test = _test([1, 1, 1, 0, 1], groups=[4, 4, 4, 9, 9])
+    runs = _arm({1: test}).runs([1])
+    assert runs.units is not None
+    whole, without_4, without_9 = 0.8, 0.5, 1.0
+    assert runs.units[0] == pytest.approx([2 * whole - without_4, 2 * whole - without_9])
+
+
+def test_a_single_group_says_nothing_of_others() -> None:
+    assert _arm({1: _test([1, 0], groups=[5, 5])}).runs([1]).units is None
+
+
+def test_other_metrics_have_the_units_that_the_evaluation_stored() -> None:
+    stored = base64.b64encode(np.array([0.5, 1.0], dtype="<f4").tobytes()).decode()
+    runs = _arm({1: _test([1, 0], macro_f1=0.75, units={"macro_f1": stored})}, metric="macro_f1").runs([1])
+    assert runs.units is not None
+    assert runs.units.tolist() == [[0.5, 1.0]]
+    assert _arm({1: _test([1, 0], macro_f1=0.75)}, metric="macro_f1").runs([1]).units is None
+
+
+def test_units_that_some_runs_lack_are_left_out() -> None:
+    stored = base64.b64encode(np.array([0.5, 1.0], dtype="<f4").tobytes()).decode()
+    tests = {1: _test([1, 0], macro_f1=0.75, units={"macro_f1": stored}), 2: _test([1, 0], macro_f1=0.7)}
+    assert _arm(tests, metric="macro_f1").runs([1, 2]).units is None
+
+
+def test_a_seed_has_ended_when_it_was_evaluated_or_failed() -> None:
+    assert _arm({1: _test([1, 0])}, failed={2}).ended() == {1, 2}
