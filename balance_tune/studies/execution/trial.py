@@ -23,6 +23,7 @@ from typing import IO, Any
 
 import torch
 
+from balance_tune.datasets.store import sealed_test_part
 from balance_tune.errors import UserError
 from balance_tune.replicas import Replicas
 from balance_tune.studies.cluster.preemption import LOOK_EVERY, Draining, Preempted
@@ -143,7 +144,8 @@ def work(
     Raises:
         Preempted: `draining()`, with one worker; several are started elsewhere by Ray Train.
     """
-    with left_as_found(), trial_folder(config) as folder:
+    sealed = sealed_test_part() if config.get("protocol") != "paper" else contextlib.nullcontext()
+    with left_as_found(), sealed, trial_folder(config) as folder:
         _work(config, folder, report, replicas or Replicas(), stop, draining)
 
 

@@ -103,6 +103,12 @@ def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
     dead = [f"{row.arm} ({row.failure})" for row in rows if row.failure]
     if dead:
         found.append(f"Arms without any result: {_list(dead)}.")
+    opened = sorted({(row.dataset, row.openings) for row in rows if row.openings})
+    found += [
+        f"The sealed test part of {dataset} was opened {count} time{'s' if count > 1 else ''} outside studies "
+        "(unsealed.jsonl): whatever was changed after that may have been chosen by it."
+        for dataset, count in opened
+    ]
     looks = max((row.looks for row in rows), default=1)
     if looks > 1:
         found.append(

@@ -6,6 +6,7 @@ The terminal table, Markdown, CSV, JSON, the report, MLflow and docs/protocol.md
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,9 @@ from balance_tune.studies.results.inference import (
 )
 from balance_tune.studies.results.statistics import Interval, mean_of, sd_of
 from balance_tune.studies.results.verdict import Verdict, interval_level, verdicts
+from balance_tune.studies.storage import unsealed
 from balance_tune.studies.storage.records import TrialRecord, read_records
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.tasks import Objective
 
 BASELINE = "joint"
@@ -156,6 +159,7 @@ class LeaderboardRow:
     failure: str | None = column("Why the arm has no result, where all it had to run has failed.", TEXT)
     chosen: bool = column("Whether this is the dataset's best method by validation.", YES_NO, False)
     test_rows: int | None = column("Test rows.", COUNT)
+    openings: int = column("Recorded looks at this test part outside studies, by `evaluate --unseal`.", COUNT, 0)
     test_groups: int = column("Groups of test rows; 0 where rows are independent.", COUNT, 0)
 
     def keys(self) -> list[str]:
@@ -178,6 +182,11 @@ class LeaderboardRow:
     def rival(self) -> bool:
         """Whether the row is a balancing method, which is compared with the baseline."""
         return not self.baseline and not self.diagnostic
+
+    @property
+    def holds(self) -> bool:
+        """Whether the arm may be chosen: its runs are sound, or it beats the baseline with those that are not."""
+        return not (self.n_failed or self.n_collapsed) or self.outcome == "better"
 
     @property
     def validation(self) -> float | None:
@@ -209,19 +218,32 @@ TABLE: tuple[Column, ...] = tuple(
 """The columns of the tables for terminals and Markdown; the last ones are left out where a terminal is too narrow."""
 
 
-def build(study_folder: Path | str) -> list[LeaderboardRow]:
+def build(study_folder: StudyFolder | Path | str) -> list[LeaderboardRow]:
     """Return a study's leaderboard, finished or not: a row per arm, in an order that test scores do not influence.
 
     Raises:
         UserError: there is no study in this folder.
     """
-    folder = Path(study_folder)
+    place = StudyFolder(Path(study_folder)) if isinstance(study_folder, str) else StudyFolder.of(study_folder)
+    folder = place.path
     config = strict_yaml.read(folder / "study.yaml") if (folder / "study.yaml").is_file() else {}
-    return rows_of(read_records(folder), config, folder)
+    return rows_of(read_records(folder), config, folder, unsealed.recorded(place.parent))
 
 
-def rows_of(records: Sequence[TrialRecord], config: Mapping[str, Any], folder: Path) -> list[LeaderboardRow]:
-    """Return the rows of records already read; `folder` is where the trials' `test.json` lie."""
+def rows_of(
+    records: Sequence[TrialRecord],
+    config: Mapping[str, Any],
+    folder: Path,
+    openings: Sequence[Mapping[str, Any]] = (),
+) -> list[LeaderboardRow]:
+    """Return the rows of records already read.
+
+    Args:
+        records: all of the study.
+        config: the study file.
+        folder: of the study, where the trials' `test.json` lie.
+        openings: recorded looks at sealed test parts (`storage.unsealed`).
+    """
     rule, looks, equivalence = Rule.of(config), looks_of(folder), config.get("equivalence")
     by_arm: dict[tuple[str, str], list[TrialRecord]] = {}
     for r in records:
@@ -240,7 +262,14 @@ def rows_of(records: Sequence[TrialRecord], config: Mapping[str, Any], folder: P
         for arms in tables.values()
         for a in arms
     }
-    return [dataclasses.replace(row, failure=reasons[row.protocol, row.dataset, row.method]) for row in rows]
+    return [
+        dataclasses.replace(
+            row,
+            failure=reasons[row.protocol, row.dataset, row.method],
+            openings=_openings(row.dataset, folder, openings),
+        )
+        for row in rows
+    ]
 
 
 def _table(arms: list[ArmResults], rule: Rule, looks: int, equivalence: float | None) -> list[LeaderboardRow]:
@@ -281,7 +310,7 @@ def _table(arms: list[ArmResults], rule: Rule, looks: int, equivalence: float | 
 
     rows.sort(key=standing)
     open_rows = [row for row in rows if row.val_confirm is not None and not row.diagnostic]
-    sound = [row for row in open_rows if (not row.n_failed and not row.n_collapsed) or row.outcome == "better"]
+    sound = [row for row in open_rows if row.holds]
     best = next(iter(sound or open_rows), None)
     return [dataclasses.replace(row, chosen=row is best) for row in rows]
 
@@ -392,6 +421,14 @@ def _row(arm: ArmResults, rule: Rule) -> LeaderboardRow:
 
 def _values(records: Iterable[TrialRecord]) -> list[float]:
     return [r.value for r in records if r.state == "complete" and r.value is not None]
+
+
+def _openings(dataset: str, folder: Path, openings: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many looks were at the test part of this dataset and split; at any split where it is unknown."""
+    path = folder / "data" / f"{dataset}.json"
+    split = json.loads(path.read_text()).get("split_hash") if path.is_file() else None
+    own = [look for look in openings if look.get("dataset") == dataset]
+    return sum(split is None or look.get("split_hash") == split for look in own)
 
 
 def _failure(arm: ArmResults, rule: Rule, trials: int | None, device_seconds: float | None) -> str | None:

@@ -15,7 +15,7 @@ from ray.exceptions import WorkerCrashedError
 from ray.train import ControllerError, WorkerGroupError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 
-from balance_tune.datasets.store import build_store
+from balance_tune.datasets.store import build_store, open_store
 from balance_tune.replicas import Replicas
 from balance_tune.studies.cluster.preemption import Preempted
 from balance_tune.studies.execution import trial
@@ -323,6 +323,23 @@ def test_the_trial_never_opens_test_rows(tmp_path: Path, store: Path) -> None:
     (blind / "test.arrow").write_bytes(b"")
     work(config_of(tmp_path / "t", blind), reports := Reports())
     assert reports[-1]["state"] == "complete"
+
+
+def test_a_method_that_opens_the_test_part_fails_its_trial(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def peek(run: Any, modulation: Any) -> Any:
+        open_store(store, ("test",), unseal=True)
+        yield from ()
+
+    open_store(store, ("test",), unseal=True)  # opened before in this process: that makes no difference
+    monkeypatch.setattr(trial, "train", peek)
+    work(config_of(tmp_path / "t", store), reports := Reports())
+    assert reports[-1]["state"] == "failed"
+    assert reports[-1]["reason"].startswith("a trial must not open the test part")
+    assert len(open_store(store, ("test",), unseal=True).parts["test"]) > 0, "after the trial it may be opened"
+    work({**config_of(tmp_path / "p", store), "protocol": "paper"}, paper := Reports())
+    assert not any("test part" in report.get("reason", "") for report in paper), "there it is what the study is about"
 
 
 def test_a_worker_groups_own_exception_is_a_failure_and_a_dead_worker_is_a_loss() -> None:

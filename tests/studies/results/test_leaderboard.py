@@ -20,7 +20,9 @@ from balance_tune.studies.results.inference import Comparison, estimate
 from balance_tune.studies.results.leaderboard import COLUMNS, TABLE, LeaderboardRow
 from balance_tune.studies.results.statistics import holm
 from balance_tune.studies.results.verdict import verdicts
+from balance_tune.studies.storage import unsealed
 from balance_tune.studies.storage.records import read_records
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.tasks import Objective
 from tests.studies.made_study import Made, make_study
 
@@ -455,6 +457,33 @@ def test_people_are_the_units_of_the_test_part_where_rows_have_groups(rows: list
     digits, watch = row_of(rows, "av_digits/opm"), row_of(rows, "watch/opm")
     assert 0 < digits.row_share < 1
     assert 0 <= watch.row_share < 1
+
+
+def test_looks_at_the_test_part_are_told(study: Path, tmp_path: Path) -> None:
+    root = StudyFolder(study.parent)
+    split = {"split_hash": "1f0c9d5be2a7"}
+    try:
+        unsealed.record(root, {"dataset": "av_digits", "model": "m", **split})
+        unsealed.record(root, {"dataset": "av_digits", "model": "m", **split})
+        unsealed.record(root, {"dataset": "other", "model": "m", **split})
+        rows = leaderboard.build(study)
+    finally:
+        (study.parent / unsealed.FILE).unlink()
+    assert {row.dataset: row.openings for row in rows} == {"av_digits": 2, "multiple_features": 0, "watch": 0}
+    text = " ".join(tables.as_text(rows).split())
+    assert "The sealed test part of av_digits was opened 2 times outside studies" in text
+    assert not any("outside studies" in remark for remark in findings.remarks(leaderboard.build(study)))
+
+
+def test_looks_at_another_split_do_not_count(tmp_path: Path) -> None:
+    folder = make_study(tmp_path, Made(datasets=["av_digits"], methods=["joint"]))
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / "data" / "av_digits.json").write_text(json.dumps({"split_hash": "1f0c9d5be2a7"}))
+    unsealed.record(StudyFolder(tmp_path), {"dataset": "av_digits", "split_hash": "another"})
+    assert [row.openings for row in leaderboard.build(folder)] == [0]
+    (tmp_path / unsealed.FILE).write_text("{damaged\n{}\n")
+    with pytest.raises(UserError, match=r"unsealed\.jsonl"):
+        leaderboard.build(folder)
 
 
 def test_every_column_has_one_sentence_of_meaning() -> None:
