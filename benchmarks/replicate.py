@@ -1,16 +1,19 @@
 """Searches replayed on multi-seed recordings: what a replicate of a study chooses, without training anything.
 
 Queue, sampler, early stopping, candidates and winner are the product's own. A training is the recorded curve of the
-nearest recorded point that the search has not used yet, under a recorded seed drawn at random.
+nearest recorded point that the search has not used yet, under a recorded seed drawn at random. Recordings hold scores
+only; for the choice between default and best point, hits on `VALIDATION_ROWS` validation rows are made up to fit a
+score: rows have a difficulty that all trainings share, and half as much of each training's own.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +29,12 @@ from balance_tune.studies.early_stopping.pruning_log import Decision, PruningLog
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.selection import Rule, winner
 from balance_tune.studies.search.study_queue import StudyQueue
+from balance_tune.studies.storage.study_folder import StudyFolder
 from benchmarks.search_efficiency import Floats, OnRecord, Recorded, parameter
 
 RECORDINGS = Path(__file__).parent / "recordings"
+VALIDATION_ROWS = 300
+MARGINS = (0.0, 0.5, 1.0, 1.64, 2.0)  # of the rule that the default stays unless clearly beaten; 0: no such rule
 DEFAULT_LR = 0.05  # the declared default of both embedded datasets, where a recording says nothing
 
 
@@ -88,11 +94,11 @@ class Design:
 
 
 def choices(recording: Recording, design: Design, searches: int, seed: int = 0) -> NDArray[np.int64]:
-    """Return the index of the point that each of so many independent searches chooses (searches,)."""
-    return np.array([_choice(recording, design, seed * searches + k) for k in range(searches)])
+    """Return the index of the point that each of so many independent searches chooses (searches, `MARGINS`)."""
+    return np.array([_choices(recording, design, seed * searches + k) for k in range(searches)])
 
 
-def _choice(recording: Recording, design: Design, seed: int) -> int:
+def _choices(recording: Recording, design: Design, seed: int) -> list[int]:
     config = read_config(
         {
             "name": "replay",
@@ -106,14 +112,15 @@ def _choice(recording: Recording, design: Design, seed: int) -> int:
     arm, rule = recording.arm.name, Rule.of(config.as_dict())
     with tempfile.TemporaryDirectory() as name:
         log = _InMemoryLog(Path(name) / "ledger.jsonl")
-        pruner = Pruner(config.search.early_stopping, {arm: recording.epochs}, log, lower=False)
+        pruner = Pruner(config.search.early_stopping, {arm: recording.epochs}, log, rule.objective)
         queue = _Queue(config, recording, log, Path(name))
         while queue.searching(arm) or (winner(queue.records(arm), rule) is None and not queue.finished()):
             trial = queue.next()
             assert trial is not None
             _play(queue, pruner, trial.key, trial.config["curve"])
-        best = winner(queue.records(arm), rule)
-    return recording.default if best is None else recording.nearest(best.params, set())
+        records = queue.records(arm)
+    winners = [winner(records, replace(rule, margin=margin)) for margin in MARGINS]
+    return [recording.default if best is None else recording.nearest(best.params, set()) for best in winners]
 
 
 def _play(queue: StudyQueue, pruner: Pruner, key: TrialKey, curve: Floats) -> None:
@@ -123,12 +130,29 @@ def _play(queue: StudyQueue, pruner: Pruner, key: TrialKey, curve: Floats) -> No
             queue.finish(key, "failed", "its loss was not finite")
             return
         best = int(curve[:epoch].argmax()) + 1
-        queue.report(key, {"epoch": epoch, "val/accuracy": value, "best_epoch": best, "device_seconds": float(epoch)})
+        row: dict[str, Any] = {
+            "epoch": epoch,
+            "val/accuracy": value,
+            "best_epoch": best,
+            "device_seconds": float(epoch),
+        }
+        if key.phase == "select" and epoch == len(curve):
+            row["val_units"] = _hits(curve[best - 1], queue.config.seed, key.number)
+        queue.report(key, row)
         judged = key.phase == "search" and epoch < len(curve)
         if judged and pruner.should_prune(key.arm, key.number, epoch, value, min_epochs):
             queue.finish(key, "pruned")
             return
     queue.finish(key, "complete")
+
+
+def _hits(score: float, seed: int, number: int) -> str:
+    """Return hits on validation rows, as a trial reports them, of a training with this score."""
+    shared = np.random.default_rng([seed, 0]).normal(size=VALIDATION_ROWS)
+    ease = shared + 0.5 * np.random.default_rng([seed, 1, number]).normal(size=VALIDATION_ROWS)
+    hits = np.zeros(VALIDATION_ROWS, dtype="<f4")
+    hits[np.argsort(ease)[VALIDATION_ROWS - round(score * VALIDATION_ROWS) :]] = 1
+    return base64.b64encode(hits.tobytes()).decode()
 
 
 class _InMemoryLog(PruningLog):
@@ -148,7 +172,7 @@ class _Queue(StudyQueue):
             return {"folder": str(folder / str(number)), "curve": curves[draw.integers(len(curves))]}
 
         arms, storage = [recording.arm], optuna.storages.InMemoryStorage()
-        super().__init__(config, arms, storage, log, folder, configure=configure)
+        super().__init__(config, arms, storage, log, StudyFolder(folder), configure=configure)
 
     def _sampler(self, arm: str, number: int) -> BaseSampler:
         return OnRecord(super()._sampler(arm, number), self._recording, self._used)

@@ -42,6 +42,7 @@ from balance_tune.studies.protocol.arms import Arm
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.space import Fixed, Parameter, Space
 from balance_tune.studies.search.study_queue import Outcome, StudyQueue
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.tasks import Objective
 
 CURVES = Path(__file__).parent / "curves"
@@ -219,7 +220,7 @@ class _Queue(StudyQueue):
             [curves.arm],
             optuna.storages.InMemoryStorage(),
             pruning_log,
-            folder,
+            StudyFolder(folder),
             configure=lambda arm, params, phase, number, seed: {
                 "folder": str(folder / str(number)),
                 "curve": curves.values[curves.nearest(params, set())],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -26,8 +26,14 @@ def unit_of_rows(rows: int, groups: Tensor | None) -> Tensor:
     return index % MOST_UNITS
 
 
-def unit_values(task: str, answers: Tensor, labels: Tensor, groups: Tensor | None = None) -> dict[str, Tensor]:
-    """Return each metric of `task` as pseudo-values (U,) U T - (U - 1) T_(-i), T_(-i) being the metric without unit i.
+def unit_values(
+    task: str,
+    answers: Tensor,
+    labels: Tensor,
+    groups: Tensor | None = None,
+    metrics: Sequence[str] | None = None,
+) -> dict[str, Tensor]:
+    """Return metrics as pseudo-values (U,) U T - (U - 1) T_(-i), T_(-i) being the metric without unit i.
 
     Their mean is the metric, for metrics that are no mean over rows up to a bias of order 1/U that is removed.
 
@@ -36,11 +42,12 @@ def unit_values(task: str, answers: Tensor, labels: Tensor, groups: Tensor | Non
         answers: (N, C) of the model, on any device.
         labels: (N,) or (N, C).
         groups: (N,) names of the rows' groups as numbers; None for independent rows.
+        metrics: of the task; None: all.
     """
     answers, labels = answers.cpu(), labels.cpu()
     unit = unit_of_rows(len(labels), groups)
     everything = torch.ones_like(unit, dtype=torch.bool)
-    names = METRICS[task]
+    names = METRICS[task] if metrics is None else metrics
 
     def measured(keep: Tensor) -> Tensor:
         values, _ = MEASURES[task](answers[keep], answers[keep].unsqueeze(0), labels[keep], Replicas())

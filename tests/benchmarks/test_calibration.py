@@ -16,7 +16,7 @@ from benchmarks.calibration import (
     as_recorded,
     macro_f1,
 )
-from benchmarks.replicate import RECORDINGS, Design, Recording, choices
+from benchmarks.replicate import MARGINS, RECORDINGS, Design, Recording, choices
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,9 @@ def test_searches_are_independent_and_reproducible(joint: Recording) -> None:
     design = Design(trials=4, points=1, seeds=1, replicates=5, confirm=1, default_seeds=1)
     found = choices(joint, design, 6)
     assert found.tolist() == choices(joint, design, 6).tolist()
-    assert len(set(found.tolist())) > 1
+    assert found.shape == (6, len(MARGINS))
+    assert len(set(found[:, 0].tolist())) > 1
+    assert (found[:, -1] == joint.default).sum() >= (found[:, 0] == joint.default).sum()
     assert design.trainings == 5 * (4 + 2 + 2)
 
 

@@ -7,6 +7,7 @@ device). Several workers: a worker group of Ray Train. `work` is the same for bo
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import faulthandler
 import json
@@ -36,7 +37,10 @@ from balance_tune.studies.storage.study_folder import StudyFolder, trial_folder
 from balance_tune.studies.storage.timeouts import seconds
 from balance_tune.training.checkpoint import CARD, STATE, WEIGHTS, load_state, save_best, save_state
 from balance_tune.training.errors import Diverged, Stopped
+from balance_tune.training.evaluation import predict
+from balance_tune.training.jackknife import packed, unit_values
 from balance_tune.training.loop import train
+from balance_tune.training.run import Run
 from balance_tune.training.setup import prepare
 
 SILENCE = seconds("BALANCE_TUNE_SILENCE_S")
@@ -254,7 +258,21 @@ def _epochs(
                     save_state(run, modulation, path)
                     folder.upload(STATE)  # after the history, which must reach at least as far
                     saved = time.monotonic()
-            yield {**row, "state": "complete" if last else "running"}
+            units = {"val_units": _validation_units(run)} if last and first and config.get("phase") == "select" else {}
+            yield {**row, **units, "state": "complete" if last else "running"}
+
+
+def _validation_units(run: Run) -> str | None:
+    """Return what validation rows or groups contribute to the objective at the best epoch, for the choice of a point.
+
+    None where there are not at least two.
+    """
+    model = copy.deepcopy(run.context.model)
+    model.load_state_dict(run.best.weights)
+    answers, _ = predict(model, run.validation)
+    metric = run.best.objective.metric
+    values = unit_values(model.task, answers, run.validation.labels, run.validation.groups, (metric,))
+    return packed(values).get(metric)
 
 
 def _replayed(folder: StudyFolder, reported: int, done: int) -> Iterator[dict[str, Any]]:

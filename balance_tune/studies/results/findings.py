@@ -125,6 +125,12 @@ def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
         f"The test rows of {dataset} come from only {count} groups; so few say little about others."
         for dataset, count in few
     ]
+    kept = [row.arm for row in rows if row.default_won and row.advantage is not None]
+    if kept:
+        found.append(
+            f"{_list(kept)}: the default was kept, because no point was ahead of it on validation by more than the "
+            "study's margin."
+        )
     if any(row.protocol == "paper" for row in rows):
         found.append(
             "Rows of protocol paper chose hyperparameters and epochs on the test set, as published work did; they can "

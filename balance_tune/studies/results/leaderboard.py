@@ -16,7 +16,7 @@ import numpy as np
 
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.protocol.provenance import looks_of
-from balance_tune.studies.protocol.selection import Rule, confirmed, selected, settled
+from balance_tune.studies.protocol.selection import Rule, advantage, best_selected, confirmed, selected, settled
 from balance_tune.studies.results.arm_results import ArmResults
 from balance_tune.studies.results.columns import (
     BY_MODALITY,
@@ -134,6 +134,12 @@ class LeaderboardRow:
     )
     tuning_gain_ci: Interval | None = column("95 % interval of `tuning_gain` over seeds and test rows.", INTERVAL)
     default_won: bool | None = column("Whether the chosen point is the default.", YES_NO)
+    advantage: float | None = column(
+        "Mean objective of the best point minus that of the default over the selection seeds.", DIFFERENCE
+    )
+    advantage_error: float | None = column(
+        "Standard error of `advantage`; the default stays unless it is ahead by `select.margin` of them.", SCORE
+    )
     search_val: float | None = column("Best objective of a completed search trial.", VALIDATION, mlflow=True)
     val_confirm: float | None = column(
         "Mean objective over the confirmation seeds, by which rows are ordered.", VALIDATION, header="val", mlflow=True,
@@ -371,6 +377,7 @@ def _row(arm: ArmResults, rule: Rule) -> LeaderboardRow:
     trained = confirmed(arm.records, rule, arm.point) if arm.point else []
     complete = [r for r in trained if r.state == "complete"]
     scores, default_scores = arm.scores(), arm.default_scores()
+    choice = advantage(arm.records, rule, best_selected(arm.records, rule)) if arm.point else None
     own, gain = arm.runs(sorted(scores)), _tuning_gain(arm)
 
     def counted(name: str) -> int:
@@ -397,6 +404,8 @@ def _row(arm: ArmResults, rule: Rule) -> LeaderboardRow:
         tuning_gain=gain.mean,
         tuning_gain_ci=gain.ci,
         default_won=arm.point.default if arm.point else None,
+        advantage=rule.objective.gain(choice[1].mean) if choice else None,
+        advantage_error=choice[1].error if choice else None,
         search_val=rule.objective.best(_values(search)),
         val_confirm=mean_of(_values(complete)),
         gap=mean_of([float(m["val/gap"]) for r in complete if "val/gap" in (m := r.attrs.get("metrics") or {})]),
