@@ -43,10 +43,11 @@ miniatures: $(READY)  ## every study of real data on made-up data, with two meth
 	  $(BIN)/balance-tune run search_spaces/$$study.yaml --miniature --root $(ROOT) -q 'methods=[joint,ogm_ge]' || exit 1; \
 	done
 
-check: $(READY)  ## formatting, lint, types, that the installed packages fit together, and known vulnerabilities
+check: $(READY)  ## formatting, lint (of the Dockerfile too), types, that the installed packages fit together, and known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint --failure-threshold info cluster/Dockerfile; else test "$$(uname)" != Linux; fi
 	$(BIN)/python -m pip --disable-pip-version-check check
 	$(BIN)/python -m tests.audit
 

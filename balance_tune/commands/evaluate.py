@@ -49,9 +49,22 @@ def run(args: argparse.Namespace) -> int:
             from balance_tune.studies.data.file_table import FileTable
             from balance_tune.studies.evaluation.assessment import assess_table
 
-            told = {"data": str(table)} | assess_table(
-                served, FileTable(table, served.modalities, served.classes, served.task, served.words)
+            opened = FileTable(
+                table,
+                served.modalities,
+                served.classes,
+                served.task,
+                served.words,
+                raw=served.known.get("raw"),
+                written=served.known.get("table"),
             )
+            if opened.by_index:
+                first = ", ".join(f"{k}: {name}" for k, name in enumerate(served.classes[:4]))
+                print(
+                    f"balance-tune: the labels of {table} are read as indices of the classes ({first}).",
+                    file=sys.stderr,
+                )
+            told = {"data": str(table)} | assess_table(served, opened)
     told = {"model": args.model, **told}
     print_json(told) if args.format == "json" else print(_as_text(told))
     return 0

@@ -17,6 +17,7 @@ from balance_tune.commands.arguments import (
     writable_root,
 )
 from balance_tune.commands.output import columns, duration, number, print_json
+from balance_tune.datasets.augmentation import AS_STORED, described, overridden
 
 if TYPE_CHECKING:
     from balance_tune.studies.config.schema import StudyConfig
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     pace = epoch_seconds(config, arms, root, measure=not args.no_measure)
     plan = plan_of(config, arms, pace)
     if args.format == "json":
-        print_json(asdict(plan))
+        print_json({**asdict(plan), "transforms": transforms(config)})
     else:
         print(as_text(plan, config))
     return 0
@@ -84,10 +85,27 @@ def as_text(plan: Plan, config: StudyConfig) -> str:
             )
             if text
         ),
+        "\n".join(
+            f"{name} of {dataset}: in training {told['training']}; in evaluation {told['evaluation']}"
+            for dataset, own in transforms(config).items()
+            for name, told in own.items()
+            if set(told.values()) != {AS_STORED}
+        ),
         "\n".join(plan.notes),
         "Without --no-measure an epoch is timed, and times follow." if unmeasured else "",
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def transforms(config: StudyConfig) -> dict[str, dict[str, dict[str, str]]]:
+    """Return dataset -> modality -> what is done to its stored samples in training and in evaluation, in words."""
+    from balance_tune.registry import datasets
+
+    declared = {name: datasets().get(name).modalities for name in config.datasets}
+    return {
+        name: {m: described(modality) for m, modality in overridden(modalities, config.augment).items()}
+        for name, modalities in declared.items()
+    }
 
 
 def _trials(plan: Plan, config: StudyConfig) -> str:

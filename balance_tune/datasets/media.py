@@ -139,7 +139,7 @@ def _wav_frames(file: File) -> int:
 def _av_sound(file: File) -> tuple[NDArray[np.float32], int]:
     with _opened(file) as container:
         if not container.streams.audio:
-            raise Unreadable(named(file), "it has no sound track")
+            raise unreadable(file, "it has no sound track")
         stream = container.streams.audio[0]
         native = int(stream.rate)
         resampler = extra("av").AudioResampler(format="fltp", layout=stream.layout, rate=native)
@@ -243,7 +243,7 @@ def video_frames(
     wanted = list(times) if times is not None else None
     with _opened(path) as container:
         if not container.streams.video:
-            raise Unreadable(named(path), "it has no pictures")
+            raise unreadable(path, "it has no pictures")
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
         step = 1 / float(stream.average_rate) if stream.average_rate else 0.04

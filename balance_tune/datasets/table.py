@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from balance_tune.datasets.columns import KINDS, Column, column_of
 from balance_tune.datasets.distribution import Distribution, Item, Unreadable
-from balance_tune.datasets.labels import SEPARATOR, clean, read_labels, rows_of
+from balance_tune.datasets.labels import SEPARATOR, as_number, clean, read_labels, rows_of
 from balance_tune.datasets.manifest import Skipped
 from balance_tune.datasets.splits import PARTS, SplitRecipe
 from balance_tune.datasets.tabular import Cell, Embedded, embedded_value, read_table
@@ -94,7 +94,12 @@ class Table(Distribution):
             decimal=decimal,
             missing=choice["missing_labels"],
         )
-        self.written = {"label": self.labels, "separator": self.separator, "decimal": decimal}  # type: ignore[misc]
+        self.written = {  # type: ignore[misc]
+            "label": self.labels,
+            "separator": self.separator,
+            "decimal": decimal,
+            "missing_labels": choice["missing_labels"],
+        }
         self._label, self.classes = found.values, found.classes  # type: ignore[misc]
         self._missing, self._duplicates = choice["missing"], choice["duplicates"]
         training = recipe.get("training") or {}
@@ -168,7 +173,8 @@ class Table(Distribution):
             if self._label[row] is None:
                 reason = f"`{self.labels[0]}` is empty"
             elif empty[row] and (self._missing == "drop" or len(empty[row]) == len(self.columns)):
-                reason = " and ".join(f"`{name}`" for name in empty[row].values()) + " is empty"
+                names = [f"`{name}`" for name in empty[row].values()]
+                reason = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} empty"
             elif row in same:
                 reason = f"it is the same as row {table.numbers[same[row]]}"
             else:
@@ -329,10 +335,21 @@ def _plain(cells: tuple[Cell, ...]) -> tuple[Any, ...]:
 
 
 def _content(column: Column, cells: tuple[Cell, ...]) -> tuple[Any, ...]:
-    """Return what makes two cells equal: paths in one form, digests of what is embedded, text without blanks."""
+    """Return what makes the cells of two rows equal: paths in one form, numbers, digests of embedded content."""
+    if column.empty(cells) is not None:
+        return ()
     contents: list[Any] = [
         c.digest if isinstance(c, Embedded) else c.strip() if isinstance(c, str) else c for c in cells
     ]
-    if column.is_file and isinstance(cells[0], str) and contents[0]:
+    if column.is_file and isinstance(cells[0], str):
         contents[0] = os.path.normpath(contents[0])
+    if column.kind == "numbers":
+        contents = [_number(text, column.decimal) for text in contents]
     return tuple(contents)
+
+
+def _number(text: str, decimal: str) -> Any:
+    try:
+        return as_number(text, decimal)
+    except ValueError:  # preparation says so
+        return text

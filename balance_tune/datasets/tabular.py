@@ -126,13 +126,15 @@ def _csv(path: Path, content: bytes, wanted: Sequence[str]) -> TextTable:
         return "skip"
 
     raw = content.removeprefix(b"\xef\xbb\xbf")
+    body = raw.lstrip(b"\r\n")  # the first line says how many fields a row has
+    before = len(raw[: len(raw) - len(body)].splitlines())
     fields = [f"f{k}" for k in range(len(header))]
     try:
         # in one thread, because only then it says which row is wrong; in one block, which any row fits into
         table = arrow.read_csv(
-            io.BytesIO(raw),
+            io.BytesIO(body),
             read_options=arrow.ReadOptions(
-                autogenerate_column_names=True, use_threads=False, block_size=min(len(raw) + 1, 2**31 - 1)
+                autogenerate_column_names=True, use_threads=False, block_size=min(len(body) + 1, 2**31 - 1)
             ),
             parse_options=arrow.ParseOptions(
                 delimiter=separator, newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=reject
@@ -145,8 +147,8 @@ def _csv(path: Path, content: bytes, wanted: Sequence[str]) -> TextTable:
         raise UserError(f"{path} must be a CSV file, but: {str(error).partition(chr(10))[0]}.") from error
     if wrong:
         raise UserError(
-            f"row {wrong[0].number} of {path} must have as many fields as the header ({wrong[0].expected_columns}), "
-            f"but has {wrong[0].actual_columns}."
+            f"row {wrong[0].number + before} of {path} must have as many fields as the header "
+            f"({wrong[0].expected_columns}), but has {wrong[0].actual_columns}."
         )
     cells = [table[f].to_pylist() for f in fields]
     blank_before = next(k for k, row in enumerate(zip(*cells, strict=True)) if any(field.strip() for field in row))
@@ -154,7 +156,7 @@ def _csv(path: Path, content: bytes, wanted: Sequence[str]) -> TextTable:
     columns: dict[str, list[Cell]] = {
         name: [column[k] for k in kept] for name, column in zip(names, cells, strict=True) if name is not None
     }
-    return TextTable(path, columns, [k + HEADER for k in kept], separator)
+    return TextTable(path, columns, [k + before + HEADER for k in kept], separator)
 
 
 def _utf8(path: Path, content: bytes) -> str:

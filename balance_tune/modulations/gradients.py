@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from balance_tune.modulations.context import Context
+from balance_tune.private_torch import foreach
 
 MANY = 2**18  # elements from which on a CPU draws noise gradient by gradient; all at once would leave the caches
 
@@ -17,9 +18,9 @@ def scale(gradients: Sequence[Tensor], factor: Tensor | float) -> None:
     if not gradients:
         return
     if isinstance(factor, Tensor):
-        torch._foreach_mul_(list(gradients), factor.to(gradients[0].dtype))
+        foreach("mul_", gradients, factor.to(gradients[0].dtype))
     elif factor != 1:
-        torch._foreach_mul_(list(gradients), factor)
+        foreach("mul_", gradients, factor)
 
 
 def deviations(gradients: Sequence[Tensor]) -> list[Tensor]:
@@ -35,7 +36,7 @@ def deviations_on_host(gradients: Sequence[Tensor]) -> list[float]:
 def add_noise(gradients: Sequence[Tensor], sigma: Sequence[Tensor], ctx: Context) -> None:
     """Add N(0, sigma^2) noise to each gradient, the same on every worker."""
     if gradients:
-        torch._foreach_addcmul_(list(gradients), ctx.shared_normal("noise", gradients), list(sigma))
+        foreach("addcmul_", gradients, ctx.shared_normal("noise", gradients), list(sigma))
 
 
 def add_noise_on_host(gradients: Sequence[Tensor], sigma: Sequence[float], ctx: Context) -> None:

@@ -16,6 +16,7 @@ from balance_tune.studies.storage.database import database_of
 from balance_tune.studies.storage.exclusive import exclusive
 from balance_tune.studies.storage.files import DATABASE
 from balance_tune.studies.storage.pruning_table import table_of
+from balance_tune.studies.storage.records import studies_of
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.backend import Store, answering, store_of
 from balance_tune.studies.tracking.memory import FILE, Memory
@@ -143,8 +144,8 @@ def forget(folder: StudyFolder) -> None:
     """Remove a study's trials from its database, and its pruning log, if they are in one."""
     storage = database_of(folder.path)
     if storage is not None:
-        for study in storage.get_all_studies():
-            storage.delete_study(study._study_id)
+        for study_id, _ in studies_of(storage):
+            storage.delete_study(study_id)
     table = table_of(folder)
     if table is not None:
         table.clear()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from balance_tune.errors import UserError
+from balance_tune.studies.cluster.devices import Devices
 from balance_tune.studies.cluster.preflight import preflight
 from balance_tune.studies.cluster.ray_cluster import GPU_SHARE, TrialResources, ray_for, remote, study_resources
 from balance_tune.studies.config.schema import BASELINE, StudyConfig
@@ -37,6 +38,7 @@ from balance_tune.studies.storage.records import Phase, State, read_records
 from balance_tune.studies.storage.study_folder import ROOT, StudyFolder, root_folder
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.studies.tracking.backend import store_of as mlflow_store
+from balance_tune.studies.wording import one_line
 from balance_tune.tasks import Objective
 
 if TYPE_CHECKING:
@@ -123,6 +125,7 @@ class _Study:
             folder.write(f"data/{name}.json", manifest.to_json())
         self.resources = TrialResources(config.resources.cpus_per_trial, 0.0, config.resources.workers, 1)
         self.resources_by_dataset: dict[str, TrialResources] = {}
+        self.devices = Devices(display.message)
         self.tracker: Tracker | None = None
         self.worked = False
         self.storage = open_storage(folder)
@@ -174,6 +177,11 @@ class _Study:
                 )
                 if wrong:
                     return "halted", wrong
+            if self.resources.gpus:
+                wrong = self.devices.check()
+                if wrong:
+                    return "halted", wrong
+                cluster = self.devices.of(cluster)
             share = self._share_of_gpu(cluster)  # on a node that preflight has waited for
             self.resources, self.resources_by_dataset = study_resources(self.config, cluster, share)
             ended = "" if searched else self._search()
@@ -193,12 +201,16 @@ class _Study:
         resources = self.config.resources
         if resources.gpus_per_trial != "auto" or resources.workers > 1 or not cluster.get("GPU"):
             return GPU_SHARE
-        baselines = [arm for arm in self.arms if arm.method == BASELINE]
+        baselines = [arm for arm in self.arms if arm.method == BASELINE and self.resources_by_dataset[arm.dataset].gpus]
         configs = [self._configure(arm, arm.space.defaults(), "search", 0, self.config.seed) for arm in baselines]
         try:
-            share = settled(self.folder, lambda: measured(configs, resources.cpus_per_trial))
+            share = settled(
+                self.folder, lambda: measured(configs, resources.cpus_per_trial, list(self.devices.left_out))
+            )
         except RayError as error:
-            self.display.message(f"each trial gets {GPU_SHARE:g} of a GPU; it could not be measured: {error}")
+            cause = getattr(error, "cause", None) or error
+            why = one_line(f"{type(cause).__name__}: {(str(cause).strip().splitlines() or ['no message'])[0]}")
+            self.display.message(f"each trial gets {GPU_SHARE:g} of a GPU; it could not be measured: {why}")
             return GPU_SHARE
         self.display.message(
             f"each trial gets {share:g} of a GPU, as measured (`resources.gpus_per_trial` overrides it)"
@@ -227,6 +239,7 @@ class _Study:
                 exhausted=self.limits.reached,
                 tick=self._tick,
                 patience=self.config.resources.wait_minutes * 60,
+                devices=self.devices if self.resources.gpus else None,
             )
 
     def _seal(self) -> None:
@@ -237,8 +250,8 @@ class _Study:
         if not waiting:
             return
         self.display.message(f"sealed test evaluation of {len(waiting)} checkpoints")
-        cpus = self.resources.cpus
-        for one, found in evaluate_all(waiting, cpus=cpus, gpus=self.resources.gpus, device=self.resources.device):
+        trial, avoid = self.resources, list(self.devices.left_out)
+        for one, found in evaluate_all(waiting, cpus=trial.cpus, gpus=trial.gpus, device=trial.device, avoid=avoid):
             if isinstance(found, Exception):
                 self.display.message(f"{one.key.arm} confirm {one.key.number}: not evaluated on test: {found}")
                 continue
@@ -294,7 +307,9 @@ class _Study:
             store=self.stores[arm.dataset],
         )
         trial = self.resources_by_dataset.get(arm.dataset, self.resources)
-        resources = {"cpus": trial.cpus, "gpus": trial.gpus}
+        resources: dict[str, Any] = {"cpus": trial.cpus, "gpus": trial.gpus}
+        if trial.gpus and self.devices.left_out:
+            resources["avoid"] = sorted(self.devices.left_out)
         config |= {**resources, "scratch": (self.folder / SCRATCH).uri}
         folder = self.folder / os.path.relpath(config["folder"], self.folder.path)
         return config if folder.location is None else {**config, "location": folder.location}

@@ -28,11 +28,13 @@ def nodes(
     cpus: int = 1,
     dashboard: bool = False,
     save_every: float = 0.0,
+    hook: Any = pin,
     **environment: str,
 ) -> Iterator[tuple[Cluster, list[Any]]]:
     """Yield a cluster of a head without CPUs and `count` nodes with `cpus` each, and this process connected to it.
 
-    Where trials have several workers the `dashboard` is needed: what a stopped one held is freed by asking it.
+    Where trials have several workers the `dashboard` is needed: what a stopped one held is freed by asking it. `hook`
+    is what every worker process does first.
     """
     tmp = Path(tempfile.mkdtemp(prefix="bt"))  # sockets lie in it, so its name is short
     (tmp / "ray").mkdir()
@@ -48,7 +50,7 @@ def nodes(
         made = [cluster.add_node(num_cpus=cpus) for _ in range(count)]
         ray.init(
             address=cluster.address, log_to_driver=False, logging_level="ERROR",
-            runtime_env={"worker_process_setup_hook": pin},
+            runtime_env={"worker_process_setup_hook": hook},
         )  # fmt: skip
         yield cluster, made
     finally:

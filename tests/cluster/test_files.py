@@ -115,6 +115,14 @@ def test_the_head_is_on_demand_and_the_workers_are_spot_with_roles_instead_of_ke
 
 
 @pytest.mark.parametrize("name", CLOUDS)
+def test_usage_statistics_stay_off_although_ray_up_sets_their_variable_anew(name: str) -> None:
+    """It exports RAY_USAGE_STATS_ENABLED=1 before the head's commands where they are on at the machine it runs on."""
+    (config,) = documents(name)
+    (start,) = [c for c in config["head_start_ray_commands"] if c.startswith("ray start --head")]
+    assert "--disable-usage-stats" in start.split()
+
+
+@pytest.mark.parametrize("name", CLOUDS)
 def test_workers_hear_the_notice_and_wait_for_their_driver(name: str) -> None:
     (config,) = documents(name)
     cloud, commands = name.removesuffix(".yaml"), config["worker_start_ray_commands"]
@@ -305,6 +313,10 @@ def test_the_dockerfile_is_pinned_small_and_without_root() -> None:
     assert all(words.startswith("/") for name, words in found if name == "WORKDIR")
     path = next(words.split()[0] for name, words in found if name == "ENV")
     assert f"export {path}' > /etc/profile.d/" in " ".join(words for _, words in found)  # login shells set PATH anew
+    installed = " ".join(words for name, words in found if name == "RUN")
+    assert "'.[cluster,data,text]'" in installed  # the cloud, `data prepare`, the encoder of text
+    assert {"gcc", "g++", "libc6-dev"} <= set(installed.split())  # what `training.compile` builds with
+    assert "RAY_USAGE_STATS_ENABLED=0" in " ".join(words for name, words in found if name == "ENV")
     last_stage = max(i for i, (name, _) in enumerate(found) if name == "FROM")
     assert "pip install" not in " ".join(words for _, words in found[last_stage:])
 

@@ -73,6 +73,7 @@ class Recorder:
     def __init__(self) -> None:
         self.events: Counter[tuple[str, str, str]] = Counter()
         self.free = MEMORY
+        self.broken = False  # as after an error of a kernel: nothing works in this process any more
 
     def note(self, kind: str) -> None:
         where, site = _where()
@@ -237,6 +238,8 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     place = kwargs.get("device")
     ours = any(isinstance(t, DeviceTensor) for t in tensors)
     on_device = ours if place is None else torch.device(place).type != "cpu"
+    if (ours or on_device) and _recorders[-1].broken:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nSearch for it elsewhere.")
     if ours:
         _check_devices(func, args, tensors)
     _check_generators(func, args, kwargs, on_device)

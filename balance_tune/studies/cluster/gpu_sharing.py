@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from balance_tune.studies.cluster.placement import elsewhere
 from balance_tune.studies.storage.study_folder import StudyFolder
 
 FILE = "sharing.json"
@@ -64,14 +65,17 @@ def settled(folder: StudyFolder, measure: Callable[[], tuple[list[Load], int]]) 
     return found
 
 
-def measured(configs: Sequence[Mapping[str, Any]], cpus: int) -> tuple[list[Load], int]:
-    """Return the load of each trial configuration and the device's bytes, measured in a Ray task that has a GPU."""
+def measured(configs: Sequence[Mapping[str, Any]], cpus: int, avoid: Sequence[str] = ()) -> tuple[list[Load], int]:
+    """Return the load of each trial configuration and the device's bytes, measured in a Ray task that has a GPU.
+
+    `avoid` are the ids of nodes on which the task does not run.
+    """
     import ray
 
-    found: tuple[list[Load], int] = ray.get(
-        ray.remote(num_cpus=cpus, num_gpus=1, max_retries=0)(_measure).remote(list(configs))
-    )
-    return found
+    options = {"label_selector": elsewhere(avoid)} if avoid else {}
+    task = ray.remote(num_cpus=cpus, num_gpus=1, max_retries=0, max_calls=1, **options)(_measure)
+    loads: tuple[list[Load], int] = ray.get(task.remote(list(configs)))
+    return loads
 
 
 def _measure(configs: Sequence[Mapping[str, Any]]) -> tuple[list[Load], int]:

@@ -6,7 +6,7 @@ tenth of a second and some megabytes in each of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -14,17 +14,24 @@ from ray import tune
 
 
 def place(config: Mapping[str, Any], *, cpus: int, gpus: float, workers: int, head: str) -> tune.PlacementGroupFactory:
-    """Return what a trial's actor takes: the trial's own `cpus` and `gpus`, or else these.
+    """Return what a trial's actor takes: the trial's own `cpus` and `gpus`, or else these; not on nodes to `avoid`.
 
     Where a trial has several workers, the actor does nothing but wait for them, on the node with the resource `head`.
     """
     if workers > 1:
-        return _one_place(**{head: 0.001})
+        return _one_place((), **{head: 0.001})
     gpus = config.get("gpus", gpus)
-    return _one_place(CPU=config.get("cpus", cpus), **({"GPU": gpus} if gpus else {}))
+    avoid = tuple(config.get("avoid", ()))
+    return _one_place(avoid, CPU=config.get("cpus", cpus), **({"GPU": gpus} if gpus else {}))
+
+
+def elsewhere(nodes: Sequence[str]) -> dict[str, str]:
+    """Return the label selector that keeps what it is given to away from these nodes."""
+    return {"ray.io/node-id": f"!in({','.join(sorted(nodes))})"} if nodes else {}
 
 
 @cache
-def _one_place(**resources: float) -> tune.PlacementGroupFactory:
+def _one_place(avoid: tuple[str, ...], **resources: float) -> tune.PlacementGroupFactory:
     """Return the same object for the same resources; Tune compares those of all trials, and equal ones only slowly."""
-    return tune.PlacementGroupFactory([resources])
+    options = {"bundle_label_selector": [elsewhere(avoid)]} if avoid else {}
+    return tune.PlacementGroupFactory([resources], **options)

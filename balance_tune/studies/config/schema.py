@@ -213,6 +213,22 @@ class Resources(_Section):
     def _auto_or_number(cls, value: Any) -> Any:
         return _gpus(value, "resources.gpus_per_trial")
 
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> Resources:
+        """Refuse what NCCL does, two workers on one device, and what Ray does, a device and a half."""
+        own = {f"resources.datasets.{name}.gpus_per_trial": r.gpus_per_trial for name, r in self.datasets.items()}
+        for where, gpus in {"resources.gpus_per_trial": self.gpus_per_trial, **own}.items():
+            if gpus is None or gpus == "auto" or gpus == int(gpus):
+                continue
+            if self.workers > 1:
+                raise ValueError(
+                    f"each of several workers needs a GPU of its own, but got `resources.workers: {self.workers}` with "
+                    f"`{where}: {gpus:g}`; set that to 1, or workers to 1."
+                )
+            if gpus > 1:
+                raise ValueError(f"`{where}` must be whole where it is above 1, but got {gpus:g}.")
+        return self
+
     def of(self, dataset: str) -> Resources:
         """Return what a trial on this dataset may use."""
         own = self.datasets.get(dataset, DatasetResources()).model_dump(exclude_none=True)
@@ -278,6 +294,7 @@ class StudyConfig(_Section):
     methods: Names
     model: Model = Model()
     training: dict[str, Any] = {}
+    augment: dict[str, dict[str, Any]] = {}  # by modality, instead of what its dataset declares; {}: nothing
     search: Search = Search(trials=20)
     select: Select = Select()
     confirm: Confirm = Confirm()
@@ -343,7 +360,10 @@ class StudyConfig(_Section):
 
     def as_dict(self) -> dict[str, Any]:
         """Return all settings as plain data, defaults written out; `load_config` reads it back as an equal study."""
-        return self.model_dump(mode="json")
+        settings = self.model_dump(mode="json")
+        if not self.augment:  # a study that does not have it keeps the hash it had before there was such a setting
+            del settings["augment"]
+        return settings
 
     def as_yaml(self) -> str:
         return strict_yaml.dump(self.as_dict())

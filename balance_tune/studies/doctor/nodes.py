@@ -20,13 +20,14 @@ class Node:
     """One machine of the cluster as a task on it saw it; sizes in bytes, `skew` in seconds against the driver.
 
     `storage` is "" where the root could be written, read and cleaned from there, else what went wrong. `error` is why
-    nothing is known, if nothing is. `torch_gpus` is None where torch is not installed.
+    nothing is known, if nothing is. `torch_gpus` is None where torch cannot be used, and `gpu_error` then says why.
     """
 
     name: str
     head: bool = False
     ray_gpus: float = 0.0
     torch_gpus: int | None = 0
+    gpu_error: str = ""
     cpus: float = 0.0
     versions: Mapping[str, str] = field(default_factory=dict)
     disk_free: int = 100 * GIB
@@ -53,12 +54,13 @@ def devices(nodes: Sequence[Node]) -> Finding:
     """Whether Ray and torch see the same GPUs on every node."""
     for n in nodes:
         if n.torch_gpus is None:
-            return fail("devices", f"torch cannot be imported on {n.name}", "install balance_tune there, or an image")
+            why = f": {n.gpu_error}" if n.gpu_error else ""
+            return fail("devices", f"torch cannot be used on {n.name}{why}", "install balance_tune there, or an image")
         if n.ray_gpus > n.torch_gpus:
             return fail(
                 "devices",
                 f"Ray has {n.ray_gpus:g} GPUs on {n.name}, but torch sees {n.torch_gpus}",
-                "check the driver and that torch is a CUDA build there; trials on that node would die",
+                "check the driver and that torch is a CUDA build there; a study leaves that node out",
             )
         if n.torch_gpus and not n.ray_gpus:
             return warn(

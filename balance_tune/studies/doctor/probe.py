@@ -6,8 +6,6 @@ import contextlib
 import os
 import platform
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +14,7 @@ from typing import Any
 
 from balance_tune.cache_folder import cache_folder
 from balance_tune.datasets.place import is_remote
+from balance_tune.studies.cluster.devices import gpus_here
 from balance_tune.studies.cluster.preflight import shared_place, task_on, try_storage
 from balance_tune.studies.doctor.nodes import Node
 from balance_tune.studies.storage.study_folder import StudyFolder
@@ -23,7 +22,6 @@ from balance_tune.studies.storage.study_folder import StudyFolder
 PATIENCE = 120.0  # seconds for all nodes together; the first task on a node starts a process there
 PACKAGES = ("balance_tune", "ray", "torch", "optuna", "mlflow")
 SHM = Path("/dev/shm")
-COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
 
 
 def versions_here() -> dict[str, str]:
@@ -37,18 +35,6 @@ def versions_here() -> dict[str, str]:
 
         found["balance_tune"] = VERSION
     return found
-
-
-def torch_gpus() -> int | None:
-    """Return the GPUs torch sees on this machine, whatever Ray gave to this process; None where there is no torch."""
-    environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", COUNT_GPUS], env=environment, capture_output=True, text=True, timeout=60, check=True
-        )
-        return int(done.stdout.split()[-1])
-    except (OSError, ValueError, IndexError, subprocess.SubprocessError):
-        return None
 
 
 def memory_here() -> int:
@@ -65,9 +51,11 @@ def look(where: str, token: str) -> dict[str, Any]:
     """Tell what this machine is; runs in a task there."""
     folder = cache_folder() if is_remote(where) else Path(where)
     nearest = next((p for p in (folder, *folder.parents) if p.exists()), Path("/"))
+    torch_gpus, gpu_error = gpus_here()
     return {
         "name": platform.node(),
-        "torch_gpus": torch_gpus(),
+        "torch_gpus": torch_gpus,
+        "gpu_error": gpu_error,
         "versions": versions_here(),
         "disk_free": shutil.disk_usage(nearest).free,
         "shm": shutil.disk_usage(SHM).total if SHM.is_dir() else None,

@@ -15,6 +15,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.util import placement_group_table
 
 from balance_tune.studies.cluster.preemption import node_lost
+from balance_tune.studies.private_apis import actor_of
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.storage.db_retry import AWAY
 from balance_tune.studies.storage.timeouts import seconds
@@ -22,6 +23,7 @@ from balance_tune.studies.storage.timeouts import seconds
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
 
+    from balance_tune.studies.cluster.devices import Devices
     from balance_tune.studies.cluster.resource_timeout import Waiting
     from balance_tune.studies.early_stopping.pruner import Pruner
     from balance_tune.studies.search.study_queue import StudyQueue
@@ -48,6 +50,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
         pruner: Pruner,
         *,
         waiting: Waiting | None = None,
+        devices: Devices | None = None,
         groups: bool = False,
         several: bool = False,
         silence: float | None = None,
@@ -60,6 +63,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
         self.halted = ""
         self._queue, self._pruner, self._clock = queue, pruner, clock
         self._waiting, self._groups, self._several = waiting, groups, several
+        self._devices = devices
         self._reported: set[str] = set()
         self._asked: tuple[float, bool] | None = None
         self._silence = SILENCE if silence is None else silence
@@ -112,7 +116,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
                 if self._groups and trial_id not in self._reported and self._groups_wait():
                     self._heard[trial_id] = (now, longest)  # it is not silent, it has no workers yet
                     continue
-                actor = trial.temporary_state.ray_actor
+                actor = actor_of(trial)
                 if now - last > max(self._silence, 20 * longest) and actor is not None:
                     self.errors[trial_id] = f" (ended by us: no report for {now - last:.0f} s)"
                     self._heard[trial_id] = (now, longest)
@@ -145,6 +149,13 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
             self.halted = self.halted or f"the study's folder cannot be written: {error}"
         except AWAY:
             self.halted = self.halted or "the database that holds the trials does not answer any more"
+
+    def device_failed(self, reason: str) -> bool:
+        """Return whether a trial was lost by its node's device; halt the study where no other is left."""
+        if self._devices is None or not self._devices.failed(reason):
+            return False
+        self.halted = self.halted or self._devices.none_left()
+        return True
 
     def broken(self, trial_id: str) -> bool:
         """Return whether Tune gave a trial up without telling the searcher (an actor that could not be used again)."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from balance_tune.studies.cluster.placement import elsewhere
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.storage.files import STATE
 from balance_tune.studies.storage.study_folder import StudyFolder, trial_folder
@@ -79,12 +82,16 @@ def evaluate_sealed(folder: StudyFolder, store: Path | str, device: str = "cpu")
 
 
 def evaluate_all(
-    waiting: Sequence[Sealed], *, cpus: float, gpus: float, device: str
+    waiting: Sequence[Sealed], *, cpus: float, gpus: float, device: str, avoid: Sequence[str] = ()
 ) -> Iterator[tuple[Sealed, Mapping[str, Any] | Exception]]:
-    """Evaluate in Ray tasks, processes that have never trained, and yield each result, or the error, as it comes."""
+    """Evaluate in Ray tasks, processes that have never trained, and yield each result, or the error, as it comes.
+
+    `avoid` are the ids of nodes on which none runs.
+    """
     import ray
 
-    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3, retry_exceptions=[OSError])(_task)
+    options: dict[str, Any] = {"label_selector": elsewhere(avoid)} if avoid else {}
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3, retry_exceptions=[OSError], **options)(_task)
     pending = {task.remote(_places(one), one.store, device): one for one in waiting}
     while pending:
         (ready, *_), _ = ray.wait(list(pending), num_returns=1)
@@ -104,7 +111,15 @@ def _places(one: Sealed) -> dict[str, Any]:
 def _task(places: Mapping[str, Any], store: Path | str, device: str) -> dict[str, Any]:
     import torch
 
+    from balance_tune.training.errors import device_failed
+
     torch.set_num_threads(1)
     with trial_folder(places) as folder:
         folder.download(lambda name: name != STATE)
-        return evaluate_sealed(folder, store, device)
+        try:
+            return evaluate_sealed(folder, store, device)
+        except RuntimeError as error:
+            if not device_failed(error):
+                raise
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            os._exit(1)  # nothing works in this process any more; Ray starts the task again in another

@@ -14,7 +14,7 @@ from balance_tune.studies.search.study_queue import StudyQueue
 if TYPE_CHECKING:
     from balance_tune.studies.execution.scheduler import ArmScheduler
 
-ENDS = ("complete", "failed", "lost")
+ENDS = ("complete", "failed")
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
@@ -74,7 +74,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
                 self._scheduler.preempted.discard(trial_id)
                 self._queue.finish(key, "preempted", self._scheduler.errors.pop(trial_id, "its node is gone"))
             else:
-                self._queue.finish(key, "lost", self._scheduler.errors.pop(trial_id, "its process died"))
+                self._lost(key, self._scheduler.errors.pop(trial_id, "its process died"))
 
     def _end(self, key: TrialKey, trial_id: str, result: Mapping[str, Any]) -> None:
         state, reason = result.get("state"), str(result.get("reason", ""))
@@ -83,6 +83,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
         if trial_id in self._scheduler.stopped:
             self._scheduler.stopped.discard(trial_id)
             self._queue.finish(key, "pruned")
+        elif state == "lost":
+            self._lost(key, reason)
         elif state in ENDS:
             self._queue.finish(key, state, reason)
         elif state == "halt":
@@ -90,6 +92,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
             self._queue.release(key)
         else:
             self._queue.finish(key, "lost", "it ended without a result")
+
+    def _lost(self, key: TrialKey, reason: str) -> None:
+        self._queue.finish(key, "lost", reason, by_device=self._scheduler.device_failed(reason))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the truth is in Optuna's storage and in the pruning log."""

@@ -27,8 +27,10 @@ import torch
 from balance_tune.datasets.store import sealed_test_part
 from balance_tune.errors import UserError
 from balance_tune.replicas import Replicas
+from balance_tune.studies.cluster.placement import elsewhere
 from balance_tune.studies.cluster.preemption import LOOK_EVERY, Draining, Preempted
 from balance_tune.studies.execution.process import free, keep, left_as_found, settle
+from balance_tune.studies.private_apis import cause_of, stop_event
 from balance_tune.studies.protocol.reporting import BatchedReporter, Report
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.files import HISTORY
@@ -36,7 +38,7 @@ from balance_tune.studies.storage.object_store import StoreUnavailable
 from balance_tune.studies.storage.study_folder import StudyFolder, trial_folder
 from balance_tune.studies.storage.timeouts import seconds
 from balance_tune.training.checkpoint import CARD, STATE, WEIGHTS, load_state, save_best, save_state
-from balance_tune.training.errors import Diverged, Stopped
+from balance_tune.training.errors import DeviceFailure, Diverged, Stopped, device_failed
 from balance_tune.training.evaluation import predict
 from balance_tune.training.jackknife import packed, unit_values
 from balance_tune.training.loop import train
@@ -69,16 +71,8 @@ def _alone(config: dict[str, Any]) -> None:
     settle(int(config.get("cpus", 1)))
     draining = Draining()
     _refuse(draining)
-    work(config, BatchedReporter(tune.report, config["rung_epochs"]), stop=_told_to_stop(), draining=draining)
+    work(config, BatchedReporter(tune.report, config["rung_epochs"]), stop=stop_event(), draining=draining)
     keep()
-
-
-def _told_to_stop() -> Callable[[], bool]:
-    """Return Tune's own flag for a function that it wants back before its next report, so that its actor can go on."""
-    from ray.train._internal.session import get_session
-
-    event = getattr(get_session(), "stop_event", None)
-    return (lambda: False) if event is None else event.is_set
 
 
 def _run_workers(config: dict[str, Any]) -> None:
@@ -96,7 +90,10 @@ def _run_workers(config: dict[str, Any]) -> None:
         _together,
         train_loop_config=config,
         scaling_config=ray_train.ScalingConfig(
-            num_workers=config["workers"], use_gpu=bool(gpus), resources_per_worker=resources
+            num_workers=config["workers"],
+            use_gpu=bool(gpus),
+            resources_per_worker=resources,
+            label_selector=elsewhere(config.get("avoid", ())) or None,
         ),
         run_config=ray_train.RunConfig(
             name=f"{folder.name}-{tune.get_context().get_trial_id()}",
@@ -147,6 +144,7 @@ def work(
 
     Raises:
         Preempted: `draining()`, with one worker; several are started elsewhere by Ray Train.
+        DeviceFailure: the GPU failed; this process must end, since nothing can be done on it any more.
     """
     sealed = sealed_test_part() if config.get("protocol") != "paper" else contextlib.nullcontext()
     with left_as_found(), sealed, trial_folder(config) as folder:
@@ -175,6 +173,10 @@ def _work(
     except Preempted:
         raise
     except Exception as error:
+        if device_failed(error):
+            if replicas.rank == 0:
+                _write_down(folder, error)
+            raise DeviceFailure(f"{_first_line(error)} ({_node()})") from None
         if replicas.world > 1 and not isinstance(error, Diverged):
             raise  # the other workers wait for this one; Ray Train starts all of them again
         ending = _ending(config, epoch, _outcome(error), error)
@@ -350,10 +352,13 @@ def _blame(error: Exception) -> tuple[str, BaseException]:
     from ray.exceptions import RayError
 
     failures: Mapping[int, Exception] = getattr(error, "worker_failures", None) or {}
-    causes = [getattr(failure, "_base_exc", failure) for _, failure in sorted(failures.items())]
+    causes = [cause_of(failure) for _, failure in sorted(failures.items())]
     nowhere = [cause for cause in causes if isinstance(cause, Unreachable | StoreUnavailable)]
     if nowhere:
         return "halt", nowhere[0]
+    device = [cause for cause in causes if isinstance(cause, DeviceFailure)]
+    if device:  # the others then fail to reach this worker
+        return "lost", min(device, key=lambda cause: "NCCL" in str(cause))
     own = [cause for cause in causes if not isinstance(cause, RayError | MemoryError | OSError)]
     return ("failed", own[0]) if own else ("lost", (causes or [error])[0])
 
@@ -362,8 +367,20 @@ def _ending(config: Mapping[str, Any], epoch: int, state: str, error: BaseExcept
     kind = (
         "" if isinstance(error, Diverged | UserError | Unreachable | StoreUnavailable) else f"{type(error).__name__}: "
     )
-    lines = str(error).strip().splitlines() or ["no message"]
-    return {config["objective"]: math.nan, "epoch": epoch, "state": state, "reason": f"{kind}{lines[0]}"[:500]}
+    reason = f"{kind}{_first_line(error)}"[:500]
+    return {config["objective"]: math.nan, "epoch": epoch, "state": state, "reason": reason}
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0][:300]
+
+
+def _node() -> str:
+    """Return which node this is, as the driver looks for it in what a lost trial says."""
+    import ray
+
+    node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else "0"
+    return f"node {node} on {platform.node()}"
 
 
 def _write_down(folder: StudyFolder, error: Exception) -> None:

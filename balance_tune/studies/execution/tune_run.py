@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from balance_tune.studies.cluster.devices import Devices
 from balance_tune.studies.cluster.placement import place
 from balance_tune.studies.cluster.ray_cluster import HEAD, TrialResources, ray_log, remote
 from balance_tune.studies.cluster.resource_timeout import Waiting
@@ -19,6 +19,7 @@ from balance_tune.studies.early_stopping.pruner import Pruner
 from balance_tune.studies.execution.scheduler import ArmScheduler
 from balance_tune.studies.execution.searcher import StudySearcher
 from balance_tune.studies.execution.trial import run_trial
+from balance_tune.studies.private_apis import without_callback_count
 from balance_tune.studies.search.study_queue import StudyQueue
 
 
@@ -35,10 +36,12 @@ def run_trials(
     tick: Callable[..., None] = lambda last=False: None,
     trainable: Callable[[dict[str, Any]], None] = run_trial,
     patience: float = 1800.0,
+    devices: Devices | None = None,
 ) -> str:
     """Run the queue's trials until nothing is due; return why it ended before, or nothing.
 
-    After `patience` seconds in which no trial got what it needs it ends, and says so.
+    After `patience` seconds in which no trial got what it needs it ends, and says so; also where none of
+    the `devices` is left that works.
 
     With `warm`, actors are used again from trial to trial (never where a trial has several workers: its worker group
     would still be there). `tick` is called some ten times a second, and once at the end with `last=True`.
@@ -47,7 +50,9 @@ def run_trials(
     placed = partial(place, cpus=trial.cpus, gpus=trial.gpus, workers=trial.workers, head=HEAD)
     each = {"CPU": float(trial.cpus * trial.workers), "GPU": trial.gpus * trial.workers}
     waiting = Waiting(each, patience, ray.cluster_resources)
-    scheduler = ArmScheduler(queue, pruner, waiting=waiting, groups=trial.workers > 1, several=remote())
+    scheduler = ArmScheduler(
+        queue, pruner, waiting=waiting, devices=devices, groups=trial.workers > 1, several=remote()
+    )
     searcher = StudySearcher(queue, scheduler, trial.slots, interrupted)
     watch = _Watch(scheduler, interrupted, exhausted)
     tuner = tune.Tuner(
@@ -68,23 +73,10 @@ def run_trials(
             verbose=0,
         ),
     )
-    with ray_log(scratch.parent / "ray.log"), _uncounted():
+    with ray_log(scratch.parent / "ray.log"), without_callback_count():
         tuner.fit()
     tick(last=True)
     return watch.reason
-
-
-@contextlib.contextmanager
-def _uncounted() -> Iterator[None]:
-    """Spare the driver MLflow, Comet and W&B: Tune imports them to count whose callbacks a run has, for a second."""
-    from ray.air._internal import usage
-
-    count = usage.tag_callbacks
-    usage.tag_callbacks = lambda callbacks: False
-    try:
-        yield
-    finally:
-        usage.tag_callbacks = count
 
 
 class _Watch(tune.Stopper):  # type: ignore[misc]  # ray is not typed

@@ -141,7 +141,7 @@ def plan_of(
         ),
         device_hours=hours,
         price=None if price is None else Estimate(_scaled(hours.most, price), _scaled(hours.expected, price)),
-        notes=(*_notes(config, planned, hours), *_elsewhere(place, pace), *unfit),
+        notes=(*_notes(config, planned, hours), *_elsewhere(config, place, pace), *unfit),
     )
 
 
@@ -232,10 +232,14 @@ def _notes(config: StudyConfig, arms: Sequence[ArmPlan], hours: Estimate) -> lis
     return notes
 
 
-def _elsewhere(place: str, pace: Mapping[str, float | None]) -> list[str]:
-    if place == HERE or all(seconds is None for seconds in pace.values()):
+def _elsewhere(config: StudyConfig, place: str, pace: Mapping[str, float | None]) -> list[str]:
+    if all(seconds is None for seconds in pace.values()):
         return []
-    return [f"The time of an epoch is this machine's, not one of {place}."]
+    asked = {config.resources.of(name).gpus_per_trial for name in config.datasets}
+    wanted = any(gpus not in ("auto", 0.0) for gpus in asked)
+    if wanted and not this_machine()[1]:
+        return ["The time of an epoch is that of this machine's CPU, not of the GPUs that trials ask for."]
+    return [] if place == HERE else [f"The time of an epoch is this machine's, not one of {place}."]
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

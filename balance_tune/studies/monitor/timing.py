@@ -63,7 +63,8 @@ def _what(config: StudyConfig, arm: Arm, root: StudyFolder) -> dict[str, Any]:
 
     from balance_tune.studies.data.stores import identity_of_store
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    gpu = torch.cuda.is_available() and config.resources.of(arm.dataset).gpus_per_trial != 0
+    device = torch.cuda.get_device_name() if gpu else platform.processor() or platform.machine()
     default = arm.space.defaults()
     training = arm.settings(default, "training")
     return {
@@ -76,7 +77,10 @@ def _what(config: StudyConfig, arm: Arm, root: StudyFolder) -> dict[str, Any]:
 
 
 def _measured(config: StudyConfig, arm: Arm, root: StudyFolder) -> float:
-    """Train the default for a few epochs and return the mean of all but the first, which also warms up."""
+    """Train the default for a few epochs and return the mean of all but the first, which also warms up.
+
+    On a GPU where trials get one and this machine has it; else on the CPU, which the plan says.
+    """
     import torch
 
     from balance_tune.studies.data.stores import store_of
@@ -94,6 +98,7 @@ def _measured(config: StudyConfig, arm: Arm, root: StudyFolder) -> float:
         study_folder=root.path / "data",
         store=store,
     )
+    trial["device"] = "cpu" if config.resources.of(arm.dataset).gpus_per_trial == 0 else "auto"
     threads = torch.get_num_threads()
     torch.set_num_threads(config.resources.cpus_per_trial)
     try:

@@ -30,6 +30,7 @@ COVERED = (  # files whose change may change a study's numbers: what trains, and
     "replicas.py",
     "seeds.py",
     "settings.py",
+    "private_torch.py",
     "tasks.py",
     "tunable.py",
     "datasets/**/*.py",
@@ -37,6 +38,7 @@ COVERED = (  # files whose change may change a study's numbers: what trains, and
     "modulations/**/*.py",
     "training/**/*.py",
     "studies/early_stopping/**/*.py",
+    "studies/private_apis.py",
     "studies/protocol/**/*.py",
     "studies/search/**/*.py",
 )

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 
 from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.early_stopping.pruning_log import PruningLog
@@ -24,8 +25,7 @@ from balance_tune.studies.protocol import selection
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.reporting import epochs_of
 from balance_tune.studies.search.live_trial import LiveTrial
-from balance_tune.studies.search.samplers import sampler_for
-from balance_tune.studies.search.tpe import common_space
+from balance_tune.studies.search.samplers import common_space, sampler_for
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.files import HISTORY, STATE
 from balance_tune.studies.storage.records import CONFIRM, Phase, State, TrialRecord, read_records
@@ -91,11 +91,13 @@ class StudyQueue:
         self._due: dict[str, list[selection.PendingTrial]] = {}
         self._seconds = 0.0
         self._studies: dict[str, optuna.Study] = {}
+        self._study_ids: dict[str, int] = {}
         self._spaces = {name: common_space() for name in self.arms}
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         for name in self.arms:
             for study_name in (name, name + CONFIRM):
                 self._studies[study_name] = self._open(study_name)
+                self._study_ids[study_name] = storage.get_study_id_from_name(study_name)
                 self._records[study_name] = {}
         self._recover()
 
@@ -144,7 +146,7 @@ class StudyQueue:
         study = self._studies[arm]
         study.sampler = self._sampler(arm, len(study.get_trials(deepcopy=False)))
         trial = study.ask(space.distributions())
-        return self._start(arm, "search", self._storage.get_trial(trial._trial_id))
+        return self._start(TrialKey(arm, "search", trial.number))
 
     def _select_or_confirm(self) -> Assignment | None:
         waiting = [name for name in self.arms if self.due(name)]
@@ -168,21 +170,22 @@ class StudyQueue:
             user_attrs={**attrs, "phase": phase, "seed": seed, "folder": self._relative(folder)},
         )
         study.add_trial(trial)
-        return self._start(arm, phase, self._storage.get_trial(self._trial_id(TrialKey(arm, phase, number))))
+        return self._start(TrialKey(arm, phase, number))
 
-    def _start(self, arm: str, phase: Phase, trial: FrozenTrial, trained: int = 0) -> Assignment:
-        key = TrialKey(arm, phase, trial.number)
+    def _start(self, key: TrialKey, trained: int = 0) -> Assignment:
+        arm, phase, trial_id = key.arm, key.phase, self._trial_id(key)
+        trial = self._storage.get_trial(trial_id)
         seed = trial.user_attrs.get("seed", self._search_seed(trial.number))
         config = self._configure(self.arms[arm], trial.params, phase, trial.number, seed)
         attrs = {"phase": phase, "seed": seed, "default": False, "folder": self._relative(config["folder"])}
         new = {name: value for name, value in attrs.items() if name not in trial.user_attrs}
-        set_attrs(self._storage, trial._trial_id, new)
+        set_attrs(self._storage, trial_id, new)
         attrs |= trial.user_attrs
         min_epochs = self.arms[arm].min_epochs(trial.params)
         reported = max(trial.intermediate_values, default=0)
         self.live[key] = LiveTrial(
             key,
-            trial._trial_id,
+            trial_id,
             self.folder / str(attrs["folder"]),
             min_epochs,
             lost=int(attrs.get("lost", 0)),
@@ -205,11 +208,11 @@ class StudyQueue:
             for name, distribution in distributions.items():
                 if torn and name in drawn and name not in trial.relative_params:  # once more, for the next one's sake
                     study.sampler.sample_independent(study, self._storage.get_trial(trial_id), name, distribution)
-                trial._suggest(name, distribution)  # what study.ask(distributions) does; leaves drawn values alone
+                _suggest(trial, name, distribution)
         known = self._storage.get_trial(trial_id)
         folder = self.folder / str(known.user_attrs.get("folder", ""))
         trained = max((int(row["epoch"]) for row in history(folder)), default=0)
-        return self._start(key.arm, key.phase, known, trained)
+        return self._start(key, trained)
 
     # what became of it -----------------------------------------------------------------------------------------------
     def report(self, key: TrialKey, report: Mapping[str, Any]) -> None:
@@ -254,10 +257,11 @@ class StudyQueue:
             run.preempted += 1
             self._set(run, {"preempted": run.preempted})
 
-    def finish(self, key: TrialKey, outcome: Outcome, reason: str = "") -> None:
+    def finish(self, key: TrialKey, outcome: Outcome, reason: str = "", *, by_device: bool = False) -> None:
         """Tell Optuna the truth about a live trial; a lost one runs again, at most `MAX_LOST` times.
 
-        One that lost its node, as `preempted` was told, runs again in any case.
+        One that lost its node, as `preempted` was told, or was lost `by_device`, runs again in any case: nodes whose
+        devices fail are left out.
         """
         run = self.live.pop(key)
         attrs: dict[str, Any] = {"epochs": run.epochs, "device_seconds": round(run.device_seconds, 6)}
@@ -272,7 +276,7 @@ class StudyQueue:
         if outcome == "lost":
             run.lost += 1
             self._set(run, {"lost": run.lost, "lost_reason": reason, "repeated": run.repeated})
-            if run.lost <= MAX_LOST:
+            if run.lost <= MAX_LOST or by_device:
                 self._again.append(key)
                 return
             outcome, reason = "failed", f"lost {run.lost} times, at last: {reason}"
@@ -379,7 +383,7 @@ class StudyQueue:
         set_attrs(self._storage, run.trial_id, attrs)
 
     def _trial_id(self, key: TrialKey) -> int:
-        study_id = self._studies[key.study_name]._study_id
+        study_id = self._study_ids[key.study_name]
         return self._storage.get_trial_id_from_study_id_trial_number(study_id, key.number)
 
     def _sampler(self, arm: str, number: int) -> optuna.samplers.BaseSampler:
@@ -393,6 +397,16 @@ class StudyQueue:
 
     def _relative(self, folder: str) -> str:
         return os.path.relpath(folder, self.folder.path)
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
+    """Draw a parameter as `study.ask(distributions)` does; a value that was drawn before stays."""
+    if isinstance(distribution, CategoricalDistribution):
+        trial.suggest_categorical(name, distribution.choices)
+    elif isinstance(distribution, IntDistribution):
+        trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+    elif isinstance(distribution, FloatDistribution):
+        trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
 
 
 def history(folder: StudyFolder) -> Iterator[dict[str, Any]]:

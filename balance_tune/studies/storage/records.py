@@ -15,6 +15,7 @@ from balance_tune.studies.storage.files import DAMAGE, JOURNAL, damaged
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.storages import BaseStorage
+    from optuna.study._frozen import FrozenStudy  # for the type checker only
     from optuna.trial import FrozenTrial
 
 Phase = Literal["search", "select", "confirm"]
@@ -93,13 +94,19 @@ def read_records(source: Path | str | BaseStorage) -> list[TrialRecord]:
     """
     storage = open_to_read(source)
     records: list[TrialRecord] = []
-    for study in sorted(storage.get_all_studies(), key=lambda s: s._study_id):
-        trials = storage.get_all_trials(study._study_id, deepcopy=False)
+    for study_id, study in studies_of(storage):
+        trials = storage.get_all_trials(study_id, deepcopy=False)
         superseded = {t.user_attrs["requeued_from"] for t in trials if "requeued_from" in t.user_attrs}
         records += [_record(study.study_name, trial, trial.number in superseded) for trial in trials]
     created = {arm: i for i, arm in reversed(list(enumerate(r.arm for r in records)))}
     phases = ("search", "select", "confirm")
     return sorted(records, key=lambda r: (created[r.arm], phases.index(r.phase), r.number))
+
+
+def studies_of(storage: BaseStorage) -> list[tuple[int, FrozenStudy]]:
+    """Return the id and the description of each Optuna study of a storage, in the order in which they were created."""
+    studies = [(storage.get_study_id_from_name(study.study_name), study) for study in storage.get_all_studies()]
+    return sorted(studies, key=lambda pair: pair[0])
 
 
 def open_to_read(source: Path | str | BaseStorage) -> BaseStorage:

@@ -47,7 +47,7 @@ def test_healthy_nodes_are_all_well(check: Callable[[Sequence[Node]], Finding], 
         (nodes.answers, Node("w", error="no answer in time"), "fail", "1 of 2 nodes ran no task: w (no", "ray status"),
         (nodes.devices, Node("w", ray_gpus=4, torch_gpus=0), "fail", "Ray has 4 GPUs on w, but torch sees 0", "CUDA"),
         (nodes.devices, Node("w", torch_gpus=2), "warn", "torch sees 2 GPUs on w", "--num-gpus 2"),
-        (nodes.devices, Node("w", torch_gpus=None), "fail", "torch cannot be imported on w", "install"),
+        (nodes.devices, Node("w", torch_gpus=None, gpu_error="a CUDA error"), "fail", "on w: a CUDA error", "install"),
         (
             driver_versions,
             Node("w", versions={**VERSIONS, "torch": "2.9.1"}),

@@ -203,3 +203,13 @@ def test_a_study_prunes_by_a_rule_of_the_users(tmp_path: Path) -> None:
     study.play()
     search = [r for arm in study.queue.arms for r in study.queue.records(arm) if r.phase == "search"]
     assert [(r.state, r.epochs) for r in search] == [("pruned", 2)] * 20
+
+
+def test_the_example_of_the_documentation_is_a_rule() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "extending.md").read_text()
+    example = next(block for block in text.split("```") if "class Floor(StoppingRule)" in block).removeprefix("python")
+    names: dict[str, Any] = {}
+    exec(example, names)
+    rule = names["Floor"](20, grace=3, floor=0.5)
+    assert [rule.report(0, epoch, 0.4) is None for epoch in (2, 3)] == [True, False]
+    assert rule.expect(7).epochs == 7 * 20

@@ -40,8 +40,6 @@ def test_somebody_elses_method_is_hashed_by_the_file_it_is_written_in(monkeypatc
         "studies/early_stopping/rules",
         "studies/protocol/selection",
         "studies/search/live_trial",
-        "studies/search/qmc",
-        "studies/search/tpe",
     ],
 )
 def test_an_edit_of_what_trains_or_chooses_changes_the_hash(

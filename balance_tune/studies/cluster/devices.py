@@ -1,0 +1,122 @@
+"""Nodes whose GPUs do not work: found before the first trial, or by trials that fail there, and left out."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from balance_tune.studies.cluster.preflight import ANSWER_WITHIN, task_on
+from balance_tune.studies.wording import one_line
+
+MOST_FAILURES = 3  # of devices on one node, after which it is left out
+FAILED = re.compile(r"DeviceFailure: (?P<reason>.*) \(node (?P<node>[0-9a-f]+) on (?P<name>[^)\s]+)\)")
+USE_GPUS = """
+import torch
+count = torch.cuda.device_count()
+for i in range(count):
+    torch.ones(2, device=f"cuda:{i}").sum().item()
+print(count)
+"""
+
+
+def gpus_here() -> tuple[int | None, str]:
+    """Return how many GPUs torch sees on this machine, whatever Ray gave to this process, and what is wrong with them.
+
+    A kernel is run on each, in a process of its own. None: torch cannot be used at all.
+    """
+    environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", USE_GPUS], env=environment, capture_output=True, text=True, timeout=100
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return None, one_line(str(error))
+    if done.returncode == 0:
+        return int(done.stdout.split()[-1]), ""
+    errors = [line for line in done.stderr.splitlines() if "Error" in line] or ["it ended without a word"]
+    return None, errors[-1][:200]
+
+
+class Devices:
+    """The nodes of the cluster whose GPUs the study does without.
+
+    Args:
+        say: takes a line for the user.
+
+    Attributes:
+        left_out: node id -> its name.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.left_out: dict[str, str] = {}
+        self._say = say
+        self._failures: Counter[str] = Counter()
+
+    def check(self) -> str:
+        """Use the GPUs of every node that Ray says has some; leave out where that fails; return why none is left."""
+        import ray
+
+        nodes = [n for n in _with_gpus() if n["NodeID"] not in self.left_out]
+        asked = {task_on(n, gpus_here).remote(): n for n in nodes}
+        ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_WITHIN)
+        wrong = {n["NodeID"]: _wrong(n["Resources"]["GPU"], reference) for reference, n in asked.items()}
+        names = {n["NodeID"]: n["NodeManagerHostname"] for n in nodes}
+        lines = [f"{names[node]} ({reason})" for node, reason in wrong.items() if reason]
+        self.left_out |= {node: names[node] for node, reason in wrong.items() if reason}
+        if lines and all(wrong.values()):
+            return _none_left(", ".join(lines))
+        for line in lines:
+            self._say(f"left out: {line}; `balance-tune doctor` tells more")
+        return ""
+
+    def failed(self, words: str) -> bool:
+        """Take what a lost trial says; return whether a node's device failed it. Leave the node out when it is due."""
+        found = FAILED.search(words)
+        if found is None:
+            return False
+        node, name = found["node"], found["name"]
+        self._failures[node] += 1
+        if self._failures[node] == MOST_FAILURES and node not in self.left_out:
+            self.left_out[node] = name
+            self._say(f"left out: {name} ({MOST_FAILURES} trials failed on its device, at last: {found['reason']})")
+        return True
+
+    def none_left(self) -> str:
+        """Return why no trial can run any more, or nothing."""
+        if self.left_out and not any(n["NodeID"] not in self.left_out for n in _with_gpus()):
+            return _none_left(", ".join(sorted(self.left_out.values())))
+        return ""
+
+    def of(self, cluster: Mapping[str, float]) -> dict[str, float]:
+        """Return the cluster's resources without the GPUs that are left out."""
+        lost = sum(n["Resources"]["GPU"] for n in _with_gpus() if n["NodeID"] in self.left_out)
+        return {**cluster, "GPU": max(0.0, cluster.get("GPU", 0.0) - lost)}
+
+
+def _with_gpus() -> list[dict[str, Any]]:
+    import ray
+
+    return [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("GPU")]
+
+
+def _wrong(claimed: float, reference: Any) -> str:
+    import ray
+
+    try:
+        seen, error = ray.get(reference, timeout=0.1)
+    except ray.exceptions.GetTimeoutError:
+        return "it does not answer"
+    except ray.exceptions.RayError as broken:
+        return one_line(str(broken).strip().splitlines()[-1])[:200]
+    if error:
+        return f"its GPUs cannot be used: {error}"
+    return f"Ray has {claimed:g} GPUs there, but torch sees {seen}" if claimed > seen else ""
+
+
+def _none_left(nodes: str) -> str:
+    return f"no node is left whose GPUs work: {nodes}; mend that, or train on CPUs: resources.gpus_per_trial=0"
