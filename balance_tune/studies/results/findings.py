@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from balance_tune.studies.results.across import Ranks, compare_ranks
 from balance_tune.studies.results.columns import interval, p_text
 from balance_tune.studies.results.leaderboard import LeaderboardRow
-from balance_tune.studies.results.statistics import MIN_DATASETS, MIN_METHODS, friedman
+from balance_tune.studies.results.statistics import MIN_DATASETS, MIN_METHODS
 from balance_tune.studies.results.verdict import interval_level, looks_factor
 
 LEVEL = 0.05
@@ -149,7 +148,7 @@ def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Average rank of every method over the datasets where all are confirmed, and the Friedman test in words."""
+    """Average rank of every method over the datasets where all are confirmed, and the tests of the ranks in words."""
 
     ranks: list[tuple[str, float]]  # best first
     datasets: list[str]
@@ -158,27 +157,48 @@ class Ranking:
 
 
 def ranking(rows: Sequence[LeaderboardRow]) -> Ranking | None:
-    """Return average ranks by sealed test score; None with fewer than two datasets or methods in common."""
+    """Return average ranks by sealed test score, one rank a family of datasets.
+
+    None with fewer than two datasets or methods in common.
+    """
     scores: dict[str, dict[str, float]] = {}
+    families: dict[str, str] = {}
     for row in rows:
         if row.protocol == "sealed" and not row.diagnostic and row.test_mean is not None:
             scores.setdefault(row.dataset, {})[row.method] = row.metric.gain(row.test_mean)
+            families[row.dataset] = row.family or row.dataset
     methods = sorted(set.intersection(*(set(s) for s in scores.values()))) if scores else []
     if len(scores) < 2 or len(methods) < 2:
         return None
-    test = friedman(np.array([[s[m] for m in methods] for s in scores.values()]))
-    ranks = sorted(zip(methods, map(float, test.average_ranks), strict=True), key=lambda pair: pair[1])
-    if test.p is None:
+    values = [[s[m] for m in methods] for s in scores.values()]
+    found = compare_ranks(values, methods, [families[dataset] for dataset in scores])
+    ranks = list(zip(found.methods, found.average, strict=True))
+    over = f"{len(scores)} datasets"
+    if found.families < len(scores):
+        over += f" of {found.families} families, each of which counts once"
+    if found.p is None:
         words = (
-            f"{len(methods)} methods on {len(scores)} datasets: ranks are given, a Friedman test is not, which needs "
-            f"{MIN_METHODS} methods and {MIN_DATASETS} datasets to have any power."
+            f"{len(methods)} methods on {over}: ranks are given, a Friedman test is not, which needs {MIN_METHODS} "
+            f"methods and {MIN_DATASETS} families of datasets to have any power."
         )
     else:
-        verdict = "differ" if test.p < LEVEL else "do not differ beyond chance"
-        words = (
-            f"Friedman test over {len(scores)} datasets: the ranks {verdict} (p {p_text(test.p)}, Iman-Davenport form)."
-        )
-    return Ranking(ranks, list(scores), test.p, words)
+        verdict = "differ" if found.p < LEVEL else "do not differ beyond chance"
+        words = f"Friedman test over {over}: the ranks {verdict} (p {p_text(found.p)}, Iman-Davenport form)."
+        words += _post_hoc(found)
+    return Ranking(ranks, list(scores), found.p, words)
+
+
+def _post_hoc(ranks: Ranks) -> str:
+    """Return which ranks differ by more than Nemenyi's critical difference, in words."""
+    if ranks.critical is None:
+        return ""
+    best = [m for m, r in zip(ranks.methods, ranks.average, strict=True) if r - ranks.average[0] < ranks.critical]
+    rest = [m for m in ranks.methods if m not in best]
+    text = f" Nemenyi's critical difference of two ranks is {ranks.critical:.2f}: "
+    if not rest:
+        return f"{text}no two methods differ by that much from the best, {ranks.methods[0]}."
+    near = f"; {_list(best[1:])} cannot be told from it" if len(best) > 1 else ""
+    return f"{text}{_list(rest)} {'is' if len(rest) == 1 else 'are'} worse than {best[0]}{near}."
 
 
 def reached(row: LeaderboardRow) -> str:

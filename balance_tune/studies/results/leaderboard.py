@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from balance_tune.studies.config import strict_yaml
-from balance_tune.studies.protocol.provenance import looks_of
+from balance_tune.studies.protocol.provenance import families_of, looks_of
 from balance_tune.studies.protocol.selection import Rule, advantage, best_selected, confirmed, selected, settled
 from balance_tune.studies.results.arm_results import ArmResults
 from balance_tune.studies.results.columns import (
@@ -165,6 +165,7 @@ class LeaderboardRow:
     failure: str | None = column("Why the arm has no result, where all it had to run has failed.", TEXT)
     chosen: bool = column("Whether this is the dataset's best method by validation.", YES_NO, False)
     test_rows: int | None = column("Test rows.", COUNT)
+    family: str = column("The dataset that this one is a recipe of; its own name where it is none.", TEXT, "")
     openings: int = column("Recorded looks at this test part outside studies, by `evaluate --unseal`.", COUNT, 0)
     test_groups: int = column("Groups of test rows; 0 where rows are independent.", COUNT, 0)
 
@@ -255,7 +256,7 @@ def rows_of(
     for r in records:
         protocol = str(r.attrs.get("protocol") or config.get("protocol") or "sealed")
         by_arm.setdefault((r.arm, protocol), []).append(r)
-    search = config.get("search") or {}
+    search, families = config.get("search") or {}, families_of(folder)
     tables: dict[tuple[str, str], list[ArmResults]] = {}
     for (_, protocol), own in by_arm.items():
         arm = ArmResults.of(own, rule, protocol, folder)
@@ -272,6 +273,7 @@ def rows_of(
         dataclasses.replace(
             row,
             failure=reasons[row.protocol, row.dataset, row.method],
+            family=families.get(row.dataset, row.dataset),
             openings=_openings(row.dataset, folder, openings),
         )
         for row in rows
