@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
-from balance_tune import __version__
+from balance_tune import __version__, timeouts
 from balance_tune.commands.arguments import root_option
 from balance_tune.errors import UserError
-from balance_tune.studies.storage import timeouts
 from balance_tune.studies.wording import nearest, one_line
 
 # command -> (module below balance_tune.commands, what it does)
@@ -73,7 +72,12 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of a command line.
+
+    Raises:
+        UserError: there is no such command or option.
+    """
     made = parser()
     args, rest = made.parse_known_args(argv)
     for word in rest:  # argparse does not look for more `key=value` behind an option
@@ -87,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     try:
         timeouts.check()
-        args = _parsed(argv)
+        args = parsed(argv)
         status: int = import_module(f"balance_tune.commands.{COMMANDS[args.command][0]}").run(args)
         sys.stdout.flush()
     except UserError as error:

@@ -17,6 +17,9 @@ FILES = {
 }
 BASE = {
     "cache_folder",
+    "file_lock",
+    "reachable",
+    "timeouts",
     "errors",
     "kinds",
     "package",

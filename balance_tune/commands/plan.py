@@ -17,7 +17,6 @@ from balance_tune.commands.arguments import (
     writable_root,
 )
 from balance_tune.commands.output import columns, duration, number, print_json
-from balance_tune.datasets.augmentation import AS_STORED, described, overridden
 
 if TYPE_CHECKING:
     from balance_tune.studies.config.schema import StudyConfig
@@ -89,7 +88,7 @@ def as_text(plan: Plan, config: StudyConfig) -> str:
             f"{name} of {dataset}: in training {told['training']}; in evaluation {told['evaluation']}"
             for dataset, own in transforms(config).items()
             for name, told in own.items()
-            if set(told.values()) != {AS_STORED}
+            if set(told.values()) != {"as stored"}
         ),
         "\n".join(plan.notes),
         "Without --no-measure an epoch is timed, and times follow." if unmeasured else "",
@@ -99,6 +98,7 @@ def as_text(plan: Plan, config: StudyConfig) -> str:
 
 def transforms(config: StudyConfig) -> dict[str, dict[str, dict[str, str]]]:
     """Return dataset -> modality -> what is done to its stored samples in training and in evaluation, in words."""
+    from balance_tune.datasets.augmentation import described, overridden
     from balance_tune.registry import datasets
 
     declared = {name: datasets().get(name).modalities for name in config.datasets}

@@ -6,6 +6,7 @@ import argparse
 import platform
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,12 @@ from balance_tune.commands.arguments import (
 )
 from balance_tune.commands.output import print_json
 from balance_tune.datasets.address import bare
+from balance_tune.studies.cluster.ray_address import check_ray_address
 from balance_tune.studies.signals import heard
 
 if TYPE_CHECKING:
     from balance_tune.studies.monitor.progress import Kind
+    from balance_tune.studies.results.leaderboard import LeaderboardRow
 
 INTERRUPTED = 130
 
@@ -34,6 +37,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "overrides", metavar="key=value", nargs="*", default=[], help="an entry to set, as search.trials=4"
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, only the leaderboard")
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="run the trials again that failed, after their cause is mended"
+    )
     miniature_option(parser)
     root_option(parser)
     format_option(parser)
@@ -46,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    check_ray_address()
     config = study_of(args)
     place = writable_root(args).display_uri(config.name)
     if in_a_job():
@@ -53,15 +60,30 @@ def _run(args: argparse.Namespace) -> int:
     from balance_tune.studies.engine import run_study  # loads ray: not before the study file is known to be right
 
     progress: Kind = "none" if args.quiet else "json" if args.format == "json" else "auto"
-    result = run_study(config, root=root_text(args), progress=progress)
-    if args.format == "json":
-        print_json([dict(row) for row in result.rows])
-    elif result.rows or result.state != "halted":
-        from balance_tune.studies.results.tables import as_text
+    shown = False
 
-        print(as_text(result.rows))
+    def show(rows: Sequence[LeaderboardRow]) -> None:
+        nonlocal shown
+        shown = True
+        if args.format == "json":
+            print_json([dict(row) for row in rows])
+        else:
+            from balance_tune.studies.results.tables import as_text
+
+            print(as_text(rows), flush=True)
+
+    result = run_study(
+        config, root=root_text(args), progress=progress, on_leaderboard=show, retry_failed=args.retry_failed
+    )
+    if not shown and (result.rows or args.format == "json"):
+        show(result.rows)
     if result.state == "done":
-        return 1 if result.rows and all(row.failure for row in result.rows) else 0
+        return 0
+    if result.state == "failed":
+        print(
+            f"The study failed: {result.reason}. Mend the cause, then: {_again(args)} --retry-failed", file=sys.stderr
+        )
+        return 1
     words = {"interrupted": "Stopped, nothing is lost", "limited": "Ended by its own limit", "halted": "Ended early"}
     reason = f" ({result.reason})" if result.reason else ""
     print(f"{words[result.state]}{reason}. The same command goes on: {_again(args)}", file=sys.stderr)

@@ -40,7 +40,6 @@ AUGMENTATIONS: dict[str, dict[str, _Number]] = {
 """Augmentation -> its settings, in the order in which they are applied."""
 PICTURES = ("crop", "resized_crop", "flip", "rotate", "colour")
 SOUNDS = ("mask_frequency", "mask_time")
-AS_STORED = "as stored"
 WINDOWS = ("centre_crop", "resize")  # of evaluation; a random one takes their place
 FILTER_BANK = 128  # bands
 
@@ -152,7 +151,7 @@ def _words(operations: Sequence[Operation]) -> str:
         name + (f" ({', '.join(f'{key} {_plain(value)}' for key, value in settings.items())})" if settings else "")
         for name, settings in operations
     ]
-    return ", ".join(told) or AS_STORED
+    return ", ".join(told) or "as stored"
 
 
 def _plain(value: Any) -> str:

@@ -35,6 +35,8 @@ from balance_tune.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+LISTING = "listing.arrow"
+"""The samples of a prepared store by name, with their parts and files."""
 OPEN = ("train", "monitor", "val")
 """The parts that training may open."""
 
@@ -162,6 +164,8 @@ def verify_store(folder: Path | str) -> Manifest:
             check_leaks(assignment, np.concatenate(groups))
         except ValueError as error:  # a leak, or parts without groups
             raise _damaged(folder, str(error).rstrip(".")) from error
+    if manifest.table.get("duplicates", "ignore") != "ignore":
+        _check_files(folder)
     for k, name in enumerate(manifest.modalities):
         for part, opened in parts.items():
             present = None if opened.present is None else opened.present[:, k].numpy()
@@ -174,6 +178,24 @@ def verify_store(folder: Path | str) -> Manifest:
             if found != manifest.ranges[part][name]:
                 raise _damaged(folder, f"modality `{name}` of {part} has another range than its manifest says")
     return manifest
+
+
+def _check_files(folder: Path) -> None:
+    """Raise a `UserError` where the list of samples, if it is there, has a file in two parts."""
+    import pyarrow as pa
+
+    if not (folder / LISTING).is_file():  # a copy of a remote store is without it
+        return
+    try:
+        with pa.memory_map(str(folder / LISTING)) as source:
+            listing = pa.ipc.open_file(source).read_all().select(["part", "files"]).to_pylist()
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise _damaged(folder, f"its {LISTING} cannot be read") from error
+    part_of: dict[str, str] = {}
+    for row in listing:
+        for file in row["files"]:
+            if part_of.setdefault(file, row["part"]) != row["part"]:
+                raise _damaged(folder, f"{file} is in {part_of[file]} and {row['part']}")
 
 
 def _range(tensors: Sequence[Any], present: NDArray[np.bool_] | None) -> tuple[float, float]:

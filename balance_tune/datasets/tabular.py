@@ -119,6 +119,7 @@ def _csv(path: Path, content: bytes, wanted: Sequence[str]) -> TextTable:
         raise UserError(f"{path} must have rows, but has none.")
     separator, header = _separated(text, wanted)
     names = _names(path, header)
+    _check_quotes(path, text, separator)
     wrong: list[Any] = []
 
     def reject(row: Any) -> str:
@@ -172,6 +173,25 @@ def _utf8(path: Path, content: bytes) -> str:
         ) from error
 
 
+def _check_quotes(path: Path, text: str, separator: str) -> None:
+    """Raise a `UserError` where a quote is not closed, or not before a separator: it would swallow rows silently."""
+    if '"' not in text:
+        return
+    limit = csv.field_size_limit(len(text) + 1)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    number = 0
+    try:
+        for _ in rows:
+            number = rows.line_num
+    except csv.Error:
+        raise UserError(
+            f"a quoted field must end with a quote before the next separator or line, but in {path} the one in the row "
+            f"that begins in line {number + 1} does not; write quotes inside of it twice."
+        ) from None
+    finally:
+        csv.field_size_limit(limit)
+
+
 def _separated(text: str, wanted: Sequence[str]) -> tuple[str, list[str]]:
     """Return the separator of a CSV text and its header: the one that gives the wanted columns, else the most."""
     headers = {}
@@ -218,7 +238,7 @@ def _parquet(path: Path, wanted: Sequence[str]) -> TextTable:
             else:
                 columns[name] = _texts(file.read(columns=[field.name]).column(0))
         rows = file.metadata.num_rows
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path} must be a readable Parquet file, but: {reason}.") from error
     return TextTable(path, columns, [k + HEADER + 1 for k in range(rows)])

@@ -66,7 +66,7 @@ class Sam(Modulation):
             foreach("copy_", parameters, weights)
             for p, g in zip(parameters, gradients, strict=True):
                 risen = torch.zeros_like(g) if p.grad is None else p.grad
-                p.grad = torch.lerp(g, risen, torch.as_tensor(share, dtype=g.dtype, device=g.device))
+                p.grad = torch.lerp(g, risen, share.to(g.dtype) if isinstance(share, Tensor) else share)
         ctx.hooks.on_gradients(output, output.batch, ctx)
         ctx.hooks.observe(output, output.batch, ctx)
         ctx.optimizer_step()

@@ -14,7 +14,7 @@ class Diverged(ArithmeticError):
     """The loss or the model's answers are no longer finite; the trial has failed and the study goes on."""
 
 
-class DeviceFailure(RuntimeError):
+class DeviceError(RuntimeError):
     """The device does not work; nothing is known of the trial, which can be run again elsewhere."""
 
 
@@ -25,7 +25,7 @@ def device_failed(error: BaseException) -> bool:
     """
     if isinstance(error, torch.OutOfMemoryError):
         return False
-    if isinstance(error, DeviceFailure | torch.AcceleratorError | torch.distributed.DistBackendError):
+    if isinstance(error, DeviceError | torch.AcceleratorError | torch.distributed.DistBackendError):
         return True
     return isinstance(error, RuntimeError) and FAILURE.search(str(error)) is not None
 

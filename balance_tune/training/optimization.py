@@ -84,7 +84,7 @@ class Optimization:
             # p_old + k (p_new - p_old) is a learning rate times k for SGD, Adam and AdamW alike, without a sync.
             for (parameters, factor), old in zip(self._scaled, before, strict=True):
                 for p, p_old in zip(parameters, old, strict=True):
-                    p.copy_(torch.lerp(p_old, p, torch.as_tensor(factor, dtype=p.dtype, device=p.device)))
+                    p.copy_(torch.lerp(p_old, p, factor.to(p.dtype) if isinstance(factor, Tensor) else factor))
         self._scaled = []
         self.zero()
 

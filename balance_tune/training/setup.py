@@ -23,7 +23,7 @@ from balance_tune.settings import TrainingSettings
 from balance_tune.tasks import Objective
 from balance_tune.training.branch import Branch, teacher
 from balance_tune.training.context import RunContext
-from balance_tune.training.errors import DeviceFailure
+from balance_tune.training.errors import DeviceError
 from balance_tune.training.feed import feed_of
 from balance_tune.training.residency import opened
 from balance_tune.training.run import Best, Run
@@ -169,7 +169,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     """Return a device with its index, as tensors on it have; `auto` is the first GPU where there is one, else the CPU.
 
     Raises:
-        DeviceFailure: a GPU is asked for, and torch sees none.
+        DeviceError: a GPU is asked for, and torch sees none.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -177,5 +177,5 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if chosen.type != "cuda":
         return chosen
     if not torch.cuda.is_available():
-        raise DeviceFailure("the trial was given a GPU, but torch sees none in its process")
+        raise DeviceError("No CUDA GPUs are there for torch, although the trial was given one")
     return torch.device("cuda", torch.cuda.current_device() if chosen.index is None else chosen.index)

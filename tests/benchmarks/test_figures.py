@@ -85,7 +85,7 @@ def test_a_device_waits_from_the_end_of_a_step_to_the_next_batch(monkeypatch: py
 
 def test_how_long_a_device_waits_is_measured_for_a_plain_loop_and_for_ours() -> None:
     data = crema_d(4, shapes={"audio": (1, 33, 33), "visual": (3, 1, 32, 32)})
-    table = gpu.waiting(data, "cpu", batch_size=2, rounds=1)
+    table = gpu.waiting(gpu.Sizes(batch=2, rounds=1), data, "cpu")
     assert [row[0].partition(":")[0] for row in table.rows] == ["indexed and copied when it is needed", "balance_tune"]
     for _, share, rate, _ in table.rows:
         assert 0 < float(share) < 100

@@ -72,7 +72,7 @@ def test_a_sticky_error_loses_one_trial_and_changes_nothing(tmp_path: Path) -> N
     assert told(struck) == told(calm)
     assert weights(struck) == weights(calm)
     (reason,) = {r.attrs["lost_reason"] for r in records(struck) if "lost_reason" in r.attrs}
-    assert "DeviceFailure: CUDA error: an illegal memory access was encountered" in reason
+    assert "DeviceError: CUDA error: an illegal memory access was encountered" in reason
 
 
 @pytest.mark.cluster

@@ -125,6 +125,16 @@ def test_rows_that_share_a_file_lie_in_one_part(tmp_path: Path, group: str | Non
     assert all(len(parts) == 1 for parts in parts_of(tmp_path / "s").values())
     assert "60 rows share a file with another row or are the same; such rows lie in one part" in manifest.limits
     verify_store(tmp_path / "s")
+    path = tmp_path / "s" / "listing.arrow"
+    listing = pa.ipc.open_file(str(path)).read_all()
+    files = listing["files"].to_pylist()
+    parts = listing["part"].to_pylist()
+    files[parts.index("train")] = files[parts.index("test")]
+    listing = listing.set_column(listing.column_names.index("files"), "files", pa.array(files))
+    with pa.ipc.new_file(str(path), listing.schema) as writer:
+        writer.write_table(listing)
+    with pytest.raises(UserError, match=r"x\d+\.npy is in (train and test|test and train)"):
+        verify_store(tmp_path / "s")
 
 
 def test_rows_that_share_a_file_through_another_row_lie_in_one_part_with_their_group(tmp_path: Path) -> None:
@@ -254,3 +264,16 @@ def test_a_store_that_was_written_before_is_read_as_before(tmp_path: Path) -> No
     path.write_text(json.dumps(manifest))
     assert read_manifest(tmp_path / "s").absent == {}
     verify_store(tmp_path / "s")
+
+
+def test_rows_that_are_left_out_are_nobodys_duplicates(tmp_path: Path) -> None:
+    rows = [*plain(), ("x0.npy", "0", "0.0", ""), ("", "", "", "cat"), ("", "", "", "dog"), plain()[1]]
+    rows = [rows[20], *rows[:20], *rows[21:]]
+    changes = {"duplicates": "drop", "missing": "silence", "missing_labels": "drop"}
+    manifest = prepared(write(tmp_path, rows), tmp_path / "s", **changes)
+    assert [(s.file, s.reason) for s in manifest.skipped] == [
+        ("row 2", "`y` is empty"),
+        ("row 23", "`npy` and `a` are empty"),
+        ("row 24", "`npy` and `a` are empty"),
+        ("row 25", "it is the same as row 4"),
+    ]

@@ -42,6 +42,10 @@ def test_rows_are_counted_as_a_spreadsheet_counts_them(tmp_path: Path) -> None:
     table = read_table(csv(tmp_path, 'a,b\n1,x\n\n,\n2,"y\nz"\n3,w\n'))
     assert table.numbers == [2, 5, 6]
     assert table.columns["b"] == ["x", "y\nz", "w"]
+    assert read_table(csv(tmp_path, 'a,b\n5" disk,"say ""hi"", x"\n')).columns == {
+        "a": ['5" disk'],
+        "b": ['say "hi", x'],
+    }
     table = read_table(csv(tmp_path, "\ufeff\n\r\na,b\n1,x\n"))
     assert (table.numbers, table.columns) == ([4], {"a": ["1"], "b": ["x"]})
     with pytest.raises(UserError, match="row 4 of"):
@@ -70,6 +74,8 @@ def test_of_two_separators_the_one_that_gives_the_wanted_columns_is_taken(tmp_pa
         ("a,b, a\n1,2,3\n", r"has `a` twice \(columns 1 and 3\)"),
         (b"a,b\n1,\xe9\n", r"in UTF-8, but line 2 is not \(byte 0xe9\)"),
         ("a,b\n".encode("utf-16"), "but is UTF-16"),
+        ('a,b\n1,x\n2,"y\n3,z\n', "the row that begins in line 3 does not"),
+        ('a,b\n1,"x\n2,y\n3,"z"\n', "the row that begins in line 2 does not"),
         (b"PK\x03\x04rest", "an Excel workbook"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a git-lfs pointer"),
         ("<!DOCTYPE html><html>", "a web page"),

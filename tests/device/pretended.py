@@ -432,12 +432,16 @@ def _patch(patch: pytest.MonkeyPatch, recorder: Recorder) -> None:
     patch.setattr(torch.cuda, "mem_get_info", lambda device=None: (recorder.free, MEMORY))
     patch.setattr(torch.cuda, "synchronize", lambda device=None: recorder.note("synchronize"))
     patch.setattr(torch.cuda, "manual_seed_all", _random[0].manual_seed)
+    patch.setattr(torch.cuda, "get_rng_state", lambda device=None: _random[0].get_state())
+    patch.setattr(torch.cuda, "set_rng_state", lambda state, device=None: _random[0].set_state(state))
     patch.setattr(torch.cuda, "Stream", Stream)
     patch.setattr(torch.cuda, "Event", Event)
     patch.setattr(torch.cuda, "current_stream", Stream)
+    patch.setattr(torch.cuda, "CUDAGraph", Graph)
+    patch.setattr(torch.cuda, "graph", lambda graph: contextlib.nullcontext())
     patch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
     patch.setattr(torch.__future__, "get_overwrite_module_params_on_conversion", lambda: True)
-    autocast, load, run = torch.autocast, torch.load, threading.Thread.run
+    autocast, load, run = torch.autocast, torch.load, threading.Thread._bootstrap_inner  # type: ignore[attr-defined]
 
     def new_autocast(device_type: str, *args: Any, **kwargs: Any) -> Any:
         return autocast(BEHIND if device_type == "cuda" else device_type, *args, **kwargs)
@@ -453,7 +457,13 @@ def _patch(patch: pytest.MonkeyPatch, recorder: Recorder) -> None:
     patch.setattr(torch, "Generator", Generator)
     patch.setattr(torch, "autocast", new_autocast)
     patch.setattr(torch, "load", read)
-    patch.setattr(threading.Thread, "run", run_in_thread)
+    patch.setattr(threading.Thread, "_bootstrap_inner", run_in_thread)  # `run` may be a subclass's own
+
+
+class Graph:
+    """Is recorded, and does nothing when it is replayed."""
+
+    def replay(self) -> None: ...
 
 
 _recorders: list[Recorder] = []

@@ -21,6 +21,9 @@ WAITS = 4
 MORE: dict[str, tuple[int, str]] = {
     "g_blending": (32, "it trains a copy of the model per modality, epochs of their own, and weighs what comes out"),
     "umt": (9, "teachers are trained, epochs of their own"),
+    "g2d": (9, "teachers are trained, epochs of their own"),
+    "remix": (5, "the rows are divided among the modalities, by how many each gets"),
+    "inforeg": (1, "a gradient's trace decides how the epoch is trained"),
     "relearning": (6, "k-means asks every ten iterations whether it has converged, on two parts of the data"),
     "modality_valuation": (7, "which rows are added decides how long the epoch is"),
     "sample_valuation": (6, "which rows are added decides how long the epoch is"),

@@ -124,10 +124,15 @@ def test_draws_on_it_leave_the_generator_of_the_cpu_alone(device: Recorder) -> N
 
 def test_threads_that_are_started_have_it_too(device: Recorder) -> None:
     places: list[torch.device] = []
-    thread = threading.Thread(target=lambda: places.append(torch.ones(2).to("cuda").device))
-    thread.start()
-    thread.join()
-    assert places == [DEVICE]
+
+    class Own(threading.Thread):
+        def run(self) -> None:
+            places.append(torch.ones(2).to("cuda").device)
+
+    for thread in (threading.Thread(target=lambda: places.append(torch.ones(2).to("cuda").device)), Own()):
+        thread.start()
+        thread.join()
+    assert places == [DEVICE] * 2
 
 
 def test_what_is_saved_from_it_needs_a_place_where_there_is_none() -> None:

@@ -6,7 +6,7 @@ import os
 from contextlib import ExitStack
 from typing import Any
 
-from balance_tune.training.context import Context
+from balance_tune.training.context import RunContext
 from tests.device.pretended import pretended
 from tests.faults.traps import sprung
 
@@ -31,11 +31,11 @@ def pretend() -> None:
         return measure(configs)
 
     gpu_sharing._measure = measured
-    step = Context.default_step
+    step = RunContext.default_step
 
-    def default_step(ctx: Context, *rest: Any) -> Any:
+    def default_step(ctx: RunContext, *rest: Any) -> Any:
         if ctx.device.type == "cuda" and ctx.epoch == EPOCH and sprung("sticky"):
             device.broken = True
         return step(ctx, *rest)
 
-    Context.default_step = default_step  # type: ignore[method-assign]
+    RunContext.default_step = default_step  # type: ignore[method-assign]

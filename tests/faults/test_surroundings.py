@@ -18,11 +18,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from balance_tune.studies.tracking.courier import PROGRAM
 
 from balance_tune.studies.storage.database import URL
 from balance_tune.studies.storage.files import DATABASE, JOURNAL
 from balance_tune.studies.storage.records import read_records
-from balance_tune.studies.tracking.courier import PROGRAM
 from tests.faults.conftest import Trial
 from tests.faults.driver import PATIENCE, Driver, end, running, until
 from tests.studies.postgres import PASSWORD, Postgres, binaries, server

@@ -75,7 +75,7 @@ class ToyStudy:
         self.arms = self.arms or tuple(toy_arm(f"{d}/{m}") for d in self.config.datasets for m in self.config.methods)
         self.reopen()
 
-    def reopen(self) -> None:
+    def reopen(self, *, retry_failed: bool = False) -> None:
         """Begin another run of the study, with nothing but what is on disk."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.pruning_log = PruningLog(self.folder / "ledger.jsonl")
@@ -90,6 +90,7 @@ class ToyStudy:
             self.pruning_log,
             StudyFolder(self.folder),
             configure=self.configure,
+            retry_failed=retry_failed,
             on_trial_end=lambda key, state, attrs: self.ended.__setitem__(key, state),
         )
 

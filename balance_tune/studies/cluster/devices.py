@@ -14,7 +14,7 @@ from balance_tune.studies.cluster.preflight import ANSWER_WITHIN, task_on
 from balance_tune.studies.wording import one_line
 
 MOST_FAILURES = 3  # of devices on one node, after which it is left out
-FAILED = re.compile(r"DeviceFailure: (?P<reason>.*) \(node (?P<node>[0-9a-f]+) on (?P<name>[^)\s]+)\)")
+FAILED = re.compile(r"DeviceError: (?P<reason>.*) \(node (?P<node>[0-9a-f]+) on (?P<name>[^)\s]+)\)")
 USE_GPUS = """
 import torch
 count = torch.cuda.device_count()

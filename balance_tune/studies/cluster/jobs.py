@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from balance_tune.errors import UserError
 from balance_tune.package import FOLDER
+from balance_tune.reachable import check_http
 from balance_tune.studies.cluster.ray_cluster import HEAD
 from balance_tune.studies.cluster.upload import NEVER, Parcel, parcel_of
 from balance_tune.studies.signals import PATIENCE
@@ -194,6 +195,8 @@ def connected(address: str) -> JobSubmissionClient:
         raise UserError(
             f"the address must be that of a cluster's dashboard, as http://127.0.0.1:8265, but got `{address}`."
         )
+    remedy = "is the port forwarded (`ray dashboard`, `kubectl port-forward`)"
+    check_http(address, f"a cluster's dashboard must answer at {address}, but it does not", remedy)
     try:
         return JobSubmissionClient(address)
     except AuthenticationError as error:
@@ -203,6 +206,5 @@ def connected(address: str) -> JobSubmissionClient:
         ) from error
     except (ConnectionError, RuntimeError, OSError) as error:
         raise UserError(
-            f"a cluster's dashboard must answer at {address}, but it does not ({one_line(str(error))[:160]}); "
-            "is the port forwarded (`ray dashboard`, `kubectl port-forward`)?"
+            f"a cluster's dashboard must answer at {address}, but it does not ({one_line(str(error))[:160]}); {remedy}"
         ) from error

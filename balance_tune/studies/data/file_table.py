@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from balance_tune.datasets import limits
+from balance_tune.datasets.arrays import load_array
 from balance_tune.datasets.labels import SEPARATOR, as_number, read_labels
 from balance_tune.datasets.media import unreadable
 from balance_tune.datasets.tabular import NO_FILE, Embedded, read_table
@@ -113,7 +113,11 @@ class FileTable:
                 raise UserError(f"`{modality}` must be numbers, but in {where}: {error}.") from None
         path = self.path.parent / texts[0]
         try:
-            return np.load(path, allow_pickle=False) if path.suffix.lower() == ".npy" else path.read_bytes()
+            if path.suffix.lower() == ".npy":
+                return load_array(path)
+            if reason := limits.too_large_file(path):
+                raise ValueError(reason)
+            return path.read_bytes()
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             said = unreadable(path, reason).reason

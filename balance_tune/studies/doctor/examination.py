@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balance_tune.errors import UserError
+from balance_tune.studies.cluster.ray_address import check_ray_address
 from balance_tune.studies.cluster.upload import LIMIT, parcel_of
 from balance_tune.studies.doctor import nodes, surroundings
 from balance_tune.studies.doctor.finding import Finding, fail, ok
@@ -30,6 +31,11 @@ def examine(root: StudyFolder, config: StudyConfig | None = None, folder: Path |
     """
     from balance_tune.studies.tracking.backend import store_of
 
+    wrong = ""
+    try:
+        check_ray_address()
+    except UserError as error:
+        wrong = str(error)
     address = os.environ.get("RAY_ADDRESS")
     others = _other_rays(address)
     if others is not None:
@@ -42,7 +48,11 @@ def examine(root: StudyFolder, config: StudyConfig | None = None, folder: Path |
     yield from _database(root)
     parcel = parcel_of(folder or Path.cwd())
     yield surroundings.working_dir(str(parcel.folder), parcel.size, parcel.largest, LIMIT)
-    yield from _cluster(root, config)
+    if wrong:
+        rule, _, remedy = wrong.rstrip(".").rpartition("; ")
+        yield fail("ray", rule, remedy)
+    else:
+        yield from _cluster(root, config)
 
 
 def _database(root: StudyFolder) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from balance_tune.studies.cluster.preemption import node_lost
 from balance_tune.studies.private_apis import actor_of
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.storage.db_retry import AWAY
-from balance_tune.studies.storage.timeouts import seconds
+from balance_tune.timeouts import seconds
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController

@@ -36,9 +36,9 @@ from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.files import HISTORY
 from balance_tune.studies.storage.object_store import StoreUnavailable
 from balance_tune.studies.storage.study_folder import StudyFolder, trial_folder
-from balance_tune.studies.storage.timeouts import seconds
+from balance_tune.timeouts import seconds
 from balance_tune.training.checkpoint import CARD, STATE, WEIGHTS, load_state, save_best, save_state
-from balance_tune.training.errors import DeviceFailure, Diverged, Stopped, device_failed
+from balance_tune.training.errors import DeviceError, Diverged, Stopped, device_failed
 from balance_tune.training.evaluation import predict
 from balance_tune.training.jackknife import packed, unit_values
 from balance_tune.training.loop import train
@@ -144,7 +144,7 @@ def work(
 
     Raises:
         Preempted: `draining()`, with one worker; several are started elsewhere by Ray Train.
-        DeviceFailure: the GPU failed; this process must end, since nothing can be done on it any more.
+        DeviceError: the GPU failed; this process must end, since nothing can be done on it any more.
     """
     sealed = sealed_test_part() if config.get("protocol") != "paper" else contextlib.nullcontext()
     with left_as_found(), sealed, trial_folder(config) as folder:
@@ -176,7 +176,7 @@ def _work(
         if device_failed(error):
             if replicas.rank == 0:
                 _write_down(folder, error)
-            raise DeviceFailure(f"{_first_line(error)} ({_node()})") from None
+            raise DeviceError(f"{_first_line(error)} ({_node()})") from None
         if replicas.world > 1 and not isinstance(error, Diverged):
             raise  # the other workers wait for this one; Ray Train starts all of them again
         ending = _ending(config, epoch, _outcome(error), error)
@@ -356,7 +356,7 @@ def _blame(error: Exception) -> tuple[str, BaseException]:
     nowhere = [cause for cause in causes if isinstance(cause, Unreachable | StoreUnavailable)]
     if nowhere:
         return "halt", nowhere[0]
-    device = [cause for cause in causes if isinstance(cause, DeviceFailure)]
+    device = [cause for cause in causes if isinstance(cause, DeviceError)]
     if device:  # the others then fail to reach this worker
         return "lost", min(device, key=lambda cause: "NCCL" in str(cause))
     own = [cause for cause in causes if not isinstance(cause, RayError | MemoryError | OSError)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -204,6 +205,48 @@ def due(records: Sequence[TrialRecord], rule: Rule) -> list[PendingTrial]:
 def settled(records: Sequence[TrialRecord], rule: Rule) -> bool:
     """Return whether nothing of select and confirm is due or running: the arm can be reported."""
     return not due(records, rule) and all(r.finished for r in records if r.phase != "search")
+
+
+def failures(records: Sequence[TrialRecord], config: Mapping[str, Any]) -> dict[str, str]:
+    """Return arm -> why it has nothing to compare, for the arms that are through without a finished confirmation.
+
+    Args:
+        records: all of a study's trials.
+        config: the study as plain data.
+    """
+    rule, search = Rule.of(config), config.get("search") or {}
+    arms: dict[str, list[TrialRecord]] = {}
+    for r in records:
+        arms.setdefault(r.arm, []).append(r)
+    reasons = {}
+    for name, own in arms.items():
+        reason = _failure([r for r in own if not r.superseded], rule, search)
+        if reason is not None:
+            reasons[name] = reason
+    return reasons
+
+
+def _failure(records: Sequence[TrialRecord], rule: Rule, search: Mapping[str, Any]) -> str | None:
+    if not records or not all(r.finished for r in records):
+        return None
+    searched = [r for r in records if r.phase == "search"]
+    if search.get("trials") is not None:
+        through = len(searched) >= search["trials"]
+    else:
+        through = sum(r.device_seconds for r in searched) >= (search.get("device_seconds") or math.inf)
+    if not through or due(records, rule):
+        return None
+    best = winner(records, rule)
+    if best is not None and any(r.state == "complete" for r in confirmed(records, rule, best)):
+        return None
+    all_failed = all(r.state == "failed" for r in searched)
+    failed = [r for r in (searched if all_failed else records) if r.state == "failed"]
+    if not failed:
+        return None
+    what = {"search": "search", "select": "selection", "confirm": "confirmation"}[failed[-1].phase]
+    same = [r for r in failed if r.phase == failed[-1].phase]
+    trials = f"{len(same)} {what} trial{'s' if len(same) > 1 else ''}"
+    return f"{trials} failed, the last with: {failed[-1].attrs.get('reason') or 'no reason recorded'}"
 
 
 def confirmed(

@@ -35,11 +35,10 @@ def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "seale
     baseline = next((row for row in table if row.baseline), None)
     rivals = [row for row in table if row.rival]
     failures = _failures(dataset, table, suffix)
-    if failures and all(row.failure for row in table if not row.diagnostic):
-        return failures
     known = [row for row in rivals if row.delta is not None]
     best = max(known, key=lambda row: _standing(row, table), default=None)
-    if failures and (best is None or (baseline is not None and baseline.failure)):
+    over = all(row.failure or row.confirmed for row in table if not row.diagnostic)
+    if failures and over and (best is None or (baseline is not None and baseline.failure)):
         return failures
     if baseline is None or baseline.test_mean is None or best is None:
         return _unfinished(dataset, table, baseline, rivals)
@@ -281,17 +280,23 @@ def _rest(
 
 def _failures(dataset: str, table: Sequence[LeaderboardRow], suffix: str) -> str:
     """Return the answer where whole arms have failed and no comparison is left; empty where no arm has failed."""
-    dead = [row for row in table if row.failure and not row.diagnostic]
-    rest = [row for row in table if not row.failure and not row.diagnostic]
-    if not dead:
+    failed = [row for row in table if row.failure and not row.diagnostic]
+    rest = [row for row in table if not row.failure and not row.diagnostic and row.test_mean is not None]
+    if not failed:
         return ""
-    reasons = "; ".join(f"{row.method}: {row.failure}" for row in dead[:LISTED])
-    if not rest:
-        return f"On {dataset} every arm failed{suffix}, so there is no answer. The reasons: {reasons}."
-    scores = _list([f"{row.method} with {reached(row)}" for row in rest if row.test_mean is not None] or ["none yet"])
+    if any(row.baseline for row in rest):
+        reasons = "; ".join(f"{row.method}: {row.failure}" for row in failed[:LISTED])
+        baseline = next(row for row in rest if row.baseline)
+        return (
+            f"On {dataset} every balancing method failed{suffix} ({reasons}). The tuned joint baseline reached "
+            f"{reached(baseline)} on the test set."
+        )
+    first = next((row for row in failed if row.baseline), failed[0])
+    others = [row.method for row in failed if row is not first]
+    more = f"; so {'has' if len(others) == 1 else 'have'} {_list(others)}" if others else ""
     return (
-        f"On {dataset} nothing can be compared with the tuned joint baseline{suffix}, because of failed arms "
-        f"({reasons}). Arms with a result on the test set: {scores}."
+        f"There is no answer for {dataset}: {first.method} has failed ({first.failure}){more}. Mend the cause; "
+        "`balance-tune run --retry-failed` then runs the failed trials again."
     )
 
 

@@ -16,7 +16,15 @@ import numpy as np
 
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.protocol.provenance import families_of, looks_of
-from balance_tune.studies.protocol.selection import Rule, advantage, best_selected, confirmed, selected, settled
+from balance_tune.studies.protocol.selection import (
+    Rule,
+    advantage,
+    best_selected,
+    confirmed,
+    failures,
+    selected,
+    settled,
+)
 from balance_tune.studies.results.arm_results import ArmResults
 from balance_tune.studies.results.columns import (
     BY_MODALITY,
@@ -162,12 +170,12 @@ class LeaderboardRow:
     baseline: bool = column("Whether this is the joint baseline.", YES_NO, False)
     diagnostic: bool = column("Whether the arm only shows what one modality can do.", YES_NO, False)
     confirmed: bool = column("Whether every selection and confirmation trial has ended.", YES_NO, False)
-    failure: str | None = column("Why the arm has no result, where all it had to run has failed.", TEXT)
     chosen: bool = column("Whether this is the dataset's best method by validation.", YES_NO, False)
     test_rows: int | None = column("Test rows.", COUNT)
     family: str = column("The dataset that this one is a recipe of; its own name where it is none.", TEXT, "")
     openings: int = column("Recorded looks at this test part outside studies, by `evaluate --unseal`.", COUNT, 0)
     test_groups: int = column("Groups of test rows; 0 where rows are independent.", COUNT, 0)
+    failure: str | None = column("Why the arm has nothing to compare, where its trials failed.", TEXT)
 
     def keys(self) -> list[str]:
         """Return the names of the columns in the order of JSON and CSV; `dict(row)` is the row as JSON-able values."""
@@ -256,23 +264,19 @@ def rows_of(
     for r in records:
         protocol = str(r.attrs.get("protocol") or config.get("protocol") or "sealed")
         by_arm.setdefault((r.arm, protocol), []).append(r)
-    search, families = config.get("search") or {}, families_of(folder)
+    families = families_of(folder)
     tables: dict[tuple[str, str], list[ArmResults]] = {}
     for (_, protocol), own in by_arm.items():
         arm = ArmResults.of(own, rule, protocol, folder)
         tables.setdefault((protocol, arm.dataset), []).append(arm)
     order = {name: i for i, name in enumerate(config.get("datasets") or [])}
     keys = sorted(tables, key=lambda k: (k[0] != "sealed", order.get(k[1], len(order))))
+    reasons = failures(records, config)
     rows = [row for key in keys for row in _table(tables[key], rule, looks, equivalence)]
-    reasons = {
-        (a.protocol, a.dataset, a.method): _failure(a, rule, search.get("trials"), search.get("device_seconds"))
-        for arms in tables.values()
-        for a in arms
-    }
     return [
         dataclasses.replace(
             row,
-            failure=reasons[row.protocol, row.dataset, row.method],
+            failure=reasons.get(row.arm),
             family=families.get(row.dataset, row.dataset),
             openings=_openings(row.dataset, folder, openings),
         )
@@ -412,7 +416,7 @@ def _row(arm: ArmResults, rule: Rule) -> LeaderboardRow:
         val_confirm=mean_of(_values(complete)),
         gap=mean_of([float(m["val/gap"]) for r in complete if "val/gap" in (m := r.attrs.get("metrics") or {})]),
         saved=_saved(search),
-        lost=sum(r.superseded for r in arm.records) + counted("lost"),
+        lost=sum(r.superseded and not r.retried for r in arm.records) + counted("lost"),
         preempted=counted("preempted"),
         repeated=counted("repeated"),
         confirm_trials=len(later),
@@ -440,18 +444,6 @@ def _openings(dataset: str, folder: Path, openings: Sequence[Mapping[str, Any]])
     split = json.loads(path.read_text()).get("split_hash") if path.is_file() else None
     own = [look for look in openings if look.get("dataset") == dataset]
     return sum(split is None or look.get("split_hash") == split for look in own)
-
-
-def _failure(arm: ArmResults, rule: Rule, trials: int | None, device_seconds: float | None) -> str | None:
-    """Return why an arm has no result and will have none: the reason of its last failed trial; None otherwise."""
-    search = [r for r in arm.records if r.phase == "search" and r.finished and not r.superseded]
-    spent = sum(r.device_seconds for r in search)
-    over = len(search) >= (trials or 1) and (device_seconds is None or spent >= device_seconds)
-    alive = any(r.phase == "confirm" and r.state == "complete" for r in arm.records)
-    if not over or alive or not all(r.finished for r in arm.records) or not settled(arm.records, rule):
-        return None
-    reasons = [str(r.attrs["reason"]) for r in arm.records if r.state == "failed" and r.attrs.get("reason")]
-    return reasons[-1] if reasons else "no trial ran to its end"
 
 
 def _tuning_gain(arm: ArmResults) -> Estimate:

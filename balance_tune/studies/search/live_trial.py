@@ -25,6 +25,7 @@ class LiveTrial:
     repeated: int = 0  # epochs trained again after a loss
     reached: int = 0  # epoch that an earlier attempt had trained
     draining: bool = False
+    host: str = ""  # that it runs on
     last_epoch: int = 0  # epoch of the last report
     epochs: int = 0
     device_seconds: float = 0.0

@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
@@ -26,9 +26,9 @@ from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.reporting import epochs_of
 from balance_tune.studies.search.live_trial import LiveTrial
 from balance_tune.studies.search.samplers import common_space, sampler_for
-from balance_tune.studies.storage import durable
+from balance_tune.studies.storage import durable, trial_file
 from balance_tune.studies.storage.files import HISTORY, STATE
-from balance_tune.studies.storage.records import CONFIRM, Phase, State, TrialRecord, read_records
+from balance_tune.studies.storage.records import CONFIRM, RETRIED, RETRY_OF, Phase, State, TrialRecord, read_records
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import set_attrs, together
 from balance_tune.tasks import Objective
@@ -64,6 +64,7 @@ class StudyQueue:
         pruning_log: the decisions of early stopping.
         folder: the study folder.
         configure: `(arm, params, phase, number, seed)` -> the trial's training configuration with its "folder".
+        retry_failed: run the trials that failed again, each under a new number at the same point and seed.
         warm: arm name -> points to try right after the default.
         on_trial_end: called with `(key, state, attrs)` for every trial that has ended, after Optuna knows of it.
     """
@@ -77,6 +78,7 @@ class StudyQueue:
         folder: StudyFolder,
         *,
         configure: Callable[[Arm, Params, Phase, int, int], dict[str, Any]],
+        retry_failed: bool = False,
         warm: Mapping[str, Sequence[Params]] | None = None,
         on_trial_end: Callable[[TrialKey, State, Mapping[str, Any]], None] = lambda key, state, attrs: None,
     ) -> None:
@@ -99,7 +101,10 @@ class StudyQueue:
                 self._studies[study_name] = self._open(study_name)
                 self._study_ids[study_name] = storage.get_study_id_from_name(study_name)
                 self._records[study_name] = {}
+        self._retries: dict[TrialKey, TrialRecord] = {}
         self._recover()
+        if retry_failed:
+            self._retry()
 
     # what next -------------------------------------------------------------------------------------------------------
     def next(self) -> Assignment | None:
@@ -119,7 +124,7 @@ class StudyQueue:
         """Return whether the arm's search budget allows another trial."""
         records = self._records[arm]
         if self.config.search.trials is not None:
-            return len(records) < self.config.search.trials
+            return sum(not r.superseded for r in records.values()) < self.config.search.trials
         spent = sum(r.device_seconds for r in records.values() if r.finished)
         spent += sum(run.device_seconds for run in self.live_of(arm))
         return spent < (self.config.search.device_seconds or 0.0)
@@ -138,6 +143,9 @@ class StudyQueue:
         return min(open_arms, key=lambda name: len(self._records[name]), default=None)
 
     def _propose(self, arm: str) -> Assignment:
+        for key, record in self._retries.items():
+            if key.arm == arm and key.phase == "search":
+                return self._again_at(key, record)
         index, space = len(self._records[arm]), self.arms[arm].space
         given = [space.defaults(), *self._warm.get(arm, ())]
         if index < len(given):
@@ -154,20 +162,30 @@ class StudyQueue:
             return None
         arm = min(waiting, key=lambda name: len(self._records[name + CONFIRM]))
         due = self.due(arm)[0]
-        attrs = {"seed": due.seed, "default": due.default, "point": due.point}
+        attrs: dict[str, Any] = {"seed": due.seed, "default": due.default, "point": due.point}
+        for key, record in self._retries.items():
+            if (key.arm, key.phase, record.seed) == (arm, due.phase, due.seed) and record.params == due.params:
+                return self._again_at(key, record)
         return self._create(arm, due.phase, due.params, attrs)
+
+    def _again_at(self, key: TrialKey, record: TrialRecord) -> Assignment:
+        """Start a trial that failed again: a new number, the same point and seed."""
+        del self._retries[key]
+        kept = ("default", "sources", "warm_start", "point")
+        attrs = {name: record.attrs[name] for name in kept if name in record.attrs}
+        return self._create(key.arm, key.phase, record.params, {**attrs, "seed": record.seed, RETRY_OF: key.number})
 
     def _create(self, arm: str, phase: Phase, params: Params, attrs: dict[str, Any]) -> Assignment:
         """Create a trial at a given point in one write, so that a crash leaves all of it or nothing."""
         study = self._studies[arm if phase == "search" else arm + CONFIRM]
         number = len(study.get_trials(deepcopy=False))
         seed = attrs.get("seed", self._search_seed(number))
-        folder = self._configure(self.arms[arm], params, phase, number, seed)["folder"]
+        config = self._configure(self.arms[arm], params, phase, number, seed)
         trial = create_trial(
             state=TrialState.RUNNING,
             params=dict(params),
             distributions=self.arms[arm].space.distributions(),
-            user_attrs={**attrs, "phase": phase, "seed": seed, "folder": self._relative(folder)},
+            user_attrs={**attrs, "phase": phase, "seed": seed, **self._place(config)},
         )
         study.add_trial(trial)
         return self._start(TrialKey(arm, phase, number))
@@ -177,10 +195,13 @@ class StudyQueue:
         trial = self._storage.get_trial(trial_id)
         seed = trial.user_attrs.get("seed", self._search_seed(trial.number))
         config = self._configure(self.arms[arm], trial.params, phase, trial.number, seed)
-        attrs = {"phase": phase, "seed": seed, "default": False, "folder": self._relative(config["folder"])}
-        new = {name: value for name, value in attrs.items() if name not in trial.user_attrs}
+        place = self._place(config)
+        attrs = {"phase": phase, "seed": seed, "default": False, **place, **trial.user_attrs}
+        attrs["device"] = place["device"]  # another run of the study may have trained it elsewhere
+        trial_file.write(self.folder / str(attrs["folder"]), config)
+        known = trial.user_attrs
+        new = {name: value for name, value in attrs.items() if name not in known or known[name] != value}
         set_attrs(self._storage, trial_id, new)
-        attrs |= trial.user_attrs
         min_epochs = self.arms[arm].min_epochs(trial.params)
         reported = max(trial.intermediate_values, default=0)
         self.live[key] = LiveTrial(
@@ -218,6 +239,10 @@ class StudyQueue:
     def report(self, key: TrialKey, report: Mapping[str, Any]) -> None:
         """Take the epochs that a trial tells; those from before an interruption are read from its history."""
         with together(self._storage):
+            run, host = self.live.get(key), report.get("hostname", "")  # Ray Tune adds it
+            if run is not None and host and run.host != host:
+                run.host = host
+                self._set(run, {"host": host})
             for row in epochs_of(report):
                 self._take(key, row)
 
@@ -361,6 +386,15 @@ class StudyQueue:
                 self._take(key, {**row, "replayed": True})
             self.finish(key, "pruned")
 
+    def _retry(self) -> None:
+        """Take the trials that failed out of the budget; `next` then runs each of them again."""
+        for study_name, records in self._records.items():
+            for number, r in records.items():
+                if r.state == "failed" and not r.superseded:
+                    self._retries[TrialKey(r.arm, r.phase, number)] = r
+                    records[number] = replace(r, attrs={**r.attrs, RETRIED: True})
+            self._due.pop(study_name.removesuffix(CONFIRM), None)
+
     def _record(
         self, key: TrialKey, state: State, params: Params, attrs: Mapping[str, Any], value: float | None = None
     ) -> None:
@@ -395,8 +429,10 @@ class StudyQueue:
     def _search_seed(self, number: int) -> int:
         return selection.seed_of(self.config.seed, "search", number)
 
-    def _relative(self, folder: str) -> str:
-        return os.path.relpath(folder, self.folder.path)
+    def _place(self, config: Mapping[str, Any]) -> dict[str, str]:
+        """Return the attributes that say where a trial is trained: its folder in the study's, and on which device."""
+        device = "cuda" if config.get("gpus") else "cpu"
+        return {"folder": os.path.relpath(config["folder"], self.folder.path), "device": device}
 
 
 def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:

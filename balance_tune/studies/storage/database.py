@@ -7,14 +7,15 @@ import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.study import StudyDirection
 
 from balance_tune.errors import UserError
+from balance_tune.reachable import check_url
 from balance_tune.studies.storage.db_retry import waiting_for
-from balance_tune.studies.storage.files import DATABASE
+from balance_tune.studies.storage.files import DATABASE, JOURNAL
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.wording import one_line
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 URL = "BALANCE_TUNE_STORAGE"  # such as postgresql://user:password@host/name; from the environment, for the password
 BETWEEN = "::"
+CONNECT = 10  # seconds that PostgreSQL may take to answer a connection; a server that hangs would hold it for ever
 
 
 def database_of(folder: Path) -> BaseStorage | None:
@@ -90,6 +92,21 @@ def _known(folder: Path) -> tuple[str, str]:
         raise UserError(f"{marker} must be JSON that names a database, but it is damaged; put a copy back.") from error
 
 
+def check_answers(folder: Path) -> None:
+    """Look whether the database answers that a study keeps, or would begin to keep, its trials in.
+
+    Raises:
+        UserError: nothing answers at BALANCE_TUNE_STORAGE.
+    """
+    url = os.environ.get(URL, "")
+    if url and ((folder / DATABASE).is_file() or not (folder / JOURNAL).is_file()):
+        _check(url)
+
+
+def _check(url: str) -> None:
+    check_url(url, f"Optuna's database must answer, but {shown(url)} does not", f"start it, or mend {URL}")
+
+
 def connect(url: str, names: str = "") -> BaseStorage:
     """Return the storage at a database's URL, its tables made where they are missing.
 
@@ -102,6 +119,7 @@ def connect(url: str, names: str = "") -> BaseStorage:
     """
     from sqlalchemy.exc import SQLAlchemyError
 
+    _check(url)
     try:
         storage = NamespacedStorage(url, names and names + BETWEEN)
         waiting_for(storage.engine, shown(url))
@@ -119,6 +137,11 @@ def connect(url: str, names: str = "") -> BaseStorage:
     except (SQLAlchemyError, ImportError) as error:
         reason = one_line((str(error).splitlines() or ["no reason"])[0]).replace(url, shown(url))
         raise UserError(f"Optuna's database must answer, but {shown(url)} does not ({reason}).") from error
+
+
+def connect_arguments(url: str) -> dict[str, Any]:
+    """Return what limits the time that a connection to a database may take, in the words of its driver."""
+    return {"connect_timeout": CONNECT} if url.startswith(("postgresql:", "postgresql+psycopg")) else {}
 
 
 def shown(url: str) -> str:
@@ -144,7 +167,7 @@ class NamespacedStorage(RDBStorage):
 
     def __init__(self, url: str, namespace: str) -> None:
         self.namespace = namespace
-        super().__init__(url, engine_kwargs={"pool_pre_ping": True})
+        super().__init__(url, engine_kwargs={"pool_pre_ping": True, "connect_args": connect_arguments(url)})
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         return super().create_new_study(directions, self.namespace + str(study_name))

@@ -23,11 +23,14 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from balance_tune.errors import UserError
+from balance_tune.studies.storage.database import connect_arguments
 from balance_tune.studies.wording import one_line
+from balance_tune.timeouts import seconds
 
 INTERVAL = 15.0  # seconds between two renewals
 RETRY = 1.0  # seconds until the next where the database did not answer: another driver may hold the row by then
 EXPIRY = 90.0  # seconds without a renewal after which a holder counts as dead
+PAUSE = 2.0  # seconds between two attempts of a driver that waits for another one (BALANCE_TUNE_TAKEOVER_S)
 LEASES = sa.Table(
     "balance_tune_leases",
     sa.MetaData(),
@@ -45,7 +48,7 @@ def is_held(url: str, study: str) -> bool:
     Raises:
         UserError: the database does not answer.
     """
-    engine = sa.create_engine(url)
+    engine = sa.create_engine(url, connect_args=connect_arguments(url))
     try:
         with _one_line_errors(engine):
             LEASES.create(engine, checkfirst=True)
@@ -75,7 +78,7 @@ class DatabaseLock:
     def __init__(
         self, url: str, study: str, *, interval: float = INTERVAL, on_lost: Callable[[], None] | None = None
     ) -> None:
-        self._engine = sa.create_engine(url, pool_pre_ping=True)
+        self._engine = sa.create_engine(url, pool_pre_ping=True, connect_args=connect_arguments(url))
         self._study, self._interval, self._on_lost = study, interval, on_lost or _stop_cleanly
         self._token = secrets.token_hex(16)
         self._ended = threading.Event()
@@ -84,7 +87,12 @@ class DatabaseLock:
     def __enter__(self) -> DatabaseLock:
         with _one_line_errors(self._engine):
             LEASES.create(self._engine, checkfirst=True)
-            if not self._acquire():
+            deadline = time.monotonic() + seconds("BALANCE_TUNE_TAKEOVER_S")
+            acquired = self._acquire()
+            while not acquired and time.monotonic() < deadline:
+                self._ended.wait(PAUSE)
+                acquired = self._acquire()
+            if not acquired:
                 raise UserError(
                     f"one study must have one driver, but this one is being run by {self._holder()}; wait for it or "
                     f"stop it, then run again (the lock of a driver that was killed is free after {EXPIRY:.0f} s)."

@@ -13,13 +13,14 @@ import pytest
 from balance_tune.studies.cluster.preflight import shared_place
 from balance_tune.studies.doctor import probe
 from balance_tune.studies.doctor.nodes import Node
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 
 def test_a_node_tells_its_name_versions_and_room_and_whether_it_can_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probe, "torch_gpus", lambda: 2)
-    with shared_place(tmp_path) as (place, token):
+    with shared_place(StudyFolder(tmp_path)) as (place, token):
         seen = probe.look(place, token)
     node = Node(**seen, head=True, ray_gpus=2.0, cpus=4.0, skew=0.0)
     assert (node.name, node.torch_gpus, node.storage) == (platform.node(), 2, "")

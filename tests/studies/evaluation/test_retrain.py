@@ -12,6 +12,7 @@ from balance_tune.datasets.store import build_store
 from balance_tune.errors import UserError
 from balance_tune.studies.evaluation import retrain as module
 from balance_tune.studies.evaluation.retrain import retrain, store_for
+from balance_tune.studies.storage.study_folder import StudyFolder
 from tests.datasets.tiny import Tiny
 
 
@@ -55,7 +56,7 @@ def test_without_an_epoch_there_is_the_untrained_model(store: Path) -> None:
 def test_other_data_than_the_trials_is_refused(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = build_store(Tiny(), tmp_path / "copy")
     monkeypatch.setattr(module, "store_of", lambda name, given, root: (str(store), manifest))
-    assert store_for(tmp_path, "tiny", data_hash=manifest.data_hash)[0] == str(store)
+    assert store_for(StudyFolder(tmp_path), "tiny", data_hash=manifest.data_hash)[0] == str(store)
     with pytest.raises(UserError, match="on the same data only") as caught:
-        store_for(tmp_path, "tiny", data_hash="0" * 64)
+        store_for(StudyFolder(tmp_path), "tiny", data_hash="0" * 64)
     assert "000000000000" in str(caught.value)

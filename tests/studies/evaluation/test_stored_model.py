@@ -9,6 +9,7 @@ import pytest
 
 from balance_tune.errors import UserError
 from balance_tune.studies.evaluation.stored_model import LOADER, stored_model
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 
 def flavor(folder: Path, loader: str) -> None:
@@ -19,7 +20,7 @@ def flavor(folder: Path, loader: str) -> None:
 
 def refusal(folder: Path) -> str:
     path = list(sys.path)
-    with pytest.raises(UserError) as caught, stored_model(str(folder), folder.parent):
+    with pytest.raises(UserError) as caught, stored_model(str(folder), StudyFolder(folder.parent)):
         raise AssertionError("it was opened")
     assert sys.path == path
     assert "\n" not in str(caught.value)
@@ -51,6 +52,6 @@ def test_an_address_in_a_store_that_is_not_there_is_told(tmp_path: Path, monkeyp
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with (
         pytest.raises(UserError, match="is the --root right"),
-        stored_model("models:/quickstart-av_digits@champion", tmp_path),
+        stored_model("models:/quickstart-av_digits@champion", StudyFolder(tmp_path)),
     ):
         raise AssertionError("it was opened")

@@ -23,6 +23,7 @@ from balance_tune.studies.results.report.importance import FEWEST, importances
 from balance_tune.studies.results.report.sources import Sources, gather
 from balance_tune.studies.results.tables import PROTOCOLS, heading, units, write_files
 from balance_tune.studies.storage import durable
+from balance_tune.studies.storage.records import TrialRecord
 from balance_tune.tasks import BY_MODALITY, Objective
 
 PACKAGES = ("balance_tune", "torch", "ray", "optuna", "mlflow", "numpy")
@@ -236,10 +237,17 @@ def _failures(sources: Sources) -> list[dict[str, Any]]:
             "arm": r.arm,
             "trial": f"{r.phase} {r.number}",
             "seed": r.seed,
-            "reason": "lost with its machine, run again" if r.superseded else r.attrs.get("reason") or "not recorded",
+            "reason": _reason(r),
         }
         for r in failed
     ]
+
+
+def _reason(record: TrialRecord) -> str:
+    if record.superseded and not record.retried:
+        return "lost with its machine, run again"
+    reason = str(record.attrs.get("reason") or "not recorded")
+    return f"{reason} (run again)" if record.retried else reason
 
 
 def _rungs(sources: Sources) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from balance_tune import timeouts
 from balance_tune.cli import main
 from balance_tune.errors import UserError
 from balance_tune.studies.engine import run_study
-from balance_tune.studies.storage import timeouts
 
 
 @pytest.mark.parametrize("name", timeouts.DEFAULTS)
