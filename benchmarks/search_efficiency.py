@@ -163,7 +163,7 @@ def replay(
         while queue.searching(curves.arm.name) and (not done or done[-1][1] < goal):
             given = queue.next()
             assert given is not None
-            epochs, value = _train(queue, pruner, given.key, given.config["curve"])
+            epochs, value = _train(queue, pruner, given.key, curves.values[given.config["curve"]])
             spent += epochs
             if value is not None:
                 done.append((spent, value))
@@ -223,7 +223,7 @@ class _Queue(StudyQueue):
             StudyFolder(folder),
             configure=lambda arm, params, phase, number, seed: {
                 "folder": str(folder / str(number)),
-                "curve": curves.values[curves.nearest(params, set())],
+                "curve": int(curves.nearest(params, set())),  # its index: a configuration is written as JSON
             },
         )
 

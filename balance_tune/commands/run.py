@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     from balance_tune.studies.monitor.progress import Kind
     from balance_tune.studies.results.leaderboard import LeaderboardRow
 
-INTERRUPTED = 130
+ENDINGS = {
+    "done": (0, ""),
+    "failed": (1, "The study failed"),
+    "limited": (0, "Ended by its own limit"),
+    "interrupted": (130, "Stopped, nothing is lost"),
+    "halted": (1, "Ended early"),
+}
+"""State of a study that was run -> exit status, and the sentence that begins the last line on standard error."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -77,20 +84,17 @@ def _run(args: argparse.Namespace) -> int:
     )
     if not shown and (result.rows or args.format == "json"):
         show(result.rows)
-    if result.state == "done":
-        return 0
-    if result.state == "failed":
-        print(
-            f"The study failed: {result.reason}. Mend the cause, then: {_again(args)} --retry-failed", file=sys.stderr
-        )
-        return 1
-    words = {"interrupted": "Stopped, nothing is lost", "limited": "Ended by its own limit", "halted": "Ended early"}
-    reason = f" ({result.reason})" if result.reason else ""
-    print(f"{words[result.state]}{reason}. The same command goes on: {_again(args)}", file=sys.stderr)
-    return {"interrupted": INTERRUPTED, "limited": 0, "halted": 1}[result.state]
+    status, sentence = ENDINGS[result.state]
+    if sentence:
+        reason = f" ({result.reason})" if result.reason else ""
+        advice = "After its cause is mended" if result.state == "failed" else "The same command goes on"
+        retry = args.retry_failed or result.state == "failed"
+        print(f"{sentence}{reason}. {advice}: {_again(args, retry)}", file=sys.stderr)
+    return status
 
 
-def _again(args: argparse.Namespace) -> str:
+def _again(args: argparse.Namespace, retry: bool) -> str:
     root = ["--root", bare(args.root)] if getattr(args, "root", None) else []
     small = ["--miniature"] if args.miniature else []
-    return shlex.join(["balance-tune", "run", str(args.study_file), *args.overrides, *small, *root])
+    failed = ["--retry-failed"] if retry else []
+    return shlex.join(["balance-tune", "run", str(args.study_file), *args.overrides, *small, *failed, *root])

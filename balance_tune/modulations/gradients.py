@@ -34,9 +34,9 @@ def add_noise(gradients: Sequence[Tensor], sigma: Sequence[Tensor | float], ctx:
     if not gradients:
         return
     noise = ctx.shared_normal("noise", gradients)
-    on_device = [s for s in sigma if isinstance(s, Tensor)]
-    if on_device:
-        foreach("addcmul_", gradients, noise, on_device)
-    for g, z, s in zip(gradients, noise, sigma, strict=True):
-        if not isinstance(s, Tensor):
-            g.add_(z, alpha=s)
+    numbers = [s for s in sigma if not isinstance(s, Tensor)]
+    if len(numbers) < len(sigma):
+        foreach("addcmul_", gradients, list(noise), sigma)
+        return
+    for g, z, s in zip(gradients, noise, numbers, strict=True):
+        g.add_(z, alpha=s)

@@ -92,7 +92,10 @@ def elementwise(
 
 @lru_cache(maxsize=64)
 def _on_device(flags: tuple[bool, ...], device: torch.device) -> Tensor:
-    return torch.tensor(flags, device=device)
+    tensor = torch.zeros(len(flags), dtype=torch.bool, device=device)
+    for i, flag in enumerate(flags):
+        tensor[i].fill_(flag)  # a copy of a tensor made on the host would wait for it
+    return tensor
 
 
 def as_tensor(values: Values) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from balance_tune import timeouts
+from balance_tune import shadows, timeouts
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.devices import Devices
 from balance_tune.studies.cluster.preflight import preflight
@@ -101,6 +101,9 @@ def run_study(
     config = config if isinstance(config, StudyConfig) else load_config(config)
     folder = _folder(root_folder(str(root or os.environ.get(ROOT) or "studies"), driver=True), config)
     check_answers(folder.path)
+    hidden = shadows.hidden_by(os.getcwd())  # Ray's workers look there first
+    if hidden is not None:
+        raise UserError(shadows.sentence(hidden))
     try:
         with exclusive(folder) as lock:
             _download(folder)
@@ -181,8 +184,8 @@ class _Study:
         failed = {row.arm: row.failure for row in rows if row.failure}
         if state == "done" and failed:
             arm = next((arm for arm in failed if arm.endswith(f"/{BASELINE}")), next(iter(failed)))
-            more = f", and so have {len(failed) - 1} other arms" if len(failed) > 1 else ""
-            state, reason = "failed", f"{arm} has nothing to compare{more}: {failed[arm]}"
+            others = f", like {', '.join(name for name in failed if name != arm)}" if len(failed) > 1 else ""
+            state, reason = "failed", f"{arm}{others} has nothing to compare: {failed[arm]}"
         return StudyResult(rows, self.folder.path, state, reason)
 
     def _work(self) -> tuple[Ending, str]:

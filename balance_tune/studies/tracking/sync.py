@@ -55,7 +55,8 @@ ATTEMPTS = 5  # at one run, while MLflow answers otherwise
 TEST = "test.json"
 OLD_QUEUE = ("mlflow.queue", "mlflow.queue.sent")  # of versions up to 0.1: what it held is in the folder too
 TRIAL_TAGS = (
-    "seed", "reason", "point", "default", "requeued_from", "requeued_as", "lost", "sources", "host", "device",
+    "seed", "reason", "point", "default", "requeued_from", "requeued_as", "retry_of", "retried_as", "lost", "sources",
+    "host", "device",
 )  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -127,8 +128,7 @@ class Sync:
             Exception: whatever MLflow, or the storage of the trials, raises when it does not answer.
         """
         if not self._open:
-            self._client.open()
-            self._written, self._epochs, self._open = {}, {}, True
+            self._ask()
         self._read()
         steps = [*self._introduction(state), *self._trials(state)]
         if state != "running":
@@ -144,12 +144,21 @@ class Sync:
                 (self._path / name).unlink(missing_ok=True)
         return not self._refused
 
+    def _ask(self) -> None:
+        """Learn what MLflow has, and forget what was written before."""
+        self._client.open()
+        self._written, self._epochs, self._open = {}, {}, True
+
     def _attempt(self, step: Step) -> None:
         try:
             step.write()
         except Exception as error:
             self._open = False  # what is known of the runs may be wrong now: the next pass asks MLflow
             self._failures[step.key] += 1
+            if is_refusal(error) and self._failures[step.key] == 1:  # somebody may have deleted the run
+                self._ask()
+                self._attempt(step)
+                return
             if not is_refusal(error) and self._failures[step.key] < ATTEMPTS:
                 raise
             self._refused.add(step.key)

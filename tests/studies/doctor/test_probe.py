@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,7 +17,7 @@ from balance_tune.studies.storage.study_folder import StudyFolder
 def test_a_node_tells_its_name_versions_and_room_and_whether_it_can_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probe, "torch_gpus", lambda: 2)
+    monkeypatch.setattr(probe, "gpus_here", lambda: (2, ""))
     with shared_place(StudyFolder(tmp_path)) as (place, token):
         seen = probe.look(place, token)
     node = Node(**seen, head=True, ray_gpus=2.0, cpus=4.0, skew=0.0)
@@ -29,7 +27,7 @@ def test_a_node_tells_its_name_versions_and_room_and_whether_it_can_write(
 
 
 def test_a_place_that_is_another_one_on_the_node_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "torch_gpus", lambda: None)
+    monkeypatch.setattr(probe, "gpus_here", lambda: (None, "no driver"))
     assert probe.look(str(tmp_path / "not-shared"), "token")["storage"] != ""
 
 
@@ -43,27 +41,6 @@ def test_the_package_has_a_version_where_it_was_sent_along_instead_of_installed(
 
     monkeypatch.setattr(probe, "version", version)
     assert probe.versions_here()["balance_tune"]
-
-
-@pytest.mark.parametrize(("output", "gpus"), [("3\n", 3), ("a warning\n0\n", 0), ("", None), ("none\n", None)])
-def test_the_gpus_that_torch_sees_are_counted_in_a_process_without_rays_choice(
-    monkeypatch: pytest.MonkeyPatch, output: str, gpus: int | None
-) -> None:
-    def run(command: list[str], *, env: dict[str, str], **options: Any) -> subprocess.CompletedProcess[str]:
-        assert "CUDA_VISIBLE_DEVICES" not in env
-        return subprocess.CompletedProcess(command, 0, stdout=output)
-
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr(subprocess, "run", run)
-    assert probe.torch_gpus() == gpus
-
-
-def test_without_torch_the_gpus_are_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(command: list[str], **options: Any) -> Any:
-        raise subprocess.CalledProcessError(1, command)
-
-    monkeypatch.setattr(subprocess, "run", run)
-    assert probe.torch_gpus() is None
 
 
 @pytest.mark.parametrize(("limit", "expected"), [("1000000", 1_000_000), ("max", None), (None, None)])

@@ -14,11 +14,13 @@ import pytest
 
 from balance_tune.errors import UserError
 from balance_tune.studies.storage import trial_file
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking import client as client_module
 from balance_tune.studies.tracking.backend import Store, connect, store_of
 from balance_tune.studies.tracking.client import Client, is_refusal
 from balance_tune.studies.tracking.memory import CACHE, IDENTITY, Cache
 from balance_tune.studies.tracking.sync import ATTEMPTS, Sync, sync
+from tests.studies.bucket import Bucket
 from tests.studies.tracking.written import MANIFEST, WrittenStudy, points, runs_of, steps, tag
 
 Write = Callable[..., WrittenStudy]
@@ -281,6 +283,19 @@ def test_a_trial_whose_files_lag_behind_its_state_is_written_when_they_are_there
     assert steps(client, runs_of(client, study.folder.name)[TRIAL]) == [1, 2, 3]
 
 
+def test_of_a_study_in_an_object_store_the_epochs_come_from_there(
+    written: Write, store: Store, client: Any, bucket: Bucket
+) -> None:
+    study = written()
+    live = Sync(StudyFolder.at(study.folder, (bucket.uri, "s")), store)
+    trial = study.begin(0).train(2)
+    history = trial.folder / "history.jsonl"
+    bucket.write("s/trials/av_digits/mlb/search-0000/history.jsonl", history.read_bytes())
+    history.unlink()
+    live.run("running")
+    assert steps(client, runs_of(client, study.folder.name)[TRIAL]) == [1, 2]
+
+
 def test_a_trial_that_went_back_to_an_earlier_state_gains_no_epoch_twice(
     written: Write, store: Store, client: Any
 ) -> None:
@@ -423,18 +438,18 @@ def test_an_empty_store_beside_a_finished_study_is_filled(
     assert points(connect(other), study.folder.name) == points(client, study.folder.name)
 
 
-def test_an_experiment_that_is_deleted_in_the_middle_is_restored_and_written_on(
-    written: Write, store: Store, client: Any
-) -> None:
+def test_a_run_that_somebody_deleted_is_written_anew(written: Write, store: Store, client: Any) -> None:
     study = a_study(written)
     live = Sync(study.folder, store)
+    trial = study.begin(4).train(2)
     live.run("running")
-    client.delete_experiment(client.get_experiment_by_name(study.folder.name).experiment_id)
-    study.begin(4).train(1).end()
-    with pytest.raises(Exception, match="must be in the 'active' state"):
-        live.run("running")
-    live.run("running")
-    assert len(runs_of(client, study.folder.name)) == 9
+    name = "av_digits / mlb / 004"
+    client.delete_run(runs_of(client, study.folder.name)[name].info.run_id)
+    trial.train(1)
+    assert live.run("running")
+    runs = runs_of(client, study.folder.name)
+    assert len(runs) == 9
+    assert steps(client, runs[name]) == [1, 2, 3]
 
 
 def test_a_study_of_version_0_1_is_written_whole(written: Write, store: Store, client: Any, tmp_path: Path) -> None:
@@ -532,12 +547,12 @@ def test_a_full_disk_costs_the_cache_and_nothing_else(
 ) -> None:
     study = a_study(written)
 
-    def full(path: Path, value: Any) -> None:
+    def full(path: Path, content: str) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         sync(study.folder, store)  # the id of the study is on disk before anything is sent
-        patch.setattr("balance_tune.studies.storage.durable.write_json", full)
+        patch.setattr("balance_tune.studies.storage.durable.write", full)
         assert sync(study.folder, store, "complete")
     assert caplog.text.count("No space left on device") == 1
     assert tag(runs_of(client, study.folder.name)[study.folder.name], "state") == "complete"

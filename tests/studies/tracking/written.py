@@ -152,9 +152,9 @@ def steps(client: Any, run: Any, metric: str = "val/accuracy") -> list[int]:
 
 
 def points(client: Any, name: str) -> Sequence[tuple[Any, ...]]:
-    """Return every metric point of a study, sorted; times too."""
+    """Return every metric point of a study, sorted; with its time, but for the results of the whole study."""
     return sorted(
-        (run_name, metric, m.step, m.timestamp, m.value)
+        (run_name, metric, m.step, 0 if metric.startswith("leaderboard/") else m.timestamp, m.value)
         for run_name, run in runs_of(client, name).items()
         for metric in run.data.metrics
         for m in client.get_metric_history(run.info.run_id, metric)
