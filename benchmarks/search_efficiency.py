@@ -50,21 +50,14 @@ Told = Literal["pruned", "complete"]
 Floats = NDArray[np.float64]
 
 
-class Curves:
-    """The recorded curves of one arm; `values` (points, epochs) are validation accuracies, NaN where training broke."""
+class Recorded:
+    """Recorded points of one arm: `points` (points, parameters), a choice by its index."""
 
-    def __init__(self, path: Path) -> None:
-        with np.load(path) as stored:
-            about = json.loads(str(stored["about"]))
-            correct, points = stored["correct"].astype(np.float64), stored["points"]
-        parameters = [
-            Parameter(**{**p, "choices": None if p["choices"] is None else tuple(p["choices"])}) for p in about["space"]
-        ]
-        self.values: Floats = np.where(correct < 0, np.nan, correct / about["validation_rows"])
-        self.epochs = self.values.shape[1]
-        dataset, _, method = str(about["arm"]).partition("/")
-        fixed = {"training.epochs": Fixed(self.epochs, "as recorded")}
+    def __init__(self, arm: str, parameters: Sequence[Parameter], points: Floats, epochs: int) -> None:
+        dataset, _, method = arm.partition("/")
+        fixed = {"training.epochs": Fixed(epochs, "as recorded")}
         self.arm = Arm(dataset, method, None, Space(tuple(parameters), fixed))
+        self.epochs = epochs
         self._points = points
         self._scaled = np.stack([_scaled(p, points[:, i]) for i, p in enumerate(parameters)], axis=1)
 
@@ -85,10 +78,27 @@ class Curves:
         return {p.name: x if p.choices is None else p.choices[int(x)] for p, x in named}
 
 
+class Curves(Recorded):
+    """The recorded curves of one arm; `values` (points, epochs) are validation accuracies, NaN where training broke."""
+
+    def __init__(self, path: Path) -> None:
+        with np.load(path) as stored:
+            about = json.loads(str(stored["about"]))
+            correct, points = stored["correct"].astype(np.float64), stored["points"]
+        self.values: Floats = np.where(correct < 0, np.nan, correct / about["validation_rows"])
+        super().__init__(str(about["arm"]), [parameter(p) for p in about["space"]], points, self.values.shape[1])
+
+
+def parameter(stored: Mapping[str, Any]) -> Parameter:
+    """Return a parameter as it is stored beside recorded points."""
+    choices = stored["choices"]
+    return Parameter(**{**stored, "choices": None if choices is None else tuple(choices)})
+
+
 class OnRecord(BaseSampler):
     """Proposes the unused recorded point nearest to what another sampler proposes; `used` grows by it."""
 
-    def __init__(self, inner: BaseSampler, curves: Curves, used: set[int]) -> None:
+    def __init__(self, inner: BaseSampler, curves: Recorded, used: set[int]) -> None:
         self._inner, self._curves, self._used = inner, curves, used
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     config = stored_config(folder.path)
     if args.dataset is not None and args.dataset not in config.datasets:
         raise UserError(f"{shown(args.dataset)} is not in this study.{did_you_mean(args.dataset, config.datasets)}")
-    every = build(folder.path)
+    every = build(folder)
     rows = [row for row in every if row.chosen and args.dataset in (None, row.dataset)]
     rows = [row for row in rows if row.params is not None]
     found = [configuration(config, folder.path, row) for row in rows]

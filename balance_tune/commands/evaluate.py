@@ -72,8 +72,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _on_dataset(args: argparse.Namespace, served: Served, root: StudyFolder) -> dict[str, Any]:
     from balance_tune.studies.data.stores import store_of
-    from balance_tune.studies.evaluation import unsealed
     from balance_tune.studies.evaluation.assessment import assess_part
+    from balance_tune.studies.storage import unsealed
+    from balance_tune.studies.tracking.origin import code_version
 
     split = args.split or "val"
     if split == "test" and not args.unseal:
@@ -92,7 +93,7 @@ def _on_dataset(args: argparse.Namespace, served: Served, root: StudyFolder) -> 
     if split == "test":
         metric = METRICS[served.task][0]
         entry = {"model": args.model, "dataset": args.data, "split_hash": manifest.split_hash, "rows": told["rows"]}
-        unsealed.record(root, {**entry, metric: told[metric]})
+        unsealed.record(root, {"code_version": code_version(), **entry, metric: told[metric]})
     return told
 
 

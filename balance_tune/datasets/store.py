@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -39,6 +40,8 @@ LISTING = "listing.arrow"
 OPEN = ("train", "monitor", "val")
 """The parts that training may open."""
 
+_TRAINING = "BALANCE_TUNE_TEST_PART_REFUSED"  # an environment variable, so that processes of this one refuse it too
+
 
 @dataclass(frozen=True)
 class Data:
@@ -46,6 +49,23 @@ class Data:
 
     manifest: Manifest
     parts: dict[str, Part]
+
+
+@contextmanager
+def sealed_test_part() -> Iterator[None]:
+    """Refuse to open a test part in this process and those it starts, even with `unseal`, until the context ends.
+
+    Trials run in it, so that neither a method nor a model can look at the test rows while it trains.
+    """
+    before = os.environ.get(_TRAINING)
+    os.environ[_TRAINING] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_TRAINING]
+        else:
+            os.environ[_TRAINING] = before
 
 
 def store_name(dataset: Dataset) -> str:
@@ -96,11 +116,14 @@ def open_store(
     for are fetched to this node, once.
 
     Raises:
-        UserError: the folder is no store or is damaged, a part does not exist, or `test` is asked for without `unseal`.
+        UserError: the folder is no store or is damaged, a part does not exist, or `test` is asked for without `unseal`,
+            or while a trial runs in this process.
     """
     for part in parts:
         if part not in PARTS:
             raise UserError(f"a part must be one of {', '.join(PARTS)}, but got `{part}`.")
+    if "test" in parts and _TRAINING in os.environ:
+        raise UserError(f"a trial must not open the test part, but asked for that of {Path(folder).name}.")
     if "test" in parts and not unseal:
         raise UserError(
             f"the test part of {Path(folder).name} is sealed; only the final evaluation opens it, with unseal=True."

@@ -300,7 +300,7 @@ class _Study:
         if self.worked:
             self.folder.download()
         path = self.folder.path
-        rows = leaderboard.build(path)
+        rows = leaderboard.build(self.folder)
         tables.write_files(path, rows)
         if self.worked or not (path / "report" / "index.html").is_file():
             report.write(path)

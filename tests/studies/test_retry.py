@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from balance_tune.studies.protocol.selection import failures
-from balance_tune.studies.results import leaderboard, tables
+from balance_tune.studies.results import leaderboard
 from balance_tune.studies.results.findings import answer
 from balance_tune.studies.storage.records import read_records
 from tests.studies.toy import ToyStudy, bowl, toy_config
@@ -48,21 +47,11 @@ def test_an_arm_of_which_everything_failed_has_a_reason(tmp_path: Path) -> None:
     reasons = failures(read_records(tmp_path), study.config.as_dict())
     assert reasons == dict.fromkeys(["d1/joint", "d1/mlb"], f"3 search trials failed, the last with: {NEVER}")
     rows = leaderboard.rows_of(read_records(tmp_path), study.config.as_dict(), tmp_path)
-    rows = [dataclasses.replace(row, failure=reasons[row.arm]) for row in rows]
+    assert {row.arm: row.failure for row in rows} == reasons
     told = answer("d1", rows)
     assert told.startswith("There is no answer for d1: joint has failed (3 search trials failed, the last with: ")
     assert "so has mlb" in told
     assert "--retry-failed" in told
-
-
-def test_a_study_of_one_arm_that_failed_has_an_answer(tmp_path: Path) -> None:
-    study = ToyStudy(tmp_path, toy_config(**ONE, methods=["joint"]), curve=nowhere)
-    study.play()
-    (tmp_path / "study.yaml").write_text(study.config.as_yaml())
-    rows = leaderboard.build(tmp_path)
-    assert [row.failure for row in rows] == [f"3 search trials failed, the last with: {NEVER}"]
-    assert "joint has failed (3 search trials failed" in tables.as_markdown(rows)
-    assert "--retry-failed" in tables.as_text(rows)
 
 
 def test_failed_confirmations_are_a_reason_too(tmp_path: Path) -> None:

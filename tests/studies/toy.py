@@ -47,7 +47,7 @@ def toy_config(**changes: Any) -> StudyConfig:
         "datasets": ["d1", "d2"],
         "methods": ["joint", "mlb"],
         "search": {"trials": 5, "sampler": "random", "early_stopping": {"reduction": 3, "grace": 1}},
-        "select": {"points": 1, "seeds": 1},
+        "select": {"points": 1, "seeds": 1, "margin": 0.0},
         "confirm": {"seeds": 2, "default_seeds": 1},
     }
     return read_config({**values, **changes})

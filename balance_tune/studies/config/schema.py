@@ -144,11 +144,13 @@ class Search(_Section):
 class Select(_Section):
     """How many of an arm's best points are compared, beside its default, on how many fresh seeds, by validation.
 
+    The default stays unless the best point is ahead of it by more than `margin` standard errors of their difference.
     Without seeds the best of the search is taken as it is.
     """
 
     points: int = Field(default=3, ge=1, le=1000)
     seeds: int = Field(default=2, ge=0, le=1000)
+    margin: float = Field(default=1.0, ge=0, le=100)
 
 
 class Confirm(_Section):
@@ -301,6 +303,7 @@ class StudyConfig(_Section):
     runner: Literal["auto", "warm", "isolated"] = "auto"
     checkpoints: Literal["all", "confirmed", "best"] = "confirmed"  # what stays once an arm is decided
     objective: str = "val/accuracy"
+    equivalence: float | None = Field(default=None, gt=0, le=1e6)  # points of a share, else the metric's unit
     protocol: Literal["sealed", "paper"] = "sealed"
     limit: Limit = Limit()
     price_per_device_hour: float | None = Field(default=None, ge=0, le=1e9)

@@ -7,6 +7,7 @@ device). Several workers: a worker group of Ray Train. `work` is the same for bo
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import faulthandler
 import json
@@ -23,6 +24,7 @@ from typing import IO, Any
 
 import torch
 
+from balance_tune.datasets.store import sealed_test_part
 from balance_tune.errors import UserError
 from balance_tune.replicas import Replicas
 from balance_tune.studies.cluster.placement import elsewhere
@@ -37,7 +39,10 @@ from balance_tune.studies.storage.study_folder import StudyFolder, trial_folder
 from balance_tune.timeouts import seconds
 from balance_tune.training.checkpoint import CARD, STATE, WEIGHTS, load_state, save_best, save_state
 from balance_tune.training.errors import DeviceError, Diverged, Stopped, device_failed
+from balance_tune.training.evaluation import predict
+from balance_tune.training.jackknife import packed, unit_values
 from balance_tune.training.loop import train
+from balance_tune.training.run import Run
 from balance_tune.training.setup import prepare
 
 SILENCE = seconds("BALANCE_TUNE_SILENCE_S")
@@ -141,7 +146,8 @@ def work(
         Preempted: `draining()`, with one worker; several are started elsewhere by Ray Train.
         DeviceError: the GPU failed; this process must end, since nothing can be done on it any more.
     """
-    with left_as_found(), trial_folder(config) as folder:
+    sealed = sealed_test_part() if config.get("protocol") != "paper" else contextlib.nullcontext()
+    with left_as_found(), sealed, trial_folder(config) as folder:
         _work(config, folder, report, replicas or Replicas(), stop, draining)
 
 
@@ -254,7 +260,21 @@ def _epochs(
                     save_state(run, modulation, path)
                     folder.upload(STATE)  # after the history, which must reach at least as far
                     saved = time.monotonic()
-            yield {**row, "state": "complete" if last else "running"}
+            units = {"val_units": _validation_units(run)} if last and first and config.get("phase") == "select" else {}
+            yield {**row, **units, "state": "complete" if last else "running"}
+
+
+def _validation_units(run: Run) -> str | None:
+    """Return what validation rows or groups contribute to the objective at the best epoch, for the choice of a point.
+
+    None where there are not at least two.
+    """
+    model = copy.deepcopy(run.context.model)
+    model.load_state_dict(run.best.weights)
+    answers, _ = predict(model, run.validation)
+    metric = run.best.objective.metric
+    values = unit_values(model.task, answers, run.validation.labels, run.validation.groups, (metric,))
+    return packed(values).get(metric)
 
 
 def _replayed(folder: StudyFolder, reported: int, done: int) -> Iterator[dict[str, Any]]:

@@ -1,9 +1,9 @@
 """Decides from an arm's records alone which selection and confirmation trials are still due; pure, so it resumes.
 
 Select: the best `points` distinct points of the search beside the default, and the default, each on `select_seeds`
-fresh seeds; the winner has the best mean validation objective. Confirm: the winner on `confirm_seeds` seeds common to
-all arms, the default on the first `default_seeds` of them; where the default wins, one set of trials serves both. No
-test metric is read.
+fresh seeds; the best mean validation objective wins, but the default stays unless it is clearly beaten. Confirm: the
+winner on `confirm_seeds` seeds common to all arms, the default on the first `default_seeds` of them; where the default
+wins, one set of trials serves both. No test metric is read.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from balance_tune.errors import UserError
+from balance_tune.studies.protocol.lead import Lead, lead_of
 from balance_tune.studies.storage.records import Phase, TrialRecord
 from balance_tune.tasks import Objective
 
@@ -50,6 +51,7 @@ class Rule:
     default_seeds: int = 5
     study_seed: int = 0
     objective: Objective = Objective("val/accuracy")
+    margin: float = 0.0  # standard errors by which a point must beat the default
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:
@@ -58,6 +60,7 @@ class Rule:
         given: dict[str, Any] = {
             "points": select.get("points"),
             "select_seeds": select.get("seeds"),
+            "margin": select.get("margin"),
             "confirm_seeds": confirm.get("seeds"),
             "default_seeds": confirm.get("default_seeds"),
             "study_seed": config.get("seed"),
@@ -129,11 +132,39 @@ def _standing(record: TrialRecord, rule: Rule) -> _Standing:
 
 
 def winner(records: Sequence[TrialRecord], rule: Rule) -> Candidate | None:
-    """Return the point with the best mean validation objective over the selection seeds; None while that is not known.
+    """Return the point that selection chooses; None while that is not known, and for good if all of it failed.
 
-    A point that failed on a selection seed ranks behind every point that did not. Ties go to the better search value,
-    then to the earlier trial. With no selection seeds the best of the search wins. None for good if all of it failed.
+    The point with the best mean validation objective over the selection seeds wins if it is ahead of the default by
+    more than `rule.margin` standard errors (see `protocol.lead`), else the default. A point that failed on a selection
+    seed ranks behind every point that did not. Ties go to the better search value, then to the earlier trial. With no
+    selection seeds the best of the search wins.
     """
+    best = best_selected(records, rule)
+    choice = advantage(records, rule, best)
+    if choice is None or choice[1].exceeds(rule.margin):
+        return best
+    return choice[0]
+
+
+def advantage(records: Sequence[TrialRecord], rule: Rule, best: Candidate | None) -> tuple[Candidate, Lead] | None:
+    """Return the default and the lead of `best`, the best point by selection, over it; None without such a choice.
+
+    There is none without selection seeds, where the default is the best, or where it failed on one of the seeds.
+    """
+    points = candidates(records, rule)
+    default = next((p for p in points if p.default), None)
+    if best is None or best.default or default is None or rule.select_seeds == 0:
+        return None
+    trials = {p.key: [r for r in selected(records, rule, p) if r.state == "complete"] for p in points}
+    if len(trials[default.key]) < rule.select_seeds:
+        return None
+    values = {key: [rule.objective.gain(r.value) for r in own if r.value is not None] for key, own in trials.items()}
+    units = {key: [r.attrs.get("val_units") for r in own] for key, own in trials.items()}
+    return default, lead_of(best.key, default.key, values, units)
+
+
+def best_selected(records: Sequence[TrialRecord], rule: Rule) -> Candidate | None:
+    """Return the best point by selection, whether or not it beats the default clearly; None while it is not known."""
     points = candidates(records, rule)
     if rule.select_seeds == 0:
         return next((p for p in points if p.value is not None), None)

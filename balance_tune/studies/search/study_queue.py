@@ -311,6 +311,8 @@ class StudyQueue:
             attrs |= {"best_epoch": run.best_epoch, "metrics": run.metrics[run.best_epoch]}
         if run.micro_batch is not None:
             attrs["micro_batch"] = run.micro_batch
+        if run.val_units is not None:
+            attrs["val_units"] = run.val_units
         if outcome == "failed":
             attrs["reason"] = reason
         self._set(run, attrs)

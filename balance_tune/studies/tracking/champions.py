@@ -35,12 +35,15 @@ def candidates(
 ) -> dict[str, list[dict[str, Any]]]:
     """Return dataset -> its best two confirmed arms by mean confirmation validation, the best first.
 
-    Arms that only tell what one modality can do, and results chosen on the test set, are no candidates.
+    Arms that only tell what one modality can do, and results chosen on the test set, are no candidates. An arm with
+    failed or collapsed runs is one only where its verdict holds with them, or where no arm is sound.
     """
     contenders: dict[str, list[dict[str, Any]]] = {}
+    sound = {row.dataset for row in rows if row.val_confirm is not None and not row.diagnostic and row.holds}
     for row in rows:
         best = best_trial(records, row.arm, row.params, row.objective)
         eligible = row.val_confirm is not None and not row.diagnostic and row.protocol == "sealed"
+        eligible = eligible and (row.holds or row.dataset not in sound)
         if eligible and best is not None and row.dataset in manifests:
             contenders.setdefault(row.dataset, []).append(contender(row, best, manifests[row.dataset]))
     return {
@@ -59,6 +62,7 @@ def contender(row: LeaderboardRow, best: TrialRecord, manifest: Manifest) -> dic
         "val": row.val_confirm,
         "test_mean": row.test_mean,
         "seeds": len(row.seeds),
+        "openings": row.openings,
         "split_hash": manifest.split_hash,
         "data_hash": manifest.data_hash,
     }
@@ -161,11 +165,19 @@ def card(contender: Mapping[str, Any], manifest: Manifest) -> str:
         f"{value}, by which it was chosen. Mean sealed test score, only shown: {test}.",
         "Trained with one of these seeds, the best of them by validation.",
         f"Split {contender['split_hash']}, data {contender['data_hash'][:12]}.",
+        *_opened(contender),
         "Limits of the data:",
         *(f"- {limit}" for limit in manifest.limits),
         f"Licence of the data: {manifest.licence}. Source: {manifest.source}.",
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def _opened(contender: Mapping[str, Any]) -> list[str]:
+    count = contender.get("openings", 0)
+    if not count:
+        return []
+    return [f"Its sealed test part was opened {count} time{'s' if count > 1 else ''} outside studies."]
 
 
 def _identity(study_folder: Path, contender: Mapping[str, Any]) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from balance_tune.studies.results.inference import Comparison, estimate
 from balance_tune.studies.results.leaderboard import LeaderboardRow
-from balance_tune.studies.results.statistics import holm, paired_t, smallest_detectable
+from balance_tune.studies.results.verdict import verdicts
 
 
 def row_of(rows: list[LeaderboardRow], arm: str) -> LeaderboardRow:
@@ -18,11 +19,10 @@ def row_like(method: str, **columns: Any) -> LeaderboardRow:
     return LeaderboardRow(**{**common, **spent, "method": method, "arm": f"toy/{method}", **columns})
 
 
-def table_of(deltas: dict[str, list[float]], joint: float = 0.95) -> list[LeaderboardRow]:
+def table_of(deltas: dict[str, list[float]], joint: float = 0.95, **options: Any) -> list[LeaderboardRow]:
     """Return rows as if methods differed from the joint baseline by these amounts, one a seed."""
-    tests = {method: paired_t(differences) for method, differences in deltas.items()}
-    known = [t.p for t in tests.values() if t.p is not None]
-    adjusted = iter(holm(known).tolist() if known else [])
+    tests = {method: estimate(differences) for method, differences in deltas.items()}
+    found = verdicts([Comparison(t, None, None) for t in tests.values()], **options)
     rows = [
         row_like(
             method,
@@ -32,9 +32,10 @@ def table_of(deltas: dict[str, list[float]], joint: float = 0.95) -> list[Leader
             delta=t.mean,
             delta_sd=t.sd,
             delta_ci=t.ci,
-            p_holm=None if t.p is None else next(adjusted),
-            mde_holm=None if t.sd is None else smallest_detectable(t.sd, t.n),
+            p_holm=v.p_holm,
+            mde_holm=v.mde_holm,
+            outcome=v.outcome,
         )
-        for method, t in tests.items()
+        for (method, t), v in zip(tests.items(), found, strict=True)
     ]
     return [*rows, row_like("joint", baseline=True, test_mean=joint, seeds=(0,))]

@@ -168,7 +168,8 @@ def test_macro_f1_is_reported_where_it_is_the_objective(tmp_path: Path) -> None:
     made = Made(datasets=["av_digits"], methods=["joint", "mlb"], objective="val/macro_f1")
     row = row_of(leaderboard.build(make_study(tmp_path, made)), "av_digits/mlb")
     assert row.metric == "macro_f1"
-    assert row.test_ci is None  # the bootstrap is of accuracy
+    assert row.test_ci is not None
+    assert row.row_share == 0, "this study stores no macro F1 by row"
 
 
 def test_building_twice_gives_the_same_rows(study: Path, rows: list[LeaderboardRow]) -> None:
