@@ -2,7 +2,21 @@
 
 import sys
 
-from balance_tune.cli import main
+from balance_tune.shadows import imported_shadow, sentence
+
+
+def main() -> int:
+    """Run one command and return the exit status."""
+    try:
+        from balance_tune import cli
+    except Exception:
+        file = imported_shadow()
+        if file is None:
+            raise
+        sys.stderr.write(f"balance-tune: {sentence(file)}\n")
+        return 2
+    return cli.main()
+
 
 if __name__ == "__main__":
     status = main()

@@ -6,19 +6,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
-from balance_tune import __version__
+from balance_tune import __version__, shadows, timeouts
 from balance_tune.commands.arguments import root_option
 from balance_tune.errors import UserError
-from balance_tune.studies.storage import timeouts
 from balance_tune.studies.wording import nearest, one_line
 
+REFUSALS = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE,
+    errno.ELOOP, errno.ENOTDIR,
+}  # fmt: skip
+"""What a file system answers that an operator can mend: one line instead of a traceback."""
 # command -> (module below balance_tune.commands, what it does)
 COMMANDS = {
     "run": ("run", "run, resume or extend a study"),
@@ -73,7 +79,12 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of a command line.
+
+    Raises:
+        UserError: there is no such command or option.
+    """
     made = parser()
     args, rest = made.parse_known_args(argv)
     for word in rest:  # argparse does not look for more `key=value` behind an option
@@ -85,24 +96,41 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="backslashreplace")  # `±` must not end a study that is finished
     try:
         timeouts.check()
-        args = _parsed(argv)
+        args = parsed(argv)
         status: int = import_module(f"balance_tune.commands.{COMMANDS[args.command][0]}").run(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except UserError as error:
-        print(f"balance-tune: {one_line(str(error))}", file=sys.stderr)
-        return 2
+        return _told(str(error), 2)
     except KeyboardInterrupt:
-        print("balance-tune: interrupted", file=sys.stderr)
-        return 130
+        return _told("interrupted", 130)
     except BrokenPipeError:  # `balance-tune methods | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        if error.errno not in REFUSALS:
             raise
-        name = one_line(str(error.filename))[:60]
-        print(f"balance-tune: a name must fit into the file system, but `{name}...` is too long", file=sys.stderr)
-        return 2
+        name = str(error.filename or "standard output" if error.errno == errno.ENOSPC else error.filename)
+        if error.errno == errno.ENAMETOOLONG:
+            return _told(f"a name must fit into the file system, but `{name[:60]}...` is too long", 2)
+        if error.filename is None and sys.stdout is not None:  # /dev/full, say: what is left in the buffer goes nowhere
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _told(f"files must be readable and writable, but {name}: {error.strerror}", 2)
+    except Exception:
+        file = shadows.imported_shadow()
+        if file is None:
+            raise
+        return _told(shadows.sentence(file), 2)
+    return status
+
+
+def _told(message: str, status: int) -> int:
+    if sys.stderr is not None:
+        print(f"balance-tune: {one_line(message)}", file=sys.stderr)
     return status

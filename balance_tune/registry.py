@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import entry_points
@@ -74,15 +75,25 @@ class Registry:
 
 
 def import_path(kind: str, path: str) -> Any:
-    """Return the object at `package.module:attribute` (a user's own encoder, say)."""
+    """Return the object at `package.module:attribute` (a user's own encoder, say).
+
+    Modules of Python's own library are not imported: nothing that is meant is there, and some act when imported.
+
+    Raises:
+        UserError: there is no such module or attribute, or importing it fails.
+    """
     module, _, attribute = path.partition(":")
     try:
-        found = importlib.import_module(module)
+        if module.partition(".")[0] in sys.stdlib_module_names:
+            raise ImportError("the module is of Python's own library")
+        value = importlib.import_module(module)
         for part in attribute.split("."):
-            found = getattr(found, part)
-        return found
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{kind} `{path}` must be importable as `package.module:name`, but: {error}.") from error
+            value = getattr(value, part)
+    except (Exception, SystemExit) as error:  # a module may raise anything, and a script ends the process
+        reason = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
+        reason = (reason.splitlines() or [""])[0]
+        raise UserError(f"{kind} `{path}` must be importable as `package.module:name`, but: {reason}.") from error
+    return value
 
 
 def _below(base: type[Any]) -> Iterator[type[Any]]:

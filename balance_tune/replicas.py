@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as dist_nn
 from torch import Tensor, nn
+
+from balance_tune.private_torch import batch_norms
 
 
 class Replicas:
@@ -104,7 +107,7 @@ class Replicas:
         if self.world == 1:
             return module
         for name, child in module.named_children():
-            if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            if isinstance(child, batch_norms()):
                 setattr(module, name, SharedBatchNorm(child))
             else:
                 self.share_batchnorm(child)
@@ -120,12 +123,12 @@ class SharedBatchNorm(nn.Module):
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
 
-    def __init__(self, local: nn.modules.batchnorm._BatchNorm) -> None:
+    def __init__(self, local: Any) -> None:
         super().__init__()
-        for name, parameter in local._parameters.items():
-            self.register_parameter(name, parameter)
-        for name, buffer in local._buffers.items():
-            self.register_buffer(name, buffer)
+        for name in ("weight", "bias"):
+            self.register_parameter(name, getattr(local, name))
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            self.register_buffer(name, getattr(local, name))
         self.eps, self.momentum = local.eps, local.momentum
 
     def forward(self, x: Tensor) -> Tensor:

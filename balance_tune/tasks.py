@@ -62,6 +62,16 @@ class Objective(str):
         return self.metric not in _ABSOLUTE
 
     @property
+    def worst(self) -> float | None:
+        """The worst value there can be, which a failed run scores; None where there is none, as of an error."""
+        return 0.0 if self.is_share else -1.0 if self.metric == "pearson" else None
+
+    @property
+    def span(self) -> float | None:
+        """The largest difference of two values; None where there is none."""
+        return None if self.worst is None else 1.0 - self.worst
+
+    @property
     def by_modality(self) -> Objective:
         """The metric that an evaluation tells of single modalities where it tells this one of their fusion."""
         return Objective(next((BY_MODALITY[t] for t, names in METRICS.items() if self.metric in names), "accuracy"))

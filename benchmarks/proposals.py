@@ -16,8 +16,7 @@ from optuna.distributions import FloatDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import create_trial
 
-from balance_tune.studies.search.samplers import sampler_for
-from balance_tune.studies.search.tpe import common_space
+from balance_tune.studies.search.samplers import common_space, sampler_for
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
 from benchmarks.search_phase import study_folder

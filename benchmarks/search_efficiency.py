@@ -34,14 +34,15 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.early_stopping.pruner import Pruner
 from balance_tune.studies.early_stopping.pruning_log import Decision, PruningLog
-from balance_tune.studies.loading import load_config
 from balance_tune.studies.protocol.arms import Arm
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.space import Fixed, Parameter, Space
 from balance_tune.studies.search.study_queue import Outcome, StudyQueue
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.tasks import Objective
 
 CURVES = Path(__file__).parent / "curves"
@@ -49,21 +50,14 @@ Told = Literal["pruned", "complete"]
 Floats = NDArray[np.float64]
 
 
-class Curves:
-    """The recorded curves of one arm; `values` (points, epochs) are validation accuracies, NaN where training broke."""
+class Recorded:
+    """Recorded points of one arm: `points` (points, parameters), a choice by its index."""
 
-    def __init__(self, path: Path) -> None:
-        with np.load(path) as stored:
-            about = json.loads(str(stored["about"]))
-            correct, points = stored["correct"].astype(np.float64), stored["points"]
-        parameters = [
-            Parameter(**{**p, "choices": None if p["choices"] is None else tuple(p["choices"])}) for p in about["space"]
-        ]
-        self.values: Floats = np.where(correct < 0, np.nan, correct / about["validation_rows"])
-        self.epochs = self.values.shape[1]
-        dataset, _, method = str(about["arm"]).partition("/")
-        fixed = {"training.epochs": Fixed(self.epochs, "as recorded")}
+    def __init__(self, arm: str, parameters: Sequence[Parameter], points: Floats, epochs: int) -> None:
+        dataset, _, method = arm.partition("/")
+        fixed = {"training.epochs": Fixed(epochs, "as recorded")}
         self.arm = Arm(dataset, method, None, Space(tuple(parameters), fixed))
+        self.epochs = epochs
         self._points = points
         self._scaled = np.stack([_scaled(p, points[:, i]) for i, p in enumerate(parameters)], axis=1)
 
@@ -84,10 +78,27 @@ class Curves:
         return {p.name: x if p.choices is None else p.choices[int(x)] for p, x in named}
 
 
+class Curves(Recorded):
+    """The recorded curves of one arm; `values` (points, epochs) are validation accuracies, NaN where training broke."""
+
+    def __init__(self, path: Path) -> None:
+        with np.load(path) as stored:
+            about = json.loads(str(stored["about"]))
+            correct, points = stored["correct"].astype(np.float64), stored["points"]
+        self.values: Floats = np.where(correct < 0, np.nan, correct / about["validation_rows"])
+        super().__init__(str(about["arm"]), [parameter(p) for p in about["space"]], points, self.values.shape[1])
+
+
+def parameter(stored: Mapping[str, Any]) -> Parameter:
+    """Return a parameter as it is stored beside recorded points."""
+    choices = stored["choices"]
+    return Parameter(**{**stored, "choices": None if choices is None else tuple(choices)})
+
+
 class OnRecord(BaseSampler):
     """Proposes the unused recorded point nearest to what another sampler proposes; `used` grows by it."""
 
-    def __init__(self, inner: BaseSampler, curves: Curves, used: set[int]) -> None:
+    def __init__(self, inner: BaseSampler, curves: Recorded, used: set[int]) -> None:
         self._inner, self._curves, self._used = inner, curves, used
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -152,7 +163,7 @@ def replay(
         while queue.searching(curves.arm.name) and (not done or done[-1][1] < goal):
             given = queue.next()
             assert given is not None
-            epochs, value = _train(queue, pruner, given.key, given.config["curve"])
+            epochs, value = _train(queue, pruner, given.key, curves.values[given.config["curve"]])
             spent += epochs
             if value is not None:
                 done.append((spent, value))
@@ -162,15 +173,14 @@ def replay(
 def config_of(curves: Curves, search: Search, trials: int, seed: int) -> StudyConfig:
     """Return a study whose search may spend the epochs of so many full trials; an epoch takes one device-second."""
     settings = {"device_seconds": float(trials * curves.epochs), "sampler": search.sampler}
-    return load_config(
+    return read_config(
         {
             "name": "replay",
             "datasets": [curves.arm.dataset],
             "methods": [curves.arm.method],
             "search": {**settings, "early_stopping": dict(search.early_stopping)},
             "seed": seed,
-        },
-        check=False,
+        }
     )
 
 
@@ -210,10 +220,10 @@ class _Queue(StudyQueue):
             [curves.arm],
             optuna.storages.InMemoryStorage(),
             pruning_log,
-            folder,
+            StudyFolder(folder),
             configure=lambda arm, params, phase, number, seed: {
                 "folder": str(folder / str(number)),
-                "curve": curves.values[curves.nearest(params, set())],
+                "curve": int(curves.nearest(params, set())),  # its index: a configuration is written as JSON
             },
         )
 

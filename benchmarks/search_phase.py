@@ -23,6 +23,7 @@ from balance_tune.studies.execution.tune_run import run_trials
 from balance_tune.studies.protocol.arms import Arm, arms_of, trial_config
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.search.study_queue import StudyQueue
+from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.studies.tracking.tracker import Tracker
@@ -38,9 +39,9 @@ class Phase:
         slots: trials at a time.
         configs: each trial's configuration.
         began: when the first trial began to train or, if trials were let pass first, when the last of these ended.
-        ended: per trial as they ended: (when, CPU seconds of the driver and MLflow's writer so far, epochs trained).
+        ended: per trial as they ended: (when, CPU seconds of the driver and MLflow's worker so far, epochs trained).
         device_seconds: what the trials say that their epochs took, together.
-        lag: seconds for which MLflow's writer went on when all else was over.
+        lag: seconds for which MLflow's worker went on when all else was over.
     """
 
     slots: int = 0
@@ -83,7 +84,6 @@ def search(
         return {**made, "device": "cpu", "cpus": 1, "gpus": 0, "scratch": str(folder / ".tune")}
 
     def on_trial_end(key: TrialKey, state: Any, attrs: Mapping[str, Any]) -> None:
-        tracker.trial_finished(key.arm, key.phase, key.number, state, attrs)
         if key.phase == "search":
             phase.ended[key] = (time.perf_counter(), time.process_time() + spent_by(tracker), int(attrs["epochs"]))
             phase.device_seconds += float(attrs["device_seconds"])
@@ -94,7 +94,9 @@ def search(
             first = max(run.device_seconds for run in queue.live.values())
             phase.began = time.perf_counter() - first
 
-    tracker = Tracker(config, folder, arms, manifests)
+    for name, manifest in manifests.items():
+        durable.write(folder / "data" / f"{name}.json", manifest.to_json())
+    tracker = Tracker(config, folder)
     pruning_log = PruningLog(folder / "ledger.jsonl")
     pruner = Pruner(
         config.search.early_stopping,
@@ -112,7 +114,7 @@ def search(
         on_trial_end=on_trial_end,
     )
     with ray_for(config.resources, cpus=cpus) as cluster, _scratch(folder) as scratch:
-        tracker.begin()
+        tracker.start()
         trial = trial_resources(config.resources, cluster)
         phase.slots = trial.slots
         run_trials(
@@ -120,12 +122,12 @@ def search(
             pruner,
             trial,
             scratch,
-            callbacks=[tracker.callback],
             exhausted=lambda: "all searched" if len(phase.ended) >= due else "",
             tick=tick,
             trainable=trainable,
         )
     over = time.perf_counter()
+    tracker.trials_over()
     tracker.interrupt()
     phase.lag = time.perf_counter() - over
     pruning_log.close()
@@ -133,8 +135,8 @@ def search(
 
 
 def spent_by(tracker: Tracker) -> float:
-    """Return the CPU seconds of MLflow's writer so far."""
-    pid = tracker.writer_pid
+    """Return the CPU seconds of MLflow's worker so far."""
+    pid = tracker.worker_pid
     return 0.0 if pid is None else sum(psutil.Process(pid).cpu_times()[:2])
 
 

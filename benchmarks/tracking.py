@@ -1,7 +1,7 @@
 """What tracking costs, against Ray's MLflow callback on the same trials: python -m benchmarks.tracking
 
-Both get the same reports, eight metrics in each of twenty epochs, and write to MLflow in sqlite. Ours queues on the
-trial's path (Tune's driver thread) and a process of its own sends; Ray's callback sends on that path.
+Both write the same epochs, eight metrics in each of twenty, to MLflow in sqlite. On the trial's path (Tune's driver
+thread) ours writes `trial.json`, and a process of its own syncs the folder; Ray's callback sends on that path.
 """
 
 from __future__ import annotations
@@ -10,14 +10,19 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
+from optuna.trial import create_trial
+
 from balance_tune.studies.loading import load_config
 from balance_tune.studies.protocol.arms import arms_of, trial_config
-from balance_tune.studies.tracking.hooks import Hooks
-from balance_tune.studies.tracking.tracker import Tracker
+from balance_tune.studies.storage import trial_file
+from balance_tune.studies.storage.study_folder import StudyFolder
+from balance_tune.studies.storage.trials import open_storage
+from balance_tune.studies.tracking.backend import store_of as mlflow_store
+from balance_tune.studies.tracking.sync import Sync
 from benchmarks.search_phase import study_folder
 from benchmarks.table import Table, show, spread
 from benchmarks.trials import store_of
@@ -41,7 +46,7 @@ def reports() -> list[dict[str, Any]]:
     ]
 
 
-def play(callback: Any, configs: list[dict[str, Any]], ended: Callable[[dict[str, Any]], None]) -> list[float]:
+def play(callback: Any, configs: list[dict[str, Any]]) -> list[float]:
     """Run the trials' callbacks as Tune calls them; return the milliseconds of each trial."""
     spent = []
     for number, config in enumerate(configs):
@@ -51,7 +56,6 @@ def play(callback: Any, configs: list[dict[str, Any]], ended: Callable[[dict[str
         for report in reports():
             callback.on_trial_result(0, [], trial, dict(report))
         callback.on_trial_complete(0, [], trial)
-        ended(config)
         spent.append((time.perf_counter() - began) * 1e3)
     return spent
 
@@ -68,41 +72,37 @@ class _Trial:
 
 
 def ours(folder: Path) -> tuple[list[float], float]:
-    """Return the milliseconds of each trial on the trial's path, and per trial until the writer had sent it all."""
+    """Return the milliseconds of each trial on the trial's path, and per trial of the pass that writes them all."""
     config = load_config({"name": "tracking", "datasets": ["av_digits"], "methods": ["joint", "ogm_ge"]})
-    arms = arms_of(config)
-    store = store_of("av_digits")
-    tracker = Tracker(config, folder / "tracking", arms, {}, linger=3600.0)
-    configs = [
-        trial_config(
-            config,
-            arms[1],
-            arms[1].space.defaults(),
-            phase="search",
-            number=n,
-            seed=n,
-            study_folder=folder,
-            store=store,
+    arm, store = arms_of(config)[1], store_of("av_digits")
+    study_folder = folder / "tracking"
+    study_folder.mkdir()
+    (study_folder / "study.yaml").write_text(config.as_yaml())
+    storage = open_storage(StudyFolder(study_folder))
+    study = optuna.create_study(study_name=arm.name, storage=storage, direction="maximize")
+    syncing = Sync(study_folder, mlflow_store(folder))
+    syncing.run("running")  # creates the tables and the study's run
+    history = "".join(json.dumps(report) + "\n" for report in reports())
+    spent = []
+    for number in range(TRIALS):
+        params = arm.space.defaults()
+        trial = trial_config(
+            config, arm, params, phase="search", number=number, seed=number, study_folder=study_folder, store=store
         )
-        for n in range(TRIALS + 1)
-    ]
-    finals = {"epochs": EPOCHS, "device_seconds": 2.0, "best_epoch": EPOCHS, "metrics": reports()[-1], "seed": 1}
-
-    def ended(one: dict[str, Any]) -> None:
-        tracker.trial_finished(one["arm"], one["phase"], one["number"], "complete", finals)
-
-    hooks = Hooks(tracker)
-    play(hooks, configs[:1], ended)  # opens the store
-    outbox = tracker._outbox
-    assert outbox is not None
-    outbox.drain(60)
+        began = time.perf_counter()
+        trial_file.write(StudyFolder(Path(trial["folder"])), trial)
+        spent.append((time.perf_counter() - began) * 1e3)
+        (Path(trial["folder"]) / "history.jsonl").write_text(history)
+        attrs = {"epochs": EPOCHS, "device_seconds": 2.0, "best_epoch": EPOCHS, "metrics": reports()[-1], "seed": 1}
+        attrs["folder"] = str(Path(trial["folder"]).relative_to(study_folder))
+        distributions = arm.space.distributions()
+        study.add_trial(
+            create_trial(params=params, distributions=distributions, value=0.7, user_attrs={**attrs, "phase": "search"})
+        )
     began = time.perf_counter()
-    spent = play(hooks, configs[1:], ended)
-    if not outbox.drain(60):
+    if not syncing.run("running"):
         raise RuntimeError("MLflow did not take the trials")
-    wrote = (time.perf_counter() - began) / TRIALS * 1e3
-    tracker.interrupt()
-    return spent, wrote
+    return spent, (time.perf_counter() - began) / TRIALS * 1e3
 
 
 def rays(folder: Path) -> list[float]:
@@ -114,7 +114,7 @@ def rays(folder: Path) -> list[float]:
     callback.setup()
     settings = {"training": json.dumps({"lr": 0.05}), "modulation": json.dumps({"alpha": 0.8})}
     configs = [{**settings, "number": n} for n in range(TRIALS // 10 + 1)]
-    spent = play(callback, configs, lambda config: None)[1:]
+    spent = play(callback, configs)[1:]
     mlflow.set_tracking_uri("")  # the callback has set it for the whole process
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     return spent
@@ -124,17 +124,17 @@ def measure() -> Table:
     """Return the table; ours and Ray's take turns, each in a fresh store."""
     logging.getLogger("alembic").setLevel(logging.ERROR)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    path, writer, theirs = [], [], []
+    path, worker, theirs = [], [], []
     for _ in range(ROUNDS):
         with study_folder() as folder:
             spent, wrote = ours(folder)
             path += spent
-            writer.append(wrote)
+            worker.append(wrote)
             theirs += rays(folder)
     mean = sum(theirs) / len(theirs)
     rows = [
         ["balance_tune, trial's path", spread(path), f"{mean / (sum(path) / len(path)):.0f}"],
-        ["balance_tune, writer's process", spread(writer), f"{mean / (sum(writer) / len(writer)):.1f}"],
+        ["balance_tune, worker's process", spread(worker), f"{mean / (sum(worker) / len(worker)):.1f}"],
         ["Ray's MLflowLoggerCallback, trial's path", spread(theirs), "1"],
     ]
     return Table(

@@ -34,7 +34,7 @@ gpus=${SLURM_GPUS_ON_NODE:-0}
 export BALANCE_TUNE_REACH="{\"CPU\": $((SLURM_CPUS_PER_TASK * SLURM_JOB_NUM_NODES)), \"GPU\": $((gpus * SLURM_JOB_NUM_NODES))}"
 
 steps=()
-# shellcheck disable=SC2317  # the trap calls it
+# shellcheck disable=SC2317,SC2329  # the trap calls it
 finish() {
   trap - EXIT TERM
   for step in "${steps[@]}"; do kill -TERM "$step" 2> /dev/null || true; done

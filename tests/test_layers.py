@@ -15,7 +15,23 @@ FILES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-BASE = {"cache_folder", "errors", "kinds", "package", "registry", "replicas", "seeds", "settings", "tasks", "tunable"}
+BASE = {
+    "cache_folder",
+    "file_lock",
+    "reachable",
+    "timeouts",
+    "errors",
+    "kinds",
+    "package",
+    "private_api",
+    "private_torch",
+    "registry",
+    "replicas",
+    "seeds",
+    "settings",
+    "tasks",
+    "tunable",
+}
 LAYERS = {  # what a part of the package may import of the others, beside `BASE`
     **{name: set() for name in BASE},
     "models": set(),
@@ -27,6 +43,7 @@ LAYERS = {  # what a part of the package may import of the others, beside `BASE`
 ROOMS = (  # of `studies`, the lowest first: each may import those before it
     "wording",
     "signals",
+    "private_apis",
     "config",
     "storage",
     "early_stopping",

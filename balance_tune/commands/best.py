@@ -35,9 +35,16 @@ def run(args: argparse.Namespace) -> int:
     config = stored_config(folder.path)
     if args.dataset is not None and args.dataset not in config.datasets:
         raise UserError(f"{shown(args.dataset)} is not in this study.{did_you_mean(args.dataset, config.datasets)}")
-    rows = [row for row in build(folder.path) if row.chosen and args.dataset in (None, row.dataset)]
+    every = build(folder)
+    rows = [row for row in every if row.chosen and args.dataset in (None, row.dataset)]
     rows = [row for row in rows if row.params is not None]
     found = [configuration(config, folder.path, row) for row in rows]
+    failed = next((row for row in every if row.failure), None)
+    if not found and failed is not None:
+        raise UserError(
+            f"a study must have selected a point, but {failed.arm} of {shown(config.name)} has failed "
+            f"({failed.failure}); mend the cause and run it with --retry-failed."
+        )
     if not found:
         raise UserError(f"a study must have selected a point, but {shown(config.name)} has not yet; run it on.")
     if args.export is not None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from balance_tune.commands.arguments import format_option, root_of, root_option, writable_root
 from balance_tune.commands.output import columns, duration, print_json
 from balance_tune.datasets.address import bare, expanded
-from balance_tune.datasets.augmentation import described
 from balance_tune.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,7 +64,8 @@ def _prepare(args: argparse.Namespace) -> int:
         if dataset.left_out:
             shown = "; ".join(f"{entry.file}: {entry.reason}" for entry in dataset.left_out[:5])
             more = f"; and {len(dataset.left_out) - 5} more" if len(dataset.left_out) > 5 else ""
-            print(f"balance-tune: {len(dataset.left_out)} rows are left out: {shown}{more}", file=sys.stderr)
+            count = "1 row is" if len(dataset.left_out) == 1 else f"{len(dataset.left_out)} rows are"
+            print(f"balance-tune: {count} left out: {shown}{more}", file=sys.stderr)
         source = source.parent
     else:
         dataset = distribution(args.name, args.recipe)
@@ -151,6 +151,8 @@ def _show(args: argparse.Namespace, manifest: Manifest, where: str) -> None:
 
 def describe(manifest: Manifest, where: str) -> dict[str, Any]:
     """Return what a store says of itself as plain data."""
+    from balance_tune.datasets.augmentation import described
+
     return {
         "store": where,
         "dataset": manifest.dataset,
@@ -220,7 +222,7 @@ def _card(told: dict[str, Any]) -> str:
             [(name, m["training"], m["evaluation"]) for name, m in told["transforms"].items()],
         ),
         f"{len(told['classes'])} {'classes' if told['task'] == 'classes' else told['task']}: {classes}",
-        f"{len(lost)} samples were left out:\n"
+        f"{len(lost)} {'sample was' if len(lost) == 1 else 'samples were'} left out:\n"
         + "\n".join(f"- {entry['file']}: {entry['reason']}" for entry in lost[:10])
         + ("\n- ..." if len(lost) > 10 else "")
         if lost

@@ -49,9 +49,22 @@ def run(args: argparse.Namespace) -> int:
             from balance_tune.studies.data.file_table import FileTable
             from balance_tune.studies.evaluation.assessment import assess_table
 
-            told = {"data": str(table)} | assess_table(
-                served, FileTable(table, served.modalities, served.classes, served.task, served.words)
+            opened = FileTable(
+                table,
+                served.modalities,
+                served.classes,
+                served.task,
+                served.words,
+                raw=served.known.get("raw"),
+                written=served.known.get("table"),
             )
+            if opened.by_index:
+                first = ", ".join(f"{k}: {name}" for k, name in enumerate(served.classes[:4]))
+                print(
+                    f"balance-tune: the labels of {table} are read as indices of the classes ({first}).",
+                    file=sys.stderr,
+                )
+            told = {"data": str(table)} | assess_table(served, opened)
     told = {"model": args.model, **told}
     print_json(told) if args.format == "json" else print(_as_text(told))
     return 0
@@ -59,8 +72,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _on_dataset(args: argparse.Namespace, served: Served, root: StudyFolder) -> dict[str, Any]:
     from balance_tune.studies.data.stores import store_of
-    from balance_tune.studies.evaluation import unsealed
     from balance_tune.studies.evaluation.assessment import assess_part
+    from balance_tune.studies.storage import unsealed
+    from balance_tune.studies.tracking.origin import code_version
 
     split = args.split or "val"
     if split == "test" and not args.unseal:
@@ -79,7 +93,7 @@ def _on_dataset(args: argparse.Namespace, served: Served, root: StudyFolder) -> 
     if split == "test":
         metric = METRICS[served.task][0]
         entry = {"model": args.model, "dataset": args.data, "split_hash": manifest.split_hash, "rows": told["rows"]}
-        unsealed.record(root, {**entry, metric: told[metric]})
+        unsealed.record(root, {"code_version": code_version(), **entry, metric: told[metric]})
     return told
 
 

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     pace = epoch_seconds(config, arms, root, measure=not args.no_measure)
     plan = plan_of(config, arms, pace)
     if args.format == "json":
-        print_json(asdict(plan))
+        print_json({**asdict(plan), "transforms": transforms(config)})
     else:
         print(as_text(plan, config))
     return 0
@@ -84,10 +84,28 @@ def as_text(plan: Plan, config: StudyConfig) -> str:
             )
             if text
         ),
+        "\n".join(
+            f"{name} of {dataset}: in training {told['training']}; in evaluation {told['evaluation']}"
+            for dataset, own in transforms(config).items()
+            for name, told in own.items()
+            if set(told.values()) != {"as stored"}
+        ),
         "\n".join(plan.notes),
         "Without --no-measure an epoch is timed, and times follow." if unmeasured else "",
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def transforms(config: StudyConfig) -> dict[str, dict[str, dict[str, str]]]:
+    """Return dataset -> modality -> what is done to its stored samples in training and in evaluation, in words."""
+    from balance_tune.datasets.augmentation import described, overridden
+    from balance_tune.registry import datasets
+
+    declared = {name: datasets().get(name).modalities for name in config.datasets}
+    return {
+        name: {m: described(modality) for m, modality in overridden(modalities, config.augment).items()}
+        for name, modalities in declared.items()
+    }
 
 
 def _trials(plan: Plan, config: StudyConfig) -> str:

@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     from balance_tune.studies.results import leaderboard, report, tables
 
     folder = study_folder(args)
-    rows = leaderboard.build(folder.path)
+    rows = leaderboard.build(folder)
     if args.format == "json":  # for programs: within a second, nothing written
         print_json([dict(row) for row in rows])
         return 0

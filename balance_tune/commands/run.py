@@ -6,6 +6,7 @@ import argparse
 import platform
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,21 @@ from balance_tune.commands.arguments import (
 )
 from balance_tune.commands.output import print_json
 from balance_tune.datasets.address import bare
+from balance_tune.studies.cluster.ray_address import check_ray_address
 from balance_tune.studies.signals import heard
 
 if TYPE_CHECKING:
     from balance_tune.studies.monitor.progress import Kind
+    from balance_tune.studies.results.leaderboard import LeaderboardRow
 
-INTERRUPTED = 130
+ENDINGS = {
+    "done": (0, ""),
+    "failed": (1, "The study failed"),
+    "limited": (0, "Ended by its own limit"),
+    "interrupted": (130, "Stopped, nothing is lost"),
+    "halted": (1, "Ended early"),
+}
+"""State of a study that was run -> exit status, and the sentence that begins the last line on standard error."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +44,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "overrides", metavar="key=value", nargs="*", default=[], help="an entry to set, as search.trials=4"
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, only the leaderboard")
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="run the trials again that failed, after their cause is mended"
+    )
     miniature_option(parser)
     root_option(parser)
     format_option(parser)
@@ -46,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    check_ray_address()
     config = study_of(args)
     place = writable_root(args).display_uri(config.name)
     if in_a_job():
@@ -53,22 +67,34 @@ def _run(args: argparse.Namespace) -> int:
     from balance_tune.studies.engine import run_study  # loads ray: not before the study file is known to be right
 
     progress: Kind = "none" if args.quiet else "json" if args.format == "json" else "auto"
-    result = run_study(config, root=root_text(args), progress=progress)
-    if args.format == "json":
-        print_json([dict(row) for row in result.rows])
-    elif result.rows or result.state != "halted":
-        from balance_tune.studies.results.tables import as_text
+    shown = False
 
-        print(as_text(result.rows))
-    if result.state == "done":
-        return 0
-    words = {"interrupted": "Stopped, nothing is lost", "limited": "Ended by its own limit", "halted": "Ended early"}
-    reason = f" ({result.reason})" if result.reason else ""
-    print(f"{words[result.state]}{reason}. The same command goes on: {_again(args)}", file=sys.stderr)
-    return {"interrupted": INTERRUPTED, "limited": 0, "halted": 1}[result.state]
+    def show(rows: Sequence[LeaderboardRow]) -> None:
+        nonlocal shown
+        shown = True
+        if args.format == "json":
+            print_json([dict(row) for row in rows])
+        else:
+            from balance_tune.studies.results.tables import as_text
+
+            print(as_text(rows), flush=True)
+
+    result = run_study(
+        config, root=root_text(args), progress=progress, on_leaderboard=show, retry_failed=args.retry_failed
+    )
+    if not shown and (result.rows or args.format == "json"):
+        show(result.rows)
+    status, sentence = ENDINGS[result.state]
+    if sentence:
+        reason = f" ({result.reason})" if result.reason else ""
+        advice = "After its cause is mended" if result.state == "failed" else "The same command goes on"
+        retry = args.retry_failed or result.state == "failed"
+        print(f"{sentence}{reason}. {advice}: {_again(args, retry)}", file=sys.stderr)
+    return status
 
 
-def _again(args: argparse.Namespace) -> str:
+def _again(args: argparse.Namespace, retry: bool) -> str:
     root = ["--root", bare(args.root)] if getattr(args, "root", None) else []
     small = ["--miniature"] if args.miniature else []
-    return shlex.join(["balance-tune", "run", str(args.study_file), *args.overrides, *small, *root])
+    failed = ["--retry-failed"] if retry else []
+    return shlex.join(["balance-tune", "run", str(args.study_file), *args.overrides, *small, *failed, *root])

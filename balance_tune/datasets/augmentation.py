@@ -40,6 +40,8 @@ AUGMENTATIONS: dict[str, dict[str, _Number]] = {
 """Augmentation -> its settings, in the order in which they are applied."""
 PICTURES = ("crop", "resized_crop", "flip", "rotate", "colour")
 SOUNDS = ("mask_frequency", "mask_time")
+WINDOWS = ("centre_crop", "resize")  # of evaluation; a random one takes their place
+FILTER_BANK = 128  # bands
 
 
 def checked(augment: Any, allowed: Sequence[str], where: str) -> dict[str, dict[str, Any]]:
@@ -90,8 +92,8 @@ def _value(given: Mapping[str, Any], key: str, number: _Number, where: str) -> A
 def augmented(modality: Modality, augment: Mapping[str, Mapping[str, Any]], *, time_first: bool = False) -> Modality:
     """Return a modality with other operations in training.
 
-    Where `augment` has no crop, training takes the same window as evaluation; where it has none at all, training
-    samples are exactly those of evaluation.
+    Where `augment` has no crop, training takes the same window as evaluation; where it is empty, training samples are
+    exactly those of evaluation.
 
     Args:
         modality: what a store holds and how it is evaluated.
@@ -99,7 +101,8 @@ def augmented(modality: Modality, augment: Mapping[str, Mapping[str, Any]], *, t
         time_first: whether the second last axis of a sound is time (a filter bank), not frequency (a spectrogram).
     """
     size = modality.shape[-1]
-    operations: list[Operation] = [] if "resized_crop" in augment or "crop" in augment else list(modality.evaluate)
+    cropped = "resized_crop" in augment or "crop" in augment
+    operations = [entry for entry in modality.evaluate if not (cropped and entry[0] in WINDOWS)]
     for name, settings in augment.items():
         if name == "crop":
             operations.append(("random_crop", {"size": size}))
@@ -110,6 +113,32 @@ def augmented(modality: Modality, augment: Mapping[str, Mapping[str, Any]], *, t
         else:
             operations.append((name, dict(settings)))
     return replace(modality, augment=tuple(operations))
+
+
+def overridden(modalities: Mapping[str, Modality], augment: Mapping[str, Any]) -> dict[str, Modality]:
+    """Return a dataset's modalities with the augmentation that a study gives to some of them, whatever they had.
+
+    Raises:
+        UserError: what a modality's store holds cannot be augmented so.
+    """
+    made = dict(modalities)
+    for name, wanted in augment.items():
+        if name not in modalities:
+            continue
+        modality, where = modalities[name], f"modality `{name}`"
+        picture = modality.dtype == "uint8" and modality.stored[0] == 3 and len(modality.stored) in (3, 4)
+        heard = modality.dtype in ("int16", "float16") and len(modality.stored) == 3 and modality.stored[0] == 1
+        given = checked(wanted, PICTURES if picture else SOUNDS if heard else (), where)
+        if "crop" in given and given["crop"]["of"] != modality.stored[-1]:
+            raise UserError(
+                f"`crop.of` of {where} must be the size of its stored pictures, {modality.stored[-1]}, but is "
+                f"{given['crop']['of']}."
+            )
+        if "crop" in given and min(modality.stored[-2:]) < modality.shape[-1]:
+            raise UserError(f"{where} is stored smaller than the model sees it; use `resized_crop`.")
+        bank = modality.dtype == "float16" and modality.shape[-1] == FILTER_BANK
+        made[name] = augmented(modality, given, time_first=bank)
+    return made
 
 
 def described(modality: Modality) -> dict[str, str]:

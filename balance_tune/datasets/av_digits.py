@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from balance_tune.datasets import limits
 from balance_tune.datasets.base import Modality, Samples
 from balance_tune.datasets.parquet import EMBEDDED, ParquetDataset
 from balance_tune.datasets.splits import SplitRecipe
@@ -83,7 +85,10 @@ def waveform(file: bytes, row: int | None = None) -> Tensor:
 
     which = "the audio" if row is None else f"the audio of row {row}"
     try:
-        values, rate = soundfile.read(io.BytesIO(file), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(io.BytesIO(file)) as opened:
+            if reason := limits.too_long_sound(opened.frames, opened.samplerate, opened.channels):
+                raise UserError(f"{which} must be short enough to be decoded, but {reason}.")
+            values, rate = opened.read(dtype="float32", always_2d=True), opened.samplerate
     except soundfile.SoundFileError as error:
         raise UserError(f"{which} must be readable, but: {error}") from error
     if rate != RATE or values.shape[1] != 1 or not len(values):
@@ -117,6 +122,8 @@ def picture(png: bytes, row: int | None = None) -> Tensor:
     from torchvision.io import ImageReadMode, decode_png
 
     which = "the image" if row is None else f"the image of row {row}"
+    if reason := limits.too_large_picture(*struct.unpack(">II", png[16:24].ljust(8, b"\0"))):  # its header's
+        raise UserError(f"{which} must be small enough to be decoded, but {reason}.")
     try:
         encoded = torch.frombuffer(bytearray(png), dtype=torch.uint8)
         pixels: Tensor = decode_png(encoded, mode=ImageReadMode.GRAY)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from balance_tune.datasets.manifest import Manifest, Shard
 from balance_tune.datasets.place import Place, filesystem
 from balance_tune.datasets.shards import sha256
 from balance_tune.errors import UserError
+from balance_tune.file_lock import FileLock
 
 BLOCK = 2**23
 
@@ -58,8 +58,8 @@ def cached(uri: str, parts: Sequence[str]) -> Path:
 def _alone(folder: Path) -> Iterator[None]:
     """Let one process of this node at a time into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    path = folder / ".lock"
+    with path.open("w") as file, FileLock(file.fileno(), path):
         yield
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balance_tune.datasets import media, spectra
+from balance_tune.datasets.arrays import load_array
 from balance_tune.datasets.augmentation import PICTURES, SOUNDS, augmented, checked
 from balance_tune.datasets.decoding import Unreadable, words
 from balance_tune.datasets.labels import as_number
@@ -177,17 +177,14 @@ def _array(shape: list[int] | None = None, encoder: str = "mlp") -> tuple[Modali
 def _loaded(file: Any, *, shape: tuple[int, ...]) -> NDArray[Any]:
     """Return the array in a .npy file, or numbers as they are."""
     try:
-        if isinstance(file, bytes | Path):
-            made = np.load(io.BytesIO(file) if isinstance(file, bytes) else file, allow_pickle=False)
-        else:
-            made = np.asarray(file, dtype=np.float32)
+        values = load_array(file) if isinstance(file, bytes | Path) else np.asarray(file, dtype=np.float32)
     except (OSError, ValueError, EOFError, TypeError) as error:
         raise media.unreadable(file, f"it is no array of numbers ({str(error).partition(chr(10))[0]})") from error
-    if not isinstance(made, np.ndarray) or made.dtype.kind not in "fiub":
+    if values.dtype.kind not in "fiub":
         raise Unreadable(media.named(file), "it is no array of numbers")
-    if made.shape != shape:
-        raise Unreadable(media.named(file), f"its shape is {made.shape}, not {shape}")
-    return made.astype(np.float32)
+    if values.shape != shape:
+        raise Unreadable(media.named(file), f"its shape is {values.shape}, not {shape}")
+    return values.astype(np.float32, copy=False)
 
 
 def _numbers(encoder: str = "mlp") -> tuple[Modality, Read]:

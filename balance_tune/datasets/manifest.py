@@ -87,7 +87,8 @@ class Manifest:
         recipe: how it is trained by default: setting -> (value, source).
         skipped: the samples that could not be read; they have no row.
         raw: of a user's table what each modality is made from, as its recipe says.
-        table: of a user's table how its labels and numbers are written: `label` (columns), `separator`, `decimal`.
+        table: of a user's table how its labels and numbers are written (`label`: columns, `separator`, `decimal`), and
+            what its recipe says of `missing_labels` and `duplicates`.
         absent: part -> modality -> rows that do not have it, where there are any.
     """
 

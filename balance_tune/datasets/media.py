@@ -8,12 +8,14 @@ import re
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from balance_tune.datasets import limits
 from balance_tune.datasets.decoding import Unreadable
 from balance_tune.datasets.pointers import what_it_is
 from balance_tune.errors import UserError
@@ -31,6 +33,8 @@ Sound = File | NDArray[np.float32]
 """... or a waveform (samples,) that is at the rate asked for."""
 Seen = File | Sequence[bytes]
 """... or several pictures' files, in order."""
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+"""Of pictures: Pillow's other decoders are for rare formats, and one of them starts a program (EPS)."""
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")  # what such files begin with
 _EXIF_ORIENTATION = 0x0112
 
@@ -39,7 +43,7 @@ def sound(heard: Sound, rate: int) -> NDArray[np.float32]:
     """Return a file's sound as mono (samples,) at `rate` Hz, as librosa.load does: mean of channels, soxr HQ.
 
     Raises:
-        Unreadable: the file is missing or broken, has no sound, or is silent throughout.
+        Unreadable: the file is missing or broken, has no sound, is silent throughout, or is beyond a limit.
     """
     if isinstance(heard, np.ndarray):
         values, native = heard[:, None], rate
@@ -88,6 +92,11 @@ def _is_sound(file: Any) -> bool:
     return isinstance(file, Path) and file.suffix.lower() in SOUNDS and not other
 
 
+def _refuse(file: File, reason: str | None) -> None:
+    if reason is not None:
+        raise Unreadable(named(file), reason)
+
+
 def _readable(file: File) -> Any:
     if not isinstance(file, Path | bytes):
         raise Unreadable(named(file), f"it is of type {type(file).__name__}")
@@ -109,6 +118,7 @@ def _soundfile(file: File) -> tuple[NDArray[np.float32], int]:
 
     try:
         with soundfile.SoundFile(_readable(file)) as opened:
+            _refuse(file, limits.too_long_sound(opened.frames, opened.samplerate, opened.channels))
             native, declared = opened.samplerate, max(opened.frames, _wav_frames(file))
             values = opened.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
@@ -130,8 +140,8 @@ def _wav_frames(file: File) -> int:
         name, size = struct.unpack_from("<4sI", start, place)
         if name == b"fmt " and place + 22 <= len(start):
             (frame,) = struct.unpack_from("<H", start, place + 20)
-        if name == b"data":  # writers that cannot go back leave 0 or the largest number
-            return size // frame if frame and 0 < size < 0xFFFF0000 else 0
+        if name == b"data":  # writers that cannot go back leave 0 or a very large number
+            return size // frame if frame and 0 < size < 0x7FFF0000 else 0
         place += 8 + size + size % 2
     return 0
 
@@ -139,18 +149,21 @@ def _wav_frames(file: File) -> int:
 def _av_sound(file: File) -> tuple[NDArray[np.float32], int]:
     with _opened(file) as container:
         if not container.streams.audio:
-            raise Unreadable(named(file), "it has no sound track")
+            raise unreadable(file, "it has no sound track")
         stream = container.streams.audio[0]
         native = int(stream.rate)
         resampler = extra("av").AudioResampler(format="fltp", layout=stream.layout, rate=native)
-        blocks, frames = [], 0
-        for frame in container.decode(stream):
-            frames += 1
-            blocks += [out.to_ndarray() for out in resampler.resample(frame)]
-        blocks += [out.to_ndarray() for out in resampler.resample(None)]
+        blocks: list[NDArray[np.float32]] = []
+        frames = length = 0
+        for frame in chain(container.decode(stream), [None]):
+            frames += frame is not None
+            for out in resampler.resample(frame):
+                blocks.append(out.to_ndarray())
+                length += blocks[-1].shape[1]
+                _refuse(file, limits.too_long_sound(length, native, len(blocks[-1])))
         if not blocks:
             raise Unreadable(named(file), "it has no sound")
-        _check_whole(file, container, stream, frames, sum(block.shape[1] for block in blocks) / native)
+        _check_whole(file, container, stream, frames, length / native)
     return np.concatenate(blocks, axis=1).T.astype(np.float32, copy=False), native
 
 
@@ -182,7 +195,15 @@ def stills(seen: Seen) -> list[NDArray[np.uint8]] | None:
     Pictures are those of a folder, in natural order, or the content of one picture's file, or of several.
     """
     files = _pictures(seen)
-    return None if files is None else [picture(file) for file in files]
+    if files is None:
+        return None
+    pictures: list[NDArray[np.uint8]] = []
+    size = 0
+    for file in files:
+        pictures.append(picture(file))
+        size += pictures[-1].nbytes
+        _refuse(file, limits.too_many_bytes(size))
+    return pictures
 
 
 def _pictures(seen: Seen) -> list[File] | None:
@@ -206,7 +227,7 @@ def _is_picture(file: File) -> bool:
     from PIL import Image
 
     try:
-        with Image.open(_readable(file)) as image:
+        with Image.open(_readable(file), formats=FORMATS) as image:
             return not getattr(image, "is_animated", False)
     except (OSError, ValueError, SyntaxError):  # whoever decodes it says what is wrong
         return True
@@ -234,7 +255,8 @@ def video_frames(
     A frame at a time is the first one shown then or later; times past the end give the last frame.
 
     Raises:
-        Unreadable: the file is missing or broken, has no pictures, or is much shorter than it declares.
+        Unreadable: the file is missing or broken, has no pictures, is much shorter than it declares, or is beyond a
+            limit (`limits`).
     """
     path = _one(seen)
     found: list[NDArray[np.uint8]] = []
@@ -243,18 +265,23 @@ def video_frames(
     wanted = list(times) if times is not None else None
     with _opened(path) as container:
         if not container.streams.video:
-            raise Unreadable(named(path), "it has no pictures")
+            raise unreadable(path, "it has no pictures")
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
         step = 1 / float(stream.average_rate) if stream.average_rate else 0.04
+        if stream.codec_context is not None:
+            _refuse(path, limits.too_large_picture(stream.width, stream.height))
+            stream.codec_context.options = {"max_pixels": str(limits.limit("PIXELS"))}  # of frames of other sizes
+        _refuse(path, limits.too_long_video(container.duration / 1e6 if container.duration else 0.0, 0))
         first: float | None = None
-        for frame in container.decode(stream):
+        for count, frame in enumerate(container.decode(stream), start=1):
             first = frame.time if first is None else first
             shown = (frame.time or 0.0) - (first or 0.0)
-            last, decoded = frame, decoded + 1
+            last, decoded = frame, count
+            _refuse(path, limits.too_long_video(shown, count))
             due = wanted[len(found)] if wanted is not None else len(found) / fps
             while shown + step / 2 >= due:
-                found.append(_upright(frame))
+                found.append(_upright(path, frame, len(found)))
                 if len(found) == (len(wanted) if wanted is not None else most):
                     return found
                 due = wanted[len(found)] if wanted is not None else len(found) / fps
@@ -262,12 +289,17 @@ def video_frames(
             raise unreadable(path, "not one of its pictures can be decoded")
         _check_whole(path, container, stream, decoded, shown + step)
     while wanted is not None and len(found) < len(wanted):
-        found.append(_upright(last))
+        found.append(_upright(path, last, len(found)))
     return found
 
 
-def _upright(frame: Any) -> NDArray[np.uint8]:
-    """Return a frame (height, width, 3) as players show it: turned and mirrored by its display matrix."""
+def _upright(file: File, frame: Any, before: int) -> NDArray[np.uint8]:
+    """Return a frame (height, width, 3) as players show it: turned and mirrored by its display matrix.
+
+    `before` frames of the file are kept already; the size of frames may change within a video.
+    """
+    _refuse(file, limits.too_large_picture(frame.width, frame.height))
+    _refuse(file, limits.too_many_bytes((before + 1) * frame.width * frame.height * 3))
     image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
@@ -347,6 +379,8 @@ def _opened(file: File) -> Iterator[Any]:
     try:
         with av.open(_readable(file)) as container:
             yield container
+    except UserError:
+        raise
     except (av.FFmpegError, OSError, ValueError) as error:
         raise unreadable(file, f"it cannot be decoded ({_first(error)})") from error
 
@@ -358,13 +392,16 @@ def picture(file: File, mode: Literal["RGB", "L"] = "RGB") -> NDArray[np.uint8]:
     to 1.
 
     Raises:
-        Unreadable: it is missing, broken, cut off, or of values without a scale.
+        Unreadable: it is missing, broken, cut off, of values without a scale, or beyond a limit (`limits`).
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(_readable(file)) as image:
+        with Image.open(_readable(file), formats=FORMATS) as image:
+            _refuse(file, limits.too_large_picture(*image.size))
             return np.asarray(_turned(_of_8_bits(file, image)).convert(mode))
+    except UserError:  # of a limit that is none
+        raise
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise unreadable(file, f"it is no readable image ({_first(error)})") from error
 

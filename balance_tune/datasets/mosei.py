@@ -78,10 +78,20 @@ class Mosei(Distribution):
             if not isinstance(entry, Mapping):
                 raise UserError(f"{path} must hold {', '.join(PARTS)}, but `{split}` is not in it.")
             labels = entry.get("labels")
-            if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "fiu" or labels.size != len(labels):
+            if (
+                not isinstance(labels, np.ndarray)
+                or labels.ndim == 0
+                or labels.dtype.kind not in "fiu"
+                or labels.size != len(labels)
+            ):
                 raise UserError(f"`labels` of {split} in {path} must be one number a sentence, but are not.")
             if not np.isfinite(labels).all() or (np.abs(labels) > 3).any():
                 raise UserError(f"`labels` of {split} in {path} must lie from -3 to 3, but some do not.")
+            names = entry.get("id")
+            if names is not None and (not isinstance(names, np.ndarray | list | tuple) or len(names) != len(labels)):
+                raise UserError(
+                    f"`id` of {split} in {path} must name each of its {len(labels)} sentences, but does not."
+                )
             for name, modality in self.modalities.items():
                 x = entry.get(_THEIRS.get(name, name))
                 wanted = (len(labels), *modality.stored)
@@ -142,7 +152,10 @@ def _arrays(path: Path, changed: int) -> Any:
 
 
 def _video(name: Any) -> str:
-    first = name[0] if isinstance(name, np.ndarray | list | tuple) else name
+    """Return the video that a sentence's `id` names: its first part, or the text before a bracket."""
+    first = name[0] if isinstance(name, np.ndarray | list | tuple) and len(name) else name
+    if not isinstance(first, bytes | str | int):
+        raise UserError(f"an `id` must begin with the name of a video, but one is {str(first)[:60]!r}.")
     text = first.decode("latin1") if isinstance(first, bytes) else str(first)
     return text.partition("[")[0]
 

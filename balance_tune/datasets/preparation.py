@@ -26,11 +26,11 @@ from balance_tune.datasets.place import Place
 from balance_tune.datasets.pointers import is_pointer
 from balance_tune.datasets.shards import write_shard
 from balance_tune.datasets.splits import PARTS, check_leaks, split_hash
-from balance_tune.datasets.store import counts_of, range_of
+from balance_tune.datasets.store import LISTING, counts_of, range_of
 from balance_tune.errors import UserError
 
 SHARD_BYTES = 64 * 2**20
-PREPARING, MANIFEST, LISTING = "preparing.json", "manifest.json", "listing.arrow"
+PREPARING, MANIFEST = "preparing.json", "manifest.json"
 
 
 @dataclass(frozen=True)

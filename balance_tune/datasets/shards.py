@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,9 +148,8 @@ def open_shard(path: Path, shard: Shard, modalities: Mapping[str, Modality], lab
             # private and writable: torch warns of read-only memory, and no write may reach the file
             memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         buffer = pa.py_buffer(memory)
-        reader = pa.ipc.open_file(buffer)
-        batch = reader.get_batch(0)
-        if reader.num_record_batches != 1 or batch.num_rows != shard.rows:
+        batch = _record_batch(buffer)
+        if batch is None or batch.num_rows != shard.rows:
             raise UserError(f"{shard.file} has other rows than its manifest says ({shard.rows})")
         names = batch.schema.names
 
@@ -168,6 +168,49 @@ def open_shard(path: Path, shard: Shard, modalities: Mapping[str, Modality], lab
     except Exception as error:  # what readers raise over damaged bytes has no end
         told = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise UserError(f"{shard.file} cannot be read ({(told.splitlines() or [''])[0]})") from error
+
+
+def _record_batch(buffer: Any) -> Any:
+    """Return the one record batch of an Arrow file as views of `buffer`; None where there is none, or another one.
+
+    The messages are read in order, as in a stream: a footer may point anywhere. A compressed batch is refused before
+    it is unpacked, because a small one may take any amount of memory.
+    """
+    import pyarrow as pa
+
+    if buffer.slice(0, 8).to_pybytes() != b"ARROW1\0\0":
+        raise ValueError("it does not begin as an Arrow file does")
+    messages = pa.ipc.MessageReader.open_stream(pa.BufferReader(buffer.slice(8)))
+    schema, message = pa.ipc.read_schema(messages.read_next_message()), messages.read_next_message()
+    if message.type != "record batch":
+        return None
+    if _is_compressed(message.metadata.to_pybytes()):
+        raise ValueError("its values are compressed")
+    try:
+        messages.read_next_message()
+    except StopIteration:
+        batch = pa.ipc.read_record_batch(message, schema)
+        batch.validate()
+        return batch
+    return None
+
+
+def _is_compressed(metadata: bytes) -> bool:
+    """Whether the metadata of a record batch (a flatbuffer `Message` with a `RecordBatch`) names a compression."""
+
+    def field(table: int, number: int) -> int:
+        """Return where a table's field lies, 0 where it has none."""
+        (back,) = struct.unpack_from("<i", metadata, table)
+        (size,) = struct.unpack_from("<H", metadata, table - back)
+        if 4 + 2 * number >= size:
+            return 0
+        (offset,) = struct.unpack_from("<H", metadata, table - back + 4 + 2 * number)
+        return table + offset if offset else 0
+
+    (message,) = struct.unpack_from("<I", metadata, 0)
+    header = field(message, 2)
+    (offset,) = struct.unpack_from("<I", metadata, header)
+    return bool(field(header + offset, 3))
 
 
 def _tensor(array: Any, memory: mmap.mmap, start: int, dtype: str, shape: tuple[int, ...]) -> Tensor:

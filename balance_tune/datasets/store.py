@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -34,8 +35,12 @@ from balance_tune.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+LISTING = "listing.arrow"
+"""The samples of a prepared store by name, with their parts and files."""
 OPEN = ("train", "monitor", "val")
 """The parts that training may open."""
+
+_TRAINING = "BALANCE_TUNE_TEST_PART_REFUSED"  # an environment variable, so that processes of this one refuse it too
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,23 @@ class Data:
 
     manifest: Manifest
     parts: dict[str, Part]
+
+
+@contextmanager
+def sealed_test_part() -> Iterator[None]:
+    """Refuse to open a test part in this process and those it starts, even with `unseal`, until the context ends.
+
+    Trials run in it, so that neither a method nor a model can look at the test rows while it trains.
+    """
+    before = os.environ.get(_TRAINING)
+    os.environ[_TRAINING] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_TRAINING]
+        else:
+            os.environ[_TRAINING] = before
 
 
 def store_name(dataset: Dataset) -> str:
@@ -94,11 +116,14 @@ def open_store(
     for are fetched to this node, once.
 
     Raises:
-        UserError: the folder is no store or is damaged, a part does not exist, or `test` is asked for without `unseal`.
+        UserError: the folder is no store or is damaged, a part does not exist, or `test` is asked for without `unseal`,
+            or while a trial runs in this process.
     """
     for part in parts:
         if part not in PARTS:
             raise UserError(f"a part must be one of {', '.join(PARTS)}, but got `{part}`.")
+    if "test" in parts and _TRAINING in os.environ:
+        raise UserError(f"a trial must not open the test part, but asked for that of {Path(folder).name}.")
     if "test" in parts and not unseal:
         raise UserError(
             f"the test part of {Path(folder).name} is sealed; only the final evaluation opens it, with unseal=True."
@@ -139,6 +164,8 @@ def verify_store(folder: Path | str) -> Manifest:
             check_leaks(assignment, np.concatenate(groups))
         except ValueError as error:  # a leak, or parts without groups
             raise _damaged(folder, str(error).rstrip(".")) from error
+    if manifest.table.get("duplicates", "ignore") != "ignore":
+        _check_files(folder)
     for k, name in enumerate(manifest.modalities):
         for part, opened in parts.items():
             present = None if opened.present is None else opened.present[:, k].numpy()
@@ -151,6 +178,24 @@ def verify_store(folder: Path | str) -> Manifest:
             if found != manifest.ranges[part][name]:
                 raise _damaged(folder, f"modality `{name}` of {part} has another range than its manifest says")
     return manifest
+
+
+def _check_files(folder: Path) -> None:
+    """Raise a `UserError` where the list of samples, if it is there, has a file in two parts."""
+    import pyarrow as pa
+
+    if not (folder / LISTING).is_file():  # a copy of a remote store is without it
+        return
+    try:
+        with pa.memory_map(str(folder / LISTING)) as source:
+            listing = pa.ipc.open_file(source).read_all().select(["part", "files"]).to_pylist()
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise _damaged(folder, f"its {LISTING} cannot be read") from error
+    part_of: dict[str, str] = {}
+    for row in listing:
+        for file in row["files"]:
+            if part_of.setdefault(file, row["part"]) != row["part"]:
+                raise _damaged(folder, f"{file} is in {part_of[file]} and {row['part']}")
 
 
 def _range(tensors: Sequence[Any], present: NDArray[np.bool_] | None) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from balance_tune.datasets.columns import KINDS, Column, column_of
 from balance_tune.datasets.distribution import Distribution, Item, Unreadable
-from balance_tune.datasets.labels import SEPARATOR, clean, read_labels, rows_of
+from balance_tune.datasets.labels import SEPARATOR, as_number, clean, read_labels, rows_of
 from balance_tune.datasets.manifest import Skipped
 from balance_tune.datasets.splits import PARTS, SplitRecipe
 from balance_tune.datasets.tabular import Cell, Embedded, embedded_value, read_table
@@ -94,7 +94,13 @@ class Table(Distribution):
             decimal=decimal,
             missing=choice["missing_labels"],
         )
-        self.written = {"label": self.labels, "separator": self.separator, "decimal": decimal}  # type: ignore[misc]
+        self.written = {  # type: ignore[misc]
+            "label": self.labels,
+            "separator": self.separator,
+            "decimal": decimal,
+            "missing_labels": choice["missing_labels"],
+            "duplicates": choice["duplicates"],
+        }
         self._label, self.classes = found.values, found.classes  # type: ignore[misc]
         self._missing, self._duplicates = choice["missing"], choice["duplicates"]
         training = recipe.get("training") or {}
@@ -147,34 +153,41 @@ class Table(Distribution):
 
     def _listed(self) -> tuple[list[Item], tuple[Skipped, ...]]:
         """Return the samples, and the rows that are left out."""
-        table, left_out = self.rows, []
-        every = range(len(table))
+        table = self.rows
         for own in self.columns.values():
             for name in own.names:
                 for row, cell in enumerate(table.columns[name]):
                     if not isinstance(cell, str) and (not isinstance(cell, Embedded) or not own.is_file):
                         table.text(name, row)  # which says that it is no text
-        cells = {m: [tuple(table.columns[n][row] for n in c.names) for row in every] for m, c in self.columns.items()}
-        empty = [{m: n for m, c in self.columns.items() if (n := c.empty(cells[m][row])) is not None} for row in every]
-        if self._missing == "refuse" and (lacking := [row for row in every if empty[row]]):
+        cells = {m: list(zip(*(table.columns[n] for n in c.names), strict=True)) for m, c in self.columns.items()}
+        empty = [
+            {m: first for m, c in self.columns.items() if (first := c.empty(cells[m][row])) is not None}
+            for row in range(len(table))
+        ]
+        if self._missing == "refuse" and (lacking := [row for row, lacks in enumerate(empty) if lacks]):
             column = next(iter(empty[lacking[0]].values()))
             raise UserError(
                 f"every row must have every modality, but `{column}` is empty in {rows_of(table, lacking)} of "
                 f"{self.table}; fill it in, or say `missing: drop` or `missing: silence` in the recipe."
             )
-        same = self._same_samples(cells) if self._duplicates == "drop" else {}
-        kept = []
-        for row in every:
+        reasons: dict[int, str] = {}
+        for row, lacks in enumerate(empty):
             if self._label[row] is None:
-                reason = f"`{self.labels[0]}` is empty"
-            elif empty[row] and (self._missing == "drop" or len(empty[row]) == len(self.columns)):
-                reason = " and ".join(f"`{name}`" for name in empty[row].values()) + " is empty"
-            elif row in same:
-                reason = f"it is the same as row {table.numbers[same[row]]}"
-            else:
-                kept.append(row)
-                continue
-            left_out.append(Skipped(f"{table.numbers[row]:07d}", f"row {table.numbers[row]}", reason))
+                reasons[row] = f"`{self.labels[0]}` is empty"
+            elif lacks and (self._missing == "drop" or len(lacks) == len(self.columns)):
+                names = " and ".join(f"`{name}`" for name in lacks.values())
+                reasons[row] = f"{names} {'is' if len(lacks) == 1 else 'are'} empty"
+        content = {
+            row: {m: () if m in empty[row] else _content(c, cells[m][row]) for m, c in self.columns.items()}
+            for row in range(len(table))
+            if row not in reasons
+        }
+        if self._duplicates == "drop":
+            reasons |= self._repeated(content)
+        left_out = [
+            Skipped(f"{table.numbers[row]:07d}", f"row {table.numbers[row]}", reasons[row]) for row in sorted(reasons)
+        ]
+        kept = [row for row in content if row not in reasons]
         if not kept:
             raise UserError(
                 f"{self.table} must have rows with every modality, but has none; the first is left out because "
@@ -182,7 +195,7 @@ class Table(Distribution):
             )
         groups = self._groups(kept)
         parts = [self.rows.text(self.part_column, row).lower() if self.part_column else "" for row in kept]
-        together = self._together(kept, parts, cells)
+        together = self._together(kept, parts, content)
         items = []
         for row, group, part, joined in zip(kept, groups, parts, together, strict=True):
             label = self._label[row]
@@ -204,25 +217,24 @@ class Table(Distribution):
             )
         return groups
 
-    def _same_samples(self, cells: Mapping[str, Sequence[tuple[Cell, ...]]]) -> dict[int, int]:
-        """Return row -> the first row with the same content of every modality."""
+    def _repeated(self, content: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
+        """Return why a row is left out, of those with the same content of every modality as an earlier row."""
         first: dict[Any, int] = {}
-        same = {}
-        for row in range(len(self.rows)):
-            key = tuple(_content(c, cells[m][row]) for m, c in self.columns.items())
-            other = first.setdefault(key, row)
-            if other == row or self._label[row] is None:
+        reasons = {}
+        for row, own in content.items():
+            other = first.setdefault(tuple(own.values()), row)
+            if other == row:
                 continue
             if self._label[row] != self._label[other]:
                 raise UserError(
                     f"rows with the same content must have one label, but row {self.rows.numbers[other]} and row "
                     f"{self.rows.numbers[row]} of {self.table} have two; mend one, or say `duplicates: group`."
                 )
-            same[row] = other
-        return same
+            reasons[row] = f"it is the same as row {self.rows.numbers[other]}"
+        return reasons
 
     def _together(
-        self, kept: Sequence[int], parts: Sequence[str], cells: Mapping[str, Sequence[tuple[Cell, ...]]]
+        self, kept: Sequence[int], parts: Sequence[str], content: Mapping[int, Mapping[str, Any]]
     ) -> list[str]:
         """Return for each row the name of the set of rows that it must share a part with; "" for a row by itself."""
         parent = list(range(len(kept)))
@@ -236,7 +248,7 @@ class Table(Distribution):
         first: dict[Any, int] = {}
         numbers = self.rows.numbers
         for k, row in enumerate(kept if self._duplicates != "ignore" else ()):
-            for key, what, shown in self._shared(row, cells):
+            for key, what, shown in self._shared(row, content[row]):
                 j = first.setdefault(key, k)
                 if j == k:
                     continue
@@ -251,16 +263,20 @@ class Table(Distribution):
         sizes = Counter(root(k) for k in range(len(kept)))
         return [f"{numbers[kept[root(k)]]:07d}" if sizes[root(k)] > 1 else "" for k in range(len(kept))]
 
-    def _shared(self, row: int, cells: Mapping[str, Sequence[tuple[Cell, ...]]]) -> Iterator[tuple[Any, str, str]]:
+    def _shared(self, row: int, content: Mapping[str, Any]) -> Iterator[tuple[Any, str, str]]:
         """Yield what a row may share with another: a key, what it is, and how a message calls it."""
+        words = False
         for m, column in self.columns.items():
-            if column.is_file and column.empty(cells[m][row]) is None:
-                (content,) = _content(column, cells[m][row])
-                yield ("file", content), "a file", content if isinstance(cells[m][row][0], str) else f"one of `{m}`"
-        if any(column.kind == "text" for column in self.columns.values()):
-            yield ("sample", *(_content(c, cells[m][row]) for m, c in self.columns.items())), "a sample", "one"
-        values = (column[row] for column in self.rows.columns.values())
-        yield ("row", *(v.digest if isinstance(v, Embedded) else v for v in values)), "a row", "one"
+            if not content[m]:
+                continue
+            words = words or column.kind == "text"
+            if column.is_file:
+                named = isinstance(self.rows.columns[column.names[0]][row], str)
+                yield ("file", *content[m]), "a file", content[m][0] if named else f"one of `{m}`"
+        if words:
+            yield ("sample", *content.values()), "a sample", "one"
+        cells = [column[row] for column in self.rows.columns.values()]
+        yield ("row", *(cell.digest if isinstance(cell, Embedded) else cell for cell in cells)), "a row", "one"
 
     def told(self, items: Sequence[Item]) -> tuple[str, ...]:
         joined = sum(bool(item.together) for item in items)
@@ -329,10 +345,19 @@ def _plain(cells: tuple[Cell, ...]) -> tuple[Any, ...]:
 
 
 def _content(column: Column, cells: tuple[Cell, ...]) -> tuple[Any, ...]:
-    """Return what makes two cells equal: paths in one form, digests of what is embedded, text without blanks."""
-    contents: list[Any] = [
-        c.digest if isinstance(c, Embedded) else c.strip() if isinstance(c, str) else c for c in cells
-    ]
-    if column.is_file and isinstance(cells[0], str) and contents[0]:
-        contents[0] = os.path.normpath(contents[0])
-    return tuple(contents)
+    """Return what makes the cells of two rows equal: paths in one form, numbers, digests of embedded content."""
+    if column.kind == "numbers":
+        return tuple(_number(str(cell), column.decimal) for cell in cells)
+    (cell,) = cells
+    if isinstance(cell, Embedded):
+        return (cell.digest,)
+    if isinstance(cell, str):
+        return (os.path.normpath(cell.strip()) if column.is_file else cell.strip(),)
+    return (cell,)
+
+
+def _number(text: str, decimal: str) -> Any:
+    try:
+        return as_number(text, decimal)
+    except ValueError:  # preparation says so
+        return text

@@ -119,6 +119,7 @@ def _csv(path: Path, content: bytes, wanted: Sequence[str]) -> TextTable:
         raise UserError(f"{path} must have rows, but has none.")
     separator, header = _separated(text, wanted)
     names = _names(path, header)
+    _check_quotes(path, text, separator)
     wrong: list[Any] = []
 
     def reject(row: Any) -> str:
@@ -126,13 +127,15 @@ def _csv(path: Path, content: bytes, wanted: Sequence[str]) -> TextTable:
         return "skip"
 
     raw = content.removeprefix(b"\xef\xbb\xbf")
+    body = raw.lstrip(b"\r\n")  # the first line says how many fields a row has
+    before = len(raw[: len(raw) - len(body)].splitlines())
     fields = [f"f{k}" for k in range(len(header))]
     try:
         # in one thread, because only then it says which row is wrong; in one block, which any row fits into
         table = arrow.read_csv(
-            io.BytesIO(raw),
+            io.BytesIO(body),
             read_options=arrow.ReadOptions(
-                autogenerate_column_names=True, use_threads=False, block_size=min(len(raw) + 1, 2**31 - 1)
+                autogenerate_column_names=True, use_threads=False, block_size=min(len(body) + 1, 2**31 - 1)
             ),
             parse_options=arrow.ParseOptions(
                 delimiter=separator, newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=reject
@@ -145,8 +148,8 @@ def _csv(path: Path, content: bytes, wanted: Sequence[str]) -> TextTable:
         raise UserError(f"{path} must be a CSV file, but: {str(error).partition(chr(10))[0]}.") from error
     if wrong:
         raise UserError(
-            f"row {wrong[0].number} of {path} must have as many fields as the header ({wrong[0].expected_columns}), "
-            f"but has {wrong[0].actual_columns}."
+            f"row {wrong[0].number + before} of {path} must have as many fields as the header "
+            f"({wrong[0].expected_columns}), but has {wrong[0].actual_columns}."
         )
     cells = [table[f].to_pylist() for f in fields]
     blank_before = next(k for k, row in enumerate(zip(*cells, strict=True)) if any(field.strip() for field in row))
@@ -154,7 +157,7 @@ def _csv(path: Path, content: bytes, wanted: Sequence[str]) -> TextTable:
     columns: dict[str, list[Cell]] = {
         name: [column[k] for k in kept] for name, column in zip(names, cells, strict=True) if name is not None
     }
-    return TextTable(path, columns, [k + HEADER for k in kept], separator)
+    return TextTable(path, columns, [k + before + HEADER for k in kept], separator)
 
 
 def _utf8(path: Path, content: bytes) -> str:
@@ -168,6 +171,25 @@ def _utf8(path: Path, content: bytes) -> str:
             f"{path} must be a CSV file in UTF-8, but line {line} is not (byte 0x{content[error.start]:02x}); save it "
             "as UTF-8."
         ) from error
+
+
+def _check_quotes(path: Path, text: str, separator: str) -> None:
+    """Raise a `UserError` where a quote is not closed, or not before a separator: it would swallow rows silently."""
+    if '"' not in text:
+        return
+    limit = csv.field_size_limit(len(text) + 1)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    number = 0
+    try:
+        for _ in rows:
+            number = rows.line_num
+    except csv.Error:
+        raise UserError(
+            f"quotes must be closed, and before the next separator or line, but in {path} those in the row that begins "
+            f"in line {number + 1} are not; write quotes inside of quotes twice."
+        ) from None
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _separated(text: str, wanted: Sequence[str]) -> tuple[str, list[str]]:
@@ -216,7 +238,7 @@ def _parquet(path: Path, wanted: Sequence[str]) -> TextTable:
             else:
                 columns[name] = _texts(file.read(columns=[field.name]).column(0))
         rows = file.metadata.num_rows
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path} must be a readable Parquet file, but: {reason}.") from error
     return TextTable(path, columns, [k + HEADER + 1 for k in range(rows)])

@@ -93,6 +93,7 @@ class Ucf101(Distribution):
         words = clip.split("_")
         if not slash or len(words) != 4:
             raise UserError(f"{where} must be `Class/v_Class_gGG_cCC.avi`, but is `{listed}`.")
+        kind = next((name for name in Ucf101.classes if name.lower() == kind.lower()), kind)
         if not self.takes(kind):
             return None
         video = f"UCF-101/{listed}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -147,12 +148,18 @@ class ModelSpec:
 def _whole(spec: ModelSpec) -> MultimodalModel:
     shapes = {m: tuple(shape) for m, (shape, _, _) in spec.encoders.items()}
     make = import_path("a model", str(spec.name))
+    # a file that is read may name anything: as with encoders, what does not make a module is never called
+    if not _makes_module(make):
+        raise UserError(
+            f"a model must be a class of torch modules, or a function annotated to return one (`-> MultimodalModel`), "
+            f"but {spec.name} is neither."
+        )
     try:
         model = make(shapes, spec.classes, **(spec.settings or {}))
     except UserError:
         raise
     except Exception as error:  # whatever the user's code raises becomes one line
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {_first_line(error)}"
         raise UserError(
             f"model {spec.name} must take shapes, answers and its settings {dict(spec.settings or {})}, but: {reason}."
         ) from error
@@ -168,6 +175,18 @@ def _whole(spec: ModelSpec) -> MultimodalModel:
         _check_features(encoder, f"the encoder of {m} in {spec.name}")
         encoder.shape = shapes[m]  # type: ignore[assignment]
     return model
+
+
+def _makes_module(make: Any) -> bool:
+    if isinstance(make, type):
+        return issubclass(make, nn.Module)
+    if not inspect.isfunction(make):
+        return False
+    try:
+        annotation = get_type_hints(make).get("return")
+    except (NameError, AttributeError, TypeError):  # a name that only type checkers import
+        return str(make.__annotations__.get("return")).rpartition(".")[2] == MultimodalModel.__name__
+    return isinstance(annotation, type) and issubclass(annotation, nn.Module)
 
 
 def _encoder_class(name: str) -> Any:
@@ -194,7 +213,7 @@ def _encoder(modality: str, shape: Sequence[int], name: str, settings: Mapping[s
     except Exception as error:  # its own code, or a setting of a kind that torch rejects: one line either way
         kind = "" if isinstance(error, TypeError) else f"{type(error).__name__}: "
         raise UserError(
-            f"encoder {name} of {modality} must accept its settings {dict(settings)}, but: {kind}{error}."
+            f"encoder {name} of {modality} must accept its settings {dict(settings)}, but: {kind}{_first_line(error)}."
         ) from error
     _check_features(encoder, name)
     made = cast(Encoder, encoder)  # or a module of the user's that does without what methods may ask of encoders
@@ -207,5 +226,11 @@ def _fusion(name: str, widths: Mapping[str, int], classes: int, settings: Mappin
     try:
         fusion: Fusion = cls(widths, classes, **settings)
     except TypeError as error:
-        raise UserError(f"fusion {name} must accept its settings {dict(settings)}, but: {error}.") from error
+        raise UserError(
+            f"fusion {name} must accept its settings {dict(settings)}, but: {_first_line(error)}."
+        ) from error
     return fusion
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]

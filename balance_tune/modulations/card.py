@@ -12,6 +12,7 @@ from typing import Any
 
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.card_text import as_markdown, number
+from balance_tune.modulations.published import Published, published
 from balance_tune.registry import modulations
 from balance_tune.tasks import TASKS
 from balance_tune.tunable import tunables, words
@@ -32,7 +33,8 @@ def card(cls: type[Modulation]) -> dict[str, Any]:
     Keys: name, paper, summary (the docstring's first line), description (the rest: formula, deviations),
     hyperparameters {name: default, kind, low, high, log, choices, searched, source}, window, touches (which parameters'
     gradients, under the default policy; None where there is no policy to choose), cost, neutral, tasks (None: all),
-    judged (when a trial may be), variants (whether every modality makes an arm of its own).
+    judged (when a trial may be), variants (whether every modality makes an arm of its own), published (numbers of
+    papers: dataset, value, selection, setting, source).
     """
     summary, _, description = (inspect.getdoc(cls) or "").partition("\n")
     defaults = {f.name: f.default for f in dataclasses.fields(cls) if f.init}
@@ -49,6 +51,7 @@ def card(cls: type[Modulation]) -> dict[str, Any]:
         "tasks": None if cls.tasks == TASKS else f"{' and '.join(cls.tasks)} only; it needs {cls.needs}",
         "judged": _judged(cls),
         "variants": bool(cls.variants(("first", "second"))),
+        "published": [_without_method(row) for row in published(cls.name)],
     }
 
 
@@ -95,6 +98,10 @@ def _neutral(neutral: Neutral | str) -> str:
     how = "bit for bit" if not neutral.tolerance else f"to {neutral.tolerance:g}"
     like = ", ".join(f"{name} = {number(value)}" for name, value in neutral.reference_settings.items())
     return f"at {at} it is {neutral.reference}{f' with {like}' if like else ''}, {how}"
+
+
+def _without_method(row: Published) -> dict[str, str]:
+    return {name: value for name, value in dataclasses.asdict(row).items() if name != "method"}
 
 
 def _judged(cls: type[Modulation]) -> str:

@@ -12,6 +12,11 @@ prints the same. Windows and intervals are fractions of the run. "Cost" is what 
 forward and one backward pass per step. A setting without a range is not searched; a study may set it all the same.
 """
 
+REPORTED = (
+    "What papers report (test accuracy; the epoch chosen on test or validation rows, `?` where that is not stated; not "
+    "comparable across sources):"
+)
+
 
 def as_text(card: Mapping[str, Any]) -> str:
     """Return a card for the terminal."""
@@ -20,7 +25,18 @@ def as_text(card: Mapping[str, Any]) -> str:
     rows = [("hyperparameter", "default", "range", "scale", "source"), *_rows(card)]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     table = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in rows]
-    return "\n".join([*head, "", *facts, "", *table])
+    return "\n".join([*head, "", *facts, "", *table, *_published_text(card)])
+
+
+def _published_text(card: Mapping[str, Any]) -> list[str]:
+    """Return what papers report, a line each, or nothing."""
+    if not card.get("published"):
+        return []
+    rows = [("dataset", "%", "epoch by", "setting", "source")]
+    rows += [(r["dataset"], r["value"], r["selection"], r["setting"], r["source"]) for r in card["published"]]
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[4]]) for row in rows]
+    return ["", REPORTED, "", *lines]
 
 
 def as_markdown(cards: Iterable[Mapping[str, Any]]) -> str:
@@ -39,6 +55,11 @@ def _section(card: Mapping[str, Any]) -> str:
     lines += ["", "| hyperparameter | default | range | scale | source |", "|---|---|---|---|---|"]
     for name, *cells in _rows(card):
         lines.append(f"| `{name}` | " + " | ".join(_cell(cell) for cell in cells) + " |")
+    if card.get("published"):
+        lines += ["", REPORTED, "", "| dataset | % | epoch by | setting | source |", "|---|---|---|---|---|"]
+        for r in card["published"]:
+            names = ("dataset", "value", "selection", "setting", "source")
+            lines.append("| " + " | ".join(_cell(r[name]) for name in names) + " |")
     return "\n".join(lines)
 
 

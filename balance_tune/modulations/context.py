@@ -157,8 +157,8 @@ class Context(Protocol):
     def shared_uniform(self, purpose: str, *shape: int) -> Tensor:
         """Return this step's numbers of [0, 1) for a purpose, float32; valid until the next step."""
 
-    def shared_normal(self, purpose: str, like: Sequence[Tensor]) -> list[Tensor]:
-        """Return this step's N(0, 1) numbers in the shapes of tensors; valid until the next step."""
+    def shared_normal(self, purpose: str, like: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield this step's N(0, 1) numbers in the shape of each tensor; valid until the next step."""
 
     def shared_coin(self, purpose: str, probability: float) -> bool:
         """Return true with a probability, without a device: keyed by (trial, purpose, epoch, step)."""

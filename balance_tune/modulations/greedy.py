@@ -17,6 +17,7 @@ from balance_tune.modulations.answers import unimodal_answers
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, Losses, Output
 from balance_tune.modulations.context import Context
+from balance_tune.private_torch import foreach
 from balance_tune.tunable import tunable
 
 OFFICIAL = "nyukat/greedy_multimodal_learning, guided training"
@@ -25,7 +26,7 @@ TINY = 1e-30
 
 def learning_speed(weights: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
     """Return mu = |g|^2 / |theta|^2 over these parameters together, 0-d."""
-    g, theta = (torch.stack(torch._foreach_norm(list(ts))).square().sum() for ts in (gradients, weights))
+    g, theta = (torch.stack(foreach("norm", ts)).square().sum() for ts in (gradients, weights))
     return g / theta.clamp_min(TINY)
 
 

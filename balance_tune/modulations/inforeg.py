@@ -18,6 +18,7 @@ from balance_tune.modulations.batch import Batch, Losses, Output
 from balance_tune.modulations.context import Context
 from balance_tune.modulations.multi_loss import MultiLoss
 from balance_tune.modulations.scores import by_name, score_sums
+from balance_tune.private_torch import foreach
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
@@ -135,9 +136,9 @@ class InfoReg(MultiLoss):
         for m, origin in self._origin.items():
             pairs = [(p, o) for p, o in zip(ctx.model.parameters_of(m), origin, strict=True) if p.grad is not None]
             with torch.no_grad():
-                away = torch._foreach_sub([p for p, _ in pairs], [o for _, o in pairs])
-                torch._foreach_mul_(away, alphas[m].to(away[0].dtype))
-                torch._foreach_add_([p.grad for p, _ in pairs if p.grad is not None], away)
+                away = foreach("sub", [p for p, _ in pairs], [o for _, o in pairs])
+                foreach("mul_", away, alphas[m].to(away[0].dtype))
+                foreach("add_", [p.grad for p, _ in pairs if p.grad is not None], away)
         ctx.log("pull", {m: a if m in self._origin else torch.zeros_like(a) for m, a in alphas.items()})
 
     def observe(self, output: Output, batch: Batch, ctx: Context) -> None:
@@ -145,7 +146,7 @@ class InfoReg(MultiLoss):
         for m in ctx.model.modalities:
             weights = [g for g in ctx.model.gradients(m) if g.dim() >= 2]
             squares = torch.stack(
-                [n.double().square() / g.numel() for n, g in zip(torch._foreach_norm(weights), weights, strict=True)]
+                [n.double().square() / g.numel() for n, g in zip(foreach("norm", weights), weights, strict=True)]
             )
             traces.append(squares.sum())
         while len(self._traces) <= ctx.epoch:

@@ -47,7 +47,10 @@ class MSam(Sam):
 
     name: ClassVar[str] = "m_sam"
     tasks: ClassVar[tuple[Task, ...]] = ("classes", "multilabel")
-    paper: ClassVar[str] = "Modality-Aware SAM: Sharpness-Aware Minimization for Multimodal Learning, NeurIPS 2025"
+    paper: ClassVar[str] = (
+        "Nowdeh et al., Modality-Aware SAM: Sharpness-Aware-Minimization Driven Gradient Modulation for Harmonized "
+        "Multimodal Learning, NeurIPS 2025"
+    )
     cost: ClassVar[str] = (
         "a second forward and backward pass, and 2^M - 2 passes of the fusion and one sample through each encoder "
         "without gradient"

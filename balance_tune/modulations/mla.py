@@ -147,12 +147,12 @@ class Mla(Modulation):
         return torch.stack(losses).mean()
 
     def _project(self, weight: Tensor, p: Tensor) -> Tensor:
-        """Multiply the head's gradient by P; return which fraction of its length is left (0-d)."""
+        """Multiply the head's gradient by P^T; return which fraction of its length is left (0-d)."""
         g = weight.grad
         if g is None or not self.projected:
             return p.new_ones(())
         before = g.norm()
-        g.copy_(g @ p.to(g.dtype))
+        g.copy_(g @ p.to(g.dtype).T)
         left: Tensor = g.norm() / before.clamp_min(1e-30)
         return left
 

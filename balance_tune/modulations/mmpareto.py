@@ -14,6 +14,7 @@ from balance_tune.modulations.base import Neutral
 from balance_tune.modulations.batch import Losses
 from balance_tune.modulations.context import Context
 from balance_tune.modulations.multi_loss import MultiLoss
+from balance_tune.private_torch import foreach
 from balance_tune.tunable import tunable
 
 OFFICIAL = "GeWu-Lab/MMPareto_ICML2024, CREMA-D"
@@ -45,12 +46,12 @@ def integrate(fused: Sequence[Tensor], own: Sequence[Tensor], weight: Tensor, ga
 
     A tensor in which the two cancel is not stretched: its direction is rounding.
     """
-    plain = torch._foreach_add(list(fused), list(own))
-    new = torch._foreach_mul(list(fused), 2 * weight)
-    torch._foreach_add_(new, torch._foreach_mul(list(own), 2 * (1 - weight)))
-    length, wanted, a, b = (torch.stack(torch._foreach_norm(list(gs))) for gs in (new, plain, fused, own))
+    plain = foreach("add", fused, list(own))
+    new = foreach("mul", fused, 2 * weight)
+    foreach("add_", new, foreach("mul", own, 2 * (1 - weight)))
+    length, wanted, a, b = (torch.stack(foreach("norm", gs)) for gs in (new, plain, fused, own))
     stretch = torch.where(length > CANCELLED * (a + b), wanted / length, 1.0).clamp_min(1) * gamma
-    torch._foreach_mul_(new, list(stretch.unbind()))
+    foreach("mul_", new, list(stretch.unbind()))
     return list(new)
 
 
@@ -105,5 +106,5 @@ class MMPareto(MultiLoss):
 def _sum(gradients: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     total = [g.clone() for g in gradients[0]]
     for gs in gradients[1:]:
-        torch._foreach_add_(total, list(gs))
+        foreach("add_", total, list(gs))
     return total

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from balance_tune.models.multimodal import Policy
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, Losses, Output
 from balance_tune.modulations.context import Context
-from balance_tune.modulations.gradients import add_noise, add_noise_on_host, deviations, deviations_on_host, scale
-from balance_tune.modulations.scores import Scores, Values, by_name, ratios, stacked
+from balance_tune.modulations.gradients import add_noise, deviations, scale
+from balance_tune.modulations.scores import Scores, Values, as_tensor, by_name, elementwise, ratios, stacked
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
@@ -32,51 +30,18 @@ def ogm_coefficients(scores: Scores, alpha: float, form: Form = "tanh_alpha_rho"
     journal text's k_m = 1 - alpha tanh(rho_m - 1), which is negative for alpha above 1 and a large lead (the method
     stops at 0). Of two tied modalities the first is slowed, as in the official code.
     """
-    return by_name(coefficients_on_device(ratios(stacked(scores)), alpha, form), scores)
+    return by_name(as_tensor(coefficients(ratios(stacked(scores)), alpha, form)), scores)
 
 
 def coefficients(rho: Values, alpha: float, form: Form = "tanh_alpha_rho") -> Values:
     """Return k of each modality from the scores' ratios rho, see `ogm_coefficients`, where the ratios are."""
-    if isinstance(rho, tuple):
-        return coefficients_on_host(rho, alpha, form)
-    return coefficients_on_device(rho, alpha, form)
 
+    def slowed(r: Any, tie: Any, xp: Any) -> Any:
+        lead = xp.tanh(alpha * r) if form == "tanh_alpha_rho" else alpha * xp.tanh(r - 1)
+        return 1 - ((r > 1) | (tie & (r == 1))) * lead
 
-def coefficients_on_device(rho: Tensor, alpha: float, form: Form) -> Tensor:
-    """Return k (M,) from rho (M,)."""
-    strength, even, ahead, tipped = _constants(len(rho), alpha, rho.dtype, rho.device)
-    if form == "tanh_alpha_rho" and alpha >= 0:  # tanh(0) for those not ahead: two operations less than a choice
-        return even - torch.threshold_(torch.mul(rho, tipped), alpha, 0.0).tanh_()
-    if form == "tanh_alpha_rho":
-        slowed = even - torch.mul(rho, strength).tanh_()
-    else:
-        slowed = even - torch.sub(rho, even).tanh_().mul_(strength)
-    return torch.where(rho > ahead, slowed, even)
-
-
-def coefficients_on_host(rho: tuple[float, ...], alpha: float, form: Form) -> tuple[float, ...]:
-    """Return the same of numbers."""
-
-    def slowed(r: float) -> float:
-        return 1 - math.tanh(alpha * r) if form == "tanh_alpha_rho" else 1 - alpha * math.tanh(r - 1)
-
-    tied = len(rho) == 2 and rho[0] == 1
-    return tuple(slowed(r) if r > 1 or (tied and m == 0) else 1.0 for m, r in enumerate(rho))
-
-
-@lru_cache(maxsize=64)
-def _constants(modalities: int, alpha: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
-    """Return alpha; 1 for each modality; and both with the first of two favoured by a bit, so that a tie slows it.
-
-    As tensors: making one of a number in every step costs more than the operation it is for.
-    """
-    even = torch.ones(modalities, dtype=dtype, device=device)
-    strength = torch.full_like(even, alpha)
-    ahead, tipped = even.clone(), strength.clone()
-    if modalities == 2:
-        ahead[0] = torch.nextafter(even[0], torch.zeros_like(even[0]))
-        tipped[0] = torch.nextafter(strength[0], torch.full_like(even[0], math.inf))
-    return strength, even, ahead, tipped
+    first_of_two = (len(rho) == 2, *[False] * (len(rho) - 1))
+    return elementwise(slowed, rho, first_of_two)
 
 
 @dataclass
@@ -111,7 +76,7 @@ class Ogm(Modulation):
     def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
         k = coefficients(ctx.score_ratios, self.alpha, self.form)  # now that features and head are in the caches
         if self.form != "tanh_alpha_rho":
-            k = tuple(max(0.0, x) for x in k) if isinstance(k, tuple) else k.clamp_min(0)
+            k = elementwise(lambda x, _, xp: xp.clamp(x, 0.0, math.inf), k)
         self.k = k
         return losses
 
@@ -147,14 +112,9 @@ class OgmGe(Ogm):
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
         gradients = [ctx.model.gradients(m, self.policy) for m in ctx.model.modalities]
         flat = [g for own in gradients for g in own]
-        if ctx.on_cpu:
-            numbers = deviations_on_host(flat)
-            self.slow(gradients, ctx)
-            add_noise_on_host(flat, numbers, ctx)
-        else:
-            sigma = deviations(flat)
-            self.slow(gradients, ctx)
-            add_noise(flat, sigma, ctx)
+        sigma = deviations(flat, ctx)
+        self.slow(gradients, ctx)
+        add_noise(flat, sigma, ctx)
 
     @classmethod
     def neutral(cls) -> Neutral | str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from balance_tune.errors import UserError
@@ -15,7 +13,7 @@ from balance_tune.models.fusion import Features
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch
 from balance_tune.modulations.context import Context
-from balance_tune.modulations.scores import Scores, Values, by_name, ratios, stacked
+from balance_tune.modulations.scores import Scores, Values, as_tensor, by_name, elementwise, ratios, stacked
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
@@ -28,28 +26,16 @@ def drop_probabilities(scores: Scores, q_base: float, lam: float) -> dict[str, T
     z_m = tanh(relu(rho_m - 1));  q_m = q_base (1 + lam z_m) where z_m > 0, else 0; at most 1.
     rho_m = 1/(M-1) sum_{j != m} s_m / s_j, for two modalities the plain ratio.
     """
-    return by_name(probabilities_on_device(ratios(stacked(scores)), q_base, lam), scores)
+    return by_name(as_tensor(probabilities(ratios(stacked(scores)), q_base, lam)), scores)
 
 
 def probabilities(rho: Values, q_base: float, lam: float) -> Values:
     """Return q of each modality from the scores' ratios rho, see `drop_probabilities`, where the ratios are."""
-    if isinstance(rho, tuple):
-        return tuple(min(1.0, max(0.0, q_base * (1 + lam * math.tanh(r - 1)))) if r > 1 else 0.0 for r in rho)
-    return probabilities_on_device(rho, q_base, lam)
 
+    def dropped(r: Any, _: Any, xp: Any) -> Any:
+        return (r > 1) * xp.clamp(q_base * (1 + lam * xp.tanh(r - 1)), 0.0, 1.0)
 
-def probabilities_on_device(rho: Tensor, q_base: float, lam: float) -> Tensor:
-    """Return q (M,) from rho (M,)."""
-    even, base, none = _constants(len(rho), q_base, rho.dtype, rho.device)
-    z = torch.sub(rho, even).tanh_()
-    q = torch.where(rho > even, torch.add(base, z, alpha=q_base * lam), none)
-    return q if lam >= 0 and q_base * (1 + lam) <= 1 else q.clamp_(0, 1)
-
-
-@lru_cache(maxsize=64)
-def _constants(modalities: int, q_base: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
-    """Return 1, q_base and 0 for each modality; as tensors, see `ogm`."""
-    return tuple(torch.full((modalities,), value, dtype=dtype, device=device) for value in (1.0, q_base, 0.0))
+    return elementwise(dropped, rho)
 
 
 def drop(features: Features, draws: Tensor, q: Values) -> Features:
@@ -58,24 +44,14 @@ def drop(features: Features, draws: Tensor, q: Values) -> Features:
     theta = sum_m d_m q_m / sum_m d_m. The draws are of [0, 1), (M, B); of the M probabilities q at least one is below
     1. The factor is common to all modalities, as in the official code.
     """
+    each: Sequence[Any] = q if isinstance(q, tuple) else q.unbind()
     widths = [h.shape[1] for h in features.values()]
-    if isinstance(q, tuple):
-        factor = 1 / (1 - sum(d * q_m for d, q_m in zip(widths, q, strict=True)) / sum(widths))
-        return {
-            m: h * ((draws[i] >= q_m).to(h.dtype).mul_(factor).unsqueeze(-1) if q_m > 0 else factor)
-            for (i, (m, h)), q_m in zip(enumerate(features.items()), q, strict=True)
-        }
-    shares, one = _shares(tuple(widths), q.dtype, q.device)
-    like = next(iter(features.values()))
-    mask = ((draws >= q.unsqueeze(1)) / (one - torch.dot(q, shares))).to(like.dtype).unsqueeze(-1)
-    return {m: h * column for (m, h), column in zip(features.items(), mask.unbind(), strict=True)}
-
-
-@cache
-def _shares(widths: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return d_m / sum_m d_m (M,), and 1."""
-    d = torch.tensor(widths, dtype=dtype).to(device, non_blocking=True)
-    return d / d.sum(), torch.ones((), dtype=dtype, device=device)
+    theta = sum(d * q_m for d, q_m in zip(widths, each, strict=True)) / sum(widths)
+    kept = {}
+    for (m, h), drawn, q_m in zip(features.items(), draws, each, strict=True):
+        whole = isinstance(q_m, float) and q_m == 0  # nothing is dropped: known on the host only
+        kept[m] = h * (1 / (1 - theta) if whole else ((drawn >= q_m).to(h.dtype) * (1 / (1 - theta))).unsqueeze(-1))
+    return kept
 
 
 @dataclass

@@ -83,6 +83,7 @@ class Remix(MultiLoss):
         modalities = len(ctx.model.modalities)
         present = F.one_hot(own, modalities).bool()
         counts = torch.bincount(own, minlength=modalities).tolist()
+        ctx.log("samples", torch.tensor([count / len(own) for count in counts]))
         groups = tuple((k, counts[k]) for k in reversed(range(modalities)))
         return replace(plan, order=plan.order[places], present=present, silence="features", groups=groups)
 
@@ -91,10 +92,7 @@ class Remix(MultiLoss):
         """Return (N,) long, the modality of each training sample; the same on every worker."""
         features, _ = ctx.encode("train")
         with ctx.autocast():
-            own = assignment({m: precise(self.heads[m](h)) for m, h in features.items()})
-        modalities = ctx.model.modalities
-        ctx.log("samples", torch.bincount(own, minlength=len(modalities)).double() / len(own))
-        return own
+            return assignment({m: precise(self.heads[m](h)) for m, h in features.items()})
 
     def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
         if batch.group is None:

@@ -12,6 +12,7 @@ from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, Losses, Output
 from balance_tune.modulations.context import Context
+from balance_tune.private_torch import foreach
 from balance_tune.tunable import tunable
 
 
@@ -56,13 +57,13 @@ class Sam(Modulation):
         weights = [p.detach().clone() for p in parameters]
         with torch.no_grad():
             length = torch.nn.utils.get_total_norm(gradients)
-            ascent = torch._foreach_mul(gradients, self.rho / (length + 1e-12))
-            torch._foreach_add_(parameters, list(ascent))
+            ascent = foreach("mul", gradients, self.rho / (length + 1e-12))
+            foreach("add_", parameters, ascent)
         ctx.zero_gradients()
         above = ctx.again(batch)
         self._backward({"fused": ctx.loss(above.logits, above.batch)}, above, ctx)
         with torch.no_grad():
-            torch._foreach_copy_(parameters, weights)
+            foreach("copy_", parameters, weights)
             for p, g in zip(parameters, gradients, strict=True):
                 risen = torch.zeros_like(g) if p.grad is None else p.grad
                 p.grad = torch.lerp(g, risen, share.to(g.dtype) if isinstance(share, Tensor) else share)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,6 +60,47 @@ def ratios_on_host(s: Sequence[float]) -> tuple[float, ...]:
         return (1.0,)
     s = [max(x, 1e-8) for x in s]
     return tuple(sum(x / y for j, y in enumerate(s) if j != i) / (len(s) - 1) for i, x in enumerate(s))
+
+
+class _OfNumbers:
+    """The functions of `elementwise` for numbers, under torch's names."""
+
+    tanh = staticmethod(math.tanh)
+
+    @staticmethod
+    def clamp(x: float, low: float, high: float) -> float:
+        return min(high, max(low, x))
+
+
+def elementwise(
+    formula: Callable[[Any, Any, Any], Any], values: Values, flags: tuple[bool, ...] | None = None
+) -> Values:
+    """Return `formula(x, flag, xp)` of each modality, computed where the values are.
+
+    Args:
+        formula: arithmetic and comparisons of x, with functions `xp.tanh` and `xp.clamp`; x is a number, or all
+            modalities' values (M,) at once.
+        values: on the host or on a device.
+        flags: of each modality, known on the host; all false unless given.
+    """
+    flags = flags or (False,) * len(values)
+    if isinstance(values, tuple):
+        return tuple(float(formula(x, flag, _OfNumbers)) for x, flag in zip(values, flags, strict=True))
+    result: Tensor = formula(values, _on_device(flags, values.device), torch)
+    return result
+
+
+@lru_cache(maxsize=64)
+def _on_device(flags: tuple[bool, ...], device: torch.device) -> Tensor:
+    tensor = torch.zeros(len(flags), dtype=torch.bool, device=device)
+    for i, flag in enumerate(flags):
+        tensor[i].fill_(flag)  # a copy of a tensor made on the host would wait for it
+    return tensor
+
+
+def as_tensor(values: Values) -> Tensor:
+    """Return (M,)."""
+    return values if isinstance(values, Tensor) else torch.tensor(values, dtype=torch.float64)
 
 
 def by_name(values: Tensor, names: Mapping[str, object]) -> dict[str, Tensor]:

@@ -16,9 +16,10 @@ from balance_tune.studies.storage.database import database_of
 from balance_tune.studies.storage.exclusive import exclusive
 from balance_tune.studies.storage.files import DATABASE
 from balance_tune.studies.storage.pruning_table import table_of
+from balance_tune.studies.storage.records import studies_of
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.backend import Store, answering, store_of
-from balance_tune.studies.tracking.memory import FILE, Memory
+from balance_tune.studies.tracking.memory import IDENTITY, study_id
 from balance_tune.studies.tracking.runs import TAG
 from balance_tune.studies.wording import one_line
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from balance_tune.studies.config.schema import StudyConfig
 
-FOUND_BY = (CONFIG, DATABASE, FILE)  # of a study in an object store: what a second attempt to remove it needs
+FOUND_BY = (CONFIG, DATABASE, IDENTITY)  # of a study in an object store: what a second attempt to remove it needs
 BATCH = 1000  # runs named on one command line
 
 
@@ -41,7 +42,7 @@ def delete_study(folder: StudyFolder) -> list[str]:
         UserError: the study is being run, or its MLflow store cannot be one.
     """
     with exclusive(folder):
-        remarks = _forget(folder) if (folder.path / FILE).is_file() else []
+        remarks = _forget(folder) if (folder.path / IDENTITY).is_file() else []
         folder.clear_store(keep=FOUND_BY)  # first: no trial of a later study may find what is left of this one
         forget(folder)
         folder.clear_store()
@@ -53,14 +54,14 @@ def delete_study(folder: StudyFolder) -> list[str]:
 
 
 def _forget(folder: StudyFolder) -> list[str]:
-    config, study_id = stored_config(folder.path), Memory.of(folder).study_id
+    config, identity = stored_config(folder.path), study_id(folder)
     if config.name != folder.name:
         return [f"MLflow's runs stay: they are those of `{config.name}`, of which {folder.name} was a copy."]
     store = store_of(folder.parent, config.mlflow.tracking_uri)
     if store.file is not None and not store.file.is_file():
         return []
     with answering(store) as client:
-        return _forgotten(client, store, config, study_id)
+        return _forgotten(client, store, config, identity)
 
 
 def _forgotten(client: MlflowClient, store: Store, config: StudyConfig, study_id: str) -> list[str]:
@@ -143,8 +144,8 @@ def forget(folder: StudyFolder) -> None:
     """Remove a study's trials from its database, and its pruning log, if they are in one."""
     storage = database_of(folder.path)
     if storage is not None:
-        for study in storage.get_all_studies():
-            storage.delete_study(study._study_id)
+        for study_id, _ in studies_of(storage):
+            storage.delete_study(study_id)
     table = table_of(folder)
     if table is not None:
         table.clear()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from balance_tune import shadows, timeouts
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.devices import Devices
 from balance_tune.studies.cluster.preflight import preflight
+from balance_tune.studies.cluster.ray_address import check_ray_address
 from balance_tune.studies.cluster.ray_cluster import GPU_SHARE, TrialResources, ray_for, remote, study_resources
 from balance_tune.studies.config.schema import BASELINE, StudyConfig
 from balance_tune.studies.early_stopping.pruner import Pruner
@@ -29,23 +31,29 @@ from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.results import leaderboard, report, tables
 from balance_tune.studies.search.study_queue import Params, StudyQueue
 from balance_tune.studies.signals import STOPPED, Interruption
-from balance_tune.studies.storage import durable, timeouts
-from balance_tune.studies.storage.database import connect, shared_database
+from balance_tune.studies.storage import durable, trial_file
+from balance_tune.studies.storage.database import check_answers, connect, shared_database
 from balance_tune.studies.storage.exclusive import Exclusive, exclusive
 from balance_tune.studies.storage.files import DATABASE
 from balance_tune.studies.storage.object_store import StoreUnavailable
 from balance_tune.studies.storage.records import Phase, State, read_records
 from balance_tune.studies.storage.study_folder import ROOT, StudyFolder, root_folder
 from balance_tune.studies.storage.trials import open_storage
+from balance_tune.studies.tracking import tracker as tracking
 from balance_tune.studies.tracking.backend import store_of as mlflow_store
+from balance_tune.studies.tracking.memory import CACHE
+from balance_tune.studies.tracking.origin import origin_of
 from balance_tune.studies.wording import one_line
 from balance_tune.tasks import Objective
 
 if TYPE_CHECKING:
     from balance_tune.datasets.manifest import Manifest
-    from balance_tune.studies.tracking.tracker import Tracker
 
 SCRATCH = ".tune"
+
+
+Ending = Literal["done", "failed", "limited", "interrupted", "halted"]
+"""How a run of a study ends; docs/operating.md has the table."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +63,15 @@ class StudyResult:
     Attributes:
         rows: the leaderboard, one row per arm; what is not known yet is None.
         folder: the study's folder.
-        state: "done"; "limited": the study's own limit ended it; "interrupted": a signal did; "halted": nothing could
-            be written any more, say. In all but the first it goes on when it is run again.
+        state: "done"; "failed": nothing is left to do, but an arm has nothing to compare, because its trials failed
+            (`retry_failed` runs them again); "limited": the study's own limit ended it; "interrupted": a signal did;
+            "halted": nothing could be written any more, say. After the last three it goes on when it is run again.
         reason: why it ended early, in words.
     """
 
     rows: list[leaderboard.LeaderboardRow]
     folder: Path
-    state: Literal["done", "limited", "interrupted", "halted"] = "done"
+    state: Ending = "done"
     reason: str = ""
 
 
@@ -72,27 +81,37 @@ def run_study(
     root: Path | str | None = None,
     progress: Kind = "auto",
     callbacks: Sequence[Any] = (),
+    on_leaderboard: Callable[[list[leaderboard.LeaderboardRow]], None] = lambda rows: None,
+    retry_failed: bool = False,
 ) -> StudyResult:
     """Run a study, go on with one that was interrupted, extend a finished one, or just return its leaderboard.
 
     `config` is a study, a mapping of the same shape, or a study file. `root` (default: $BALANCE_TUNE_ROOT, else
     ./studies) holds one folder per study; it may be the URI of an object store. `callbacks` are `ray.tune.Callback`s of
-    your own. The first Ctrl-C or SIGTERM stops cleanly: the result then has the state "interrupted".
+    your own. `on_leaderboard` is called with the leaderboard's rows as soon as the report is written, before MLflow is
+    waited for. `retry_failed` runs trials again that failed. The first Ctrl-C or SIGTERM stops cleanly: the result then
+    has the state "interrupted".
 
     Raises:
         UserError: one line, before anything has started: the study file is wrong, the root cannot be written, another
             driver runs this study, or code, data or file no longer are what the study was begun with.
     """
     timeouts.check()
+    check_ray_address()
     config = config if isinstance(config, StudyConfig) else load_config(config)
     folder = _folder(root_folder(str(root or os.environ.get(ROOT) or "studies"), driver=True), config)
+    check_answers(folder.path)
+    hidden = shadows.hidden_by(os.getcwd())  # Ray's workers look there first
+    if hidden is not None:
+        raise UserError(shadows.sentence(hidden))
     try:
         with exclusive(folder) as lock:
             _download(folder)
             display = progress_of(progress)
             try:
                 with Interruption(display.message) as interruption:
-                    return _Study(config, folder, display, interruption, callbacks, lock).run()
+                    study = _Study(config, folder, display, interruption, callbacks, lock, on_leaderboard, retry_failed)
+                    return study.run()
             finally:
                 display.close()
     except StoreUnavailable as error:
@@ -110,7 +129,10 @@ class _Study:
         interruption: Interruption,
         callbacks: Sequence[Any],
         lock: Exclusive,
+        on_leaderboard: Callable[[list[leaderboard.LeaderboardRow]], None],
+        retry_failed: bool = False,
     ) -> None:
+        self.on_leaderboard = on_leaderboard
         self.config, self.folder, self.display, self.interruption = config, folder, display, interruption
         self.callbacks = list(callbacks)
         durable.sweep(folder.path)
@@ -126,11 +148,11 @@ class _Study:
         self.resources = TrialResources(config.resources.cpus_per_trial, 0.0, config.resources.workers, 1)
         self.resources_by_dataset: dict[str, TrialResources] = {}
         self.devices = Devices(display.message)
-        self.tracker: Tracker | None = None
         self.worked = False
         self.storage = open_storage(folder)
         lock.extend()
         self.pruning_log = pruning_log_of(folder)
+        self.tracker = tracking.Tracker(config, folder)
         self.queue = StudyQueue(
             config,
             self.arms,
@@ -138,32 +160,35 @@ class _Study:
             self.pruning_log,
             folder,
             configure=self._configure,
+            retry_failed=retry_failed,
             warm=_warm_points(config, self.arms, folder.parent),
             on_trial_end=self._on_trial_end,
         )
         self.limits = Limits(config.limit, self.queue.device_seconds)
 
     def run(self) -> StudyResult:
-        from balance_tune.studies.tracking.tracker import Tracker
-
-        self.tracker = tracker = Tracker(self.config, self.folder, self.arms, self.manifests)
+        self._add_configurations()
         try:
-            tracker.reconcile(read_records(self.storage))
             state, reason = self._work()
         except STOPPED:
             state, reason = "interrupted", "a second signal, or one while nothing was running"
         except BaseException as error:
             if not self.interruption.requested or not isinstance(error, Exception):
-                tracker.interrupt()
+                self.tracker.interrupt()
                 raise
             state, reason = "interrupted", f"a signal, and Ray broke down over it: {error}"  # it got the signal too
         finally:
             self.interruption.settled()
             self.pruning_log.close()
-        rows = self._report(tracker, state)
+        rows = self._report(state)
+        failed = {row.arm: row.failure for row in rows if row.failure}
+        if state == "done" and failed:
+            arm = next((arm for arm in failed if arm.endswith(f"/{BASELINE}")), next(iter(failed)))
+            others = f", like {', '.join(name for name in failed if name != arm)}" if len(failed) > 1 else ""
+            state, reason = "failed", f"{arm}{others} has nothing to compare: {failed[arm]}"
         return StudyResult(rows, self.folder.path, state, reason)
 
-    def _work(self) -> tuple[Literal["done", "limited", "interrupted", "halted"], str]:
+    def _work(self) -> tuple[Ending, str]:
         searched = self.queue.finished()
         if searched and not self._unsealed():
             return "done", ""
@@ -224,23 +249,23 @@ class _Study:
         self.display.message(f"{self.config.name}: {len(self.arms)} arms, {self.resources.slots} trials at a time")
         epochs = {arm.name: _longest(arm) for arm in self.arms}
         pruner = Pruner(self.config.search.early_stopping, epochs, self.pruning_log, Objective(self.config.objective))
-        if self.tracker is not None:
-            self.tracker.begin()
-        tracker = [self.tracker.callback] if self.tracker is not None else []
+        self.tracker.start()
         with self.interruption.patient(), _scratch(self.folder) as scratch:
-            return run_trials(
+            ended = run_trials(
                 self.queue,
                 pruner,
                 self.resources,
                 scratch,
                 warm=self.config.runner != "isolated",
-                callbacks=[*tracker, *self.callbacks],
+                callbacks=self.callbacks,
                 interrupted=lambda: self.interruption.requested,
                 exhausted=self.limits.reached,
                 tick=self._tick,
                 patience=self.config.resources.wait_minutes * 60,
                 devices=self.devices if self.resources.gpus else None,
             )
+        self.tracker.trials_over()
+        return ended
 
     def _seal(self) -> None:
         """Evaluate every confirmed checkpoint that was not yet on the test rows."""
@@ -256,8 +281,6 @@ class _Study:
                 self.display.message(f"{one.key.arm} confirm {one.key.number}: not evaluated on test: {found}")
                 continue
             one.folder.download()
-            if self.tracker is not None:
-                self.tracker.sealed(one.key.arm, one.key.number, found, one.folder.path)
 
     def _unsealed(self) -> list[Sealed]:
         found = []
@@ -268,24 +291,26 @@ class _Study:
                 found.append(one)
         return found
 
-    def _report(self, tracker: Tracker, state: str) -> list[leaderboard.LeaderboardRow]:
+    def _report(self, state: str) -> list[leaderboard.LeaderboardRow]:
         for arm in self.queue.arms:
             self._retain(arm)
         if state == "halted":  # nothing more can be written
-            tracker.interrupt()
+            self.tracker.interrupt()
             return self._rows_if_known()
         if self.worked:
             self.folder.download()
         path = self.folder.path
-        rows = leaderboard.build(path)
+        rows = leaderboard.build(self.folder)
         tables.write_files(path, rows)
         if self.worked or not (path / "report" / "index.html").is_file():
             report.write(path)
         (self.folder / "report").upload_all()
+        self.display.close()
+        self.on_leaderboard(rows)
         if state in ("done", "limited"):
-            tracker.finish(rows, path / "report", read_records(self.storage))
+            self.tracker.finish(read_records(self.storage), self.display.waiting)
         else:
-            tracker.interrupt()
+            self.tracker.interrupt(self.display.waiting)
         return rows
 
     def _rows_if_known(self) -> list[leaderboard.LeaderboardRow]:
@@ -294,6 +319,16 @@ class _Study:
         except UserError as error:  # the database may be what halted the study
             self.display.message(f"there is no leaderboard now: {error}")
             return []
+
+    def _add_configurations(self) -> None:
+        """Write the `trial.json` of trials that have none: an earlier version wrote none, a power cut may take one."""
+        arms = {arm.name: arm for arm in self.arms}
+        for r in read_records(self.storage):
+            arm, folder = arms.get(r.arm), self.folder / str(r.attrs.get("folder", ""))
+            if not r.finished or arm is None or trial_file.read(folder.path) is not None or not folder.path.is_dir():
+                continue
+            if r.params.keys() == arm.space.defaults().keys():  # else the study file has changed since
+                trial_file.write(folder, self._configure(arm, r.params, r.phase, r.number, r.seed or 0))
 
     def _configure(self, arm: Arm, params: Params, phase: Phase, number: int, seed: int) -> dict[str, Any]:
         config = trial_config(
@@ -310,14 +345,12 @@ class _Study:
         resources: dict[str, Any] = {"cpus": trial.cpus, "gpus": trial.gpus}
         if trial.gpus and self.devices.left_out:
             resources["avoid"] = sorted(self.devices.left_out)
-        config |= {**resources, "scratch": (self.folder / SCRATCH).uri}
+        config |= {**resources, **origin_of(self.manifests[arm.dataset]), "scratch": (self.folder / SCRATCH).uri}
         folder = self.folder / os.path.relpath(config["folder"], self.folder.path)
         return config if folder.location is None else {**config, "location": folder.location}
 
     def _on_trial_end(self, key: TrialKey, state: State, attrs: Mapping[str, Any]) -> None:
         self.display.ended(key, state, attrs)
-        if self.tracker is not None:
-            self.tracker.trial_finished(key.arm, key.phase, key.number, state, attrs)
         if self.worked:  # not while the queue is still being opened
             self._retain(key.arm)
 
@@ -352,13 +385,12 @@ def _folder(root: StudyFolder, config: StudyConfig) -> StudyFolder:
 
 
 def _download(folder: StudyFolder) -> None:
-    """Bring what the object store has of the study; what waits for MLflow here may be of an earlier one of the name."""
+    """Bring what the object store has of the study; the cache of MLflow here may be of an earlier one of the name."""
     marker = folder.path / DATABASE
     before = marker.read_text() if marker.is_file() else ""
     folder.download()
     if before != (marker.read_text() if marker.is_file() else ""):
-        for path in folder.path.glob("mlflow.queue*"):
-            path.unlink()
+        (folder.path / CACHE).unlink(missing_ok=True)
 
 
 def _stores(config: StudyConfig, folder: StudyFolder, display: Progress) -> tuple[dict[str, str], dict[str, Manifest]]:

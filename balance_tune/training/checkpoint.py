@@ -12,12 +12,15 @@ import torch
 from safetensors.torch import load_file, save
 
 from balance_tune.errors import UserError
+from balance_tune.models.bounded import Bounded
 from balance_tune.models.multimodal import ModelSpec, MultimodalModel
 from balance_tune.modulations.base import Modulation
 from balance_tune.registry import modulations
 from balance_tune.training.run import Run
 
 STATE, WEIGHTS, CARD = "state.pt", "best.safetensors", "best.json"
+SPARE = 10_000_000
+"""Values that a model may take beside four times those of its weights, while it is built from a card."""
 
 
 def save_state(run: Run, modulation: Modulation, folder: Path) -> None:
@@ -117,10 +120,20 @@ def load_best(folder: Path) -> MultimodalModel:
             f"{folder / CARD} must say how its model is made, but does not ({type(error).__name__}: {error}); delete "
             "the folder and run again."
         ) from error
-    model = spec.trained().build(seed=0)
-    with torch.random.fork_rng(devices=[]):  # what a method builds is overwritten by the weights
-        modulations().get(method).of(settings).build(model)
-    model.load_state_dict(weights)
+    try:
+        with Bounded(SPARE + 4 * sum(t.numel() for t in weights.values())):
+            model = spec.trained().build(seed=0)
+            with torch.random.fork_rng(devices=[]):  # what a method builds is overwritten by the weights
+                modulations().get(method).of(settings).build(model)
+        model.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError, ArithmeticError, LookupError, MemoryError) as error:
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(
+            f"{folder / CARD} must describe the model of {WEIGHTS}, but does not ({type(error).__name__}: {reason}); "
+            "delete the folder and run again."
+        ) from error
+    except UserError as error:
+        raise UserError(f"{folder / CARD} must describe the model of {WEIGHTS}, but {error}") from error
     model.eval()
     return model
 

@@ -24,7 +24,7 @@ from balance_tune.modulations.teacher import Teacher
 from balance_tune.replicas import Replicas
 from balance_tune.seeds import derive
 from balance_tune.settings import TrainingSettings
-from balance_tune.training.draws import Draws
+from balance_tune.training.draws import MANY, Draws, shaped
 from balance_tune.training.feed import Feed, draws_for
 from balance_tune.training.optimization import Optimization
 
@@ -225,8 +225,13 @@ class RunContext:
     def shared_uniform(self, purpose: str, *shape: int) -> Tensor:
         return self._draws.uniform(self.seed, purpose, self.step, shape)
 
-    def shared_normal(self, purpose: str, like: Sequence[Tensor]) -> list[Tensor]:
-        return self._draws.normal(self.seed, purpose, self.step, like)
+    def shared_normal(self, purpose: str, like: Sequence[Tensor]) -> Iterator[Tensor]:
+        if self.on_cpu and sum(x.numel() for x in like) > MANY:  # all at once would leave the caches
+            generator = self.shared_generator(purpose)
+            for x in like:
+                yield shaped(x.new_empty(x.numel()).normal_(generator=generator), x)
+        else:
+            yield from self._draws.normal(self.seed, purpose, self.step, like)
 
     def shared_coin(self, purpose: str, probability: float) -> bool:
         return probability >= 1 or derive(self.seed, purpose, self.epoch, self.step) < probability * 2**63

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from balance_tune.modulations.gradients import shaped
 from balance_tune.seeds import derive
 
 AHEAD = 16  # steps
@@ -75,3 +74,10 @@ class Draws:
             fill(block.numbers, generator=self._generator)
             block.drawn = (seed, number)
         return block.parts[at]
+
+
+def shaped(numbers: Tensor, like: Tensor) -> Tensor:
+    """Return numbers (n,) in the shape of a tensor, and where that has no gaps as it lies in memory."""
+    if like.is_contiguous() or like.is_contiguous(memory_format=torch.channels_last):
+        return numbers.as_strided(like.shape, like.stride(), numbers.storage_offset())
+    return numbers.view(like.shape)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from balance_tune.models.multimodal import MultimodalModel
+from balance_tune.private_torch import eager_step, spare_the_compiler
 from balance_tune.replicas import Replicas
 from balance_tune.settings import TrainingSettings
-from balance_tune.training.eager import eager_step, spare_the_compiler
 from balance_tune.training.sgd import Sgd
 
 

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from balance_tune.datasets.store import Data
 from balance_tune.models.fusion import Concat, Features
 from balance_tune.models.multimodal import MultimodalModel
+from balance_tune.private_torch import spare_the_compiler
 from balance_tune.training.checkpoint import load_best
-from balance_tune.training.eager import spare_the_compiler
 from balance_tune.training.feed import Feed, feed_of
 
 

@@ -6,10 +6,12 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 
+from balance_tune.datasets.augmentation import overridden
 from balance_tune.datasets.store import Data
 from balance_tune.errors import UserError
 from balance_tune.models.multimodal import ModelSpec
@@ -81,6 +83,9 @@ def assemble(
         for encoder in model.encoders.values():
             encoder.compile()
     judged = judged_by(config)
+    if config.get("augment"):
+        modalities = overridden(data.manifest.modalities, config["augment"])
+        data = Data(replace(data.manifest, identity=replace(data.manifest.identity, modalities=modalities)), data.parts)
     parts = {
         name: feed_of(data, name, device, dtype, share_of_device(config), model.piece)
         for name in ("train", "monitor", judged)

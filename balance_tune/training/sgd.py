@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.optim.sgd import sgd
+
+from balance_tune.private_torch import sgd
 
 
 class Sgd(torch.optim.SGD):
@@ -17,6 +18,7 @@ class Sgd(torch.optim.SGD):
 
     def __init__(self, groups: list[dict[str, Any]], *, lr: float, momentum: float, weight_decay: float, fused: bool):
         super().__init__(groups, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused)
+        self._sgd = sgd()
         for group in self.param_groups:
             if group["momentum"]:
                 self.state.update({p: {"momentum_buffer": torch.zeros_like(p)} for p in group["params"]})
@@ -24,9 +26,12 @@ class Sgd(torch.optim.SGD):
     @torch.no_grad()
     def update(self) -> None:
         """Update every parameter that has a gradient."""
+        if self._sgd is None:
+            self.step()
+            return
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
-            sgd(
+            self._sgd(
                 parameters,
                 [p.grad for p in parameters],
                 [self.state[p]["momentum_buffer"] for p in parameters] if group["momentum"] else [],

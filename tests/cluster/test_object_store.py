@@ -102,7 +102,7 @@ def test_a_study_in_a_bucket_comes_to_the_end_of_one_in_a_folder_and_every_comma
     bucket = stores[0]
     assert driver.run() == 0, driver.said()
     outcome(driver, bucket, undisturbed, monkeypatch)
-    assert not {"state.pt", "lock", "mlflow.queue", "optuna.journal", "ledger.jsonl"} & keys(bucket)
+    assert not {"state.pt", "lock", "mlflow.sync", "optuna.journal", "ledger.jsonl"} & keys(bucket)
     shutil.rmtree(driver.root / "cache")  # all of them as on a machine that has seen nothing of the study
     for words, told in (
         (("status", "faults"), "faults is not running"),

@@ -117,10 +117,13 @@ def test_a_parquet_table_may_hold_bytes_and_numbers_and_lack_cells(digits: Digit
         ("audio,image\na,b\n", "must have a column `label`"),
         ("sound,label\na,1\n", "must have a column of a modality (audio, image)"),
         ("audio,label\nabsent.flac,1\n", "must be readable"),
-        ("audio,label\ntable.csv,1\n", "from row 0: row 0: the audio must be readable"),
-        ("audio,label\n,1\n", "at least one of audio, image, but row 0 has none"),
-        ("audio,label\ntable.csv,ten\n", "a label must be a class of the model, but row 0"),
-        ("audio,label\ntable.csv,²\n", "a label must be a class of the model, but row 0"),
+        ("audio,label\ntable.csv,1\n", "table.csv, row 2: the audio must be readable"),
+        ("audio,label\n,1\n", "at least one of audio, image, but row 2 has none"),
+        (
+            "audio,label\ntable.csv,ten\n",
+            "a label must be one of 0, 1, 2, 3, 4, 5, 6, 7, ... (10 in all), but `label` is `ten` in row 2",
+        ),
+        ("audio,label\ntable.csv,²\n", "but `label` is `²` in row 2"),
         ("audio,audio,label\na,b,1\n", "`audio` twice"),
     ],
 )

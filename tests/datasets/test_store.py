@@ -16,7 +16,7 @@ import torch
 from balance_tune.datasets import store
 from balance_tune.datasets.base import Modality, Samples
 from balance_tune.datasets.splits import PARTS, SplitRecipe
-from balance_tune.datasets.store import build_store, open_store, store_name, verify_store
+from balance_tune.datasets.store import build_store, open_store, sealed_test_part, store_name, verify_store
 from balance_tune.errors import UserError
 from tests.datasets.tiny import Tiny
 
@@ -167,6 +167,19 @@ def test_the_test_part_needs_unsealing_every_time(folder: Path) -> None:
     assert len(open_store(folder, ("test",), unseal=True).parts["test"]) == 8
     with pytest.raises(UserError, match=r"test part of tiny-\w+ is sealed"):
         open_store(folder, ("test",))
+
+
+def test_within_a_trial_no_test_part_is_opened_and_processes_of_it_refuse_it_too(folder: Path) -> None:
+    code = f"from balance_tune.datasets.store import open_store; open_store({str(folder)!r}, ('test',), unseal=True)"
+    with sealed_test_part():
+        with pytest.raises(UserError, match="a trial must not open the test part"), sealed_test_part():
+            open_store(folder, ("test",), unseal=True)
+        with pytest.raises(UserError, match="a trial must not open the test part"):
+            open_store(folder, ("test",), unseal=True)
+        assert len(open_store(folder).parts) == 3
+        child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "a trial must not open the test part" in child.stderr
+    assert len(open_store(folder, ("test",), unseal=True).parts["test"]) == 8
 
 
 def test_training_never_touches_the_test_shard(folder: Path) -> None:

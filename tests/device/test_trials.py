@@ -17,6 +17,7 @@ from balance_tune.studies.cluster import gpu_sharing
 from balance_tune.studies.execution.process import free
 from balance_tune.studies.execution.sealed import evaluate_sealed
 from balance_tune.studies.execution.trial import work
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.testing.tiny import tiny_data, tiny_run
 from balance_tune.training import residency
 from balance_tune.training.checkpoint import load_best, load_state, save_best, save_state
@@ -126,10 +127,10 @@ def test_the_best_epoch_of_the_device_is_a_model_on_the_cpu(tmp_path: Path) -> N
 
 def test_test_rows_are_evaluated_on_the_device_as_on_the_cpu(tmp_path: Path, store: Path) -> None:
     work(config_of(tmp_path / "t", store), Reports())
-    expected = evaluate_sealed(tmp_path / "t", store)
+    expected = evaluate_sealed(StudyFolder(tmp_path / "t"), store)
     (tmp_path / "t" / "test.json").unlink()
     with pretended():
-        there = evaluate_sealed(tmp_path / "t", store, "cuda")
+        there = evaluate_sealed(StudyFolder(tmp_path / "t"), store, "cuda")
     measured = {k: v for k, v in expected.items() if isinstance(v, float)}
     assert {k: there[k] for k in measured} == pytest.approx(measured, abs=1e-5)
     assert {k: v for k, v in there.items() if k not in measured} == {
@@ -144,7 +145,7 @@ def test_a_champion_that_was_trained_on_the_device_is_the_one_of_the_cpu(tmp_pat
     with pretended():
         trained = train_digits(tmp_path, "cuda")
     assert trained.metrics["val/accuracy"] == pytest.approx(digits.metrics["val/accuracy"], abs=0.02)
-    with stored_model("models:/digits-av_digits@champion", tmp_path) as served:
+    with stored_model("models:/digits-av_digits@champion", StudyFolder(tmp_path)) as served:
         part = open_store(trained.data).parts["val"]
         model = load_best(trained.folder)
         answers, _ = predict(model, feed_of(open_store(trained.data), "val"))

@@ -36,9 +36,8 @@ def test_planted_secrets_are_found_nowhere(trial: Trial) -> None:
 
 
 def test_a_failing_study_tells_no_secret_either(trial: Trial) -> None:
-    driver = dataclasses.replace(
-        trial.driver, environment={"MLFLOW_TRACKING_URI": f"http://user:{SECRET}@127.0.0.1:{free_port()}/nowhere"}
-    )
+    address = {"MLFLOW_TRACKING_URI": f"http://user:{SECRET}@127.0.0.1:{free_port()}/nowhere"}
+    driver = dataclasses.replace(trial.driver, environment={**address, "BALANCE_TUNE_OUTAGE_S": "5"})
     driver.run()
     assert holders(driver.root) == []
 

@@ -96,6 +96,7 @@ def test_a_card_holds_what_the_class_declares() -> None:
         "tasks": None,
         "judged": "from epoch 25 of 100",
         "variants": False,
+        "published": [],
     }
 
 

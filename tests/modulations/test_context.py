@@ -1,25 +1,12 @@
-"""What a method may use is described where methods are, and the training loop fulfils it."""
+"""What a method may use is described where methods are, and the training loop implements it."""
 
 from __future__ import annotations
 
-import ast
 import inspect
-from pathlib import Path
 
-import balance_tune.modulations as package
 from balance_tune.modulations.context import Branch, Context
 from balance_tune.training.branch import Branch as RunBranch
 from balance_tune.training.context import RunContext
-
-FOLDER = Path(package.__path__[0])
-
-
-def test_methods_import_nothing_of_the_training_loop() -> None:
-    for path in FOLDER.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not [n for n in names if n.startswith(("balance_tune.training", "balance_tune.studies"))], path.name
 
 
 def test_everything_that_a_method_may_use_is_explained_and_exists() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from balance_tune.modulations import gradients
-from balance_tune.modulations.gradients import add_noise, add_noise_on_host, deviations, deviations_on_host
+from balance_tune.modulations.gradients import add_noise, deviations
 from balance_tune.testing.tiny import tiny_run
+from balance_tune.training import context
 
 
 @pytest.mark.parametrize("many", [2**18, 100, None], ids=["one draw", "one by one", "as on a device"])
@@ -24,10 +24,11 @@ def test_every_element_gets_noise_of_its_own_and_its_gradients_size(
     sigma = [1.0, 10.0, 0.1, 0.0]
     ctx = tiny_run("joint")[0].context
     if many is None:
+        ctx.on_cpu = False
         add_noise(given, [torch.tensor(s) for s in sigma], ctx)
     else:
-        monkeypatch.setattr(gradients, "MANY", many)
-        add_noise_on_host(given, sigma, ctx)
+        monkeypatch.setattr(context, "MANY", many)
+        add_noise(given, sigma, ctx)
     for g, s in zip(given, sigma, strict=True):
         assert g.std().item() == pytest.approx(s, rel=0.1)
         assert len(g.unique()) == (g.numel() if s else 1)
@@ -39,9 +40,12 @@ def test_every_element_gets_noise_of_its_own_and_its_gradients_size(
 def test_a_deviation_is_of_all_elements_and_that_of_one_element_is_as_good_as_none() -> None:
     drawn = torch.randn(5, 4, 3, 2, dtype=torch.float64)
     given = [drawn.to(memory_format=torch.channels_last), torch.ones(1)]
-    many, one = deviations(given)
+    ctx = tiny_run("joint")[0].context
+    ctx.on_cpu = False
+    many, one = deviations(given, ctx)
     expected = ((drawn - drawn.mean()).square().sum() / (drawn.numel() - 1)).sqrt() + 1e-8
     assert many.item() == pytest.approx(expected.item(), rel=1e-12)
     assert one.item() == pytest.approx(1e-8)
-    assert deviations_on_host(given) == [many.item(), pytest.approx(one.item())]
-    assert deviations([]) == deviations_on_host([]) == []
+    ctx.on_cpu = True
+    assert deviations(given, ctx) == [many.item(), pytest.approx(one.item())]
+    assert deviations([], ctx) == []

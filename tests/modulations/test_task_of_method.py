@@ -19,7 +19,22 @@ from balance_tune.testing.tiny import tiny_data, tiny_run
 from balance_tune.training.loop import train
 
 OURS = [name for name, cls in modulations().classes().items() if cls.__module__.startswith("balance_tune.")]
-EVERYWHERE = {"sam", "dgl", "joint", "unimodal", "multi_loss", "mlb", "agm", "g_blending", "greedy", "mmpareto", "umt"}
+EVERYWHERE = {
+    "sam",
+    "dgl",
+    "ensemble",
+    "pretrained",
+    "pretrained_frozen",
+    "joint",
+    "unimodal",
+    "multi_loss",
+    "mlb",
+    "agm",
+    "g_blending",
+    "greedy",
+    "mmpareto",
+    "umt",
+}
 LABELS_TOO = {"m_sam", "inforeg", "ogm", "ogm_ge", "opm", "opm_ogm", "mmcosine"}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,30 @@ from balance_tune.studies.early_stopping.pruning_log import PruningLog
 from balance_tune.studies.execution.sealed import evaluate_sealed
 from balance_tune.studies.execution.trial import work
 from balance_tune.studies.protocol.arms import Arm, arms_of, trial_config
-from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.results import leaderboard, tables
 from balance_tune.studies.search.study_queue import Assignment, StudyQueue
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
-from balance_tune.studies.tracking.tracker import Tracker
+from balance_tune.studies.tracking.backend import store_of
+from balance_tune.studies.tracking.sync import Sync, sync
 from balance_tune.tasks import Objective
 
 
-def run(config: StudyConfig, folder: Path, *, tracked: bool = False) -> list[dict[str, Any]]:
-    """Run a study with one trial at a time and return its leaderboard; with `tracked`, MLflow is told of it."""
+def run(
+    config: StudyConfig, folder: Path, *, tracked: bool = False, on_trial: Callable[[Sync], None] | None = None
+) -> list[dict[str, Any]]:
+    """Run a study with one trial at a time and return its leaderboard; with `tracked` it is written to MLflow.
+
+    `on_trial` is called with what writes it, whenever a trial has ended.
+    """
     folder.mkdir(parents=True)
     (folder / "study.yaml").write_text(config.as_yaml())
     arms, stores = arms_of(config), {name: folder / "data" / name for name in config.datasets}
     manifests = {name: build_store(datasets().get(name)(), store) for name, store in stores.items()}
-    tracker = Tracker(config, folder, arms, manifests) if tracked else None
+    (folder / "data").mkdir(exist_ok=True)
+    for name, manifest in manifests.items():
+        (folder / "data" / f"{name}.json").write_text(manifest.to_json())
+    mlflow = store_of(StudyFolder(folder.parent), config.mlflow.tracking_uri)
 
     def configure(arm: Arm, params: Mapping[str, Any], phase: Any, number: int, seed: int) -> dict[str, Any]:
         store = stores[arm.dataset]
@@ -42,49 +50,34 @@ def run(config: StudyConfig, folder: Path, *, tracked: bool = False) -> list[dic
     epochs = {arm.name: arm.epochs(arm.space.defaults()) for arm in arms}
     pruner = Pruner(config.search.early_stopping, epochs, pruning_log, Objective(config.objective))
 
-    def on_trial_end(key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
-        if tracker is not None:
-            tracker.trial_finished(key.arm, key.phase, key.number, state, attrs)
-
     queue = StudyQueue(
-        config,
-        arms,
-        open_storage(StudyFolder(folder)),
-        pruning_log,
-        StudyFolder(folder),
-        configure=configure,
-        on_trial_end=on_trial_end,
+        config, arms, open_storage(StudyFolder(folder)), pruning_log, StudyFolder(folder), configure=configure
     )
+    live = Sync(folder, mlflow) if on_trial is not None else None
     gc.freeze()  # as a trial's own process does: it collects after every trial
     try:
         while (given := queue.next()) is not None:
-            _train(given, queue, pruner, tracker)
+            _train(given, queue, pruner)
+            if live is not None and on_trial is not None:
+                on_trial(live)
     finally:
         gc.unfreeze()
     for key, record in queue.confirmed():
-        place = folder / record.attrs["folder"]
-        found = evaluate_sealed(StudyFolder(place), stores[queue.arms[key.arm].dataset])
-        if tracker is not None:
-            tracker.sealed(key.arm, key.number, found, place)
+        evaluate_sealed(StudyFolder(folder / record.attrs["folder"]), stores[queue.arms[key.arm].dataset])
     pruning_log.close()
     rows = leaderboard.build(folder)
-    if tracker is not None:
+    if tracked:
         tables.write_files(folder, rows)
-        tracker.finish(rows, folder / "report")
+        assert sync(folder, mlflow, "complete")
     return rows
 
 
-def _train(given: Assignment, queue: StudyQueue, pruner: Pruner, tracker: Tracker | None) -> None:
+def _train(given: Assignment, queue: StudyQueue, pruner: Pruner) -> None:
     key, last = given.key, {}
     min_epochs = queue.live[key].min_epochs
 
-    if tracker is not None:
-        tracker.trial_started(given.config)
-
     def report(row: dict[str, Any]) -> None:
         last.update(row)
-        if tracker is not None:
-            tracker.trial_reported(given.config, row)
         if row["state"] == "failed":
             return
         going = key.phase == "search" and row["state"] == "running"

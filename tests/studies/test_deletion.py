@@ -14,7 +14,7 @@ from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.deletion import delete_study
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.backend import connect, store_of
-from balance_tune.studies.tracking.memory import Memory
+from balance_tune.studies.tracking.memory import study_id as id_of
 from balance_tune.studies.tracking.runs import TAG
 
 
@@ -44,7 +44,7 @@ def recorded(client: Any, root: Path, name: str, study_id: str) -> str:
 @pytest.mark.full  # MLflow makes its tables, and its own tool clears them
 def test_a_study_leaves_disk_and_mlflow_and_others_stay(tmp_path: Path) -> None:
     first, second = study(tmp_path), study(tmp_path, "other")
-    ours, others = Memory.of(StudyFolder(first)).study_id, Memory.of(StudyFolder(second)).study_id
+    ours, others = id_of(StudyFolder(first)), id_of(StudyFolder(second))
     client = connect(store_of(tmp_path))
     experiment = recorded(client, tmp_path, "s", ours)
     kept = recorded(client, tmp_path, "other", others)
@@ -96,10 +96,10 @@ def test_the_command_asks_first(
 
 def test_a_copy_of_a_study_is_deleted_without_the_originals_runs(tmp_path: Path) -> None:
     original = study(tmp_path)
-    memory = Memory.of(StudyFolder(original))
+    identity = id_of(StudyFolder(original))
     copied = tmp_path / "s-backup"
     shutil.copytree(original, copied)
-    kept = tmp_path / "mlartifacts" / memory.study_id / "model"
+    kept = tmp_path / "mlartifacts" / identity / "model"
     kept.mkdir(parents=True)
     (remark,) = delete_study(StudyFolder(copied))
     assert "those of `s`, of which s-backup was a copy" in remark

@@ -71,6 +71,10 @@ def broken(shapes: dict[str, tuple[int, ...]], answers: int) -> MultimodalModel:
     raise ZeroDivisionError("no width")
 
 
+def secret(shapes: dict[str, tuple[int, ...]], answers: int) -> str:
+    raise SystemExit("it was called")
+
+
 def headless(shapes: dict[str, tuple[int, ...]], answers: int) -> nn.Module:
     return nn.Linear(1, answers)
 
@@ -99,6 +103,10 @@ def test_a_study_trains_confirms_and_evaluates_it(tmp_path: Path, model: dict[st
         ({"name": f"{HERE}:wrong"}, "must have the modalities a, b and 3 answers, but has a, b and 4"),
         ({"name": f"{HERE}:broken"}, "but: ZeroDivisionError: no width"),
         ({"name": f"{HERE}:headless"}, "must return a MultimodalModel, but returned a Linear"),
+        ({"name": f"{HERE}:secret"}, "a function annotated to return one .* but .*:secret is neither"),
+        ({"name": "torch:load"}, "a function annotated to return one .* but torch:load is neither"),
+        ({"name": "os:system"}, "`os:system` must be importable .* the module is of Python's own library"),
+        ({"encoders": {"a": "idlelib.idle:main"}}, "must be importable .* the module is of Python's own library"),
         ({"name": f"{HERE}:nothing"}, "must be importable as `package.module:name`"),
         ({"name": "mine"}, "`model.name` must be `package.module:Name`, but got `mine`"),
         ({"name": f"{HERE}:whole", "fusion": "sum"}, "a whole model has its own encoders and fusion"),
@@ -117,6 +125,9 @@ def test_what_cannot_be_a_model_is_one_line_before_anything_runs(model: dict[str
 def test_what_a_file_names_as_an_encoder_is_not_called_unless_it_is_one(tmp_path: Path) -> None:
     executed = tmp_path / "executed"
     spec = ModelSpec({"a": (["touch", str(executed)], "subprocess:call", {})}, 3)
+    with pytest.raises(UserError, match="the module is of Python's own library"):
+        spec.build(0)
+    spec = ModelSpec({"a": (["x"], "torch.hub:load", {})}, 3)
     with pytest.raises(UserError, match="must be a class of torch modules"):
         spec.build(0)
     assert not executed.exists()

@@ -67,7 +67,8 @@ def test_a_study_of_another_task_ends_with_a_leaderboard_and_a_report(tmp_path: 
     assert {row["metric"] for row in rows} == {metric}
     assert all(row["test_mean"] is not None for row in rows)
     assert set(rows[0]["test_by_modality"]) == {"a", "b"}
-    assert all((row["test_ci"] is not None) == (metric == "mae") for row in rows)
+    assert all(row["test_ci"] is not None for row in rows), "every metric has an interval"
+    assert all(row["row_share"] is not None for row in rows if not row["baseline"])
     sign = -1 if metric == "mae" else 1
     values = [sign * row["val_confirm"] for row in rows]
     assert values == sorted(values, reverse=True)  # best validation first

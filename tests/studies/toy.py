@@ -47,7 +47,7 @@ def toy_config(**changes: Any) -> StudyConfig:
         "datasets": ["d1", "d2"],
         "methods": ["joint", "mlb"],
         "search": {"trials": 5, "sampler": "random", "early_stopping": {"reduction": 3, "grace": 1}},
-        "select": {"points": 1, "seeds": 1},
+        "select": {"points": 1, "seeds": 1, "margin": 0.0},
         "confirm": {"seeds": 2, "default_seeds": 1},
     }
     return read_config({**values, **changes})
@@ -75,7 +75,7 @@ class ToyStudy:
         self.arms = self.arms or tuple(toy_arm(f"{d}/{m}") for d in self.config.datasets for m in self.config.methods)
         self.reopen()
 
-    def reopen(self) -> None:
+    def reopen(self, *, retry_failed: bool = False) -> None:
         """Begin another run of the study, with nothing but what is on disk."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.pruning_log = PruningLog(self.folder / "ledger.jsonl")
@@ -90,6 +90,7 @@ class ToyStudy:
             self.pruning_log,
             StudyFolder(self.folder),
             configure=self.configure,
+            retry_failed=retry_failed,
             on_trial_end=lambda key, state, attrs: self.ended.__setitem__(key, state),
         )
 

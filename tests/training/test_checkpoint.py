@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,30 @@ def test_a_missing_or_damaged_best_checkpoint_is_one_line(tmp_path: Path) -> Non
     (tmp_path / "best.safetensors").write_bytes(b"\x00" * 20)
     with pytest.raises(UserError, match="must be readable"):
         load_best(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda model: model.update(classes=10**12), "takes more than .* values, many more than its weights"),
+        (
+            lambda model: model.update(classes=5),
+            r"best\.json must describe the model of best\.safetensors, but does not",
+        ),
+        (lambda model: model.update(classes="x"), r"best\.json must describe the model of best\.safetensors, but"),
+        (lambda model: model.update(name="shutil:rmtree"), "the module is of Python's own library"),
+    ],
+)
+def test_a_card_of_another_model_is_one_line_and_takes_no_memory(tmp_path: Path, change: Any, message: str) -> None:
+    run, modulation = tiny_run("joint")
+    list(train(run, modulation))
+    save_best(run, tmp_path)
+    card = json.loads((tmp_path / "best.json").read_text())
+    change(card["model"])
+    (tmp_path / "best.json").write_text(json.dumps(card))
+    with pytest.raises(UserError, match=message) as caught:
+        load_best(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_nothing_temporary_is_left(tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
+from balance_tune.errors import UserError
+from balance_tune.studies.wording import one_line
+
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
@@ -20,22 +23,29 @@ logger = logging.getLogger(__name__)
 
 
 def follow(client: JobSubmissionClient, submission_id: str, write: Callable[[str], object]) -> JobDetails:
-    """Write a job's log as it grows and return the job once it has ended; what was written is not written twice."""
+    """Write a job's log as it grows and return the job once it has ended; what was written is not written twice.
+
+    Raises:
+        UserError: the connection was lost `BREAKS` times in a row.
+    """
     log = _Log(write)
     breaks = 0
     while True:
         try:
             asyncio.run(log.tail(client.tail_job_logs(submission_id)))
+            job = client.get_job_info(submission_id)
+            if job.status.is_terminal():
+                log.take(client.get_job_logs(submission_id), at=0)
+                return job
             breaks = 0
         except (aiohttp.ClientError, RuntimeError, OSError) as error:
             breaks += 1
             if breaks >= BREAKS:
-                raise
-            logger.debug("the log's connection broke: %s", error)
-        job = client.get_job_info(submission_id)
-        if job.status.is_terminal():
-            log.take(client.get_job_logs(submission_id), at=0)
-            return job
+                raise UserError(
+                    f"the cluster must answer to be followed, but the connection was lost {breaks} times in a row "
+                    f"({one_line(str(error))[:120]}); the job goes on, follow it again with --follow."
+                ) from error
+            logger.debug("the connection broke: %s", error)
         time.sleep(PAUSE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import tempfile
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from balance_tune.errors import UserError
 from balance_tune.package import FOLDER
+from balance_tune.reachable import check_http
 from balance_tune.studies.cluster.ray_cluster import HEAD
 from balance_tune.studies.cluster.upload import NEVER, Parcel, parcel_of
 from balance_tune.studies.signals import PATIENCE
@@ -25,6 +27,16 @@ AGAIN = "~"  # between a study's name, which cannot hold it, and the count of a 
 STUDY = "balance_tune.study"  # key of a job's metadata
 CONSTRAINTS = "constraints.txt"
 PINNED = {HEAD: 0.001}  # the head is on demand; what drives a study must not be on a machine that may be taken away
+
+
+HEADS_PYTHON = (
+    r"raylet=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$PPID/status 2>/dev/null); "
+    r"python=$(tr '\0' '\n' 2>/dev/null </proc/$raylet/cmdline |"
+    r" sed -n 's/^--python_worker_command=\([^ ]*\).*/\1/p'); "
+    r'[ -x "$python" ] || python=python; exec "$python"'
+)
+"""Runs the Python of Ray's workers: a head that was started by its full path may have another `python`, or none, on
+PATH. The shell's parent is Ray's job supervisor, and that one's parent the raylet, which was told the command."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +89,13 @@ def packed(request: Request) -> Iterator[tuple[dict[str, Any], list[Parcel]]]:
             runtime["pip"] = {"packages": [*_dependencies(), "-c ${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/" + CONSTRAINTS]}
         for parcel in parcels:
             parcel.check()
-        command = ["python", "-m", "balance_tune", "run", study_file, *request.overrides]
+        command = ["-m", "balance_tune", "run", study_file, *request.overrides]
         if request.root is not None:
             command += ["--root", request.root]
+        # an environment that Ray makes for the job is on PATH; the head's own need not be
+        python = HEADS_PYTHON if request.requirements is None else "exec python"
         job: dict[str, Any] = {
-            "entrypoint": "exec " + shlex.join(command),  # a signal then meets the study, not a shell around it
+            "entrypoint": f"{python} {shlex.join(command)}",  # exec: a signal meets the study, not a shell around it
             "runtime_env": runtime,
             "metadata": {STUDY: request.name},
         }
@@ -179,30 +193,38 @@ def submit(client: JobSubmissionClient, request: Request, say: Callable[[str], N
     return made
 
 
+def _sends_token(error: Exception) -> bool:
+    """Return whether a request that was refused held a token: then it is the wrong one."""
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    there = bool(os.environ.get("RAY_AUTH_TOKEN")) or path.is_file()
+    return "403" in str(error) or (there and os.environ.get("RAY_AUTH_MODE", "").lower() == "token")
+
+
 def connected(address: str) -> JobSubmissionClient:
     """Return a client of the cluster whose dashboard is at `address`.
 
     Raises:
         UserError: nothing answers there, or it wants another token.
     """
-    from ray.exceptions import AuthenticationError
-    from ray.job_submission import JobSubmissionClient
-
     if "@" in address:
         raise UserError("the address must hold no user or password; a cluster takes a token (RAY_AUTH_TOKEN_PATH).")
     if not address.startswith(("http://", "https://")):
         raise UserError(
             f"the address must be that of a cluster's dashboard, as http://127.0.0.1:8265, but got `{address}`."
         )
+    remedy = "is the port forwarded (`ray dashboard`, `kubectl port-forward`)"
+    check_http(address, f"a cluster's dashboard must answer at {address}, but it does not", remedy)
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient  # after the address was asked: it takes seconds
+
     try:
         return JobSubmissionClient(address)
     except AuthenticationError as error:
         raise UserError(
-            f"{address} wants a token, and {'refused the one it got' if '403' in str(error) else 'got none'}; "
+            f"{address} wants a token, and {'refused the one it got' if _sends_token(error) else 'got none'}; "
             "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) to the cluster's own."
         ) from error
     except (ConnectionError, RuntimeError, OSError) as error:
         raise UserError(
-            f"a cluster's dashboard must answer at {address}, but it does not ({one_line(str(error))[:160]}); "
-            "is the port forwarded (`ray dashboard`, `kubectl port-forward`)?"
+            f"a cluster's dashboard must answer at {address}, but it does not ({one_line(str(error))[:160]}); {remedy}"
         ) from error

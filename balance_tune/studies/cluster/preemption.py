@@ -6,6 +6,8 @@ import re
 import time
 from collections.abc import Callable
 
+from balance_tune.studies.private_apis import draining_nodes
+
 LOOK_EVERY = 2.0  # seconds between two questions to the head
 GONE = re.compile(r"its node has died|node was terminated|NodeDiedError|\bPreempted\b")
 SILENT = re.compile(r"The actor \w+ is unavailable")
@@ -36,8 +38,7 @@ def node_drains() -> bool:
 
     if not ray.is_initialized():
         return False
-    draining = ray._private.state.state.get_draining_nodes()  # what Ray Train itself asks
-    return ray.get_runtime_context().get_node_id() in draining
+    return ray.get_runtime_context().get_node_id() in draining_nodes()  # what Ray Train itself asks
 
 
 def node_lost(words: str, several: bool = False) -> bool:

@@ -16,7 +16,10 @@ from typing import Any
 
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.capacity import reach
+from balance_tune.studies.cluster.own_ray import LOOPBACK, private_token, ray_folder
+from balance_tune.studies.cluster.ray_address import VARIABLE, check_ray_address, joins_cluster
 from balance_tune.studies.config.schema import Resources, StudyConfig
+from balance_tune.studies.wording import one_line
 
 ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # csv, json and tensorboard files: a third of the driver's time
@@ -103,21 +106,49 @@ def ray_for(resources: Resources, *, cpus: int | None = None) -> Iterator[Mappin
     if ray.is_initialized():
         yield reach(ray.cluster_resources())
         return
+    check_ray_address()
+    joined = joins_cluster()
     several = resources.workers > 1
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if several:  # so that the cleaner of a stopped trial's worker group finds this cluster and no other
         options["runtime_env"] = {"worker_process_setup_hook": pin}
-    if "RAY_ADDRESS" not in os.environ:
+    if not joined:
         options |= {"address": "local", "include_dashboard": several, "object_store_memory": OBJECT_STORE}
+        options |= {"_node_ip_address": LOOPBACK, "_temp_dir": ray_folder()}
+        private_token()
         options["num_cpus"] = cpus
         for name, value in {} if several else ALONE.items():
             os.environ.setdefault(name, value)
-    ray.init(**options)
-    joined = "RAY_ADDRESS" in os.environ
+    start(options)
     try:
         yield reach(ray.cluster_resources()) if joined else ray.cluster_resources()
     finally:
         disconnect()
+
+
+def start(options: Mapping[str, Any]) -> None:
+    """Start Ray, or join the cluster at RAY_ADDRESS.
+
+    Raises:
+        UserError: it does not start, or refuses this process (another token, another version).
+    """
+    import ray
+    from ray.exceptions import AuthenticationError, RayError
+
+    try:
+        ray.init(**options)
+    except AuthenticationError as error:
+        raise UserError(
+            f"the cluster at {os.environ.get(VARIABLE)} must accept this machine's token, but it does not; set "
+            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) to the cluster's own."
+        ) from error
+    except (RayError, RuntimeError, OSError, ValueError, AssertionError) as error:
+        disconnect()
+        where = f"Ray at {os.environ[VARIABLE]} must take this process" if joins_cluster() else "Ray must start here"
+        raise UserError(
+            f"{where}, but: {one_line(str(error))[:200]}; see `balance-tune doctor`, and Ray's own log below its "
+            "temporary folder (/tmp/ray/session_latest/logs)."
+        ) from error
 
 
 def disconnect() -> None:
@@ -141,7 +172,7 @@ def remote() -> bool:
     """Return whether the Ray this process is connected to has, or may get, other machines than this one."""
     import ray
 
-    return "RAY_ADDRESS" in os.environ or sum(n["Alive"] for n in ray.nodes()) > 1
+    return joins_cluster() or sum(n["Alive"] for n in ray.nodes()) > 1
 
 
 def pin() -> None:

@@ -20,6 +20,7 @@ MAY_CHANGE = (
     "checkpoints",
 )  # how it is run, not what is run
 
+WHOLE = "augment"  # compared as one: an empty entry of it says something
 MAY_MOVE = "data.stores."  # where data lies; that it is the same is checked by its hash
 
 
@@ -45,10 +46,12 @@ class Changes:
 
 def changes_between(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
     """Return the differences of two studies given as plain data with all defaults written out."""
-    before, after = dict(_leaves(old)), dict(_leaves(new))
+    before, after = (dict(_leaves({k: v for k, v in all_of.items() if k != WHOLE})) for all_of in (old, new))
     added = set(new["methods"]) - set(old["methods"])
     extended: list[str] = []
     refused: list[str] = []
+    if old.get(WHOLE, {}) != new.get(WHOLE, {}):
+        refused.append(f"`{WHOLE}` changed from {shown(old.get(WHOLE, {}))} to {shown(new.get(WHOLE, {}))}")
     for key in dict.fromkeys([*before, *after]):
         was, now = before.get(key), after.get(key)
         if was == now or key.startswith(MAY_MOVE):

@@ -144,11 +144,13 @@ class Search(_Section):
 class Select(_Section):
     """How many of an arm's best points are compared, beside its default, on how many fresh seeds, by validation.
 
+    The default stays unless the best point is ahead of it by more than `margin` standard errors of their difference.
     Without seeds the best of the search is taken as it is.
     """
 
     points: int = Field(default=3, ge=1, le=1000)
     seeds: int = Field(default=2, ge=0, le=1000)
+    margin: float = Field(default=1.0, ge=0, le=100)
 
 
 class Confirm(_Section):
@@ -292,6 +294,7 @@ class StudyConfig(_Section):
     methods: Names
     model: Model = Model()
     training: dict[str, Any] = {}
+    augment: dict[str, dict[str, Any]] = {}  # by modality, instead of what its dataset declares; {}: nothing
     search: Search = Search(trials=20)
     select: Select = Select()
     confirm: Confirm = Confirm()
@@ -300,6 +303,7 @@ class StudyConfig(_Section):
     runner: Literal["auto", "warm", "isolated"] = "auto"
     checkpoints: Literal["all", "confirmed", "best"] = "confirmed"  # what stays once an arm is decided
     objective: str = "val/accuracy"
+    equivalence: float | None = Field(default=None, gt=0, le=1e6)  # points of a share, else the metric's unit
     protocol: Literal["sealed", "paper"] = "sealed"
     limit: Limit = Limit()
     price_per_device_hour: float | None = Field(default=None, ge=0, le=1e9)
@@ -356,7 +360,10 @@ class StudyConfig(_Section):
 
     def as_dict(self) -> dict[str, Any]:
         """Return all settings as plain data, defaults written out; `load_config` reads it back as an equal study."""
-        return self.model_dump(mode="json")
+        settings = self.model_dump(mode="json")
+        if not self.augment:  # a study that does not have it keeps the hash it had before there was such a setting
+            del settings["augment"]
+        return settings
 
     def as_yaml(self) -> str:
         return strict_yaml.dump(self.as_dict())

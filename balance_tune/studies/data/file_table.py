@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from balance_tune.datasets import limits
+from balance_tune.datasets.arrays import load_array
+from balance_tune.datasets.labels import SEPARATOR, as_number, read_labels
+from balance_tune.datasets.media import unreadable
+from balance_tune.datasets.tabular import NO_FILE, Embedded, read_table
 from balance_tune.errors import UserError
-from balance_tune.studies.wording import did_you_mean, one_line, shown
+from balance_tune.studies.wording import one_line
 from balance_tune.tasks import Task
 
 LABEL = "label"
+EARLIER_SEPARATOR = ";"
+"""What tables for `evaluate` had between labels before recipes declared it; understood where no label contains it."""
 
 
 class FileTable:
-    """Rows of samples. A cell names a file, relative to the table (`.npy`: an array), or is empty: missing. Of the
-    modalities that are `words` it holds these.
+    """Rows of samples: of each modality a file's bytes, an array, words or numbers, or None where it is missing.
 
-    In Parquet a cell may also hold a file's bytes, or a list of numbers. A label is a class's name, or its index; of a
-    multilabel task the names, and of a regression the numbers, with `;` between them (in Parquet also a list).
+    A cell names a file, relative to the table (`.npy`: an array); an empty one is a missing modality. Of the modalities
+    that are `words` it holds these. In Parquet a cell may also hold a file's bytes, a {bytes, path}, or a list of
+    numbers. A label is a class's name, or for the whole table its index; of a multilabel task the names with a
+    separator between them, and of a regression the numbers (in Parquet also a list).
+
+    Args:
+        path: the table.
+        modalities: of the model.
+        classes: names of its classes, labels or targets.
+        task: its task.
+        words: its modalities that are text.
+        raw: of a model of a user's own table: what each modality is made from, as the recipe says; such columns are
+            found by their names in the recipe too.
+        written: of such a model how labels and numbers are written (`label`, `separator`, `decimal`).
 
     Raises:
         UserError: the table cannot be read, has no column `label` or none of a modality, or a label is no class.
@@ -33,86 +49,92 @@ class FileTable:
         classes: Sequence[str],
         task: Task = "classes",
         words: Sequence[str] = (),
+        raw: Mapping[str, Any] | None = None,
+        written: Mapping[str, Any] | None = None,
     ) -> None:
         self.path, self._words = path, words
-        columns = _columns(path)
-        if LABEL not in columns:
-            raise UserError(f"{path} must have a column `{LABEL}`, but has {', '.join(columns)}.")
-        self._values = {m: columns[m] for m in modalities if m in columns}
-        if not self._values:
+        written, raw = written or {}, raw or {}
+        own = {m: _names(raw.get(m)) for m in modalities}
+        named = [str(name) for name in written.get("label", ())]
+        self.table = read_table(path, [LABEL, *modalities, *named, *(name for names in own.values() for name in names)])
+        columns = self.table.columns
+        labels = [LABEL] if LABEL in columns or not named or any(name not in columns for name in named) else named
+        self.table.need(labels)
+        self._columns = {}
+        for m in modalities:
+            names = (m,) if m in columns else own[m]
+            if names and all(name in columns and name not in labels for name in names):
+                self._columns[m] = names
+        if not self._columns:
             raise UserError(
                 f"{path} must have a column of a modality ({', '.join(modalities)}), but has {', '.join(columns)}."
             )
-        read = {"classes": self._class, "multilabel": self._several, "regression": self._numbers}[task]
-        self.labels: list[Any] = [read(value, row, classes) for row, value in enumerate(columns[LABEL])]
-        if not self.labels:
-            raise UserError(f"{path} must have rows, but has none.")
+        self._numbers = [m for m in self._columns if raw.get(m, {}).get("kind") == "numbers"]
+        self._decimal = written.get("decimal", ".")
+        found = read_labels(
+            self.table,
+            labels,
+            task,
+            classes=classes,
+            separator=written.get("separator") or self._separator(labels[0], classes),
+            decimal=self._decimal,
+            missing=written.get("missing_labels") or ("none" if task == "multilabel" else "refuse"),
+        )
+        kept = [row for row, value in enumerate(found.values) if value is not None]
+        self._rows = kept
+        self.numbers = [self.table.numbers[row] for row in kept]
+        self.by_index = found.by_index
+        self.labels: list[Any] = [_plain(found.values[row]) for row in kept]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def rows(self, start: int, stop: int) -> tuple[dict[str, list[Any]], list[Any]]:
         """Return the samples of some rows as modality -> values, None where one is missing, and their labels."""
-        values = {m: [self._value(m, v) for v in column[start:stop]] for m, column in self._values.items()}
+        values = {
+            m: [self._value(m, names, row) for row in self._rows[start:stop]] for m, names in self._columns.items()
+        }
         return values, self.labels[start:stop]
 
-    def _value(self, modality: str, cell: Any) -> Any:
-        if not cell if isinstance(cell, str) else cell is None:
+    def _value(self, modality: str, names: tuple[str, ...], row: int) -> Any:
+        cells = [self.table.columns[name][row] for name in names]
+        where = f"row {self.table.numbers[row]} of {self.path}"
+        if isinstance(cells[0], Embedded):
+            return cells[0].value()
+        texts = [self.table.text(name, row) for name in names]
+        if modality in self._words:
+            return cells[0] if texts[0] else None
+        if any(text.lower() in NO_FILE for text in texts):
             return None
-        if not isinstance(cell, str) or modality in self._words:
-            return cell
-        path = self.path.parent / cell
+        if modality in self._numbers:
+            try:
+                return [as_number(text, self._decimal) for text in texts]
+            except ValueError as error:
+                raise UserError(f"`{modality}` must be numbers, but in {where}: {error}.") from None
+        path = self.path.parent / texts[0]
         try:
-            return np.load(path, allow_pickle=False) if path.suffix == ".npy" else path.read_bytes()
+            if path.suffix.lower() == ".npy":
+                return load_array(path)
+            if reason := limits.too_large_file(path):
+                raise ValueError(reason)
+            return path.read_bytes()
         except (OSError, ValueError) as error:
-            raise UserError(one_line(f"a file that {self.path} names must be readable, but {path}: {error}")) from error
-
-    def _class(self, value: Any, row: int, classes: Sequence[str]) -> int:
-        text = str(value)
-        if text in classes:
-            return list(classes).index(text)
-        if text.isdecimal() and int(text) < len(classes):
-            return int(text)
-        hint = did_you_mean(text, classes)
-        raise UserError(f"a label must be a class of the model, but row {row} of {self.path} has {shown(text)}.{hint}")
-
-    def _several(self, value: Any, row: int, classes: Sequence[str]) -> list[float]:
-        named = {self._class(name, row, classes) for name in _parts(value)}
-        return [float(i in named) for i in range(len(classes))]
-
-    def _numbers(self, value: Any, row: int, targets: Sequence[str]) -> list[float]:
-        try:
-            numbers = [float(part) for part in _parts(value)]
-        except ValueError:
-            numbers = []
-        if len(numbers) != len(targets):
+            reason = getattr(error, "strerror", None) or str(error)
+            said = unreadable(path, reason).reason
             raise UserError(
-                f"a label must be {len(targets)} numbers ({', '.join(targets)}), but row {row} of {self.path} has "
-                f"{shown(value)}."
-            )
-        return numbers
+                one_line(f"a file that `{names[0]}` names must be readable, but in {where} {path}: {said}")
+            ) from error
+
+    def _separator(self, label: str, classes: Sequence[str]) -> str:
+        texts = [cell for cell in self.table.columns[label] if isinstance(cell, str)]
+        earlier = any(EARLIER_SEPARATOR in text for text in texts) and not any(SEPARATOR in text for text in texts)
+        return EARLIER_SEPARATOR if earlier and not any(EARLIER_SEPARATOR in name for name in classes) else SEPARATOR
 
 
-def _parts(value: Any) -> list[Any]:
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(";") if part.strip()]
-    return list(value) if isinstance(value, list) else [value]
+def _names(entry: Any) -> tuple[str, ...]:
+    column = entry["column"] if isinstance(entry, Mapping) else ()
+    return tuple(map(str, column)) if isinstance(column, list | tuple) else (str(column),)
 
 
-def _columns(path: Path) -> dict[str, list[Any]]:
-    import pyarrow as pa
-    from pyarrow import csv, parquet
-
-    try:
-        if path.suffix.lower() == ".parquet":
-            table = parquet.read_table(path)
-        else:
-            first = path.open(encoding="utf-8").readline().strip()
-            kept = csv.ConvertOptions(column_types={name.strip('"'): pa.string() for name in first.split(",")})
-            table = csv.read_csv(path, convert_options=kept)
-    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-        raise UserError(one_line(f"a table must be readable CSV or Parquet, but {path}: {error}")) from error
-    twice = next((name for name in table.column_names if table.column_names.count(name) > 1), None)
-    if twice is not None:
-        raise UserError(f"a column must be in a table once, but {path} has {shown(twice)} twice.")
-    return {name: table[name].to_pylist() for name in table.column_names}
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

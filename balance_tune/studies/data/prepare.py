@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -28,6 +27,7 @@ from balance_tune.datasets.preparation import (
     write_chunk,
 )
 from balance_tune.errors import UserError
+from balance_tune.studies.cluster.ray_address import check_ray_address, joins_cluster
 
 MAX_CORRUPT = 0.05
 """Share of samples that may be unreadable, unless the user says otherwise."""
@@ -59,6 +59,7 @@ def prepare(
         raise UserError(f"`0 <= max_corrupt <= 1` must hold, but got ({max_corrupt=}).")
     if workers < 1:
         raise UserError(f"`workers >= 1` must hold, but got ({workers=}).")
+    check_ray_address()
     source = expanded(source)
     place = Place.of(out)
     plan = plan_of(dataset, source, shard_bytes)
@@ -92,7 +93,7 @@ def _usable(place: Place) -> Iterator[None]:
 
 def _spread(work: Work, due: Sequence[Chunk], workers: int) -> Iterator[tuple[Chunk, Outcome]]:
     """Yield each chunk with its outcome, in any order."""
-    if "RAY_ADDRESS" in os.environ:
+    if joins_cluster():
         return _cluster(work, due)
     if workers == 1 or len(due) < 2:
         return ((chunk, _alone(work, chunk)) for chunk in due)
@@ -126,11 +127,11 @@ def _processes(work: Work, due: Sequence[Chunk], workers: int) -> Iterator[tuple
 def _cluster(work: Work, due: Sequence[Chunk]) -> Iterator[tuple[Chunk, Outcome]]:
     import ray
 
-    from balance_tune.studies.cluster.ray_cluster import disconnect
+    from balance_tune.studies.cluster.ray_cluster import disconnect, start
 
     begun = not ray.is_initialized()
     if begun:
-        ray.init(log_to_driver=False, logging_level="ERROR")
+        start({"log_to_driver": False, "logging_level": "ERROR"})
     try:
         task = ray.remote(num_cpus=1, max_retries=3, retry_exceptions=[OSError])(_alone)
         shared = ray.put(work)

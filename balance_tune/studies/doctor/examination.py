@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balance_tune.errors import UserError
+from balance_tune.studies.cluster.ray_address import check_ray_address
 from balance_tune.studies.cluster.upload import LIMIT, parcel_of
 from balance_tune.studies.doctor import nodes, surroundings
 from balance_tune.studies.doctor.finding import Finding, fail, ok
 from balance_tune.studies.doctor.probe import probe, versions_here
+from balance_tune.studies.private_apis import local_clusters
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.wording import one_line
 
@@ -29,8 +31,15 @@ def examine(root: StudyFolder, config: StudyConfig | None = None, folder: Path |
     """
     from balance_tune.studies.tracking.backend import store_of
 
+    wrong = ""
+    try:
+        check_ray_address()
+    except UserError as error:
+        wrong = str(error)
     address = os.environ.get("RAY_ADDRESS")
-    yield surroundings.instances(_other_rays(address), address)
+    others = _other_rays(address)
+    if others is not None:
+        yield surroundings.instances(others, address)
     yield surroundings.token(os.environ, address, Path.home())
     try:
         yield ask(store_of(root, config.mlflow.tracking_uri if config else None))
@@ -39,7 +48,11 @@ def examine(root: StudyFolder, config: StudyConfig | None = None, folder: Path |
     yield from _database(root)
     parcel = parcel_of(folder or Path.cwd())
     yield surroundings.working_dir(str(parcel.folder), parcel.size, parcel.largest, LIMIT)
-    yield from _cluster(root, config)
+    if wrong:
+        rule, _, remedy = wrong.rstrip(".").rpartition("; ")
+        yield fail("ray", rule, remedy)
+    else:
+        yield from _cluster(root, config)
 
 
 def _database(root: StudyFolder) -> Iterator[Finding]:
@@ -121,11 +134,13 @@ def _ask_database(store: Store) -> Finding:
     return surroundings.mlflow(store.shown, 200, "")
 
 
-def _other_rays(address: str | None) -> list[str]:
-    """Return the addresses of the Rays on this host, but for the one at `address` and the one of this process."""
-    import ray
-    from ray._private.services import find_gcs_addresses
+def _other_rays(address: str | None) -> list[str] | None:
+    """Return the addresses of the Rays on this host, but for the one at `address` and the one of this process.
 
-    find_gcs_addresses.cache_clear()
+    None where Ray does not tell.
+    """
+    import ray
+
+    clusters = local_clusters()
     own = {address, ray.get_runtime_context().gcs_address if ray.is_initialized() else None}
-    return sorted(set(find_gcs_addresses()) - own)
+    return None if clusters is None else sorted(clusters - own)

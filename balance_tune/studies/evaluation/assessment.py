@@ -34,7 +34,11 @@ def assess_part(served: Served, store: Path | str, part: str, *, unseal: bool = 
     _check_alike(served, data.manifest)
     opened = Feed(_rescaled(data.parts[part], data.manifest, served), served.transforms)
     fused, alone = predict(served.model, opened)
-    by_modality = {m: (alone[i], opened.labels) for i, m in enumerate(served.model.modalities)}
+    by_modality = {}
+    for i, m in enumerate(served.model.modalities):
+        present = opened.present(m)
+        rows = slice(None) if present is None else present
+        by_modality[m] = (alone[i][rows], opened.labels[rows])
     return scores(served.task, fused, opened.labels, by_modality, served.classes)
 
 
@@ -51,9 +55,9 @@ def assess_table(served: Served, table: FileTable) -> dict[str, Any]:
     for start in range(0, len(table), ROWS):
         columns, given = table.rows(start, start + ROWS)
         try:
-            inputs, present = served.prepared(columns)
+            inputs, present = served.prepared(columns, table.numbers[start : start + ROWS])
         except UserError as error:
-            raise UserError(f"{table.path}, from row {start}: {error}") from error
+            raise UserError(f"{table.path}, {error}") from error
         fused, alone = served.heads(inputs)
         label = torch.tensor(given)
         answers.append(served.combined(fused, alone, present))
@@ -136,4 +140,4 @@ def _rescaled(part: Part, manifest: Manifest, served: Served) -> Part:
             for v in (own.mean, own.std, known["mean"], known["std"])
         )
         inputs[m] = ((x.double() * std + mean - to_mean) / to_std).to(x.dtype)
-    return Made(inputs, part.labels, part.rows, part.groups)
+    return Made(inputs, part.labels, part.rows, part.groups, part.present)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import count
@@ -13,12 +13,8 @@ from itertools import count
 import numpy as np
 import torch
 
-FLAGS: tuple[tuple[Callable[[], bool], Callable[[bool], object]], ...] = (
-    (torch.is_grad_enabled, torch.set_grad_enabled),
-    (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
-    (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
-    (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
-)
+from balance_tune.private_torch import process_flags
+
 DEVICES = ("cpu", "cuda")
 _ended = count(1)  # trials of this process that ended by themselves
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
@@ -60,7 +56,7 @@ def left_as_found() -> Iterator[None]:
     generators.
     """
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
-    flags = [read() for read, _ in FLAGS]
+    flags = [(read, write, read()) for read, write in process_flags()]
     autocast = [(d, torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in DEVICES]
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
@@ -68,7 +64,7 @@ def left_as_found() -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.set_default_dtype(dtype)
-        for (read, write), value in zip(FLAGS, flags, strict=True):
+        for read, write, value in flags:
             if read() != value:  # torch imports its compiler to say once more what holds
                 write(value)
         for device, enabled, kind in autocast:

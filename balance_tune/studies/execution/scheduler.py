@@ -15,9 +15,10 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.util import placement_group_table
 
 from balance_tune.studies.cluster.preemption import node_lost
+from balance_tune.studies.private_apis import actor_of
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.storage.db_retry import AWAY
-from balance_tune.studies.storage.timeouts import seconds
+from balance_tune.timeouts import seconds
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -115,7 +116,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
                 if self._groups and trial_id not in self._reported and self._groups_wait():
                     self._heard[trial_id] = (now, longest)  # it is not silent, it has no workers yet
                     continue
-                actor = trial.temporary_state.ray_actor
+                actor = actor_of(trial)
                 if now - last > max(self._silence, 20 * longest) and actor is not None:
                     self.errors[trial_id] = f" (ended by us: no report for {now - last:.0f} s)"
                     self._heard[trial_id] = (now, longest)

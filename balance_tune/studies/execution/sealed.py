@@ -37,8 +37,8 @@ def evaluate_sealed(folder: StudyFolder, store: Path | str, device: str = "cpu")
 
     Keys: the metrics of the task, loss, one metric of each modality, gap; "n": rows; "groups": the rows' groups, if the
     data has any; "correct": base64 of one packed bit a row (all labels right), or of a regression "errors": base64 of a
-    row's mean absolute error, float32; of classes "ece", and "confusion": counts, a row a true class. An evaluation
-    that was made before is returned as it is.
+    row's mean absolute error, float32; "units": each metric's pseudo-values (`training.jackknife`); of classes "ece",
+    and "confusion": counts, a row a true class. An evaluation that was made before is returned as it is.
     """
     import numpy as np
 
@@ -48,6 +48,7 @@ def evaluate_sealed(folder: StudyFolder, store: Path | str, device: str = "cpu")
     from balance_tune.training.details import calibration_error, confusion
     from balance_tune.training.evaluation import evaluate, predict
     from balance_tune.training.feed import feed_of
+    from balance_tune.training.jackknife import packed, unit_values
 
     if (folder.path / TEST).is_file():
         found: dict[str, Any] = json.loads((folder.path / TEST).read_text())
@@ -72,6 +73,7 @@ def evaluate_sealed(folder: StudyFolder, store: Path | str, device: str = "cpu")
     result = {
         **metrics,
         **details,
+        "units": packed(unit_values(model.task, answers, part.labels, part.groups)),
         "n": len(part),
         "groups": None if part.groups is None else part.groups.cpu().tolist(),
     }

@@ -7,6 +7,7 @@ device). Several workers: a worker group of Ray Train. `work` is the same for bo
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import faulthandler
 import json
@@ -23,20 +24,25 @@ from typing import IO, Any
 
 import torch
 
+from balance_tune.datasets.store import sealed_test_part
 from balance_tune.errors import UserError
 from balance_tune.replicas import Replicas
 from balance_tune.studies.cluster.placement import elsewhere
 from balance_tune.studies.cluster.preemption import LOOK_EVERY, Draining, Preempted
 from balance_tune.studies.execution.process import free, keep, left_as_found, settle
+from balance_tune.studies.private_apis import cause_of, stop_event
 from balance_tune.studies.protocol.reporting import BatchedReporter, Report
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.files import HISTORY
 from balance_tune.studies.storage.object_store import StoreUnavailable
 from balance_tune.studies.storage.study_folder import StudyFolder, trial_folder
-from balance_tune.studies.storage.timeouts import seconds
+from balance_tune.timeouts import seconds
 from balance_tune.training.checkpoint import CARD, STATE, WEIGHTS, load_state, save_best, save_state
 from balance_tune.training.errors import DeviceError, Diverged, Stopped, device_failed
+from balance_tune.training.evaluation import predict
+from balance_tune.training.jackknife import packed, unit_values
 from balance_tune.training.loop import train
+from balance_tune.training.run import Run
 from balance_tune.training.setup import prepare
 
 SILENCE = seconds("BALANCE_TUNE_SILENCE_S")
@@ -65,16 +71,8 @@ def _alone(config: dict[str, Any]) -> None:
     settle(int(config.get("cpus", 1)))
     draining = Draining()
     _refuse(draining)
-    work(config, BatchedReporter(tune.report, config["rung_epochs"]), stop=_told_to_stop(), draining=draining)
+    work(config, BatchedReporter(tune.report, config["rung_epochs"]), stop=stop_event(), draining=draining)
     keep()
-
-
-def _told_to_stop() -> Callable[[], bool]:
-    """Return Tune's own flag for a function that it wants back before its next report, so that its actor can go on."""
-    from ray.train._internal.session import get_session
-
-    event = getattr(get_session(), "stop_event", None)
-    return (lambda: False) if event is None else event.is_set
 
 
 def _run_workers(config: dict[str, Any]) -> None:
@@ -148,7 +146,8 @@ def work(
         Preempted: `draining()`, with one worker; several are started elsewhere by Ray Train.
         DeviceError: the GPU failed; this process must end, since nothing can be done on it any more.
     """
-    with left_as_found(), trial_folder(config) as folder:
+    sealed = sealed_test_part() if config.get("protocol") != "paper" else contextlib.nullcontext()
+    with left_as_found(), sealed, trial_folder(config) as folder:
         _work(config, folder, report, replicas or Replicas(), stop, draining)
 
 
@@ -261,7 +260,21 @@ def _epochs(
                     save_state(run, modulation, path)
                     folder.upload(STATE)  # after the history, which must reach at least as far
                     saved = time.monotonic()
-            yield {**row, "state": "complete" if last else "running"}
+            units = {"val_units": _validation_units(run)} if last and first and config.get("phase") == "select" else {}
+            yield {**row, **units, "state": "complete" if last else "running"}
+
+
+def _validation_units(run: Run) -> str | None:
+    """Return what validation rows or groups contribute to the objective at the best epoch, for the choice of a point.
+
+    None where there are not at least two.
+    """
+    model = copy.deepcopy(run.context.model)
+    model.load_state_dict(run.best.weights)
+    answers, _ = predict(model, run.validation)
+    metric = run.best.objective.metric
+    values = unit_values(model.task, answers, run.validation.labels, run.validation.groups, (metric,))
+    return packed(values).get(metric)
 
 
 def _replayed(folder: StudyFolder, reported: int, done: int) -> Iterator[dict[str, Any]]:
@@ -339,7 +352,7 @@ def _blame(error: Exception) -> tuple[str, BaseException]:
     from ray.exceptions import RayError
 
     failures: Mapping[int, Exception] = getattr(error, "worker_failures", None) or {}
-    causes = [getattr(failure, "_base_exc", failure) for _, failure in sorted(failures.items())]
+    causes = [cause_of(failure) for _, failure in sorted(failures.items())]
     nowhere = [cause for cause in causes if isinstance(cause, Unreachable | StoreUnavailable)]
     if nowhere:
         return "halt", nowhere[0]

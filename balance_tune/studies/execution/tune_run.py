@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from balance_tune.studies.early_stopping.pruner import Pruner
 from balance_tune.studies.execution.scheduler import ArmScheduler
 from balance_tune.studies.execution.searcher import StudySearcher
 from balance_tune.studies.execution.trial import run_trial
+from balance_tune.studies.private_apis import without_callback_count
 from balance_tune.studies.search.study_queue import StudyQueue
 
 
@@ -73,23 +73,10 @@ def run_trials(
             verbose=0,
         ),
     )
-    with ray_log(scratch.parent / "ray.log"), _uncounted():
+    with ray_log(scratch.parent / "ray.log"), without_callback_count():
         tuner.fit()
     tick(last=True)
     return watch.reason
-
-
-@contextlib.contextmanager
-def _uncounted() -> Iterator[None]:
-    """Spare the driver MLflow, Comet and W&B: Tune imports them to count whose callbacks a run has, for a second."""
-    from ray.air._internal import usage
-
-    count = usage.tag_callbacks
-    usage.tag_callbacks = lambda callbacks: False
-    try:
-        yield
-    finally:
-        usage.tag_callbacks = count
 
 
 class _Watch(tune.Stopper):  # type: ignore[misc]  # ray is not typed

@@ -37,6 +37,9 @@ class Progress(Protocol):
     def show(self, states: Sequence[ArmState], seconds_left: float | None) -> None:
         """Show how far the arms are."""
 
+    def waiting(self, text: str) -> None:
+        """Say what is awaited now, after `close`; called again and again, in a terminal all in one line."""
+
     def close(self) -> None:
         """Leave the last picture standing."""
 
@@ -66,6 +69,8 @@ class Silence:
 
     def show(self, states: Sequence[ArmState], seconds_left: float | None) -> None: ...
 
+    def waiting(self, text: str) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -92,12 +97,17 @@ class PlainLines(Silence):
         done, expected = sum(s.done for s in states), sum(s.expected for s in states)
         self._line(f"{done} of at most {expected} trials, {_left(seconds_left)}")
 
+    def waiting(self, text: str) -> None:
+        if self.wants():
+            self._last = time.monotonic()
+            self._line(text)
+
     def _line(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
 
 
 class JsonLines(Silence):
-    """A JSON object a line: {"event": "message" | "trial" | "progress", ...}."""
+    """A JSON object a line: {"event": "message" | "trial" | "progress" | "waiting", ...}."""
 
     def __init__(self, stream: IO[str]) -> None:
         super().__init__(stream)
@@ -118,6 +128,11 @@ class JsonLines(Silence):
         arms = [{"arm": s.arm, **s.counts, "expected": s.expected, "best": s.search_val} for s in states]
         self._write({"event": "progress", "seconds_left": seconds_left, "arms": arms})
 
+    def waiting(self, text: str) -> None:
+        if self.wants():
+            self._last = time.monotonic()
+            self._write({"event": "waiting", "text": text})
+
     def _write(self, value: Mapping[str, Any]) -> None:
         print(json.dumps(value), file=self._stream, flush=True)
 
@@ -130,6 +145,7 @@ class LiveTable(Silence):
         self._console = Console(file=stream)
         self._live = Live(console=self._console, auto_refresh=False, transient=False)
         self._live.start()
+        self._awaited = Live(console=self._console, auto_refresh=True, transient=True)  # below the table, later
         self._last = 0.0
 
     def message(self, text: str) -> None:
@@ -146,8 +162,14 @@ class LiveTable(Silence):
         self._last = time.monotonic()
         self._live.update(picture(states, seconds_left), refresh=True)
 
+    def waiting(self, text: str) -> None:
+        if not self._awaited.is_started:
+            self._awaited.start()
+        self._awaited.update(text)
+
     def close(self) -> None:
         self._live.stop()
+        self._awaited.stop()
 
 
 def picture(states: Sequence[ArmState], seconds_left: float | None) -> Table:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from balance_tune.datasets.augmentation import overridden
 from balance_tune.errors import UserError
 from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
 from balance_tune.studies.early_stopping.rules import rule_of
@@ -116,6 +117,7 @@ def trial_config(
         "objective": config.objective,
         "protocol": config.protocol,
         "training": arm.settings(params, "training"),
+        **({"augment": dict(config.augment)} if config.augment else {}),
         "model": config.model.model_dump(mode="json"),
         "modulation": arm.settings(params, "modulation"),
         "rung_epochs": list(rungs),
@@ -141,6 +143,14 @@ def check_names(config: StudyConfig) -> None:
         named = encoder.get("name")
         if named is not None:
             import_path("an encoder", named) if ":" in named else encoders().get(named)
+    for modality in config.augment:
+        if modality not in modalities:
+            raise UserError(f"{shown(modality)} is not a modality of any dataset.{did_you_mean(modality, modalities)}")
+    for name in config.datasets:
+        try:
+            overridden(datasets().get(name).modalities, config.augment)
+        except UserError as error:
+            raise UserError(f"{str(error).rstrip('.')} (`augment` of the study, dataset {name}).") from error
     for section, entries in config.search.space.items():
         if section != "training" and section not in modulations().names():
             raise UserError(

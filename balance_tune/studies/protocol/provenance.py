@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from balance_tune.datasets.manifest import Manifest
 
 CONFIG, RECORD = "study.yaml", "study.json"
+LOOK = "`confirm.seeds`"  # how the phrase of an extension begins that adds data to a verdict
 DECIDES = ("torch", "optuna")  # packages whose other version may give other numbers
 COVERED = (  # files whose change may change a study's numbers: what trains, and what chooses among trials
     "replicas.py",
     "seeds.py",
     "settings.py",
+    "private_torch.py",
     "tasks.py",
     "tunable.py",
     "datasets/**/*.py",
@@ -36,6 +38,7 @@ COVERED = (  # files whose change may change a study's numbers: what trains, and
     "modulations/**/*.py",
     "training/**/*.py",
     "studies/early_stopping/**/*.py",
+    "studies/private_apis.py",
     "studies/protocol/**/*.py",
     "studies/search/**/*.py",
 )
@@ -44,6 +47,7 @@ SHAPE = {
     "packages": dict[str, str],
     "data": dict[str, dict[str, str]],
     "extensions": list[dict[str, Any]],
+    "families": dict[str, str],
 }
 
 
@@ -61,6 +65,7 @@ def settle(folder: StudyFolder, config: StudyConfig, manifests: Mapping[str, Man
     }
     if not (folder.path / CONFIG).is_file():
         record: dict[str, Any] = {"begun": _time(), "version": VERSION, **now, "extensions": []}
+        record["families"] = _families(config)
         folder.write_json(RECORD, record)
         folder.write(CONFIG, config.as_yaml())  # last: a folder with a study.yaml is a study
         return ()
@@ -73,9 +78,30 @@ def settle(folder: StudyFolder, config: StudyConfig, manifests: Mapping[str, Man
     record["extensions"].append({"at": _time(), "changes": list(changes.extended)})
     record["data"] = {**record["data"], **now["data"]}
     record["code"] = {**record["code"], **now["code"]}
+    record["families"] = {**record["families"], **_families(config)}
     folder.write_json(RECORD, record)
     folder.write(CONFIG, config.as_yaml())
     return changes.extended
+
+
+def looks_of(folder: Path) -> int:
+    """Return how often a verdict on the study in `folder` has been shown: once, and once more for each time that
+    confirmation seeds were added afterwards.
+    """
+    if not (folder / RECORD).is_file():
+        return 1
+    extensions = _read(folder / RECORD)["extensions"]
+    return 1 + sum(any(str(c).startswith(LOOK) for c in e.get("changes", ())) for e in extensions)
+
+
+def families_of(folder: Path) -> dict[str, str]:
+    """Return dataset -> family of the study in `folder`: recipes of one dataset share a family."""
+    families: dict[str, str] = _read(folder / RECORD)["families"] if (folder / RECORD).is_file() else {}
+    return families
+
+
+def _families(config: StudyConfig) -> dict[str, str]:
+    return {name: str(getattr(datasets().get(name), "family", name)) for name in config.datasets}
 
 
 def code_of(config: StudyConfig) -> dict[str, str]:
@@ -118,7 +144,7 @@ def _check(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(path.read_text())
-        record = {"extensions": [], **record}
+        record = {"extensions": [], "families": {}, **record}
         wrong = next((w for key, hint in SHAPE.items() if (w := misfit(record[key], hint, f"`{key}`"))), None)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         wrong = type(error).__name__

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from balance_tune.studies.storage.timeouts import seconds
+from balance_tune.timeouts import seconds
 
 Report = Callable[[dict[str, Any]], None]
 

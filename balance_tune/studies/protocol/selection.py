@@ -1,20 +1,22 @@
 """Decides from an arm's records alone which selection and confirmation trials are still due; pure, so it resumes.
 
 Select: the best `points` distinct points of the search beside the default, and the default, each on `select_seeds`
-fresh seeds; the winner has the best mean validation objective. Confirm: the winner on `confirm_seeds` seeds common to
-all arms, the default on the first `default_seeds` of them; where the default wins, one set of trials serves both. No
-test metric is read.
+fresh seeds; the best mean validation objective wins, but the default stays unless it is clearly beaten. Confirm: the
+winner on `confirm_seeds` seeds common to all arms, the default on the first `default_seeds` of them; where the default
+wins, one set of trials serves both. No test metric is read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from balance_tune.errors import UserError
+from balance_tune.studies.protocol.lead import Lead, lead_of
 from balance_tune.studies.storage.records import Phase, TrialRecord
 from balance_tune.tasks import Objective
 
@@ -49,6 +51,7 @@ class Rule:
     default_seeds: int = 5
     study_seed: int = 0
     objective: Objective = Objective("val/accuracy")
+    margin: float = 0.0  # standard errors by which a point must beat the default
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:
@@ -57,6 +60,7 @@ class Rule:
         given: dict[str, Any] = {
             "points": select.get("points"),
             "select_seeds": select.get("seeds"),
+            "margin": select.get("margin"),
             "confirm_seeds": confirm.get("seeds"),
             "default_seeds": confirm.get("default_seeds"),
             "study_seed": config.get("seed"),
@@ -128,11 +132,39 @@ def _standing(record: TrialRecord, rule: Rule) -> _Standing:
 
 
 def winner(records: Sequence[TrialRecord], rule: Rule) -> Candidate | None:
-    """Return the point with the best mean validation objective over the selection seeds; None while that is not known.
+    """Return the point that selection chooses; None while that is not known, and for good if all of it failed.
 
-    A point that failed on a selection seed ranks behind every point that did not. Ties go to the better search value,
-    then to the earlier trial. With no selection seeds the best of the search wins. None for good if all of it failed.
+    The point with the best mean validation objective over the selection seeds wins if it is ahead of the default by
+    more than `rule.margin` standard errors (see `protocol.lead`), else the default. A point that failed on a selection
+    seed ranks behind every point that did not. Ties go to the better search value, then to the earlier trial. With no
+    selection seeds the best of the search wins.
     """
+    best = best_selected(records, rule)
+    choice = advantage(records, rule, best)
+    if choice is None or choice[1].exceeds(rule.margin):
+        return best
+    return choice[0]
+
+
+def advantage(records: Sequence[TrialRecord], rule: Rule, best: Candidate | None) -> tuple[Candidate, Lead] | None:
+    """Return the default and the lead of `best`, the best point by selection, over it; None without such a choice.
+
+    There is none without selection seeds, where the default is the best, or where it failed on one of the seeds.
+    """
+    points = candidates(records, rule)
+    default = next((p for p in points if p.default), None)
+    if best is None or best.default or default is None or rule.select_seeds == 0:
+        return None
+    trials = {p.key: [r for r in selected(records, rule, p) if r.state == "complete"] for p in points}
+    if len(trials[default.key]) < rule.select_seeds:
+        return None
+    values = {key: [rule.objective.gain(r.value) for r in own if r.value is not None] for key, own in trials.items()}
+    units = {key: [r.attrs.get("val_units") for r in own] for key, own in trials.items()}
+    return default, lead_of(best.key, default.key, values, units)
+
+
+def best_selected(records: Sequence[TrialRecord], rule: Rule) -> Candidate | None:
+    """Return the best point by selection, whether or not it beats the default clearly; None while it is not known."""
     points = candidates(records, rule)
     if rule.select_seeds == 0:
         return next((p for p in points if p.value is not None), None)
@@ -173,6 +205,48 @@ def due(records: Sequence[TrialRecord], rule: Rule) -> list[PendingTrial]:
 def settled(records: Sequence[TrialRecord], rule: Rule) -> bool:
     """Return whether nothing of select and confirm is due or running: the arm can be reported."""
     return not due(records, rule) and all(r.finished for r in records if r.phase != "search")
+
+
+def failures(records: Sequence[TrialRecord], config: Mapping[str, Any]) -> dict[str, str]:
+    """Return arm -> why it has nothing to compare, for the arms that are through without a finished confirmation.
+
+    Args:
+        records: all of a study's trials.
+        config: the study as plain data.
+    """
+    rule, search = Rule.of(config), config.get("search") or {}
+    arms: dict[str, list[TrialRecord]] = {}
+    for r in records:
+        arms.setdefault(r.arm, []).append(r)
+    reasons = {}
+    for name, own in arms.items():
+        reason = _failure([r for r in own if not r.superseded], rule, search)
+        if reason is not None:
+            reasons[name] = reason
+    return reasons
+
+
+def _failure(records: Sequence[TrialRecord], rule: Rule, search: Mapping[str, Any]) -> str | None:
+    if not records or not all(r.finished for r in records):
+        return None
+    searched = [r for r in records if r.phase == "search"]
+    if search.get("trials") is not None:
+        through = len(searched) >= search["trials"]
+    else:
+        through = sum(r.device_seconds for r in searched) >= (search.get("device_seconds") or math.inf)
+    if not through or due(records, rule):
+        return None
+    best = winner(records, rule)
+    if best is not None and any(r.state == "complete" for r in confirmed(records, rule, best)):
+        return None
+    all_failed = all(r.state == "failed" for r in searched)
+    failed = [r for r in (searched if all_failed else records) if r.state == "failed"]
+    if not failed:
+        return None
+    what = {"search": "search", "select": "selection", "confirm": "confirmation"}[failed[-1].phase]
+    same = [r for r in failed if r.phase == failed[-1].phase]
+    trials = f"{len(same)} {what} trial{'s' if len(same) > 1 else ''}"
+    return f"{trials} failed, the last with: {failed[-1].attrs.get('reason') or 'no reason recorded'}"
 
 
 def confirmed(

@@ -13,7 +13,8 @@ import numpy as np
 
 from balance_tune.errors import UserError
 from balance_tune.studies.protocol.selection import Candidate, Rule, candidates, confirmed, winner
-from balance_tune.studies.results.statistics import Floats, Interval, bootstrap_mean
+from balance_tune.studies.results.inference import Runs, pseudo_values
+from balance_tune.studies.results.statistics import Floats
 from balance_tune.studies.storage.records import TrialRecord
 from balance_tune.tasks import BY_MODALITY, Objective
 
@@ -26,7 +27,7 @@ class ArmResults:
         point: the candidate that selection chose; None while nothing is chosen.
         tests: seed -> sealed metrics of the chosen candidate.
         default_tests: seed -> sealed metrics of the default.
-        by_row: seed -> a value per test row (rows,), whose mean is the metric; empty where the metric is no such mean.
+        failed: seeds whose confirmation trial of the chosen candidate failed; `default_failed`: the default's.
         groups: the group of each test row; None for independent rows.
         metric: the test metric that is reported.
     """
@@ -38,7 +39,8 @@ class ArmResults:
     point: Candidate | None = None
     tests: dict[int, dict[str, Any]] = field(default_factory=dict)
     default_tests: dict[int, dict[str, Any]] = field(default_factory=dict)
-    by_row: dict[int, Floats] = field(default_factory=dict)
+    failed: frozenset[int] = frozenset()
+    default_failed: frozenset[int] = frozenset()
     groups: list[int] | None = None
     metric: Objective = Objective("accuracy")
 
@@ -49,15 +51,13 @@ class ArmResults:
         default = next((c for c in candidates(records, rule) if c.default), None)
         if default is not None:  # where it won, it has as many seeds as every winner
             seeds = None if arm.point and arm.point.default else rule.default_seeds
-            arm.default_tests = _tests(confirmed(records, rule, default, seeds), folder)
+            arm.default_tests, arm.default_failed = _outcomes(confirmed(records, rule, default, seeds), folder)
         if arm.point is not None:
-            arm.tests = _tests(confirmed(records, rule, arm.point), folder)
+            arm.tests, arm.failed = _outcomes(confirmed(records, rule, arm.point), folder)
         arm.groups = next((test["groups"] for test in arm.tests.values() if test.get("groups")), None)
         wanted = rule.objective.split("/", 1)[-1]
         if wanted not in ("loss", "gap") and arm.tests and all(wanted in test for test in arm.tests.values()):
             arm.metric = Objective(wanted)
-        rows = {seed: _by_row(test, arm.metric) for seed, test in arm.tests.items()}
-        arm.by_row = {seed: values for seed, values in rows.items() if values is not None}
         return arm
 
     def scores(self) -> dict[int, float]:
@@ -71,13 +71,21 @@ class ArmResults:
     def _scores(self, tests: Mapping[int, Mapping[str, Any]]) -> dict[int, float]:
         return {seed: float(test[self.metric]) for seed, test in tests.items() if test.get(self.metric) is not None}
 
-    def test_interval(self, baseline: ArmResults | None = None) -> Interval | None:
-        """Return the bootstrap interval over test rows of the mean score, or of its difference to a baseline."""
-        seeds = self.by_row.keys() if baseline is None else self.by_row.keys() & baseline.by_row.keys()
-        if not seeds:
-            return None
-        values = [self.by_row[s] if baseline is None else self.by_row[s] - baseline.by_row[s] for s in sorted(seeds)]
-        return bootstrap_mean(np.mean(values, axis=0), self.groups)
+    def runs(self, seeds: Sequence[int], *, default: bool = False) -> Runs:
+        """Return the runs of the chosen candidate, or of the default, on `seeds` that have ended, in their order."""
+        tests = self.default_tests if default else self.tests
+        units = [_units(tests[seed], self.metric) if seed in tests else None for seed in seeds]
+        length = next((len(u) for u in units if u is not None), None)
+        complete = length is not None and all(u is not None for s, u in zip(seeds, units, strict=True) if s in tests)
+        empty = np.full(length or 0, np.nan)
+        scores = [float(tests[s][self.metric]) if s in tests else np.nan for s in seeds]
+        return Runs(np.array(scores), np.stack([empty if u is None else u for u in units]) if complete else None)
+
+    def ended(self, *, default: bool = False) -> set[int]:
+        """Return the seeds on which the chosen candidate, or the default, was evaluated or has failed."""
+        return set(self.default_scores() if default else self.scores()) | (
+            self.default_failed if default else self.failed
+        )
 
     def by_modality(self) -> dict[str, float] | None:
         """Return modality -> mean test score of its own answers; None where an evaluation tells none."""
@@ -94,10 +102,10 @@ class ArmResults:
         return max((int(test["n"]) for test in self.tests.values() if "n" in test), default=None)
 
 
-def _tests(records: Sequence[TrialRecord], folder: Path) -> dict[int, dict[str, Any]]:
-    """Return seed -> sealed evaluation of those of the confirmation trials that have one."""
-    complete = [r for r in records if r.state == "complete"]
-    return {r.seed or 0: test for r in complete if (test := _sealed(r, folder))}
+def _outcomes(records: Sequence[TrialRecord], folder: Path) -> tuple[dict[int, dict[str, Any]], frozenset[int]]:
+    """Return seed -> sealed evaluation of the confirmation trials that have one, and the seeds that failed."""
+    tests = {r.seed or 0: test for r in records if r.state == "complete" and (test := _sealed(r, folder))}
+    return tests, frozenset(r.seed or 0 for r in records if r.state == "failed")
 
 
 def _sealed(record: TrialRecord, folder: Path) -> dict[str, Any]:
@@ -112,11 +120,27 @@ def _sealed(record: TrialRecord, folder: Path) -> dict[str, Any]:
     return {**stored, **(record.attrs.get("test") or {})}
 
 
-def _by_row(test: Mapping[str, Any], metric: str) -> Floats | None:
-    """Return the hits, or errors, row by row (rows,) of a sealed evaluation, where their mean is the metric."""
+def _units(test: Mapping[str, Any], metric: str) -> Floats | None:
+    """Return a metric's values (units,) by row or group, whose mean is the metric; None where the file has none."""
     if metric == "accuracy" and "correct" in test:
         packed = np.frombuffer(base64.b64decode(test["correct"]), dtype=np.uint8)
-        return np.unpackbits(packed, count=int(test["n"])).astype(np.float64)
+        return _by_group(np.unpackbits(packed, count=int(test["n"])).astype(np.float64), test.get("groups"))
     if metric == "mae" and "errors" in test:
-        return np.frombuffer(base64.b64decode(test["errors"]), dtype="<f4").astype(np.float64)
-    return None
+        errors = np.frombuffer(base64.b64decode(test["errors"]), dtype="<f4").astype(np.float64)
+        return _by_group(errors, test.get("groups"))
+    values = (test.get("units") or {}).get(metric)
+    return None if values is None else np.frombuffer(base64.b64decode(values), dtype="<f4").astype(np.float64)
+
+
+def _by_group(values: Floats, groups: Sequence[int] | None) -> Floats | None:
+    """Return pseudo-values (groups,) of the mean of `values` (rows,); the values themselves where rows are independent.
+
+    One group says nothing of others: None.
+    """
+    if not groups:
+        return values
+    index = np.unique(np.asarray(groups), return_inverse=True)[1]
+    sums, sizes = np.bincount(index, weights=values), np.bincount(index)
+    if len(sums) < 2:
+        return None
+    return pseudo_values(float(values.mean()), (sums.sum() - sums) / (sizes.sum() - sizes))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from balance_tune.studies.results.across import Ranks, compare_ranks
 from balance_tune.studies.results.columns import interval, p_text
 from balance_tune.studies.results.leaderboard import LeaderboardRow
-from balance_tune.studies.results.statistics import MIN_DATASETS, MIN_METHODS, friedman
+from balance_tune.studies.results.statistics import MIN_DATASETS, MIN_METHODS
+from balance_tune.studies.results.verdict import interval_level, looks_factor
 
-LEVEL = 0.05  # of Holm-corrected p-values
-FEW_GROUPS = 10  # a cluster bootstrap over fewer groups is known to be too sure (Cameron, Gelbach & Miller, 2008)
+LEVEL = 0.05
+FEW_GROUPS = 10  # fewer say little about the population of groups (Cameron, Gelbach & Miller, 2008)
 LISTED = 6  # names a sentence holds
 
 
@@ -34,13 +34,17 @@ def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "seale
     suffix = "" if protocol == "sealed" else " (protocol paper: chosen on the test set itself, so the figures flatter)"
     baseline = next((row for row in table if row.baseline), None)
     rivals = [row for row in table if row.rival]
+    failures = _failures(dataset, table, suffix)
     known = [row for row in rivals if row.delta is not None]
     best = max(known, key=lambda row: _standing(row, table), default=None)
+    over = all(row.failure or row.confirmed for row in table if not row.diagnostic)
+    if failures and over and (best is None or (baseline is not None and baseline.failure)):
+        return failures
     if baseline is None or baseline.test_mean is None or best is None:
         return _unfinished(dataset, table, baseline, rivals)
     wins = [row for row in known if _beats(row)]
     losses = [row for row in known if _loses(row)]
-    provisional = [row for row in table if not row.diagnostic and not row.confirmed]
+    provisional = [row for row in table if not row.diagnostic and not row.confirmed and not row.failure]
     aside = f" ({len(table) - len(provisional)} of {len(table)} arms are through so far)" if provisional else ""
     if all(row.n < 2 for row in known):
         return (
@@ -63,10 +67,11 @@ def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "seale
             f"The best by validation, {best.method}, was {_signed_words(best)} it ({_evidence(best)})."
         )
     worse = f"; {_list([row.method for row in losses])} did worse" if losses else ""
+    equal = [row.method for row in known if row.outcome == "equivalent"]
+    worse += f"; {_list(equal)} {'is' if len(equal) == 1 else 'are'} equivalent to it" if equal else ""
     return (
-        f"No method beat the tuned joint baseline on {dataset}; the study could have seen a difference of "
-        f"{_visible(known)}{suffix}{aside}. The best method by validation, {best.method}, was "
-        f"{_signed_words(best)} it ({_evidence(best)}){worse}."
+        f"No method beat the tuned joint baseline on {dataset}; {_visible(known)}{suffix}{aside}. "
+        f"The best method by validation, {best.method}, was {_signed_words(best)} it ({_evidence(best)}){worse}."
     )
 
 
@@ -75,12 +80,39 @@ def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
     found: list[str] = []
     if any(row.delta_ci for row in rows):
         found.append(
-            "Intervals and p-values are over training seeds and hold for this split of the data; what another test set "
-            "of this size could have changed is told by the bootstrap interval of the test score."
+            "Intervals and p-values cover training seeds and the finite test part. They compare tuned points on this "
+            "split, not methods: another search or another split may choose another point."
         )
     failed = [f"{row.n_failed} of {row.arm}" for row in rows if row.n_failed]
     if failed:
-        found.append(f"Confirmation seeds that failed, and are missing from the comparison: {_list(failed)}.")
+        found.append(
+            f"Confirmation seeds that failed: {_list(failed)}. They are no part of means and intervals; against their "
+            "arm they count as the worst score, and its verdict must hold with them."
+        )
+    fallen = [f"{row.n_collapsed} of {row.arm}" for row in rows if row.n_collapsed]
+    if fallen:
+        found.append(
+            f"Confirmation seeds that collapsed, far below their arm's median: {_list(fallen)}. Differences and "
+            "intervals are without them, and the verdict on their arm must hold with them."
+        )
+    blocked = [row.arm for row in rows if row.blocked]
+    if blocked:
+        found.append(f"{_list(blocked)}: significant only without the failed and collapsed runs, so undecided.")
+    dead = [f"{row.arm} ({row.failure})" for row in rows if row.failure]
+    if dead:
+        found.append(f"Arms without any result: {_list(dead)}.")
+    opened = sorted({(row.dataset, row.openings) for row in rows if row.openings})
+    found += [
+        f"The sealed test part of {dataset} was opened {count} time{'s' if count > 1 else ''} outside studies "
+        "(unsealed.jsonl): whatever was changed after that may have been chosen by it."
+        for dataset, count in opened
+    ]
+    looks = max((row.looks for row in rows), default=1)
+    if looks > 1:
+        found.append(
+            f"This is look {looks} at the study: seeds were added after earlier verdicts. p-values are multiplied by "
+            f"{looks_factor(looks)} and intervals are {100 * interval_level(looks):.4g} % intervals for it."
+        )
     still = [row.arm for row in rows if row.delta_sd == 0 and row.n > 1]
     if still:
         found.append(
@@ -88,9 +120,15 @@ def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
         )
     few = sorted({(row.dataset, row.test_groups) for row in rows if 0 < row.test_groups < FEW_GROUPS})
     found += [
-        f"The test rows of {dataset} come from only {count} groups; an interval that resamples so few is too narrow."
+        f"The test rows of {dataset} come from only {count} groups; so few say little about others."
         for dataset, count in few
     ]
+    kept = [row.arm for row in rows if row.default_won and row.advantage is not None]
+    if kept:
+        found.append(
+            f"{_list(kept)}: the default was kept, because no point was ahead of it on validation by more than the "
+            "study's margin."
+        )
     if any(row.protocol == "paper" for row in rows):
         found.append(
             "Rows of protocol paper chose hyperparameters and epochs on the test set, as published work did; they can "
@@ -109,7 +147,7 @@ def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Average rank of every method over the datasets where all are confirmed, and the Friedman test in words."""
+    """Average rank of every method over the datasets where all are confirmed, and the tests of the ranks in words."""
 
     ranks: list[tuple[str, float]]  # best first
     datasets: list[str]
@@ -118,27 +156,48 @@ class Ranking:
 
 
 def ranking(rows: Sequence[LeaderboardRow]) -> Ranking | None:
-    """Return average ranks by sealed test score; None with fewer than two datasets or methods in common."""
+    """Return average ranks by sealed test score, one rank a family of datasets.
+
+    None with fewer than two datasets or methods in common.
+    """
     scores: dict[str, dict[str, float]] = {}
+    families: dict[str, str] = {}
     for row in rows:
         if row.protocol == "sealed" and not row.diagnostic and row.test_mean is not None:
             scores.setdefault(row.dataset, {})[row.method] = row.metric.gain(row.test_mean)
+            families[row.dataset] = row.family or row.dataset
     methods = sorted(set.intersection(*(set(s) for s in scores.values()))) if scores else []
     if len(scores) < 2 or len(methods) < 2:
         return None
-    test = friedman(np.array([[s[m] for m in methods] for s in scores.values()]))
-    ranks = sorted(zip(methods, map(float, test.average_ranks), strict=True), key=lambda pair: pair[1])
-    if test.p is None:
+    values = [[s[m] for m in methods] for s in scores.values()]
+    found = compare_ranks(values, methods, [families[dataset] for dataset in scores])
+    ranks = list(zip(found.methods, found.average, strict=True))
+    over = f"{len(scores)} datasets"
+    if found.families < len(scores):
+        over += f" of {found.families} families, each of which counts once"
+    if found.p is None:
         words = (
-            f"{len(methods)} methods on {len(scores)} datasets: ranks are given, a Friedman test is not, which needs "
-            f"{MIN_METHODS} methods and {MIN_DATASETS} datasets to have any power."
+            f"{len(methods)} methods on {over}: ranks are given, a Friedman test is not, which needs {MIN_METHODS} "
+            f"methods and {MIN_DATASETS} families of datasets to have any power."
         )
     else:
-        verdict = "differ" if test.p < LEVEL else "do not differ beyond chance"
-        words = (
-            f"Friedman test over {len(scores)} datasets: the ranks {verdict} (p {p_text(test.p)}, Iman-Davenport form)."
-        )
-    return Ranking(ranks, list(scores), test.p, words)
+        verdict = "differ" if found.p < LEVEL else "do not differ beyond chance"
+        words = f"Friedman test over {over}: the ranks {verdict} (p {p_text(found.p)}, Iman-Davenport form)."
+        words += _post_hoc(found)
+    return Ranking(ranks, list(scores), found.p, words)
+
+
+def _post_hoc(ranks: Ranks) -> str:
+    """Return which ranks differ by more than Nemenyi's critical difference, in words."""
+    if ranks.critical is None:
+        return ""
+    best = [m for m, r in zip(ranks.methods, ranks.average, strict=True) if r - ranks.average[0] < ranks.critical]
+    rest = [m for m in ranks.methods if m not in best]
+    text = f" Nemenyi's critical difference of two ranks is {ranks.critical:.2f}: "
+    if not rest:
+        return f"{text}no two methods differ by that much from the best, {ranks.methods[0]}."
+    near = f"; {_list(best[1:])} cannot be told from it" if len(best) > 1 else ""
+    return f"{text}{_list(rest)} {'is' if len(rest) == 1 else 'are'} worse than {best[0]}{near}."
 
 
 def reached(row: LeaderboardRow) -> str:
@@ -152,20 +211,16 @@ def _standing(row: LeaderboardRow, table: Sequence[LeaderboardRow]) -> int:
 
 
 def _beats(row: LeaderboardRow) -> bool:
-    return _significant(row) and row.metric.gain(_delta(row)) > 0
+    return row.outcome == "better"
 
 
 def _loses(row: LeaderboardRow) -> bool:
-    return _significant(row) and row.metric.gain(_delta(row)) < 0
+    return row.outcome == "worse"
 
 
 def _delta(row: LeaderboardRow) -> float:
     """Return the difference of a row that has one."""
     return row.delta or 0.0
-
-
-def _significant(row: LeaderboardRow) -> bool:
-    return row.p_holm is not None and row.p_holm < LEVEL
 
 
 def _evidence(row: LeaderboardRow) -> str:
@@ -186,14 +241,14 @@ def _signed_words(row: LeaderboardRow) -> str:
 
 
 def _visible(rows: Sequence[LeaderboardRow]) -> str:
-    """Say the smallest differences the design could have found, after Holm's correction, with 80 % power."""
+    """Return the minimum detectable differences in words: after Holm's correction, with 80 % power."""
     sizes = sorted((row.mde_holm, row.method) for row in rows if row.mde_holm is not None)
     if not sizes:
-        return "any size that is not the same on every seed"
+        return "the design cannot tell how small a difference it would have detected"
     (low, first), (high, last), size = sizes[0], sizes[-1], rows[0].metric.size
     if size(low) == size(high):
-        return f"{size(high)} or more"
-    return f"{size(low)} ({first}) to {size(high)} ({last}) or more"
+        return f"the minimum detectable difference was {size(high)}"
+    return f"the minimum detectable difference was {size(low)} ({first}) to {size(high)} ({last})"
 
 
 def _rest(
@@ -202,11 +257,14 @@ def _rest(
     losses: Sequence[LeaderboardRow],
     rivals: Sequence[LeaderboardRow],
 ) -> str:
-    even = [row for row in known if row not in wins and row not in losses]
+    even = [row for row in known if row.outcome == "undecided"]
+    equal = [row.method for row in known if row.outcome == "equivalent"]
     parts = []
+    if equal:
+        parts.append(f"{_list(equal)} {'is' if len(equal) == 1 else 'are'} equivalent to the baseline")
     if even:
         parts.append(f"no difference was found for {_list([row.method for row in even])}")
-    if losses and even:
+    if losses and (even or equal):
         parts.append(f"{_list([row.method for row in losses])} did worse")
     elif losses:
         parts.append(f"the others did worse ({_list([row.method for row in losses])})")
@@ -216,8 +274,30 @@ def _rest(
         parts.append(
             f"it is the only method compared{far}" if alone else f"all {len(known)} methods compared{far} beat it"
         )
-    text = f"{', and '.join(parts)}; the study could have seen a difference of {_visible(even or known)}."
+    text = f"{', and '.join(parts)}; {_visible(even or known)}."
     return text[0].upper() + text[1:]
+
+
+def _failures(dataset: str, table: Sequence[LeaderboardRow], suffix: str) -> str:
+    """Return the answer where whole arms have failed and no comparison is left; empty where no arm has failed."""
+    failed = [row for row in table if row.failure and not row.diagnostic]
+    rest = [row for row in table if not row.failure and not row.diagnostic and row.test_mean is not None]
+    if not failed:
+        return ""
+    if any(row.baseline for row in rest):
+        reasons = "; ".join(f"{row.method}: {row.failure}" for row in failed[:LISTED])
+        baseline = next(row for row in rest if row.baseline)
+        return (
+            f"On {dataset} every balancing method failed{suffix} ({reasons}). The tuned joint baseline reached "
+            f"{reached(baseline)} on the test set."
+        )
+    first = next((row for row in failed if row.baseline), failed[0])
+    others = [row.method for row in failed if row is not first]
+    more = f"; so {'has' if len(others) == 1 else 'have'} {_list(others)}" if others else ""
+    return (
+        f"There is no answer for {dataset}: {first.method} has failed ({first.failure}){more}. Mend the cause; "
+        "`balance-tune run --retry-failed` then runs the failed trials again."
+    )
 
 
 def _unfinished(

@@ -6,13 +6,25 @@ The terminal table, Markdown, CSV, JSON, the report, MLflow and docs/protocol.md
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from balance_tune.studies.config import strict_yaml
-from balance_tune.studies.protocol.selection import Rule, confirmed, selected, settled
+from balance_tune.studies.protocol.provenance import families_of, looks_of
+from balance_tune.studies.protocol.selection import (
+    Rule,
+    advantage,
+    best_selected,
+    confirmed,
+    failures,
+    selected,
+    settled,
+)
 from balance_tune.studies.results.arm_results import ArmResults
 from balance_tune.studies.results.columns import (
     BY_MODALITY,
@@ -26,19 +38,31 @@ from balance_tune.studies.results.columns import (
     SEEDS,
     SETTINGS,
     SHARE,
+    SHARES,
     TEXT,
     VALIDATION,
     YES_NO,
     Column,
     column,
 )
-from balance_tune.studies.results.statistics import Interval, holm, mean_of, paired_t, sd_of, smallest_detectable
+from balance_tune.studies.results.inference import (
+    Bools,
+    Comparison,
+    Estimate,
+    collapsed,
+    compare,
+    estimate,
+    probability_of_improvement,
+)
+from balance_tune.studies.results.statistics import Interval, mean_of, sd_of
+from balance_tune.studies.results.verdict import Verdict, interval_level, verdicts
+from balance_tune.studies.storage import unsealed
 from balance_tune.studies.storage.records import TrialRecord, read_records
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.tasks import Objective
 
 BASELINE = "joint"
 DIAGNOSTIC = "unimodal"  # arms that tell what one modality can do alone: shown, but no rival of the baseline
-ALPHA = 0.05
 NAME = 20  # characters of the longest method name that the table shows whole
 
 
@@ -67,18 +91,22 @@ class LeaderboardRow:
     test_sd: float | None = column(
         "Standard deviation of the test score over the confirmation seeds.", SCORE, mlflow=True
     )
-    test_ci: Interval | None = column(
-        "95 % bootstrap interval of `test_mean` over test rows, over groups where rows have groups.", RANGE
-    )
+    test_ci: Interval | None = column("95 % interval of `test_mean` over seeds and test rows.", RANGE)
     default_test_mean: float | None = column(
         "Mean test score of the method's default point.", SCORE, header="default", mlflow=True
     )
     delta: float | None = column(
-        "Mean difference of the test score to the tuned joint baseline, paired by seed.", DIFFERENCE, header="to joint",
+        "Mean difference of the test score to the tuned joint baseline, paired by seed, without failed and collapsed "
+        "runs.", DIFFERENCE, header="to joint",
         cell=lambda row: "baseline" if row.baseline else row.metric.difference(row.delta), mlflow=True,
     )  # fmt: skip
-    delta_ci: Interval | None = column("95 % t interval of `delta`.", INTERVAL, header="95 % interval")
-    p_value: float | None = column("Two-sided p-value of `delta` in the paired t test.", PROBABILITY, mlflow=True)
+    delta_ci: Interval | None = column(
+        "95 % interval of `delta` over seeds and test rows, wider after several looks.", INTERVAL,
+        header="95 % interval",
+    )  # fmt: skip
+    p_value: float | None = column(
+        "Two-sided p-value of `delta` over seeds and test rows, adjusted for looks.", PROBABILITY, mlflow=True
+    )
     test_by_modality: Mapping[str, float] | None = column(
         "Mean test score of each modality's own answers.", BY_MODALITY
     )
@@ -87,15 +115,39 @@ class LeaderboardRow:
     )
     n: int = column("Seeds that `delta` is paired on.", COUNT, 0)
     n_failed: int = column("Confirmation seeds that failed.", COUNT, 0)
+    n_collapsed: int = column("Confirmation seeds that ended far below the arm's median.", COUNT, 0)
+    outcome: str | None = column('The verdict: "better", "equivalent", "worse" or "undecided".', TEXT)
+    blocked: bool = column(
+        "Whether `delta` is significant and the verdict fails with failed and collapsed runs.", YES_NO, False
+    )
+    delta_with_failures: float | None = column(
+        "The difference with failed runs scored as the worst and collapsed runs as measured, of the arm that `delta` "
+        "favours.", DIFFERENCE,
+    )  # fmt: skip
+    p_with_failures: float | None = column("`p_holm` of `delta_with_failures`.", PROBABILITY)
+    p_equivalence: float | None = column(
+        "Holm-corrected p-value of a difference larger than `equivalence`.", PROBABILITY
+    )
+    p_improvement: float | None = column(
+        "Probability that a run is better than a run of the baseline; failed runs are the worst.", SHARE, mlflow=True
+    )
+    p_improvement_ci: Interval | None = column("95 % bootstrap interval of `p_improvement` over seeds.", SHARES)
+    looks: int = column("Verdicts shown so far, this one included: seeds were added after each earlier one.", COUNT, 1)
     delta_sd: float | None = column("Standard deviation of the paired differences.", SCORE)
-    delta_test_ci: Interval | None = column("95 % bootstrap interval of `delta` over test rows.", INTERVAL)
+    row_share: float | None = column("Share of the variance of `delta` that the finite test part causes.", SHARE)
     mde: float | None = column("Smallest true difference that the design finds with 80 % power.", SCORE, mlflow=True)
     mde_holm: float | None = column("`mde` at the strictest step of Holm's correction, as reports state it.", SCORE)
     tuning_gain: float | None = column(
         "Mean test score of the chosen point minus that of the default, on their common seeds.", DIFFERENCE, mlflow=True
     )
-    tuning_gain_ci: Interval | None = column("95 % t interval of `tuning_gain`.", INTERVAL)
+    tuning_gain_ci: Interval | None = column("95 % interval of `tuning_gain` over seeds and test rows.", INTERVAL)
     default_won: bool | None = column("Whether the chosen point is the default.", YES_NO)
+    advantage: float | None = column(
+        "Mean objective of the best point minus that of the default over the selection seeds.", DIFFERENCE
+    )
+    advantage_error: float | None = column(
+        "Standard error of `advantage`; the default stays unless it is ahead by `select.margin` of them.", SCORE
+    )
     search_val: float | None = column("Best objective of a completed search trial.", VALIDATION, mlflow=True)
     val_confirm: float | None = column(
         "Mean objective over the confirmation seeds, by which rows are ordered.", VALIDATION, header="val", mlflow=True,
@@ -120,7 +172,10 @@ class LeaderboardRow:
     confirmed: bool = column("Whether every selection and confirmation trial has ended.", YES_NO, False)
     chosen: bool = column("Whether this is the dataset's best method by validation.", YES_NO, False)
     test_rows: int | None = column("Test rows.", COUNT)
+    family: str = column("The dataset that this one is a recipe of; its own name where it is none.", TEXT, "")
+    openings: int = column("Recorded looks at this test part outside studies, by `evaluate --unseal`.", COUNT, 0)
     test_groups: int = column("Groups of test rows; 0 where rows are independent.", COUNT, 0)
+    failure: str | None = column("Why the arm has nothing to compare, where its trials failed.", TEXT)
 
     def keys(self) -> list[str]:
         """Return the names of the columns in the order of JSON and CSV; `dict(row)` is the row as JSON-able values."""
@@ -142,6 +197,11 @@ class LeaderboardRow:
     def rival(self) -> bool:
         """Whether the row is a balancing method, which is compared with the baseline."""
         return not self.baseline and not self.diagnostic
+
+    @property
+    def holds(self) -> bool:
+        """Whether the arm may be chosen: its runs are sound, or it beats the baseline with those that are not."""
+        return not (self.n_failed or self.n_collapsed) or self.outcome == "better"
 
     @property
     def validation(self) -> float | None:
@@ -173,72 +233,158 @@ TABLE: tuple[Column, ...] = tuple(
 """The columns of the tables for terminals and Markdown; the last ones are left out where a terminal is too narrow."""
 
 
-def build(study_folder: Path | str) -> list[LeaderboardRow]:
+def build(study_folder: StudyFolder | Path | str) -> list[LeaderboardRow]:
     """Return a study's leaderboard, finished or not: a row per arm, in an order that test scores do not influence.
 
     Raises:
         UserError: there is no study in this folder.
     """
-    folder = Path(study_folder)
+    place = StudyFolder(Path(study_folder)) if isinstance(study_folder, str) else StudyFolder.of(study_folder)
+    folder = place.path
     config = strict_yaml.read(folder / "study.yaml") if (folder / "study.yaml").is_file() else {}
-    return rows_of(read_records(folder), config, folder)
+    return rows_of(read_records(folder), config, folder, unsealed.recorded(place.parent))
 
 
-def rows_of(records: Sequence[TrialRecord], config: Mapping[str, Any], folder: Path) -> list[LeaderboardRow]:
-    """Return the rows of records already read; `folder` is where the trials' `test.json` lie."""
-    rule = Rule.of(config)
+def rows_of(
+    records: Sequence[TrialRecord],
+    config: Mapping[str, Any],
+    folder: Path,
+    openings: Sequence[Mapping[str, Any]] = (),
+) -> list[LeaderboardRow]:
+    """Return the rows of records already read.
+
+    Args:
+        records: all of the study.
+        config: the study file.
+        folder: of the study, where the trials' `test.json` lie.
+        openings: recorded looks at sealed test parts (`storage.unsealed`).
+    """
+    rule, looks, equivalence = Rule.of(config), looks_of(folder), config.get("equivalence")
     by_arm: dict[tuple[str, str], list[TrialRecord]] = {}
     for r in records:
         protocol = str(r.attrs.get("protocol") or config.get("protocol") or "sealed")
         by_arm.setdefault((r.arm, protocol), []).append(r)
+    families = families_of(folder)
     tables: dict[tuple[str, str], list[ArmResults]] = {}
     for (_, protocol), own in by_arm.items():
         arm = ArmResults.of(own, rule, protocol, folder)
         tables.setdefault((protocol, arm.dataset), []).append(arm)
     order = {name: i for i, name in enumerate(config.get("datasets") or [])}
     keys = sorted(tables, key=lambda k: (k[0] != "sealed", order.get(k[1], len(order))))
-    return [row for key in keys for row in _table(tables[key], rule)]
-
-
-def _table(arms: list[ArmResults], rule: Rule) -> list[LeaderboardRow]:
-    """Return the rows of one dataset under one protocol, compared with its tuned joint baseline."""
-    baseline = next((arm for arm in arms if arm.method == BASELINE), None)
-    rows = [_row(arm, baseline, rule) for arm in arms]
-    family = [row for row in rows if row.rival]
-    # A method without a p-value (yet) counts as 1: what is significant while others are missing stays so.
-    adjusted = holm([1.0 if row.p_value is None else row.p_value for row in family])
-    p_holm = {row.arm: float(p) for row, p in zip(family, adjusted, strict=True) if row.p_value is not None}
-    strictest = ALPHA / max(len(family), 1)
-    rows = [
+    reasons = failures(records, config)
+    rows = [row for key in keys for row in _table(tables[key], rule, looks, equivalence)]
+    return [
         dataclasses.replace(
             row,
-            p_holm=p_holm.get(row.arm),
-            mde=None if row.delta_sd is None else smallest_detectable(row.delta_sd, row.n),
-            mde_holm=None if row.delta_sd is None else smallest_detectable(row.delta_sd, row.n, alpha=strictest),
+            failure=reasons.get(row.arm),
+            family=families.get(row.dataset, row.dataset),
+            openings=_openings(row.dataset, folder, openings),
         )
         for row in rows
     ]
+
+
+def _table(arms: list[ArmResults], rule: Rule, looks: int, equivalence: float | None) -> list[LeaderboardRow]:
+    """Return the rows of one dataset under one protocol, compared with its tuned joint baseline."""
+    baseline = next((arm for arm in arms if arm.method == BASELINE), None)
+    seeds = rule.seeds("confirm")
+    metric = arms[0].metric if baseline is None else baseline.metric
+    runs = {arm.method: arm.runs(seeds) for arm in arms}
+    units = next((r.units.shape[1] for r in runs.values() if r.units is not None), None)
+    resolution = 1 / units if units and metric.is_share else 0.0
+    fallen = collapsed([r.scores for r in runs.values()], lower=metric.lower_is_better, resolution=resolution)
+    bad = dict(zip(runs, fallen, strict=True))
+    level = interval_level(looks)
+    rows: list[LeaderboardRow] = []
+    comparisons: dict[str, Comparison] = {}
+    for arm in arms:
+        row = dataclasses.replace(_row(arm, rule), n_collapsed=int(bad[arm.method].sum()), looks=looks)
+        if baseline is not None and baseline is not arm:
+            comparisons[arm.method], row = _compared(row, arm, baseline, rule, bad, level)
+        rows.append(row)
+    options: dict[str, Any] = {
+        "lower": metric.lower_is_better,
+        "looks": looks,
+        "equivalence": equivalence and (equivalence / 100 if metric.is_share else equivalence),
+        "span": metric.span,
+    }
+    family = [row.method for row in rows if row.rival and row.method in comparisons]
+    found = dict(zip(family, verdicts([comparisons[m] for m in family], **options), strict=True))
+    for row in rows:  # an arm outside the family has a p-value of its own
+        if row.diagnostic and row.method in comparisons:
+            (alone,) = verdicts([comparisons[row.method]], **options)
+            found[row.method] = dataclasses.replace(alone, p_holm=None, p_with_failures=None, p_equivalence=None)
+    rows = [_judged(row, found[row.method]) if row.method in found else row for row in rows]
 
     def standing(row: LeaderboardRow) -> tuple[bool, bool, float]:
         gain = float("-inf") if row.validation is None else rule.objective.gain(row.validation)
         return row.diagnostic, row.val_confirm is None, -gain
 
     rows.sort(key=standing)
-    best = next((row for row in rows if row.val_confirm is not None and not row.diagnostic), None)
+    open_rows = [row for row in rows if row.val_confirm is not None and not row.diagnostic]
+    sound = [row for row in open_rows if row.holds]
+    best = next(iter(sound or open_rows), None)
     return [dataclasses.replace(row, chosen=row is best) for row in rows]
 
 
-def _row(arm: ArmResults, baseline: ArmResults | None, rule: Rule) -> LeaderboardRow:
-    """Return the row of an arm, but for what depends on the other rows of its table."""
+def _compared(
+    row: LeaderboardRow, arm: ArmResults, baseline: ArmResults, rule: Rule, bad: Mapping[str, Bools], level: float
+) -> tuple[Comparison, LeaderboardRow]:
+    """Return an arm's comparison with the baseline, and its row with the difference and the chance to be better."""
+    seeds = rule.seeds("confirm")
+    ended = arm.ended() & baseline.ended()
+    common = [i for i, seed in enumerate(seeds) if seed in ended]
+    ours, theirs = (a.runs([seeds[i] for i in common]) for a in (arm, baseline))
+    metric = arm.metric
+    comparison = compare(
+        ours,
+        theirs,
+        worst=metric.worst,
+        lower=metric.lower_is_better,
+        level=level,
+        bad=(bad[arm.method][common], bad[baseline.method][common]),
+    )
+    last = np.inf if metric.lower_is_better else -np.inf
+    ranked = [np.where(runs.failed, last, runs.scores) for runs in (ours, theirs)]
+    chance = probability_of_improvement(*ranked, lower=metric.lower_is_better)
+    delta = comparison.typical
+    return comparison, dataclasses.replace(
+        row,
+        n=delta.n,
+        delta=delta.mean,
+        delta_ci=delta.ci,
+        delta_sd=delta.sd,
+        row_share=delta.row_share,
+        p_improvement=chance and chance[0],
+        p_improvement_ci=chance and chance[1],
+    )
+
+
+def _judged(row: LeaderboardRow, verdict: Verdict) -> LeaderboardRow:
+    return dataclasses.replace(
+        row,
+        p_value=verdict.p,
+        p_holm=verdict.p_holm,
+        p_with_failures=verdict.p_with_failures,
+        p_equivalence=verdict.p_equivalence,
+        delta_with_failures=verdict.with_failures.mean,
+        mde=verdict.mde,
+        mde_holm=verdict.mde_holm,
+        outcome=verdict.outcome if row.rival else None,
+        blocked=verdict.blocked and row.rival,
+    )
+
+
+def _row(arm: ArmResults, rule: Rule) -> LeaderboardRow:
+    """Return the row of an arm without anything that depends on other arms."""
     ended = [r for r in arm.records if r.finished and not r.superseded]
     search = [r for r in ended if r.phase == "search"]
     later = [r for r in ended if r.phase != "search"]
     trained = confirmed(arm.records, rule, arm.point) if arm.point else []
     complete = [r for r in trained if r.state == "complete"]
     scores, default_scores = arm.scores(), arm.default_scores()
-    rival = baseline if baseline is not arm else None
-    delta = paired_t(_differences(scores, rival.scores()) if rival else [])
-    gain = paired_t(_differences(scores, default_scores) if arm.point and not arm.point.default else [])
+    choice = advantage(arm.records, rule, best_selected(arm.records, rule)) if arm.point else None
+    own, gain = arm.runs(sorted(scores)), _tuning_gain(arm)
 
     def counted(name: str) -> int:
         return sum(int(r.attrs.get(name) or 0) for r in arm.records)
@@ -257,24 +403,20 @@ def _row(arm: ArmResults, baseline: ArmResults | None, rule: Rule) -> Leaderboar
         seeds=tuple(sorted(scores)),
         test_mean=mean_of(list(scores.values())),
         test_sd=sd_of(list(scores.values())),
-        test_ci=arm.test_interval(),
+        test_ci=estimate(own.scores, own.units).ci,
         default_test_mean=mean_of(list(default_scores.values())),
-        delta=delta.mean,
-        delta_ci=delta.ci,
-        p_value=delta.p,
         test_by_modality=arm.by_modality(),
-        n=delta.n,
         n_failed=sum(r.state != "complete" for r in trained),
-        delta_sd=delta.sd,
-        delta_test_ci=arm.test_interval(rival) if rival else None,
         tuning_gain=gain.mean,
         tuning_gain_ci=gain.ci,
         default_won=arm.point.default if arm.point else None,
+        advantage=rule.objective.gain(choice[1].mean) if choice else None,
+        advantage_error=choice[1].error if choice else None,
         search_val=rule.objective.best(_values(search)),
         val_confirm=mean_of(_values(complete)),
         gap=mean_of([float(m["val/gap"]) for r in complete if "val/gap" in (m := r.attrs.get("metrics") or {})]),
         saved=_saved(search),
-        lost=sum(r.superseded for r in arm.records) + counted("lost"),
+        lost=sum(r.superseded and not r.retried for r in arm.records) + counted("lost"),
         preempted=counted("preempted"),
         repeated=counted("repeated"),
         confirm_trials=len(later),
@@ -296,8 +438,22 @@ def _values(records: Iterable[TrialRecord]) -> list[float]:
     return [r.value for r in records if r.state == "complete" and r.value is not None]
 
 
-def _differences(ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[float]:
-    return [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
+def _openings(dataset: str, folder: Path, openings: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many looks were at the test part of this dataset and split; at any split where it is unknown."""
+    path = folder / "data" / f"{dataset}.json"
+    split = json.loads(path.read_text()).get("split_hash") if path.is_file() else None
+    own = [look for look in openings if look.get("dataset") == dataset]
+    return sum(split is None or look.get("split_hash") == split for look in own)
+
+
+def _tuning_gain(arm: ArmResults) -> Estimate:
+    """Return the difference of the chosen candidate to the default on the seeds on which both have ended."""
+    if arm.point is None or arm.point.default:
+        return Estimate(0)
+    seeds = sorted(arm.ended() & arm.ended(default=True))
+    metric = arm.metric
+    ours, default = arm.runs(seeds), arm.runs(seeds, default=True)
+    return compare(ours, default, worst=metric.worst, lower=metric.lower_is_better).typical
 
 
 def _saved(search: Sequence[TrialRecord]) -> float | None:

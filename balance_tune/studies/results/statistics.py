@@ -1,4 +1,4 @@
-"""Small-sample statistics of a study: paired intervals, Holm, test-set bootstrap, ranks, smallest visible effect.
+"""Small-sample statistics of a study: t probabilities, Holm's correction, ranks and the Friedman test.
 
 Pure functions on numbers. They load `scipy.special` only (`scipy.stats` costs half a second to import).
 """
@@ -22,44 +22,7 @@ MIN_METHODS, MIN_DATASETS = (
 )  # below this a Friedman test has next to no power (Demšar, JMLR 7, 2006, section 3.2.2)
 
 
-@dataclass(frozen=True)
-class Paired:
-    """A mean paired difference over `n` seeds; what cannot be known from so few seeds is None.
-
-    One seed has a mean and nothing else. When every seed gives the same difference the t test is undefined: the
-    interval is that one point and `p` comes from the exact sign-flip test, which cannot go below 2**(1 - n).
-    """
-
-    n: int
-    mean: float | None = None
-    sd: float | None = None
-    ci: Interval | None = None
-    p: float | None = None
-
-
-def paired_t(differences: ArrayLike, level: float = 0.95) -> Paired:
-    """Return mean, sd, two-sided t interval and p-value of `differences` (n,), one a seed, in the unit of the input."""
-    values = np.asarray(differences, dtype=np.float64).reshape(-1)
-    n = len(values)
-    if n == 0:
-        return Paired(0)
-    mean = float(values.mean())
-    if n == 1:
-        return Paired(1, mean)
-    sd = float(values.std(ddof=1))
-    if sd < ROUNDING:
-        return Paired(n, mean, 0.0, (mean, mean), 1.0 if abs(mean) < ROUNDING else 2.0 ** (1 - n))
-    error = sd / math.sqrt(n)
-    half = t_quantile(n - 1, (1 + level) / 2) * error
-    return Paired(n, mean, sd, (mean - half, mean + half), float(t_p_value(mean / error, n - 1)))
-
-
-def t_quantile(freedom: int, probability: float) -> float:
-    """Return the quantile of Student's t with `freedom` degrees of freedom."""
-    return float(special.stdtrit(freedom, probability))
-
-
-def t_p_value(t: ArrayLike, freedom: int) -> Floats:
+def t_p_value(t: ArrayLike, freedom: float) -> Floats:
     """Return two-sided p-values, any shape, of t statistics with `freedom` degrees of freedom."""
     return np.asarray(2 * special.stdtr(freedom, -np.abs(t)), dtype=np.float64)
 
@@ -77,51 +40,6 @@ def holm(p_values: ArrayLike) -> Floats:
     result = np.empty_like(p)
     np.put_along_axis(result, order, adjusted, axis=-1)
     return result
-
-
-def smallest_detectable(sd: float, n: int, power: float = 0.8, alpha: float = 0.05) -> float | None:
-    """Return the true mean difference a paired two-sided t test on `n` seeds finds with probability `power`.
-
-    `sd` is that of the paired differences. Solves the noncentral t for its noncentrality; the far tail, below 1e-4 at
-    such a power, is left out. None with fewer than two seeds or without variance: then the design says nothing.
-    """
-    if n < 2 or sd < ROUNDING:
-        return None
-    noncentrality = float(special.nctdtrinc(n - 1, 1 - power, t_quantile(n - 1, 1 - alpha / 2)))
-    return float(noncentrality * sd / math.sqrt(n))
-
-
-def bootstrap_mean(
-    values: ArrayLike, groups: ArrayLike | None = None, *, draws: int = 2000, level: float = 0.95, seed: int = 0
-) -> Interval | None:
-    """Return the percentile interval of the mean of `values` (N,) over resampled test sets.
-
-    With `groups` (N,) whole groups are drawn (a cluster bootstrap: people, not their windows, are the sample). None
-    when fewer than two rows or groups exist. `values` may be correctness, its mean over seeds, or a difference of two.
-    """
-    x = np.asarray(values, dtype=np.float64)
-    sums: Floats
-    sizes: Floats
-    if groups is None:
-        # Few distinct values (hits over seeds): drawing how often each occurs is the same bootstrap at far less cost.
-        distinct, counts = np.unique(x, return_counts=True)
-        sums, sizes, chances = distinct, np.ones_like(distinct), counts / counts.sum()
-        units = len(x)
-    else:
-        names, index = np.unique(np.asarray(groups), return_inverse=True)
-        units = len(names)
-        sums, sizes = (np.bincount(index, weights=w).astype(np.float64) for w in (x, np.ones_like(x)))
-        chances = np.full(units, 1 / max(units, 1))
-    if units < 2:
-        return None
-    generator = np.random.default_rng(seed)
-    block = max(1, 4_000_000 // len(sums))
-    means: list[Floats] = []
-    for start in range(0, draws, block):
-        weights = generator.multinomial(units, chances, size=min(block, draws - start))
-        means.append((weights @ sums) / (weights @ sizes))
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def ranks(scores: ArrayLike) -> Floats:

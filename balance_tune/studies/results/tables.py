@@ -56,7 +56,7 @@ def as_csv(rows: Sequence[LeaderboardRow]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     if rows:
         writer.writerow(COLUMNS)
-        writer.writerows([_csv_cell(row[name]) for name in COLUMNS] for row in rows)
+        writer.writerows([csv_cell(row[name]) for name in COLUMNS] for row in rows)
     return text.getvalue()
 
 
@@ -120,5 +120,17 @@ def _wrap(text: str) -> str:
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def _csv_cell(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, tuple | dict) else "" if value is None else value
+def csv_cell(value: Any) -> Any:
+    """Return a value as a cell of a CSV file.
+
+    Lists and mappings are JSON, None is empty. Text that a spreadsheet would take for a formula (it begins with one of
+    `= + - @`, a tab or a line break) gets an apostrophe in front, unless it is a number.
+    """
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value)
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        try:
+            float(value)
+        except ValueError:
+            return "'" + value
+    return "" if value is None else value

@@ -25,10 +25,12 @@ class LiveTrial:
     repeated: int = 0  # epochs trained again after a loss
     reached: int = 0  # epoch that an earlier attempt had trained
     draining: bool = False
+    host: str = ""  # that it runs on
     last_epoch: int = 0  # epoch of the last report
     epochs: int = 0
     device_seconds: float = 0.0
     best_epoch: int | None = None
+    val_units: str | None = None  # of the best epoch, as `training.jackknife` packs them
     micro_batch: int | None = None  # rows encoded at a time since the device's memory was too small
     curve: dict[int, float] = field(default_factory=dict)
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
@@ -39,6 +41,7 @@ class LiveTrial:
         self.device_seconds = float(row.get("device_seconds", 0.0))
         self.best_epoch = int(row["best_epoch"])
         self.micro_batch = row.get("micro_batch", self.micro_batch)
+        self.val_units = row.get("val_units", self.val_units)
         self.curve[self.epochs] = float(row[objective])
         self.metrics[self.epochs] = {
             name: float(value)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from optuna.samplers import BaseSampler
-    from optuna.search_space import IntersectionSearchSpace
+from optuna import Study, samplers
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.search_space import IntersectionSearchSpace
+from optuna.trial import FrozenTrial
+
+from balance_tune.studies.private_apis import qmc_at
 
 
 def sampler_for(
@@ -17,19 +21,16 @@ def sampler_for(
     """Return the sampler of one trial; its randomness follows from (study seed, arm, trial number) alone.
 
     `kind` is tpe, random, gp, cmaes or qmc; `trials` is the arm's budget, a quarter of which (at least 4) is drawn at
-    random first, where the sampler learns from trials. `space` (see `tpe.common_space`), handed to the samplers of one
+    random first, where the sampler learns from trials. `space` (see `common_space`), handed to the samplers of one
     arm, changes nothing but the time that TPE takes.
     """
-    from optuna import samplers
-    from optuna.exceptions import ExperimentalWarning
-
     seed = _seed(study_seed, arm, number)
     startup = max(4, trials // 4)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         match kind:
             case "random":
-                return samplers.RandomSampler(seed=seed)
+                return RandomSampler(seed=seed)
             case "gp":
                 return samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
             case "cmaes":
@@ -37,15 +38,39 @@ def sampler_for(
                     seed=seed, n_startup_trials=startup, consider_pruned_trials=True, warn_independent_sampling=False
                 )
             case "qmc":  # one sequence per arm
-                from balance_tune.studies.search.qmc import Qmc
-
-                return Qmc(number, sequence_seed=_seed(study_seed, arm, -1), seed=seed)
+                return qmc_at(
+                    number,
+                    scramble=True,
+                    seed=_seed(study_seed, arm, -1),
+                    independent_sampler=RandomSampler(seed=seed),
+                    warn_independent_sampling=False,
+                )
             case _:
-                from balance_tune.studies.search.tpe import Tpe, common_space
-
                 return Tpe(space or common_space(), seed=seed, n_startup_trials=startup)
 
 
 def _seed(study_seed: int, arm: str, number: int) -> int:
     text = f"{study_seed}/{arm}/{number}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")
+
+
+class Tpe(TPESampler):
+    """TPE that takes the space common to an arm's trials from `space`, which outlives the sampler.
+
+    The space compares every finished trial once. A sampler's own would compare all of them in each trial, which takes
+    longer than the proposal itself.
+    """
+
+    def __init__(self, space: IntersectionSearchSpace, *, seed: int, n_startup_trials: int) -> None:
+        super().__init__(seed=seed, n_startup_trials=n_startup_trials, constant_liar=True)
+        self._common = space
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return what trials have had in common so far, without parameters that have one value only."""
+        found = self._common.calculate(study, use_cache=True)
+        return {name: distribution for name, distribution in found.items() if not distribution.single()}
+
+
+def common_space() -> IntersectionSearchSpace:
+    """Return an empty space to be handed to the samplers of one arm, one after another."""
+    return IntersectionSearchSpace(include_pruned=True)

@@ -11,12 +11,13 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 
 from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.early_stopping.pruning_log import PruningLog
@@ -24,11 +25,10 @@ from balance_tune.studies.protocol import selection
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.reporting import epochs_of
 from balance_tune.studies.search.live_trial import LiveTrial
-from balance_tune.studies.search.samplers import sampler_for
-from balance_tune.studies.search.tpe import common_space
-from balance_tune.studies.storage import durable
+from balance_tune.studies.search.samplers import common_space, sampler_for
+from balance_tune.studies.storage import durable, trial_file
 from balance_tune.studies.storage.files import HISTORY, STATE
-from balance_tune.studies.storage.records import CONFIRM, Phase, State, TrialRecord, read_records
+from balance_tune.studies.storage.records import CONFIRM, RETRIED, RETRY_OF, Phase, State, TrialRecord, read_records
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import set_attrs, together
 from balance_tune.tasks import Objective
@@ -64,6 +64,7 @@ class StudyQueue:
         pruning_log: the decisions of early stopping.
         folder: the study folder.
         configure: `(arm, params, phase, number, seed)` -> the trial's training configuration with its "folder".
+        retry_failed: run the trials that failed again, each under a new number at the same point and seed.
         warm: arm name -> points to try right after the default.
         on_trial_end: called with `(key, state, attrs)` for every trial that has ended, after Optuna knows of it.
     """
@@ -77,6 +78,7 @@ class StudyQueue:
         folder: StudyFolder,
         *,
         configure: Callable[[Arm, Params, Phase, int, int], dict[str, Any]],
+        retry_failed: bool = False,
         warm: Mapping[str, Sequence[Params]] | None = None,
         on_trial_end: Callable[[TrialKey, State, Mapping[str, Any]], None] = lambda key, state, attrs: None,
     ) -> None:
@@ -91,13 +93,18 @@ class StudyQueue:
         self._due: dict[str, list[selection.PendingTrial]] = {}
         self._seconds = 0.0
         self._studies: dict[str, optuna.Study] = {}
+        self._study_ids: dict[str, int] = {}
         self._spaces = {name: common_space() for name in self.arms}
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         for name in self.arms:
             for study_name in (name, name + CONFIRM):
                 self._studies[study_name] = self._open(study_name)
+                self._study_ids[study_name] = storage.get_study_id_from_name(study_name)
                 self._records[study_name] = {}
+        self._retries: dict[TrialKey, TrialRecord] = {}
         self._recover()
+        if retry_failed:
+            self._retry()
 
     # what next -------------------------------------------------------------------------------------------------------
     def next(self) -> Assignment | None:
@@ -117,7 +124,7 @@ class StudyQueue:
         """Return whether the arm's search budget allows another trial."""
         records = self._records[arm]
         if self.config.search.trials is not None:
-            return len(records) < self.config.search.trials
+            return sum(not r.superseded for r in records.values()) < self.config.search.trials
         spent = sum(r.device_seconds for r in records.values() if r.finished)
         spent += sum(run.device_seconds for run in self.live_of(arm))
         return spent < (self.config.search.device_seconds or 0.0)
@@ -136,6 +143,9 @@ class StudyQueue:
         return min(open_arms, key=lambda name: len(self._records[name]), default=None)
 
     def _propose(self, arm: str) -> Assignment:
+        for key, record in self._retries.items():
+            if key.arm == arm and key.phase == "search":
+                return self._again_at(key, record)
         index, space = len(self._records[arm]), self.arms[arm].space
         given = [space.defaults(), *self._warm.get(arm, ())]
         if index < len(given):
@@ -144,7 +154,7 @@ class StudyQueue:
         study = self._studies[arm]
         study.sampler = self._sampler(arm, len(study.get_trials(deepcopy=False)))
         trial = study.ask(space.distributions())
-        return self._start(arm, "search", self._storage.get_trial(trial._trial_id))
+        return self._start(TrialKey(arm, "search", trial.number))
 
     def _select_or_confirm(self) -> Assignment | None:
         waiting = [name for name in self.arms if self.due(name)]
@@ -152,37 +162,51 @@ class StudyQueue:
             return None
         arm = min(waiting, key=lambda name: len(self._records[name + CONFIRM]))
         due = self.due(arm)[0]
-        attrs = {"seed": due.seed, "default": due.default, "point": due.point}
+        attrs: dict[str, Any] = {"seed": due.seed, "default": due.default, "point": due.point}
+        for key, record in self._retries.items():
+            if (key.arm, key.phase, record.seed) == (arm, due.phase, due.seed) and record.params == due.params:
+                return self._again_at(key, record)
         return self._create(arm, due.phase, due.params, attrs)
+
+    def _again_at(self, key: TrialKey, record: TrialRecord) -> Assignment:
+        """Start a trial that failed again: a new number, the same point and seed."""
+        del self._retries[key]
+        kept = ("default", "sources", "warm_start", "point")
+        attrs = {name: record.attrs[name] for name in kept if name in record.attrs}
+        return self._create(key.arm, key.phase, record.params, {**attrs, "seed": record.seed, RETRY_OF: key.number})
 
     def _create(self, arm: str, phase: Phase, params: Params, attrs: dict[str, Any]) -> Assignment:
         """Create a trial at a given point in one write, so that a crash leaves all of it or nothing."""
         study = self._studies[arm if phase == "search" else arm + CONFIRM]
         number = len(study.get_trials(deepcopy=False))
         seed = attrs.get("seed", self._search_seed(number))
-        folder = self._configure(self.arms[arm], params, phase, number, seed)["folder"]
+        config = self._configure(self.arms[arm], params, phase, number, seed)
         trial = create_trial(
             state=TrialState.RUNNING,
             params=dict(params),
             distributions=self.arms[arm].space.distributions(),
-            user_attrs={**attrs, "phase": phase, "seed": seed, "folder": self._relative(folder)},
+            user_attrs={**attrs, "phase": phase, "seed": seed, **self._place(config)},
         )
         study.add_trial(trial)
-        return self._start(arm, phase, self._storage.get_trial(self._trial_id(TrialKey(arm, phase, number))))
+        return self._start(TrialKey(arm, phase, number))
 
-    def _start(self, arm: str, phase: Phase, trial: FrozenTrial, trained: int = 0) -> Assignment:
-        key = TrialKey(arm, phase, trial.number)
+    def _start(self, key: TrialKey, trained: int = 0) -> Assignment:
+        arm, phase, trial_id = key.arm, key.phase, self._trial_id(key)
+        trial = self._storage.get_trial(trial_id)
         seed = trial.user_attrs.get("seed", self._search_seed(trial.number))
         config = self._configure(self.arms[arm], trial.params, phase, trial.number, seed)
-        attrs = {"phase": phase, "seed": seed, "default": False, "folder": self._relative(config["folder"])}
-        new = {name: value for name, value in attrs.items() if name not in trial.user_attrs}
-        set_attrs(self._storage, trial._trial_id, new)
-        attrs |= trial.user_attrs
+        place = self._place(config)
+        attrs = {"phase": phase, "seed": seed, "default": False, **place, **trial.user_attrs}
+        attrs["device"] = place["device"]  # another run of the study may have trained it elsewhere
+        trial_file.write(self.folder / str(attrs["folder"]), config)
+        known = trial.user_attrs
+        new = {name: value for name, value in attrs.items() if name not in known or known[name] != value}
+        set_attrs(self._storage, trial_id, new)
         min_epochs = self.arms[arm].min_epochs(trial.params)
         reported = max(trial.intermediate_values, default=0)
         self.live[key] = LiveTrial(
             key,
-            trial._trial_id,
+            trial_id,
             self.folder / str(attrs["folder"]),
             min_epochs,
             lost=int(attrs.get("lost", 0)),
@@ -205,16 +229,20 @@ class StudyQueue:
             for name, distribution in distributions.items():
                 if torn and name in drawn and name not in trial.relative_params:  # once more, for the next one's sake
                     study.sampler.sample_independent(study, self._storage.get_trial(trial_id), name, distribution)
-                trial._suggest(name, distribution)  # what study.ask(distributions) does; leaves drawn values alone
+                _suggest(trial, name, distribution)
         known = self._storage.get_trial(trial_id)
         folder = self.folder / str(known.user_attrs.get("folder", ""))
         trained = max((int(row["epoch"]) for row in history(folder)), default=0)
-        return self._start(key.arm, key.phase, known, trained)
+        return self._start(key, trained)
 
     # what became of it -----------------------------------------------------------------------------------------------
     def report(self, key: TrialKey, report: Mapping[str, Any]) -> None:
         """Take the epochs that a trial tells; those from before an interruption are read from its history."""
         with together(self._storage):
+            run, host = self.live.get(key), report.get("hostname", "")  # Ray Tune adds it
+            if run is not None and host and run.host != host:
+                run.host = host
+                self._set(run, {"host": host})
             for row in epochs_of(report):
                 self._take(key, row)
 
@@ -283,6 +311,8 @@ class StudyQueue:
             attrs |= {"best_epoch": run.best_epoch, "metrics": run.metrics[run.best_epoch]}
         if run.micro_batch is not None:
             attrs["micro_batch"] = run.micro_batch
+        if run.val_units is not None:
+            attrs["val_units"] = run.val_units
         if outcome == "failed":
             attrs["reason"] = reason
         self._set(run, attrs)
@@ -356,6 +386,15 @@ class StudyQueue:
                 self._take(key, {**row, "replayed": True})
             self.finish(key, "pruned")
 
+    def _retry(self) -> None:
+        """Take the trials that failed out of the budget; `next` then runs each of them again."""
+        for study_name, records in self._records.items():
+            for number, r in records.items():
+                if r.state == "failed" and not r.superseded:
+                    self._retries[TrialKey(r.arm, r.phase, number)] = r
+                    records[number] = replace(r, attrs={**r.attrs, RETRIED: True})
+            self._due.pop(study_name.removesuffix(CONFIRM), None)
+
     def _record(
         self, key: TrialKey, state: State, params: Params, attrs: Mapping[str, Any], value: float | None = None
     ) -> None:
@@ -378,7 +417,7 @@ class StudyQueue:
         set_attrs(self._storage, run.trial_id, attrs)
 
     def _trial_id(self, key: TrialKey) -> int:
-        study_id = self._studies[key.study_name]._study_id
+        study_id = self._study_ids[key.study_name]
         return self._storage.get_trial_id_from_study_id_trial_number(study_id, key.number)
 
     def _sampler(self, arm: str, number: int) -> optuna.samplers.BaseSampler:
@@ -390,8 +429,20 @@ class StudyQueue:
     def _search_seed(self, number: int) -> int:
         return selection.seed_of(self.config.seed, "search", number)
 
-    def _relative(self, folder: str) -> str:
-        return os.path.relpath(folder, self.folder.path)
+    def _place(self, config: Mapping[str, Any]) -> dict[str, str]:
+        """Return the attributes that say where a trial is trained: its folder in the study's, and on which device."""
+        device = "cuda" if config.get("gpus") else "cpu"
+        return {"folder": os.path.relpath(config["folder"], self.folder.path), "device": device}
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
+    """Draw a parameter as `study.ask(distributions)` does; a value that was drawn before stays."""
+    if isinstance(distribution, CategoricalDistribution):
+        trial.suggest_categorical(name, distribution.choices)
+    elif isinstance(distribution, IntDistribution):
+        trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+    elif isinstance(distribution, FloatDistribution):
+        trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
 
 
 def history(folder: StudyFolder) -> Iterator[dict[str, Any]]:

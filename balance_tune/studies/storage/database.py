@@ -5,25 +5,26 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Container, Sequence
-from copy import copy
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.study import StudyDirection
-from optuna.study._frozen import FrozenStudy
-from optuna.trial import FrozenTrial, TrialState
 
 from balance_tune.errors import UserError
+from balance_tune.reachable import check_url
 from balance_tune.studies.storage.db_retry import waiting_for
-from balance_tune.studies.storage.files import DATABASE
+from balance_tune.studies.storage.files import DATABASE, JOURNAL
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.wording import one_line
 
+if TYPE_CHECKING:
+    from optuna.study._frozen import FrozenStudy  # for the type checker only
+
 URL = "BALANCE_TUNE_STORAGE"  # such as postgresql://user:password@host/name; from the environment, for the password
 BETWEEN = "::"
+CONNECT = 10  # seconds that PostgreSQL may take to answer a connection; a server that hangs would hold it for ever
 
 
 def database_of(folder: Path) -> BaseStorage | None:
@@ -32,8 +33,8 @@ def database_of(folder: Path) -> BaseStorage | None:
     Raises:
         UserError: a database does, but BALANCE_TUNE_STORAGE names none or another, or it does not answer.
     """
-    found = place_of(folder)
-    return None if found is None else Shared(connect(found[0]), found[1])
+    place = place_of(folder)
+    return None if place is None else connect(*place)
 
 
 def place_of(folder: Path) -> tuple[str, str] | None:
@@ -75,10 +76,10 @@ def begin(folder: StudyFolder) -> BaseStorage | None:
     url = os.environ.get(URL)
     if not url:
         return None
-    storage = connect(url)
     names = f"{folder.name}-{secrets.token_hex(4)}"  # two people may give one name
+    storage = connect(url, names)
     folder.write_json(DATABASE, {"database": shown(url), "names": names})
-    return Shared(storage, names)
+    return storage
 
 
 def _known(folder: Path) -> tuple[str, str]:
@@ -91,16 +92,36 @@ def _known(folder: Path) -> tuple[str, str]:
         raise UserError(f"{marker} must be JSON that names a database, but it is damaged; put a copy back.") from error
 
 
-def connect(url: str) -> BaseStorage:
+def check_answers(folder: Path) -> None:
+    """Look whether the database answers that a study keeps, or would begin to keep, its trials in.
+
+    Raises:
+        UserError: nothing answers at BALANCE_TUNE_STORAGE.
+    """
+    url = os.environ.get(URL, "")
+    if url and ((folder / DATABASE).is_file() or not (folder / JOURNAL).is_file()):
+        _check(url)
+
+
+def _check(url: str) -> None:
+    check_url(url, f"Optuna's database must answer, but {shown(url)} does not", f"start it, or mend {URL}")
+
+
+def connect(url: str, names: str = "") -> BaseStorage:
     """Return the storage at a database's URL, its tables made where they are missing.
+
+    Args:
+        url: the database.
+        names: the study whose Optuna studies alone are seen (see `place_of`); all are where it is "".
 
     Raises:
         UserError: it does not answer, or holds the tables of something else; the password is not told.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
+    _check(url)
     try:
-        storage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        storage = NamespacedStorage(url, names and names + BETWEEN)
         waiting_for(storage.engine, shown(url))
         return get_storage(storage)  # with Optuna's own cache
     except RuntimeError as error:  # what Optuna makes of another program's version table, as of another Optuna's
@@ -118,6 +139,11 @@ def connect(url: str) -> BaseStorage:
         raise UserError(f"Optuna's database must answer, but {shown(url)} does not ({reason}).") from error
 
 
+def connect_arguments(url: str) -> dict[str, Any]:
+    """Return what limits the time that a connection to a database may take, in the words of its driver."""
+    return {"connect_timeout": CONNECT} if url.startswith(("postgresql:", "postgresql+psycopg")) else {}
+
+
 def shown(url: str) -> str:
     """Return a database's address without password and query."""
     from sqlalchemy.engine import make_url
@@ -131,76 +157,30 @@ def shown(url: str) -> str:
         return "the given address"
 
 
-class Shared(BaseStorage):
-    """A storage in which only the studies of one namespace are seen, by their names without it."""
+class NamespacedStorage(RDBStorage):
+    """Optuna's storage in a database, in which only the studies of one namespace are seen, by their names without it.
 
-    def __init__(self, inner: BaseStorage, names: str) -> None:
-        self._inner, self._prefix = inner, names + BETWEEN
+    Args:
+        url: the database.
+        namespace: what the names of the studies begin with there; "" for every study.
+    """
+
+    def __init__(self, url: str, namespace: str) -> None:
+        self.namespace = namespace
+        super().__init__(url, engine_kwargs={"pool_pre_ping": True, "connect_args": connect_arguments(url)})
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
-        return self._inner.create_new_study(directions, self._prefix + str(study_name))
-
-    def delete_study(self, study_id: int) -> None:
-        self._inner.delete_study(study_id)
-
-    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._inner.set_study_user_attr(study_id, key, value)
-
-    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._inner.set_study_system_attr(study_id, key, value)
+        return super().create_new_study(directions, self.namespace + str(study_name))
 
     def get_study_id_from_name(self, study_name: str) -> int:
-        return self._inner.get_study_id_from_name(self._prefix + study_name)
+        full = study_name.startswith(self.namespace)  # where Optuna itself asks for the study that it has just created
+        return super().get_study_id_from_name(study_name if full else self.namespace + study_name)
 
     def get_study_name_from_id(self, study_id: int) -> str:
-        return self._inner.get_study_name_from_id(study_id).removeprefix(self._prefix)
-
-    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        return self._inner.get_study_directions(study_id)
-
-    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        return self._inner.get_study_user_attrs(study_id)
-
-    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        return self._inner.get_study_system_attrs(study_id)
+        return super().get_study_name_from_id(study_id).removeprefix(self.namespace)
 
     def get_all_studies(self) -> list[FrozenStudy]:
-        every = self._inner.get_all_studies()
-        own = [copy(study) for study in every if study.study_name.startswith(self._prefix)]
-        for study in own:
-            study.study_name = study.study_name.removeprefix(self._prefix)
-        return own
-
-    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        return self._inner.create_new_trial(study_id, template_trial)
-
-    def set_trial_param(
-        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
-    ) -> None:
-        self._inner.set_trial_param(trial_id, param_name, param_value_internal, distribution)
-
-    def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
-        return self._inner.get_trial_id_from_study_id_trial_number(study_id, trial_number)
-
-    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        return self._inner.set_trial_state_values(trial_id, state, values)
-
-    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        self._inner.set_trial_intermediate_value(trial_id, step, intermediate_value)
-
-    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self._inner.set_trial_user_attr(trial_id, key, value)
-
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self._inner.set_trial_system_attr(trial_id, key, value)
-
-    def get_trial(self, trial_id: int) -> FrozenTrial:
-        return self._inner.get_trial(trial_id)
-
-    def get_all_trials(
-        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
-        return self._inner.get_all_trials(study_id, deepcopy, states)
-
-    def remove_session(self) -> None:
-        self._inner.remove_session()
+        studies = [study for study in super().get_all_studies() if study.study_name.startswith(self.namespace)]
+        for study in studies:
+            study.study_name = study.study_name.removeprefix(self.namespace)
+        return studies

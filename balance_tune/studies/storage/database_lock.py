@@ -19,39 +19,25 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Engine,
-    Float,
-    MetaData,
-    String,
-    Table,
-    and_,
-    create_engine,
-    delete,
-    extract,
-    func,
-    insert,
-    literal,
-    select,
-    update,
-)
+import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from balance_tune.errors import UserError
+from balance_tune.studies.storage.database import connect_arguments
 from balance_tune.studies.wording import one_line
+from balance_tune.timeouts import seconds
 
 INTERVAL = 15.0  # seconds between two renewals
 RETRY = 1.0  # seconds until the next where the database did not answer: another driver may hold the row by then
 EXPIRY = 90.0  # seconds without a renewal after which a holder counts as dead
-LEASES = Table(
+PAUSE = 2.0  # seconds between two attempts of a driver that waits for another one (BALANCE_TUNE_TAKEOVER_S)
+LEASES = sa.Table(
     "balance_tune_leases",
-    MetaData(),
-    Column("study", String(200), primary_key=True),
-    Column("token", String(32), nullable=False),
-    Column("holder", String(300), nullable=False),
-    Column("beat", Float, nullable=False),  # last renewal, in seconds since 1970
+    sa.MetaData(),
+    sa.Column("study", sa.String(200), primary_key=True),
+    sa.Column("token", sa.String(32), nullable=False),
+    sa.Column("holder", sa.String(300), nullable=False),
+    sa.Column("beat", sa.Float, nullable=False),  # last renewal, in seconds since 1970
 )
 logger = logging.getLogger(__name__)
 
@@ -62,12 +48,12 @@ def is_held(url: str, study: str) -> bool:
     Raises:
         UserError: the database does not answer.
     """
-    engine = create_engine(url)
+    engine = sa.create_engine(url, connect_args=connect_arguments(url))
     try:
         with _one_line_errors(engine):
             LEASES.create(engine, checkfirst=True)
             with engine.connect() as connection:
-                row = select(LEASES.c.study).where(LEASES.c.study == study, ~_expired(engine))
+                row = sa.select(LEASES.c.study).where(LEASES.c.study == study, ~_expired(engine))
                 return connection.execute(row).first() is not None
     finally:
         engine.dispose()
@@ -92,7 +78,7 @@ class DatabaseLock:
     def __init__(
         self, url: str, study: str, *, interval: float = INTERVAL, on_lost: Callable[[], None] | None = None
     ) -> None:
-        self._engine = create_engine(url, pool_pre_ping=True)
+        self._engine = sa.create_engine(url, pool_pre_ping=True, connect_args=connect_arguments(url))
         self._study, self._interval, self._on_lost = study, interval, on_lost or _stop_cleanly
         self._token = secrets.token_hex(16)
         self._ended = threading.Event()
@@ -101,7 +87,12 @@ class DatabaseLock:
     def __enter__(self) -> DatabaseLock:
         with _one_line_errors(self._engine):
             LEASES.create(self._engine, checkfirst=True)
-            if not self._acquire():
+            deadline = time.monotonic() + seconds("BALANCE_TUNE_TAKEOVER_S")
+            acquired = self._acquire()
+            while not acquired and time.monotonic() < deadline:
+                self._ended.wait(PAUSE)
+                acquired = self._acquire()
+            if not acquired:
                 raise UserError(
                     f"one study must have one driver, but this one is being run by {self._holder()}; wait for it or "
                     f"stop it, then run again (the lock of a driver that was killed is free after {EXPIRY:.0f} s)."
@@ -116,7 +107,7 @@ class DatabaseLock:
         self._thread.join()
         try:
             with self._engine.begin() as connection:
-                connection.execute(delete(LEASES).where(self._is_mine()))
+                connection.execute(sa.delete(LEASES).where(self._is_mine()))
         except SQLAlchemyError as failure:  # it expires by itself
             logger.warning("The study's lock in the database could not be released: %s", type(failure).__name__)
         self._engine.dispose()
@@ -124,7 +115,7 @@ class DatabaseLock:
     def renew(self) -> bool:
         """Record that the holder lives; return False where another driver holds the row."""
         with self._engine.begin() as connection:
-            rows = connection.execute(update(LEASES).where(self._is_mine()).values(beat=_clock(self._engine)))
+            rows = connection.execute(sa.update(LEASES).where(self._is_mine()).values(beat=_clock(self._engine)))
             return bool(rows.rowcount)
 
     def _acquire(self) -> bool:
@@ -134,23 +125,23 @@ class DatabaseLock:
             "beat": _clock(self._engine),
         }
         with self._engine.begin() as connection:
-            expired = and_(LEASES.c.study == self._study, _expired(self._engine))
-            if connection.execute(update(LEASES).where(expired).values(**values)).rowcount:
+            expired = sa.and_(LEASES.c.study == self._study, _expired(self._engine))
+            if connection.execute(sa.update(LEASES).where(expired).values(**values)).rowcount:
                 return True
         try:
             with self._engine.begin() as connection:
-                connection.execute(insert(LEASES).values(study=self._study, **values))
+                connection.execute(sa.insert(LEASES).values(study=self._study, **values))
         except IntegrityError:
             return False
         return True
 
     def _holder(self) -> str:
         with self._engine.connect() as connection:
-            holder = connection.execute(select(LEASES.c.holder).where(LEASES.c.study == self._study)).scalar()
+            holder = connection.execute(sa.select(LEASES.c.holder).where(LEASES.c.study == self._study)).scalar()
         return holder or "another driver"
 
-    def _is_mine(self) -> ColumnElement[bool]:
-        return and_(LEASES.c.study == self._study, LEASES.c.token == self._token)
+    def _is_mine(self) -> sa.ColumnElement[bool]:
+        return sa.and_(LEASES.c.study == self._study, LEASES.c.token == self._token)
 
     def _keep(self) -> None:
         pause = self._interval
@@ -166,27 +157,27 @@ class DatabaseLock:
                 pause = min(self._interval, RETRY)
 
 
-def _clock(engine: Engine) -> ColumnElement[Any]:
+def _clock(engine: sa.Engine) -> sa.ColumnElement[Any]:
     """Return the database's clock as an expression, in seconds since 1970; this machine's where it is not known how."""
     match engine.dialect.name:
         case "postgresql":
-            return extract("epoch", func.clock_timestamp())
+            return sa.extract("epoch", sa.func.clock_timestamp())
         case "sqlite":
-            return (func.julianday("now") - 2440587.5) * 86400.0
+            return (sa.func.julianday("now") - 2440587.5) * 86400.0
         case "mysql" | "mariadb":
-            return func.unix_timestamp(func.now(6))
+            return sa.func.unix_timestamp(sa.func.now(6))
         case _:
-            return literal(time.time())
+            return sa.literal(time.time())
 
 
-def _expired(engine: Engine) -> ColumnElement[bool]:
+def _expired(engine: sa.Engine) -> sa.ColumnElement[bool]:
     """Return the condition that a row's holder is dead. A time far ahead is of a clock that was set back since."""
     now = _clock(engine)
     return ~LEASES.c.beat.between(now - EXPIRY, now + EXPIRY)
 
 
 @contextmanager
-def _one_line_errors(engine: Engine) -> Iterator[None]:
+def _one_line_errors(engine: sa.Engine) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:

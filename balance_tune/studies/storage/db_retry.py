@@ -10,7 +10,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
-from balance_tune.studies.storage.timeouts import seconds
+from balance_tune.timeouts import seconds
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

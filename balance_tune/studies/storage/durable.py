@@ -14,20 +14,25 @@ from balance_tune.errors import UserError
 TEMPORARY = ".tmp"
 
 
-def write(path: Path, content: str | bytes) -> None:
-    """Put `content` under `path` at once: a temporary file in the same folder, fsync, rename."""
+def write(path: Path, content: str | bytes, *, lasting: bool = True) -> None:
+    """Put `content` under `path` at once: a temporary file in the same folder, fsync, rename.
+
+    Without `lasting` there is no fsync: a power cut may take the file, a process that dies may not.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         with temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync(path.parent)
+    if lasting:
+        sync(path.parent)
 
 
 def adopt(temporary: Path, path: Path) -> None:
@@ -87,16 +92,26 @@ def cut_torn_line(path: Path) -> None:
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a JSON-lines file; a torn last line is left out, damage further up is a `UserError`."""
-    if not path.exists():
-        return
+    if path.exists():
+        yield from (value for _, value in json_lines_from(path, 0))
+
+
+def json_lines_from(path: Path, offset: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the objects behind byte `offset`, where a line begins, each with the byte at which its line ends.
+
+    Raises:
+        UserError: a line is damaged; lines are counted from `offset`.
+    """
     with path.open("rb") as file:
+        file.seek(offset)
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
+            offset += len(line)
             try:
                 value = json.loads(line)
             except ValueError:
                 value = None
             if not isinstance(value, Mapping):
                 raise UserError(f"every line of {path} must be a JSON object, but line {number} is damaged.")
-            yield dict(value)
+            yield offset, dict(value)

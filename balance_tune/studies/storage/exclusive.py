@@ -1,20 +1,21 @@
 """One driver per study, on whatever machine: `exclusive` holds a study, `is_running` tells readers whether it is held.
 
-Two locks, each where it can be had. `<folder>/lock` is locked by the file system (flock): the kernel releases it when
-its holder dies, whatever the file says. Where a database holds the trials, so does a row in it (`database_lock`), which
-reaches machines that the file system's lock does not. A file system without locks therefore needs the database. Readers
-take neither.
+Two locks, each where it can be had. The file system locks `<folder>/lock` (flock): the kernel releases it when its
+holder dies, whatever the file says. Where the file system has no locks, a heartbeat stands in (`heartbeat`). Where a
+database holds the trials, so does a row in it (`database_lock`), which reaches machines that the file lock does not.
+Readers take neither.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
 import os
 import platform
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -24,12 +25,15 @@ from filelock import FileLock, Timeout
 
 from balance_tune.datasets.address import bare
 from balance_tune.errors import UserError
-from balance_tune.studies.storage.database import URL, place_of, shared_database
-from balance_tune.studies.storage.files import JOURNAL, LOCK
+from balance_tune.file_lock import UNSUPPORTED
+from balance_tune.studies.storage.database import place_of, shared_database
+from balance_tune.studies.storage.files import LOCK
+from balance_tune.studies.storage.heartbeat import beat_of, heartbeat_lock, is_fresh
 from balance_tune.studies.storage.study_folder import StudyFolder
+from balance_tune.timeouts import seconds
 
-WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # Lustre without -o flock, NFS without its lock daemon
 WAIT = 0.5  # seconds: a reader that asks whether the study runs holds the lock for a moment
+PAUSE = 0.1  # seconds between two attempts where the file system has no locks
 
 
 @contextmanager
@@ -40,7 +44,8 @@ def exclusive(folder: StudyFolder) -> Iterator[Exclusive]:
         UserError: another process holds the study, which the message names; or nothing there can lock it.
     """
     with ExitStack() as stack:
-        locks = Exclusive(folder, locked=stack.enter_context(_file_lock(folder.path / LOCK)))
+        stack.enter_context(_file_lock(folder.path / LOCK))
+        locks = Exclusive(folder)
         stack.callback(locks.close)
         locks.extend()
         yield locks
@@ -49,8 +54,8 @@ def exclusive(folder: StudyFolder) -> Iterator[Exclusive]:
 class Exclusive:
     """What a driver holds of a study."""
 
-    def __init__(self, folder: StudyFolder, *, locked: bool) -> None:
-        self._folder, self._locked = folder, locked
+    def __init__(self, folder: StudyFolder) -> None:
+        self._folder = folder
         self._held: tuple[str, str] | None = None
         self._row = ExitStack()
 
@@ -61,8 +66,6 @@ class Exclusive:
             UserError: as `exclusive` does.
         """
         row = _row(self._folder)
-        if row is None and not self._locked:
-            row = self._row_by_path()
         if row is None or row == self._held:
             return
         from balance_tune.studies.storage.database_lock import DatabaseLock
@@ -74,20 +77,6 @@ class Exclusive:
 
     def close(self) -> None:
         self._row.close()
-
-    def _row_by_path(self) -> tuple[str, str]:
-        """Return the row of a study that begins in a database, until it has a name there.
-
-        Raises:
-            UserError: it does not begin in one.
-        """
-        path, url = self._folder.path, os.environ.get(URL)
-        if not url or (path / JOURNAL).exists():
-            raise UserError(
-                f"a study must be locked against a second driver, but the file system of {path} has no locks (flock); "
-                f"mount it with them, choose another --root, or begin a new study with {URL} set to a database."
-            )
-        return url, _key(str(path))
 
 
 def is_running(folder: StudyFolder) -> bool:
@@ -120,31 +109,56 @@ def _key(place: str) -> str:
 
 
 @contextmanager
-def _file_lock(path: Path) -> Iterator[bool]:
-    """Hold the lock on a file for the block, with the holder's name in it; False where the file system has no locks."""
-    lock = FileLock(path, timeout=WAIT, poll_interval=0.05, thread_local=False, fallback_to_soft=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UserError(
-            f"one study must have one driver, but `{path.parent.name}` is being run by {_holder(path)}; "
-            "wait for it or stop it (Ctrl-C there), then run again."
-        ) from None
-    except OSError as error:
-        if error.errno in WITHOUT_LOCKS:
-            yield False
-            return
-        raise UserError(f"a study's lock must be writable, but {path}: {error.strerror}.") from error
-    try:
+def _file_lock(path: Path) -> Iterator[None]:
+    """Hold the lock on a file for the block, with the holder's name in it."""
+    with ExitStack() as stack:
+        wait = max(WAIT, seconds("BALANCE_TUNE_TAKEOVER_S"))
+        lock = FileLock(path, timeout=wait, poll_interval=0.05, thread_local=False, fallback_to_soft=False)
+        try:
+            try:
+                lock.acquire()
+                stack.callback(lock.release)
+            except OSError as error:
+                if error.errno not in UNSUPPORTED:
+                    raise
+                stack.enter_context(_waiting(path, wait))
+                print(
+                    f"the file system of {path.parent} cannot lock files: a heartbeat in {beat_of(path).name} keeps "
+                    "drivers on other machines out",
+                    file=sys.stderr,
+                )
+        except (Timeout, BlockingIOError):
+            raise UserError(
+                f"one study must have one driver, but `{path.parent.name}` is being run by {_holder(path)}; "
+                "wait for it or stop it (Ctrl-C there), then run again."
+            ) from None
+        except OSError as error:
+            raise UserError(f"a study's lock must be writable, but {path}: {error.strerror}.") from error
         since = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
         holder = json.dumps({"pid": os.getpid(), "host": platform.node(), "since": since})
         with contextlib.suppress(OSError):  # a full disk: the name is for messages only
             path.write_text(holder)
-        yield True
-    finally:
-        with contextlib.suppress(OSError):  # the study may have been deleted
-            os.truncate(path, 0)
-        lock.release()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # the study may have been deleted
+                os.truncate(path, 0)
+
+
+@contextmanager
+def _waiting(path: Path, wait: float) -> Iterator[None]:
+    """Hold the heartbeat lock of a file, for which a driver waits as long as for a lock of the file system."""
+    deadline = time.monotonic() + wait
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(heartbeat_lock(path))
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(PAUSE)
+        yield
 
 
 def _holder(path: Path) -> str:
@@ -160,6 +174,6 @@ def _file_is_locked(path: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # there is no such file, or there are no locks: nobody holds one
-        return False
+    except OSError as error:  # there is no such file, or the file system has no locks
+        return error.errno in UNSUPPORTED and is_fresh(beat_of(path), time.time())
     return False

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from balance_tune.datasets.address import bare, holds_secret
 from balance_tune.errors import UserError
-from balance_tune.studies.storage.timeouts import seconds
+from balance_tune.reachable import check_bucket
+from balance_tune.timeouts import seconds
 
 PATIENCE = seconds("BALANCE_TUNE_OUTAGE_S")
 """Seconds for which a store that does not answer is asked again."""
@@ -41,6 +42,7 @@ class ObjectStore:
         from balance_tune.datasets.place import filesystem
 
         refuse_credentials(uri)
+        check_bucket(uri)
         self.uri = uri
         self._system, self._base = filesystem(uri)
         self._failed = False

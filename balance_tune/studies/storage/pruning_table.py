@@ -6,7 +6,7 @@ from sqlalchemy import Column, Integer, MetaData, String, Table, Text, create_en
 
 from balance_tune.errors import UserError
 from balance_tune.studies.storage import durable
-from balance_tune.studies.storage.database import place_of, shown
+from balance_tune.studies.storage.database import connect_arguments, place_of, shown
 from balance_tune.studies.storage.db_retry import waiting_for
 from balance_tune.studies.storage.files import DATABASE, PRUNING_LOG
 from balance_tune.studies.storage.object_store import StoreUnavailable
@@ -29,7 +29,7 @@ class PruningTable:
     """
 
     def __init__(self, url: str, study: str) -> None:
-        self._engine = create_engine(url, pool_pre_ping=True)
+        self._engine = create_engine(url, pool_pre_ping=True, connect_args=connect_arguments(url))
         waiting_for(self._engine, shown(url))
         self._study, self._next = study, 0
         LINES.create(self._engine, checkfirst=True)

@@ -15,12 +15,16 @@ from balance_tune.studies.storage.files import DAMAGE, JOURNAL, damaged
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.storages import BaseStorage
+    from optuna.study._frozen import FrozenStudy  # for the type checker only
     from optuna.trial import FrozenTrial
 
 Phase = Literal["search", "select", "confirm"]
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
 
 CONFIRM = "/confirm"  # suffix of the Optuna study that holds an arm's select and confirm trials
+RETRY_OF, RETRIED = "retry_of", "retried_as"
+SUCCESSORS = {"requeued_from": "requeued_as", RETRY_OF: RETRIED}
+"""What a trial says of the one that it runs again, and what that one's record then says."""
 STATES: dict[str, State] = {
     "COMPLETE": "complete",
     "PRUNED": "pruned",
@@ -48,6 +52,7 @@ class TrialRecord:
     `arm` is "dataset/method"; `method` includes a variant ("unimodal-audio"). `number` counts within the Optuna study,
     which select and confirm trials share. `curve` maps epoch (1-based) to the objective; `value` is the best of it that
     counts, in the objective's unit, or None. `attrs` are the trial's user attributes, `space` the searched ranges.
+    `started` and `ended` are in seconds since 1970.
     """
 
     arm: str
@@ -62,6 +67,8 @@ class TrialRecord:
     curve: Mapping[int, float] = field(default_factory=dict)
     attrs: Mapping[str, Any] = field(default_factory=dict)
     space: Mapping[str, Range] = field(default_factory=dict)
+    started: float | None = None
+    ended: float | None = None
 
     @property
     def finished(self) -> bool:
@@ -78,8 +85,14 @@ class TrialRecord:
 
     @property
     def superseded(self) -> bool:
-        """Whether the trial was lost with its machine and runs again under another number: no part of any budget."""
-        return self.state == "failed" and bool(self.attrs.get("requeued_as"))
+        """Whether the trial runs again under another number, because it was lost with its machine, or failed and
+        `run --retry-failed` was asked for: no part of any budget."""
+        return self.state == "failed" and bool(self.attrs.get("requeued_as") or self.retried)
+
+    @property
+    def retried(self) -> bool:
+        """Whether the trial failed by itself and runs again under another number."""
+        return self.state == "failed" and bool(self.attrs.get(RETRIED))
 
 
 def read_records(source: Path | str | BaseStorage) -> list[TrialRecord]:
@@ -93,13 +106,21 @@ def read_records(source: Path | str | BaseStorage) -> list[TrialRecord]:
     """
     storage = open_to_read(source)
     records: list[TrialRecord] = []
-    for study in sorted(storage.get_all_studies(), key=lambda s: s._study_id):
-        trials = storage.get_all_trials(study._study_id, deepcopy=False)
-        superseded = {t.user_attrs["requeued_from"] for t in trials if "requeued_from" in t.user_attrs}
-        records += [_record(study.study_name, trial, trial.number in superseded) for trial in trials]
+    for study_id, study in studies_of(storage):
+        trials = storage.get_all_trials(study_id, deepcopy=False)
+        again: dict[int, str] = {}
+        for t in trials:
+            again |= {t.user_attrs[name]: mark for name, mark in SUCCESSORS.items() if name in t.user_attrs}
+        records += [_record(study.study_name, trial, again.get(trial.number)) for trial in trials]
     created = {arm: i for i, arm in reversed(list(enumerate(r.arm for r in records)))}
     phases = ("search", "select", "confirm")
     return sorted(records, key=lambda r: (created[r.arm], phases.index(r.phase), r.number))
+
+
+def studies_of(storage: BaseStorage) -> list[tuple[int, FrozenStudy]]:
+    """Return the id and the description of each Optuna study of a storage, in the order in which they were created."""
+    studies = [(storage.get_study_id_from_name(study.study_name), study) for study in storage.get_all_studies()]
+    return sorted(studies, key=lambda pair: pair[0])
 
 
 def open_to_read(source: Path | str | BaseStorage) -> BaseStorage:
@@ -125,12 +146,12 @@ def open_to_read(source: Path | str | BaseStorage) -> BaseStorage:
         raise damaged(path, error) from error
 
 
-def _record(study_name: str, trial: FrozenTrial, superseded: bool) -> TrialRecord:
+def _record(study_name: str, trial: FrozenTrial, superseded: str | None) -> TrialRecord:
     arm = study_name.removesuffix(CONFIRM)
     dataset, _, method = arm.partition("/")
     attrs = dict(trial.user_attrs)
     if superseded:
-        attrs["requeued_as"] = True
+        attrs[superseded] = True
     folder = attrs.get("folder", "")
     if not isinstance(folder, str) or folder.startswith("/") or ".." in folder.split("/"):
         raise UserError(
@@ -151,6 +172,8 @@ def _record(study_name: str, trial: FrozenTrial, superseded: bool) -> TrialRecor
         curve=MappingProxyType(dict(sorted(trial.intermediate_values.items()))),
         attrs=MappingProxyType(attrs),
         space=MappingProxyType({name: _range(d) for name, d in trial.distributions.items()}),
+        started=trial.datetime_start.timestamp() if trial.datetime_start else None,
+        ended=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
     )
 
 

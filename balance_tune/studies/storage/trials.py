@@ -12,12 +12,12 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from balance_tune.errors import UserError
+from balance_tune.studies.private_apis import is_lasting
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.database import begin, connect, database_of
 from balance_tune.studies.storage.files import DAMAGE, JOURNAL, damaged
+from balance_tune.studies.storage.records import studies_of
 from balance_tune.studies.storage.study_folder import StudyFolder
-
-LASTING = (4, 6)  # Optuna's journal operations "create trial" and "set state": after these, everything is on disk
 
 
 class JournalFile(JournalFileBackend):
@@ -43,7 +43,7 @@ class JournalFile(JournalFileBackend):
             return
         lines = [json.dumps(log, separators=(",", ":")) + "\n" for log in logs]
         with self._path.open("ab", buffering=0) as file:
-            durable.append(file, "".join(lines), sync=any(log["op_code"] in LASTING for log in logs))
+            durable.append(file, "".join(lines), sync=any(is_lasting(log["op_code"]) for log in logs))
         self._fresh += map(json.loads, lines)  # as the file would give them back
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
@@ -69,10 +69,17 @@ class JournalFile(JournalFileBackend):
                 self.append_logs(held)
 
 
+class Journal(JournalStorage):
+    """Optuna's storage in a journal file that this process alone writes."""
+
+    def __init__(self, file: JournalFile) -> None:
+        self.file = file
+        super().__init__(file)
+
+
 def together(storage: BaseStorage) -> AbstractContextManager[None]:
     """Return a block whose values and attributes of trials go into a journal in one write; a database takes each."""
-    backend = getattr(storage, "_backend", None)
-    return backend.together() if isinstance(backend, JournalFile) else nullcontext()
+    return storage.file.together() if isinstance(storage, Journal) else nullcontext()
 
 
 def set_attrs(storage: BaseStorage, trial_id: int, attrs: Mapping[str, Any]) -> None:
@@ -98,7 +105,7 @@ def open_storage(folder: StudyFolder) -> BaseStorage:
             return database
     durable.cut_torn_line(path)
     try:
-        return JournalStorage(JournalFile(path))
+        return Journal(JournalFile(path))
     except DAMAGE as error:
         raise damaged(path, error) from error
 
@@ -110,10 +117,10 @@ def export(source: BaseStorage, path: Path) -> None:
     if path.exists():
         raise UserError(f"an export must not overwrite, but `{path}` exists; name another file.")
     target = connect(f"sqlite:///{path}")
-    for frozen in sorted(source.get_all_studies(), key=lambda s: s._study_id):
+    for study_id, frozen in studies_of(source):
         name = frozen.study_name
         made = optuna.create_study(study_name=name, storage=target, directions=frozen.directions)
         for key, value in frozen.user_attrs.items():
             made.set_user_attr(key, value)
-        trials = sorted(source.get_all_trials(frozen._study_id, deepcopy=False), key=lambda t: t.number)
+        trials = sorted(source.get_all_trials(study_id, deepcopy=False), key=lambda t: t.number)
         made.add_trials(trials)

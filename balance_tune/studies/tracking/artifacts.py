@@ -11,18 +11,20 @@ FOLDER = "checkpoint"  # in the artifacts of an arm's run
 LEADERBOARD = ("leaderboard.json", "leaderboard.csv", "leaderboard.md")
 
 
-def study_files(study_folder: Path, report_folder: Path) -> list[tuple[str, str]]:
+def study_files(study_folder: Path, report_folder: Path | None) -> list[tuple[Path, str]]:
     """Return (file, name in the artifacts) of what describes the whole study, of those that exist."""
-    files = [(study_folder / "study.yaml", "study.yaml"), (report_folder / "index.html", "report.html")]
-    files += [(report_folder / name, name) for name in LEADERBOARD]
-    return [(str(path), name) for path, name in files if path.is_file()]
+    files = [(study_folder / "study.yaml", "study.yaml")]
+    if report_folder is not None:
+        files.append((report_folder / "index.html", "report.html"))
+        files += [(report_folder / name, name) for name in LEADERBOARD]
+    return [(path, name) for path, name in files if path.is_file()]
 
 
-def checkpoint_files(trial_folder: StudyFolder) -> list[tuple[str, str]]:
+def checkpoint_files(trial_folder: StudyFolder) -> list[tuple[Path, str]]:
     """Return (file, name in the artifacts) of a trial's best epoch: weights, card, learning curves."""
     bring_weights(trial_folder)
     path = trial_folder.path
-    return [(str(path / f), f"{FOLDER}/{f}") for f in CHECKPOINT if (path / f).is_file()]
+    return [(path / f, f"{FOLDER}/{f}") for f in CHECKPOINT if (path / f).is_file()]
 
 
 def bring_weights(trial_folder: StudyFolder) -> bool:

@@ -16,7 +16,9 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from balance_tune.datasets.address import bare
 from balance_tune.errors import UserError
+from balance_tune.reachable import check_http, check_url
 from balance_tune.studies.storage import durable
+from balance_tune.studies.storage.database import connect_arguments
 from balance_tune.studies.storage.object_store import join_uri
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.wording import one_line
@@ -167,6 +169,8 @@ def answering(store: Store) -> Iterator[MlflowClient]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    check = check_http if store.served else check_url
+    check(store.uri, f"MLflow must answer, but {store.shown} does not", "start it, or mend MLFLOW_TRACKING_URI")
     try:
         if store.file is None and not store.served:
             _ask(store.uri)
@@ -182,7 +186,7 @@ def _ask(uri: str) -> None:
     """Connect to a database once; MLflow itself tries for a minute and a half."""
     from sqlalchemy import create_engine
 
-    engine = create_engine(uri)
+    engine = create_engine(uri, connect_args=connect_arguments(uri))
     try:
         engine.connect().close()
     finally:

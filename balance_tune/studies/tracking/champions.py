@@ -6,15 +6,13 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from balance_tune.registry import datasets
 from balance_tune.studies.protocol.selection import best_trial
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.artifacts import bring_weights
-from balance_tune.studies.tracking.delivery import Delivery
+from balance_tune.studies.tracking.client import Client
 from balance_tune.studies.tracking.runs import TAG, RunKey, metric_name
 from balance_tune.tasks import Objective
 
@@ -35,34 +33,27 @@ logger = logging.getLogger(__name__)
 def candidates(
     rows: Sequence[LeaderboardRow], records: Sequence[TrialRecord], manifests: Mapping[str, Manifest]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return dataset -> its best two confirmed arms by mean confirmation validation, as JSON-able tasks.
+    """Return dataset -> its best two confirmed arms by mean confirmation validation, the best first.
 
-    Arms that only tell what one modality can do, and results chosen on the test set, are no candidates.
+    Arms that only tell what one modality can do, and results chosen on the test set, are no candidates. An arm with
+    failed or collapsed runs is one only where its verdict holds with them, or where no arm is sound.
     """
-    found: dict[str, list[dict[str, Any]]] = {}
+    contenders: dict[str, list[dict[str, Any]]] = {}
+    sound = {row.dataset for row in rows if row.val_confirm is not None and not row.diagnostic and row.holds}
     for row in rows:
         best = best_trial(records, row.arm, row.params, row.objective)
         eligible = row.val_confirm is not None and not row.diagnostic and row.protocol == "sealed"
-        if not eligible or best is None or row.dataset not in manifests:
-            continue
-        manifest = manifests[row.dataset]
-        told = contender(row, best, manifest) | {"manifest": manifest.to_json(), "imports": _imports(manifest)}
-        found.setdefault(row.dataset, []).append(told)
+        eligible = eligible and (row.holds or row.dataset not in sound)
+        if eligible and best is not None and row.dataset in manifests:
+            contenders.setdefault(row.dataset, []).append(contender(row, best, manifests[row.dataset]))
     return {
-        dataset: sorted(contenders, key=lambda c: -Objective(c["objective"]).gain(c["val"]))[: len(ALIASES)]
-        for dataset, contenders in found.items()
+        dataset: sorted(arms, key=lambda c: -Objective(c["objective"]).gain(c["val"]))[: len(ALIASES)]
+        for dataset, arms in contenders.items()
     }
 
 
-def _imports(manifest: Manifest) -> list[str]:
-    """Return the module of a dataset that is known because the driver has imported it, if it is such a one."""
-    cls = datasets().classes().get(manifest.dataset)
-    module = "" if cls is None else cls.__module__
-    return [module] if module.partition(".")[0] not in ("", "balance_tune", "__main__") else []
-
-
 def contender(row: LeaderboardRow, best: TrialRecord, manifest: Manifest) -> dict[str, Any]:
-    """Return what is told of an arm's model: the trial it comes from, what it is worth, and what that rests on."""
+    """Return what is stored with an arm's model: the trial it comes from, its scores, and the data they rest on."""
     return {
         "arm": row.arm,
         "trial": [best.phase, best.number],
@@ -71,31 +62,32 @@ def contender(row: LeaderboardRow, best: TrialRecord, manifest: Manifest) -> dic
         "val": row.val_confirm,
         "test_mean": row.test_mean,
         "seeds": len(row.seeds),
+        "openings": row.openings,
         "split_hash": manifest.split_hash,
         "data_hash": manifest.data_hash,
     }
 
 
 class Champions:
-    """Does the task `champion` in the writer's process; doing it twice changes nothing."""
+    """Registers the best models of a study; doing it twice changes nothing."""
 
-    def __init__(self, delivery: Delivery, study_folder: StudyFolder) -> None:
-        self._delivery, self._folder = delivery, study_folder
+    def __init__(self, client: Client, study_folder: StudyFolder) -> None:
+        self._runs, self._folder = client, study_folder
 
     @property
     def _client(self) -> MlflowClient:
-        return self._delivery.client
+        return self._runs.mlflow
 
-    def crown(self, task: Mapping[str, Any]) -> None:
-        """Register the candidates of one dataset, the best first, and give them their aliases."""
-        name = f"{self._delivery.study}-{task['dataset']}"
-        versions = self._versions(name)
-        contenders = [c for c in task["candidates"] if bring_weights(self._folder / c["folder"])]
-        made = [versions.get(_identity(self._folder.path, c)) or self._register(name, c) for c in contenders]
+    def register_champion(self, contenders: Sequence[Mapping[str, Any]], manifest: Manifest) -> None:
+        """Register the contenders of one dataset, the best first, and give them their aliases."""
+        name, path = f"{self._runs.study}-{manifest.dataset}", self._folder.path
+        known = self._versions(name)
+        contenders = [c for c in contenders if bring_weights(self._folder / c["folder"])]
+        versions = [known.get(_identity(path, c)) or self._register(name, c, manifest) for c in contenders]
         rival = self._foreign_champion(name, contenders)
-        if rival is not None and made:  # of another study of this name in the same store
-            made = [rival, made[0]]
-        for alias, version in zip(ALIASES, made, strict=False):
+        if rival is not None and versions:  # of another study of this name in the same store
+            versions = [rival, versions[0]]
+        for alias, version in zip(ALIASES, versions, strict=False):
             self._client.set_registered_model_alias(name, alias, version.version)
 
     def _versions(self, name: str) -> dict[str, ModelVersion]:
@@ -103,35 +95,30 @@ class Champions:
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.create_registered_model(name, tags={TAG + "study": self._delivery.study})
+            self._client.create_registered_model(name, tags={TAG + "study": self._runs.study})
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        found = self._client.search_model_versions(f"name='{name}'")
-        ready = [v for v in found if v.status == "READY"]
+        ready = [v for v in self._client.search_model_versions(f"name='{name}'") if v.status == "READY"]
         return {v.tags[TAG + "identity"]: v for v in ready if TAG + "identity" in v.tags}
 
-    def _register(self, name: str, contender: Mapping[str, Any]) -> ModelVersion:
+    def _register(self, name: str, contender: Mapping[str, Any], manifest: Manifest) -> ModelVersion:
         from mlflow.entities import LoggedModelOutput
         from mlflow.models import Model
 
-        from balance_tune.datasets.manifest import Manifest
         from balance_tune.studies.tracking.models import packed
 
         phase, number = contender["trial"]
         key = RunKey(contender["arm"], phase, number)
-        run_id = self._delivery.run_id(key)
-        manifest = Manifest.from_json(contender["manifest"])
-        for module in contender.get("imports", ()):
-            import_module(module)
+        run_id = self._runs.run_id(key)
         tags = {
             TAG + "identity": _identity(self._folder.path, contender),
-            TAG + "study_id": self._delivery.study_id,
-            TAG + "trial": key.name(self._delivery.study),
+            TAG + "study_id": self._runs.study_id,
+            TAG + "trial": key.name(self._runs.study),
             **{TAG + name: str(contender[name]) for name in SHOWN},
         }
         logged = self._client.create_logged_model(
-            self._delivery.experiment_id, metric_name(contender["arm"].replace("/", "-")), run_id, tags=tags
+            self._runs.experiment_id, metric_name(contender["arm"].replace("/", "-")), run_id, tags=tags
         )
         model = Model(
             artifact_path=logged.artifact_location, model_uuid=logged.model_id, run_id=run_id, model_id=logged.model_id
@@ -142,7 +129,7 @@ class Champions:
         self._client.finalize_logged_model(logged.model_id, "READY")
         self._client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
         # MLflow looks up models:/ addresses in the process-wide store: right in its server, wrong elsewhere
-        served = self._delivery.store.served
+        served = self._runs.store.served
         source = f"models:/{logged.model_id}" if served else logged.artifact_location
         return self._client.create_model_version(
             name, source, run_id, tags=tags, model_id=logged.model_id,
@@ -157,7 +144,7 @@ class Champions:
             if getattr(error, "error_code", "") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
-        if not contenders or held.tags.get(TAG + "study_id") == self._delivery.study_id:
+        if not contenders or held.tags.get(TAG + "study_id") == self._runs.study_id:
             return None
         best = contenders[0]
         if held.tags.get(TAG + "split_hash") != best["split_hash"]:
@@ -178,11 +165,19 @@ def card(contender: Mapping[str, Any], manifest: Manifest) -> str:
         f"{value}, by which it was chosen. Mean sealed test score, only shown: {test}.",
         "Trained with one of these seeds, the best of them by validation.",
         f"Split {contender['split_hash']}, data {contender['data_hash'][:12]}.",
+        *_opened(contender),
         "Limits of the data:",
         *(f"- {limit}" for limit in manifest.limits),
         f"Licence of the data: {manifest.licence}. Source: {manifest.source}.",
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def _opened(contender: Mapping[str, Any]) -> list[str]:
+    count = contender.get("openings", 0)
+    if not count:
+        return []
+    return [f"Its sealed test part was opened {count} time{'s' if count > 1 else ''} outside studies."]
 
 
 def _identity(study_folder: Path, contender: Mapping[str, Any]) -> str:

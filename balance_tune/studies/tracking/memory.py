@@ -1,77 +1,99 @@
-"""What a study folder remembers of MLflow: under which id the study's runs are found, and what is in already."""
+"""The two small files that a study folder keeps about MLflow: the id of its runs, and what was synced already."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from balance_tune.errors import UserError
+from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.records import TrialRecord
 from balance_tune.studies.storage.study_folder import StudyFolder
 
-FILE = "mlflow.json"
+IDENTITY, CACHE = "mlflow.json", "mlflow.sync"
 STUDY_ID = re.compile("[0-9a-f]{32}")
+
+logger = logging.getLogger(__name__)
+
+
+def study_id(folder: StudyFolder) -> str:
+    """Return the id that tells the runs of this study from those of another study of the same name in the same store.
+
+    A new study gets its id here, on disk, before anything is written under it.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder.path / IDENTITY
+    if not path.exists():
+        identity = uuid.uuid4().hex
+        folder.write_json(IDENTITY, {"study_id": identity})
+        return identity
+    try:
+        identity = json.loads(path.read_text())["study_id"]
+        if not STUDY_ID.fullmatch(identity):
+            raise ValueError("no id of a study")  # folders are named by it
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} must be JSON with the id of the study in MLflow, but it is damaged; put a copy back, "
+            "or remove it, and the study is written to MLflow anew."
+        ) from error
+    return str(identity)
 
 
 @dataclass
-class Memory:
-    """`study_id` sets this study apart from another of the same name in the same store.
+class Cache:
+    """What need not be asked of MLflow again. The file may be lost at any time: then it is asked, or uploaded again.
 
-    `store` is the address (without secrets) that holds the trials digested in `records` and the leaderboard digested in
-    `leaderboard`; another address holds nothing yet.
+    Attributes:
+        store: address (without secrets) of the store that the rest is about.
+        complete: `fingerprint` of the study when all of it was in the store; empty: never.
+        uploaded: name of a run -> digest of the files that were uploaded to it.
     """
 
-    folder: StudyFolder
-    study_id: str
-    store: str = ""
-    records: str = ""
-    leaderboard: str = ""
+    path: Path
+    store: str
+    complete: str = ""
+    uploaded: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, folder: StudyFolder) -> Memory:
-        """Return what `folder` remembers; a new study is given its id, on disk, before anything is sent under it.
-
-        Raises:
-            UserError: the file is damaged.
-        """
-        if (folder.path / FILE).exists():
-            return _read(folder)
-        memory = cls(folder, uuid.uuid4().hex)
-        memory.save()
-        return memory
+    def of(cls, folder: Path, store: str) -> Cache:
+        """Return the cache in `folder`; an empty one where it is missing, damaged, or about another store."""
+        path = folder / CACHE
+        try:
+            content = json.loads(path.read_text())
+            if content["store"] == store:
+                return cls(path, store, str(content["complete"]), dict(content["uploaded"]))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("%s cannot be read (%s); MLflow is asked instead.", path, error)
+        return cls(path, store)
 
     def save(self) -> None:
-        self.folder.write_json(FILE, {field.name: getattr(self, field.name) for field in fields(self)[1:]})
+        """Write the file; a disk that refuses it costs the next sync some time and nothing else."""
+        content = {"store": self.store, "complete": self.complete, "uploaded": self.uploaded}
+        try:
+            durable.write(self.path, durable.as_json(content))
+        except OSError as error:
+            logger.warning("%s cannot be written (%s); the next run asks MLflow instead.", self.path, error)
 
 
-def _read(folder: StudyFolder) -> Memory:
-    path, known = (
-        folder.path / FILE,
-        {field.name for field in fields(Memory)[1:]},
-    )  # a later version may have remembered more
-    try:
-        found = {name: value for name, value in json.loads(path.read_text()).items() if name in known}
-        if not all(isinstance(value, str) for value in found.values()) or not STUDY_ID.fullmatch(found["study_id"]):
-            raise ValueError("no id of a study")  # folders are named by it
-    except (ValueError, KeyError, AttributeError) as error:
-        raise UserError(
-            f"{path} must be JSON that says under which id MLflow knows the study, but it is damaged; put a copy back, "
-            "or remove it, and MLflow is told of the study anew."
-        ) from error
-    return Memory(folder, **found)
+def fingerprint(records: Iterable[TrialRecord], folder: Path) -> str:
+    """Return 16 hex digits that change with every trial that ends and with the leaderboard."""
+    board = folder / "report" / "leaderboard.json"
+    trials = sorted([r.arm, r.phase, r.number, r.state] for r in records if r.finished)
+    return digest([trials, board.read_text() if board.is_file() else ""])
 
 
 def digest(value: Any) -> str:
     """Return 16 hex digits of JSON-able data."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def digest_of(records: Iterable[TrialRecord]) -> str:
-    """Return 16 hex digits that change with every trial that ends."""
-    return digest(sorted([r.arm, r.phase, r.number, r.state] for r in records if r.finished))

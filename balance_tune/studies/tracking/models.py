@@ -109,6 +109,8 @@ def preprocessing(manifest: Manifest, cls: type[Dataset] | None) -> dict[str, An
         "classes": list(manifest.classes),
         "modalities": modalities,
         "raw": manifest.raw,
+        "table": manifest.table,
+        "silence": bool(manifest.absent),
     }
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from balance_tune.studies.config.schema import StudyConfig
 
 SEALED = "Searched and chosen by validation alone; the sealed test part was opened once, after everything was chosen."
+NOTE = "mlflow.note.content"  # Markdown that MLflow shows above a run or an experiment
 PAPER = "**Protocol `paper`: the test part took part in choosing, as in many papers; these numbers are no estimates.**"
 
 

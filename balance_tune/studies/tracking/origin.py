@@ -8,9 +8,13 @@ import platform
 import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
 from balance_tune.package import FOLDER, VERSION
 from balance_tune.studies.tracking.runs import TAG
+
+if TYPE_CHECKING:
+    from balance_tune.datasets.manifest import Manifest
 
 DIRTY = "-dirty"
 NAMED = ("torch", "ray", "optuna", "mlflow")
@@ -53,6 +57,13 @@ def origin_tags() -> dict[str, str]:
     return tags | ({TAG + "ray_job": job} if job else {})
 
 
+def origin_of(manifest: Manifest) -> dict[str, Any]:
+    """Return what a trial's configuration says of the data and the code that it is trained with."""
+    versions = {name: _version(name) for name in NAMED}
+    data = {"data_hash": manifest.data_hash, "split_hash": manifest.split_hash}
+    return {**data, "code_version": code_version(), "versions": versions}
+
+
 def _user() -> dict[str, str]:
     import getpass
 
@@ -62,6 +73,7 @@ def _user() -> dict[str, str]:
         return {}
 
 
+@cache
 def _version(name: str) -> str:
     try:
         return version(name)

@@ -12,6 +12,7 @@ from typing import Any
 
 from balance_tune.errors import UserError
 from balance_tune.studies.results.report.charts import FAINT, INK, SOFT, Axis, Plot, Style, spread, style_of
+from balance_tune.studies.results.tables import csv_cell
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.records import TrialRecord
 from balance_tune.tasks import BY_MODALITY, Objective
@@ -106,7 +107,7 @@ def table_of_classes(table: Sequence[Sequence[int]], classes: Sequence[str]) -> 
     told = by_class(table, classes)
     writer = csv.DictWriter(text, list(told[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(told)
+    writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in told)
     return text.getvalue()
 
 

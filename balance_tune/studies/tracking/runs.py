@@ -7,9 +7,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from balance_tune.studies.protocol.reporting import METRIC_PREFIXES
+
+if TYPE_CHECKING:
+    from balance_tune.datasets.manifest import Manifest
 
 TAG = "balance_tune."
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED", "running": "RUNNING"}
@@ -43,12 +47,12 @@ class RunKey:
 
     def tags(self) -> dict[str, str]:
         """Return the tags by which this run is found again in its study."""
-        found = {TAG + "kind": self.kind}
+        tags = {TAG + "kind": self.kind}
         if self.arm:
-            found[TAG + "arm"] = self.arm
+            tags[TAG + "arm"] = self.arm
         if self.phase:
-            found |= {TAG + "phase": self.phase, TAG + "number": str(self.number)}
-        return found
+            tags |= {TAG + "phase": self.phase, TAG + "number": str(self.number)}
+        return tags
 
     @staticmethod
     def of_tags(tags: Mapping[str, str]) -> RunKey:
@@ -57,87 +61,44 @@ class RunKey:
 
 @dataclass(frozen=True)
 class Row:
-    """The metrics of one step (an epoch, counted from 1), with the time they were reported in milliseconds."""
+    """The metrics of one step (an epoch, counted from 1), with their time in milliseconds since 1970."""
 
     step: int
     at: int
-    metrics: dict[str, float]
-
-    def to_json(self) -> list[Any]:
-        return [self.step, self.at, self.metrics]
+    metrics: Mapping[str, float]
 
 
 @dataclass
-class Update:
-    """What is to be written to one run; later values of a tag win, rows follow each other.
+class Content:
+    """All that one run is to hold, as far as it is known; `Client.write` writes what of it the run lacks.
 
-    `rows` are epochs, of which a run takes each once, the first that comes; `summary` holds results, the newest counts.
-    `history` names a file with a JSON line of metrics an epoch, to be sent instead of `rows`. An update with `backfill`
-    is left out when the run has ended already.
+    Attributes:
+        key: which run.
+        status: MLflow's status; empty leaves it as it is.
+        started: when the run began, in milliseconds since 1970.
+        ended: when it ended; None while it has not.
+        tags: tags whose new value replaces the old one.
+        birth_tags: tags that are written when the run is created, and never changed.
+        params: parameters; one that the run has keeps its value.
+        epochs: a row an epoch, ascending; those up to the run's last epoch are left out.
+        results: further metrics; one whose latest value is the same is left out.
+        files: (local file, name among the run's artifacts).
+        documents: name among the run's artifacts -> text.
+        datasets: manifests of the datasets that are its inputs.
     """
 
     key: RunKey
-    at: int  # milliseconds; of the first of merged updates
-    until: int = 0  # milliseconds; of the last
+    status: str
+    started: int
+    ended: int | None = None
     tags: dict[str, str] = field(default_factory=dict)
+    birth_tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
-    summary: list[Row] = field(default_factory=list)
-    files: list[tuple[str, str]] = field(default_factory=list)  # (local file, name in the run's artifacts)
-    documents: dict[str, str] = field(default_factory=dict)  # name in the run's artifacts -> text
-    inputs: list[str] = field(default_factory=list)  # datasets that went into the run
-    status: str = ""
-    history: str = ""
-    backfill: bool = False
-
-    def merge(self, later: Update) -> None:
-        self.until = later.at
-        self.tags |= later.tags
-        self.params |= later.params
-        self.rows += later.rows
-        self.summary += later.summary
-        self.files += later.files
-        self.documents |= later.documents
-        self.inputs = list(dict.fromkeys([*self.inputs, *later.inputs]))
-        self.status = later.status or self.status
-        self.history = later.history or self.history
-        self.backfill = self.backfill and later.backfill
-
-    def to_json(self) -> dict[str, Any]:
-        full = {
-            "run": [self.key.arm, self.key.phase, self.key.number],
-            "at": self.at,
-            "tags": self.tags,
-            "params": self.params,
-            "rows": [row.to_json() for row in self.rows],
-            "summary": [row.to_json() for row in self.summary],
-            "files": self.files,
-            "documents": self.documents,
-            "inputs": self.inputs,
-            "status": self.status,
-            "history": self.history,
-            "backfill": self.backfill,
-        }
-        return {name: value for name, value in full.items() if value or name == "at"}
-
-    @staticmethod
-    def from_json(entry: Mapping[str, Any]) -> Update:
-        arm, phase, number = entry["run"]
-        return Update(
-            RunKey(arm, phase, number),
-            entry["at"],
-            until=entry["at"],
-            tags=entry.get("tags", {}),
-            params=entry.get("params", {}),
-            rows=[Row(*row) for row in entry.get("rows", ())],
-            summary=[Row(*row) for row in entry.get("summary", ())],
-            files=[(source, name) for source, name in entry.get("files", ())],
-            documents=entry.get("documents", {}),
-            inputs=entry.get("inputs", []),
-            status=entry.get("status", ""),
-            history=entry.get("history", ""),
-            backfill=entry.get("backfill", False),
-        )
+    epochs: list[Row] = field(default_factory=list)
+    results: list[Row] = field(default_factory=list)
+    files: list[tuple[Path, str]] = field(default_factory=list)
+    documents: dict[str, str] = field(default_factory=dict)
+    datasets: list[Manifest] = field(default_factory=list)
 
 
 def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:

@@ -34,7 +34,8 @@ class Served:
     `predict` takes a table with a column per modality. A cell holds what the dataset's `decode` takes: numbers of one
     sample's shape as it is stored (pixels, say), not standardised, and where the dataset knows files also a file's
     bytes, as they are or as base64 text; words are text. Modalities may be missing, as columns or cell by cell: the
-    answer then adds up what each of the others would have answered alone.
+    answer then adds up what each of the others would have answered alone. A model whose training rows lacked
+    modalities (`missing: silence` in a table's recipe) answers such samples as it was trained to, from silence.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -78,8 +79,14 @@ class Served:
         answers: NDArray[np.float64] = found.numpy()
         return answers
 
-    def prepared(self, columns: Columns) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def prepared(
+        self, columns: Columns, numbers: Sequence[int] | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return what the model was trained on, modality -> (N, *shape), and modality -> (N,) whether it is there.
+
+        Args:
+            columns: the samples.
+            numbers: how messages call each of them; by default from 0.
 
         Raises:
             UserError: an unknown modality, a value that cannot be a sample, or a row without any.
@@ -95,12 +102,13 @@ class Served:
         for m, values in columns.items():
             for row, value in enumerate(values):
                 if not _missing(value):
-                    inputs[m][row] = torch.from_numpy(self._prepared(m, value, row))
+                    inputs[m][row] = torch.from_numpy(self._prepared(m, value, numbers[row] if numbers else row))
                     present[m][row] = True
         absent = torch.nonzero(~torch.stack(list(present.values())).any(0)).flatten().tolist()
         if absent:
             raise UserError(
-                f"a sample must have at least one of {', '.join(self._shapes)}, but row {absent[0]} has none."
+                f"a sample must have at least one of {', '.join(self._shapes)}, but row "
+                f"{numbers[absent[0]] if numbers else absent[0]} has none."
             )
         return inputs, present
 
@@ -117,6 +125,8 @@ class Served:
         """Return the logits (N, C) that are answered: fused, or where a modality is missing the others' sum."""
         import torch
 
+        if self.known.get("silence"):  # trained on samples without some modalities, whose inputs were zero as here
+            return fused
         everything = torch.stack(list(present.values())).all(0)
         some = torch.stack([alone[m] * present[m][:, None] for m in self._shapes]).sum(0)
         return torch.where(everything[:, None], fused, some)
@@ -200,6 +210,8 @@ def _unpacked(value: Any) -> Any:
             return base64.b64decode(value, validate=True)
         except binascii.Error as error:
             raise UserError(f"text must be the base64 of a file's bytes, but: {error}.") from error
+    if isinstance(value, Mapping) and set(value) == {"bytes", "path"} and value["bytes"] is not None:
+        return _unpacked(value["bytes"])  # as Hugging Face's tables have pictures and sounds
     if isinstance(value, Mapping):  # a file with what belongs to it, or several
         return {key: _unpacked(inner) for key, inner in value.items()}
     if (isinstance(value, np.ndarray) and value.dtype == object) or (isinstance(value, list) and _of_text(value)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from types import SimpleNamespace
 from typing import Any
 
@@ -124,3 +125,34 @@ def test_a_machine_is_asked_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
     monkeypatch.setattr(module, "USE_GPUS", "import os; print(int('CUDA_VISIBLE_DEVICES' in os.environ))")
     assert gpus_here() == (0, "")  # whatever Ray gave to this process
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "errors", "expected"),
+    [
+        (0, "3\n", "", (3, "")),
+        (0, "a warning\n0\n", "", (0, "")),
+        (1, "", "Traceback\n  line\nRuntimeError: no driver\n", (None, "RuntimeError: no driver")),
+        (-11, "", "", (None, "it ended without a word")),
+    ],
+)
+def test_the_gpus_that_torch_can_use_are_counted_whatever_ray_gave_to_the_process(
+    monkeypatch: pytest.MonkeyPatch, status: int, output: str, errors: str, expected: tuple[int | None, str]
+) -> None:
+    def run(command: list[str], *, env: dict[str, str], **options: Any) -> subprocess.CompletedProcess[str]:
+        assert "CUDA_VISIBLE_DEVICES" not in env
+        return subprocess.CompletedProcess(command, status, stdout=output, stderr=errors)
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(subprocess, "run", run)
+    assert gpus_here() == expected
+
+
+def test_a_process_that_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(command: list[str], **options: Any) -> Any:
+        raise subprocess.TimeoutExpired("python", 100)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    count, error = gpus_here()
+    assert count is None
+    assert "timed out" in error

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from ray.job_submission import JobStatus
 
+from balance_tune.errors import UserError
 from balance_tune.studies.cluster import job_log
 from balance_tune.studies.cluster.job_log import ended, follow
 
@@ -57,8 +58,23 @@ def test_a_connection_that_always_breaks_is_given_up(monkeypatch: pytest.MonkeyP
             yield ""
 
     monkeypatch.setattr(job_log, "BREAKS", 3)
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(UserError, match=r"lost 3 times in a row \(closed\); the job goes on"):
         follow(Broken(looks=100), "s", lambda text: None)  # type: ignore[arg-type]
+
+
+def test_a_head_that_is_away_for_a_while_is_waited_for() -> None:
+    class Away(Job):
+        asked = 0
+
+        def get_job_info(self, submission_id: str) -> Any:
+            self.asked += 1
+            if self.asked in (1, 2, 4):
+                raise ConnectionError("connection refused")
+            return super().get_job_info(submission_id)
+
+    written: list[str] = []
+    assert follow(Away(looks=2), "s", written.append).status == JobStatus.SUCCEEDED  # type: ignore[arg-type]
+    assert "".join(written) == LOG
 
 
 def test_a_stop_waits_until_the_job_has_ended() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -78,7 +80,8 @@ def test_the_study_file_alone_is_sent_with_this_package_and_its_size_is_told(stu
     submit(cluster, Request("s", study, ["search.trials=4"], root="/mnt/st udies", environment={"A": "b"}), say)  # type: ignore[arg-type]
     (sent,) = cluster.sent
     assert cluster.folder == ["study.yaml"]
-    assert sent["entrypoint"] == ("exec python -m balance_tune run study.yaml search.trials=4 --root '/mnt/st udies'")
+    command = "-m balance_tune run study.yaml search.trials=4 --root '/mnt/st udies'"
+    assert sent["entrypoint"] == f"{jobs.HEADS_PYTHON} {command}"
     assert sent["entrypoint_resources"] == {"node:__internal_head__": 0.001}
     assert sent["runtime_env"]["env_vars"]["A"] == "b"
     assert int(sent["runtime_env"]["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"]) > 25
@@ -145,3 +148,26 @@ def test_a_cluster_that_does_not_answer_is_one_line() -> None:
     with pytest.raises(UserError, match=r"must answer at http://127\.0\.0\.1:1") as caught:
         jobs.connected("http://127.0.0.1:1")
     assert len(str(caught.value).splitlines()) == 1
+
+
+SUPERVISOR = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1], shell=True).returncode)"
+RAYLET = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', *sys.argv[1:3]]).returncode)"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_job_runs_the_python_of_rays_workers_though_it_is_not_on_the_path(tmp_path: Path, known: bool) -> None:
+    for place in ("path", "venv"):
+        (tmp_path / place).mkdir()
+        python = tmp_path / place / "python"
+        python.write_text(f"#!/bin/sh\necho {place} $@\n")
+        python.chmod(0o755)
+    worker = f"{tmp_path}/venv/python /setup_worker.py --flag" if known else "/nowhere/python setup"
+    entrypoint = f"{jobs.HEADS_PYTHON} -m balance_tune run 'a study.yaml'"
+    done = subprocess.run(
+        [sys.executable, "-c", RAYLET, SUPERVISOR, entrypoint, "--x=1", f"--python_worker_command={worker}"],
+        env={"PATH": f"{tmp_path}/path:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{'venv' if known else 'path'} -m balance_tune run a study.yaml\n"

@@ -57,6 +57,8 @@ def test_more_of_the_same_is_an_extension(override: str) -> None:
         "objective=val/macro_f1",
         "protocol=paper",
         "seed=1",
+        "augment={image: {}}",
+        "augment={image: {flip: {p: 0.5}}}",
     ],
 )
 def test_anything_else_is_refused_in_one_line(override: str) -> None:

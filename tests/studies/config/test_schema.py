@@ -106,7 +106,6 @@ def test_workers_do_not_share_a_gpu() -> None:
         ("search.trials=1000000000000", "`search.trials` must be at most 100000"),
         ("search=4", "`search` must be settings as `key: value`, but got `4`."),
         ("search.sampler=tpee", "must be one of tpe, random, gp, cmaes, qmc, but got `tpee`. Did you mean `tpe`?"),
-        ("search.early_stopping=asah", "must be one of asha, median, none, but got `asah`. Did you mean `asha`?"),
         ("search.early_stopping.reduction=1", "`search.early_stopping.reduction` must be at least 2"),
         ("search.warm_start=../other", "`search.warm_start` must be letters, digits"),
         ("search.warm_start=small", "`search.warm_start` must name another study"),
@@ -164,6 +163,11 @@ def test_each_mistake_is_one_line_with_rule_value_and_nearest_name(override: str
         ("training.lerning_rate=1", "`lerning_rate` is not a training setting."),
         ("training.optimizer=sdg", "Did you mean `sgd`?"),
         ("training.epochs=0", "`training.epochs >= 1` must hold"),
+        (
+            "search.early_stopping=asah",
+            "early-stopping rule must be one that exists, but got `asah`; did you mean `asha`?",
+        ),
+        ("search.early_stopping={settings: {floor: 1}}", "must be of `asha`, but floor is not; it has none"),
     ],
 )
 def test_names_are_looked_up_among_what_is_installed(override: str, words: str) -> None:

@@ -94,12 +94,12 @@ def test_the_rest_is_told_where_ray_does_not_answer(tmp_path: Path, monkeypatch:
 
 def test_optunas_database_is_connected_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BALANCE_TUNE_STORAGE", raising=False)
-    assert list(examination._database(tmp_path)) == []
+    assert list(examination._database(StudyFolder(tmp_path))) == []
     monkeypatch.setenv("BALANCE_TUNE_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
-    (found,) = examination._database(tmp_path)
+    (found,) = examination._database(StudyFolder(tmp_path))
     assert found.state == "ok"
     monkeypatch.setenv("BALANCE_TUNE_STORAGE", "postgresql://me:secret@127.0.0.1:1/optuna")
-    (found,) = examination._database(tmp_path)
+    (found,) = examination._database(StudyFolder(tmp_path))
     assert found.state == "fail"
     assert "must answer" in found.words
     assert "secret" not in f"{found.words} {found.remedy}"

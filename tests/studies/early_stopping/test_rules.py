@@ -178,7 +178,7 @@ def test_a_rule_of_the_users_is_named_by_its_import_path_and_gets_its_settings()
     [
         ({"kind": "ahsa"}, "did you mean `asha`"),
         ({"kind": "no.such.module:Rule"}, "must be importable as `package.module:name`"),
-        ({"kind": "builtins:dict"}, "must be a subclass of `StoppingRule`"),
+        ({"kind": "balance_tune.tasks:Objective"}, "must be a subclass of `StoppingRule`"),
         ({"kind": OWN, "settings": {"flor": 1}}, "but flor is not; it has floor"),
         ({"kind": "asha", "settings": {"least": 2}}, "but least is not; it has none"),
         ({"kind": "median", "settings": {"epochs": 2}}, "but epochs is not; it has least"),
@@ -203,3 +203,13 @@ def test_a_study_prunes_by_a_rule_of_the_users(tmp_path: Path) -> None:
     study.play()
     search = [r for arm in study.queue.arms for r in study.queue.records(arm) if r.phase == "search"]
     assert [(r.state, r.epochs) for r in search] == [("pruned", 2)] * 20
+
+
+def test_the_example_of_the_documentation_is_a_rule() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "extending.md").read_text()
+    example = next(block for block in text.split("```") if "class Floor(StoppingRule)" in block).removeprefix("python")
+    names: dict[str, Any] = {}
+    exec(example, names)
+    rule = names["Floor"](20, grace=3, floor=0.5)
+    assert [rule.report(0, epoch, 0.4) is None for epoch in (2, 3)] == [True, False]
+    assert rule.expect(7).epochs == 7 * 20

@@ -25,6 +25,7 @@ def asked_of_tune(folder: Path, monkeypatch: pytest.MonkeyPatch, workers: int, *
 
     study = ToyStudy(folder)
     monkeypatch.setattr(tune, "Tuner", tuner)
+    monkeypatch.setattr(tune_run, "remote", lambda: False)  # which would ask a running Ray
     with pytest.raises(Asked) as caught:
         tune_run.run_trials(study.queue, study.pruner, TrialResources(1, 0.0, workers, 1), folder, **options)
     return bool(caught.value.args[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import json
 import math
@@ -10,18 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ray.exceptions import WorkerCrashedError
 from ray.train import ControllerError, WorkerGroupError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 
-from balance_tune.datasets.store import build_store
+from balance_tune.datasets.store import build_store, open_store
 from balance_tune.replicas import Replicas
 from balance_tune.studies.cluster.devices import FAILED
 from balance_tune.studies.cluster.preemption import Preempted
 from balance_tune.studies.execution import trial
 from balance_tune.studies.execution.trial import History, work
+from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.training.checkpoint import load_best
 from balance_tune.training.errors import DeviceError, Diverged
@@ -90,6 +93,21 @@ def test_a_trial_reports_every_epoch_and_leaves_history_and_best_checkpoint(tmp_
     assert reports[-1]["best_epoch"] == best["epoch"]
     assert json.loads((tmp_path / "t" / "best.json").read_text())["metrics"]["epoch"] == best["epoch"]
     load_best(tmp_path / "t")
+
+
+def test_a_selection_trial_tells_what_validation_rows_contribute_to_its_value(tmp_path: Path, store: Path) -> None:
+    config = {**config_of(tmp_path / "t", store), "phase": "select"}
+    work(config, reports := Reports())
+    units = np.frombuffer(base64.b64decode(reports[-1]["val_units"]), dtype="<f4")
+    best = next(r for r in reports if r["epoch"] == reports[-1]["best_epoch"])
+    groups = open_store(store).parts["val"].groups
+    assert groups is not None
+    assert len(units) == len(groups.unique())
+    assert units.mean() == pytest.approx(best[config["objective"]], abs=0.1)
+    assert not any("val_units" in report for report in reports[:-1])
+    assert not any("val_units" in row for row in durable.json_lines(tmp_path / "t" / "history.jsonl"))
+    work(config_of(tmp_path / "search", store), others := Reports())
+    assert "val_units" not in others[-1]
 
 
 def test_a_short_trial_writes_no_state(tmp_path: Path, store: Path) -> None:
@@ -370,6 +388,23 @@ def test_the_trial_never_opens_test_rows(tmp_path: Path, store: Path) -> None:
     (blind / "test.arrow").write_bytes(b"")
     work(config_of(tmp_path / "t", blind), reports := Reports())
     assert reports[-1]["state"] == "complete"
+
+
+def test_a_method_that_opens_the_test_part_fails_its_trial(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def peek(run: Any, modulation: Any) -> Any:
+        open_store(store, ("test",), unseal=True)
+        yield from ()
+
+    open_store(store, ("test",), unseal=True)  # opened before in this process: that makes no difference
+    monkeypatch.setattr(trial, "train", peek)
+    work(config_of(tmp_path / "t", store), reports := Reports())
+    assert reports[-1]["state"] == "failed"
+    assert reports[-1]["reason"].startswith("a trial must not open the test part")
+    assert len(open_store(store, ("test",), unseal=True).parts["test"]) > 0, "after the trial it may be opened"
+    work({**config_of(tmp_path / "p", store), "protocol": "paper"}, paper := Reports())
+    assert not any("test part" in report.get("reason", "") for report in paper), "there it is what the study is about"
 
 
 def test_a_worker_groups_own_exception_is_a_failure_and_a_dead_worker_is_a_loss() -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import json
 from pathlib import Path
 
 import pytest
 
 from balance_tune.studies.monitor.estimate import outlook, seconds_left
-from balance_tune.studies.monitor.progress import JsonLines, PlainLines, picture, progress_of
-from balance_tune.studies.protocol.keys import TrialKey
 from tests.studies.toy import EPOCHS, ToyStudy, toy_config
 
 
@@ -50,38 +46,3 @@ def test_time_left_is_epochs_left_at_the_pace_seen_so_far(tmp_path: Path) -> Non
     states = outlook(study.queue)
     epochs = sum(s.epochs_left for s in states)
     assert seconds_left(states, 2) == pytest.approx(epochs * 2.0 / 2)
-
-
-def test_plain_lines_say_how_each_trial_ended() -> None:
-    stream = io.StringIO()
-    shown = PlainLines(stream)
-    shown.ended(TrialKey("d/a", "search", 3), "failed", {"reason": "train/loss is nan in epoch 2", "epochs": 1})
-    shown.ended(TrialKey("d/a", "confirm", 1), "complete", {"epochs": 9})
-    first, second = stream.getvalue().splitlines()
-    assert first == "d/a search 3: FAILED after 1 epochs: train/loss is nan in epoch 2"
-    assert second.startswith("d/a confirm 1: completed after 9 epochs")
-
-
-def test_every_json_line_is_an_event(tmp_path: Path) -> None:
-    stream = io.StringIO()
-    shown = JsonLines(stream)
-    study = study_of(tmp_path)
-    shown.message("hello")
-    shown.ended(TrialKey("d/a", "search", 3), "pruned", {"epochs": 3, "device_seconds": 1.5})
-    shown.show(outlook(study.queue), None)
-    events = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [e["event"] for e in events] == ["message", "trial", "progress"]
-    assert events[1] == {
-        "event": "trial", "arm": "d/a", "phase": "search", "number": 3, "state": "pruned",
-        "epochs": 3, "device_seconds": 1.5,
-    }  # fmt: skip
-
-
-def test_elsewhere_than_in_a_terminal_lines_are_plain(tmp_path: Path) -> None:
-    assert isinstance(progress_of("auto", io.StringIO()), PlainLines)
-
-
-def test_the_live_picture_has_a_row_an_arm_and_one_for_all(tmp_path: Path) -> None:
-    study = study_of(tmp_path)
-    study.play(30)
-    assert picture(outlook(study.queue), 75.0).row_count == 3

@@ -136,7 +136,7 @@ def test_epochs_told_together_count_as_if_told_one_by_one(tmp_path: Path) -> Non
 def test_epochs_that_were_trained_but_not_told_count_as_repeated_when_they_are_trained_again(tmp_path: Path) -> None:
     study = ToyStudy(tmp_path / "toy", toy_config())
     study.play(2)
-    (folder,) = (run.folder for run in study.queue.live.values())
+    (folder,) = (run.folder.path for run in study.queue.live.values())
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "history.jsonl").write_text("".join(json.dumps(row(e)) + "\n" for e in range(1, 7)))
     study.reopen()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 
 from balance_tune.errors import UserError
@@ -274,4 +276,67 @@ def test_a_point_has_one_key_however_its_parameters_are_ordered() -> None:
 def test_the_rule_is_read_from_a_resolved_study_file() -> None:
     config = {"select": {"points": 1, "seeds": 0}, "confirm": {"seeds": 7, "default_seeds": 2}, "seed": 3}
     assert Rule.of(config) == Rule(1, 0, 7, 2, 3)
+    assert Rule.of({"select": {"margin": 0.5}}).margin == 0.5
     assert Rule.of({}) == Rule()
+
+
+def _with_lead(lead: float, margin: float, *, spread: float = 0.0, units: tuple[str, str] | None = None) -> str:
+    """Return the parameter of the winner where the best point is ahead of the default by `lead` on two seeds."""
+    rule = Rule(points=1, select_seeds=2, confirm_seeds=2, margin=margin)
+    first, second = rule.seeds("select")
+    records = search()
+    for x, value in ((0.3, 0.8 + lead), (0.5, 0.8)):
+        attrs = {} if units is None else {"val_units": units[0 if x == 0.3 else 1]}
+        point = point_key({"x": x})
+        for seed, sign in ((first, 1), (second, -1)):
+            records.append(trial("select", len(records), x, value + sign * spread, seed, point=point, **attrs))
+    best = winner(records, rule)
+    assert best is not None
+    return str(best.params["x"])
+
+
+def test_the_default_stays_unless_it_is_beaten_by_more_than_the_spread_over_seeds() -> None:
+    # variance within points 2 * 0.01^2, standard error of the lead sqrt(2 * 2 * 0.01^2 / 2) = 0.0141
+    assert _with_lead(0.013, 1.0, spread=0.01) == "0.5"
+    assert _with_lead(0.015, 1.0, spread=0.01) == "0.3"
+    assert _with_lead(0.015, 2.0, spread=0.01) == "0.5"
+    assert _with_lead(0.001, 0.0, spread=0.01) == "0.3", "no margin, no rule"
+
+
+def test_validation_rows_count_in_the_uncertainty_of_the_lead() -> None:
+    rng = np.random.default_rng(0)
+    default = (rng.random(300) < 0.8).astype("<f4")
+    better = np.where(rng.random(300) < 0.15, 1 - default, default).astype("<f4")  # differs on 15 % of the rows
+    units = (base64.b64encode(better.tobytes()).decode(), base64.b64encode(default.tobytes()).decode())
+    error = float((better - default).std(ddof=1)) / 300**0.5
+    assert 0.015 < error < 0.03
+    assert _with_lead(0.9 * error, 1.0, units=units) == "0.5"
+    assert _with_lead(1.1 * error, 1.0, units=units) == "0.3"
+
+
+def test_where_smaller_is_better_the_default_stays_in_the_same_way() -> None:
+    rule = Rule(points=1, select_seeds=2, confirm_seeds=2, margin=1.0, objective=Objective("val/mae"))
+    seeds = rule.seeds("select")
+    for lead, x in ((0.005, 0.5), (0.05, 0.6)):
+        records = [trial("search", 0, 0.5, 0.8, default=True), trial("search", 1, 0.6, 0.7)]
+        for point, value in ((0.6, 0.8 - lead), (0.5, 0.8)):
+            for seed, noise in zip(seeds, (0.01, -0.01), strict=True):
+                key = point_key({"x": point})
+                records.append(trial("select", len(records), point, value + noise, seed, point=key))
+        best = winner(records, rule)
+        assert best is not None
+        assert best.params["x"] == x
+
+
+def test_a_default_that_failed_on_a_selection_seed_does_not_stay() -> None:
+    rule = Rule(points=1, select_seeds=2, confirm_seeds=2, margin=5.0)
+    first, second = rule.seeds("select")
+    records = search()
+    records += [
+        trial("select", 10 + i, 0.3, 0.80, s, point=point_key({"x": 0.3})) for i, s in enumerate((first, second))
+    ]
+    records.append(trial("select", 20, 0.5, 0.95, first, point=point_key({"x": 0.5})))
+    records.append(trial("select", 21, 0.5, None, second, state="failed", point=point_key({"x": 0.5})))
+    best = winner(records, rule)
+    assert best is not None
+    assert best.params["x"] == 0.3

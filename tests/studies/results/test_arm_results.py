@@ -1,97 +1,59 @@
-"""The results of one arm: which seeds count for the chosen point and for its default, and what intervals rest on."""
+"""The runs of an arm: scores, failures, and what each test unit contributes."""
 
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from balance_tune.errors import UserError
-from balance_tune.studies.protocol.selection import Rule
 from balance_tune.studies.results.arm_results import ArmResults
-from balance_tune.studies.storage.records import Phase, State, TrialRecord
 from balance_tune.tasks import Objective
 
-RULE = Rule(points=1, select_seeds=1, confirm_seeds=4, default_seeds=2)
-DEFAULT, TUNED = 0.5, 0.3
-NOWHERE = Path("nowhere")
+
+def _test(correct: list[int], groups: list[int] | None = None, **more: Any) -> dict[str, Any]:
+    packed = base64.b64encode(np.packbits(np.array(correct, dtype=bool)).tobytes()).decode()
+    return {"accuracy": float(np.mean(correct)), "correct": packed, "n": len(correct), "groups": groups, **more}
 
 
-def trial(
-    phase: Phase, number: int, x: float, value: float, seed: int = 0, state: State = "complete", **attrs: Any
-) -> TrialRecord:
-    return TrialRecord("d/m", "d", "m", phase, number, state, {"x": x}, seed, value, attrs=attrs)
+def _arm(tests: dict[int, dict[str, Any]], failed: set[int] = frozenset(), metric: str = "accuracy") -> ArmResults:
+    return ArmResults("sealed", "toy", "mlb", [], tests=tests, failed=frozenset(failed), metric=Objective(metric))
 
 
-def records(*, default_wins: bool, test: Any = lambda x, i: {"accuracy": x + i / 10}) -> list[TrialRecord]:
-    """Return a finished arm; `test(x, i)` is the sealed evaluation on the i-th confirmation seed."""
-    (select,), seeds = RULE.seeds("select"), RULE.seeds("confirm")
-    made = [trial("search", 0, DEFAULT, 0.8, default=True), trial("search", 1, TUNED, 0.9)]
-    made += [trial("select", 0, DEFAULT, 0.9 if default_wins else 0.7, select), trial("select", 1, TUNED, 0.8, select)]
-    chosen, beside = (DEFAULT, []) if default_wins else (TUNED, [DEFAULT])
-    made += [trial("confirm", 2 + i, chosen, 0.8, seed, test=test(chosen, i)) for i, seed in enumerate(seeds)]
-    for x in beside:
-        made += [trial("confirm", 6 + i, x, 0.8, seed, test=test(x, i)) for i, seed in enumerate(seeds[:2])]
-    return made
+def test_failed_seeds_are_gaps_and_rows_are_units() -> None:
+    runs = _arm({1: _test([1, 0, 1, 1]), 3: _test([0, 0, 1, 1])}, failed={2}).runs([1, 2, 3])
+    assert runs.scores[[0, 2]].tolist() == [0.75, 0.5]
+    assert runs.failed.tolist() == [False, True, False]
+    assert runs.units is not None
+    assert runs.units[0].tolist() == [1, 0, 1, 1]
 
 
-def results(found: list[TrialRecord], rule: Rule = RULE, folder: Path = NOWHERE) -> ArmResults:
-    return ArmResults.of(found, rule, "sealed", folder)
+def test_groups_are_units_weighted_by_their_size() -> None:
+    test = _test([1, 1, 1, 0, 1], groups=[4, 4, 4, 9, 9])
+    runs = _arm({1: test}).runs([1])
+    assert runs.units is not None
+    whole, without_4, without_9 = 0.8, 0.5, 1.0
+    assert runs.units[0] == pytest.approx([2 * whole - without_4, 2 * whole - without_9])
 
 
-def test_where_the_default_won_its_column_has_every_confirmation_seed() -> None:
-    arm = results(records(default_wins=True))
-    assert arm.point is not None
-    assert arm.point.default
-    assert arm.default_scores() == arm.scores()
-    assert list(arm.default_scores()) == RULE.seeds("confirm")
+def test_a_single_group_says_nothing_of_others() -> None:
+    assert _arm({1: _test([1, 0], groups=[5, 5])}).runs([1]).units is None
 
 
-def test_where_another_point_won_the_default_has_its_own_first_seeds() -> None:
-    arm = results(records(default_wins=False))
-    assert list(arm.scores()) == RULE.seeds("confirm")
-    assert list(arm.default_scores()) == RULE.seeds("confirm")[:2]
-    assert list(arm.default_scores().values()) == [DEFAULT, DEFAULT + 0.1]
+def test_other_metrics_have_the_units_that_the_evaluation_stored() -> None:
+    stored = base64.b64encode(np.array([0.5, 1.0], dtype="<f4").tobytes()).decode()
+    runs = _arm({1: _test([1, 0], macro_f1=0.75, units={"macro_f1": stored})}, metric="macro_f1").runs([1])
+    assert runs.units is not None
+    assert runs.units.tolist() == [[0.5, 1.0]]
+    assert _arm({1: _test([1, 0], macro_f1=0.75)}, metric="macro_f1").runs([1]).units is None
 
 
-def test_a_trial_that_failed_has_no_score() -> None:
-    found = records(default_wins=True)
-    found[-1] = trial("confirm", 5, DEFAULT, 0.8, RULE.seeds("confirm")[-1], "failed", test={"accuracy": 1.0})
-    assert list(results(found).scores()) == RULE.seeds("confirm")[:3]
+def test_units_that_some_runs_lack_are_left_out() -> None:
+    stored = base64.b64encode(np.array([0.5, 1.0], dtype="<f4").tobytes()).decode()
+    tests = {1: _test([1, 0], macro_f1=0.75, units={"macro_f1": stored}), 2: _test([1, 0], macro_f1=0.7)}
+    assert _arm(tests, metric="macro_f1").runs([1, 2]).units is None
 
 
-def test_the_objectives_metric_is_reported_where_every_evaluation_has_it() -> None:
-    rule = Rule(points=1, select_seeds=1, confirm_seeds=4, default_seeds=2, objective=Objective("val/macro_f1"))
-    both = records(default_wins=True, test=lambda x, i: {"accuracy": 0.9, "macro_f1": 0.7})
-    assert results(both, rule).metric == "macro_f1"
-    assert set(results(both, rule).scores().values()) == {0.7}
-    alone = records(default_wins=True, test=lambda x, i: {"accuracy": 0.9, **({"macro_f1": 0.7} if i else {})})
-    assert results(alone, rule).metric == "accuracy"
-
-
-def test_intervals_rest_on_the_rows_of_common_seeds() -> None:
-    def test(x: float, i: int) -> dict[str, Any]:
-        correct = np.arange(800) < (600 if x == TUNED else 400)
-        packed = base64.b64encode(np.packbits(correct)).decode()
-        return {"accuracy": float(correct.mean()), "n": 800, "correct": packed}
-
-    better, worse = results(records(default_wins=False, test=test)), results(records(default_wins=True, test=test))
-    assert better.test_rows() == 800
-    low, high = better.test_interval() or (0.0, 0.0)
-    assert low < 0.75 < high
-    low, high = better.test_interval(worse) or (0.0, 0.0)
-    assert low < 0.25 < high
-    worse.by_row = {}
-    assert better.test_interval(worse) is None
-
-
-def test_a_damaged_evaluation_is_refused_in_one_line(tmp_path: Path) -> None:
-    found = records(default_wins=True, test=lambda x, i: {})
-    found[-1] = trial("confirm", 5, DEFAULT, 0.8, RULE.seeds("confirm")[-1], folder="t")
-    (tmp_path / "t").mkdir()
-    (tmp_path / "t/test.json").write_text("{")
-    with pytest.raises(UserError, match=r"test\.json` must be JSON"):
-        results(found, folder=tmp_path)
+def test_a_seed_has_ended_when_it_was_evaluated_or_failed() -> None:
+    assert _arm({1: _test([1, 0])}, failed={2}).ended() == {1, 2}

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import io
 import json
-import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from balance_tune.errors import UserError
-from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.results import findings, leaderboard, tables
-from balance_tune.studies.results.leaderboard import COLUMNS, TABLE, LeaderboardRow
-from balance_tune.studies.results.statistics import holm, paired_t, smallest_detectable
+from balance_tune.studies.results.leaderboard import COLUMNS, LeaderboardRow
+from balance_tune.studies.results.statistics import holm
 from balance_tune.studies.storage.records import read_records
-from balance_tune.tasks import Objective
 from tests.studies.made_study import Made, make_study
+from tests.studies.results.rows import row_of
 
 FIELDS = [
     *[
@@ -38,48 +32,6 @@ FIELDS = [
     ],
     *["test_mean", "test_sd", "test_ci", "default_test_mean", "delta", "delta_ci", "p_value", "test_by_modality"],
 ]
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_study(tmp_path_factory.mktemp("root"))
-
-
-@pytest.fixture(scope="module")
-def rows(study: Path) -> list[LeaderboardRow]:
-    return leaderboard.build(study)
-
-
-def row_of(rows: list[LeaderboardRow], arm: str) -> LeaderboardRow:
-    return next(row for row in rows if row.arm == arm)
-
-
-def row_like(method: str, **columns: Any) -> LeaderboardRow:
-    common = {"dataset": "toy", "confirmed": True, "val": 0.9, "val_confirm": 0.9, "search_val": 0.9, "saved": 0.5}
-    spent = {"trials": 10, "complete": 5, "pruned": 5, "epochs": 100}
-    return LeaderboardRow(**{**common, **spent, "method": method, "arm": f"toy/{method}", **columns})
-
-
-def table_of(deltas: dict[str, list[float]], joint: float = 0.95) -> list[LeaderboardRow]:
-    """Return rows as if methods differed from the joint baseline by these amounts, one a seed."""
-    tests = {method: paired_t(differences) for method, differences in deltas.items()}
-    known = [t.p for t in tests.values() if t.p is not None]
-    adjusted = iter(holm(known).tolist() if known else [])
-    rows = [
-        row_like(
-            method,
-            test_mean=joint + (t.mean or 0),
-            seeds=tuple(range(t.n)),
-            n=t.n,
-            delta=t.mean,
-            delta_sd=t.sd,
-            delta_ci=t.ci,
-            p_holm=None if t.p is None else next(adjusted),
-            mde_holm=None if t.sd is None else smallest_detectable(t.sd, t.n),
-        )
-        for method, t in tests.items()
-    ]
-    return [*rows, row_like("joint", baseline=True, test_mean=joint, seeds=(0,))]
 
 
 def test_one_row_an_arm_with_the_promised_fields_first(rows: list[LeaderboardRow], study: Path) -> None:
@@ -216,137 +168,8 @@ def test_macro_f1_is_reported_where_it_is_the_objective(tmp_path: Path) -> None:
     made = Made(datasets=["av_digits"], methods=["joint", "mlb"], objective="val/macro_f1")
     row = row_of(leaderboard.build(make_study(tmp_path, made)), "av_digits/mlb")
     assert row.metric == "macro_f1"
-    assert row.test_ci is None  # the bootstrap is of accuracy
-
-
-def test_paper_rows_never_share_a_table_with_sealed_ones(study: Path) -> None:
-    records = [r for r in read_records(study) if r.dataset == "av_digits"]
-    paper = [dataclasses.replace(r, attrs={**r.attrs, "protocol": "paper"}) for r in records if r.method != "joint"]
-    config = strict_yaml.read(study / "study.yaml")
-    made = leaderboard.rows_of([*paper, *records], config, study)
-    assert {row.protocol for row in made} == {"sealed", "paper"}
-    assert all(row.delta is None for row in made if row.protocol == "paper")  # its baseline is a sealed one
-    text = tables.as_text(made)
-    assert text.index("sealed test") < text.index("protocol paper: chosen on the test set")
-    assert text.count("-----") >= 2
-
-
-def test_a_paper_study_is_labelled_in_every_output(tmp_path: Path) -> None:
-    made = Made(datasets=["av_digits"], methods=["joint", "mlb"], protocol="paper")
-    found = leaderboard.build(make_study(tmp_path, made))
-    assert {row.protocol for row in found} == {"paper"}
-    assert "chosen on the test set itself" in findings.conclusion(found)[0]
-    assert "protocol paper" in tables.as_text(found)
-
-
-def test_a_gain_is_told_with_its_interval_and_its_p_value() -> None:
-    (words,) = findings.conclusion(table_of({"mlb": [0.02, 0.025, 0.03, 0.022, 0.028]}))
-    assert "mlb, the best by validation, reached 97.5 %" in words
-    assert re.search(r"by 2\.5 points \(95 % interval \+2\.0 to \+3\.0, Holm p < 0\.001, 5 seeds\)", words)
-
-
-def test_no_gain_is_told_with_what_could_have_been_seen() -> None:
-    (words,) = findings.conclusion(table_of({"mlb": [0.02, -0.02, 0.03, -0.02, 0.0]}))
-    assert words.startswith(
-        "No method beat the tuned joint baseline on toy; the study could have seen a difference of "
-    )
-    assert re.search(r"of \d\.\d points or more\. The best method by validation, mlb, was 0\.2 points above it", words)
-
-
-def test_a_harmful_method_is_told_as_such() -> None:
-    worse = [-0.05, -0.052, -0.049, -0.051, -0.05]
-    (words,) = findings.conclusion(table_of({"mlb": [0.02, -0.02, 0.03, -0.02, 0.0], "opm": worse}))
-    assert words.endswith("opm did worse.")
-    (words,) = findings.conclusion(table_of({"mlb": [-v for v in worse], "opm": worse}))
-    assert "The others did worse (opm); the study could have seen" in words
-
-
-def test_a_gain_of_another_method_than_the_best_by_validation_is_told() -> None:
-    (words,) = findings.conclusion(
-        table_of({"opm": [0.01, -0.01, 0.0, 0.02, -0.02], "mlb": [0.03, 0.031, 0.029, 0.03, 0.032]})
-    )
-    assert words.startswith("On toy, mlb beat the tuned joint baseline (+3.0 points")
-    assert "The best by validation, opm, was level with it" in words
-
-
-def test_where_smaller_is_better_a_gain_is_a_fall_and_nothing_is_told_in_percent() -> None:
-    table = table_of({"mlb": [-0.02, -0.025, -0.03, -0.022, -0.028], "ogm": [0.05, 0.052, 0.049, 0.051, 0.05]})
-    table = [dataclasses.replace(row, metric=Objective("mae"), objective=Objective("val/mae")) for row in table]
-    (words,) = findings.conclusion(table)
-    assert (
-        "mlb, the best by validation, reached mae 0.925 on the test set and beat the tuned joint baseline by 0.025"
-        in words
-    )
-    assert "95 % interval -0.030 to -0.020" in words.replace("\N{MINUS SIGN}", "-")
-    assert "ogm" in words
-    assert "did worse" in words
-    text = tables.as_text(table)
-    assert "mae: smaller is better." in text
-    assert "+0.050" in text
-    assert "points" not in words
-
-
-def test_one_seed_gives_no_interval_and_the_words_say_so() -> None:
-    table = table_of({"mlb": [0.02]})
-    (words,) = findings.conclusion(table)
-    assert "on the one confirmation seed" in words
-    assert "no interval" in words
-    assert "set `confirm.seeds` to 2 or more" in words
-
-
-def test_the_same_difference_on_every_seed_is_remarked() -> None:
-    table = table_of({"mlb": [0.01] * 4})
-    assert any("the same on every seed" in text for text in findings.remarks(table))
-    (words,) = findings.conclusion(table)
-    assert words.startswith("No method beat")  # four equal signs are a coin's work in one case of eight
-
-
-def test_without_the_baseline_there_is_nothing_to_compare_with() -> None:
-    (words,) = findings.conclusion(table_of({"mlb": [0.01, 0.02]})[:-1])
-    assert "no joint baseline" in words
-
-
-def test_a_single_method_beside_the_baseline_reads_well() -> None:
-    (words,) = findings.conclusion(table_of({"mlb": [0.02, 0.025, 0.03, 0.022, 0.028]}))
-    assert "It is the only method compared; the study could have seen" in words
-
-
-@pytest.mark.parametrize("dataset", ["av_digits", "multiple_features", "watch"])
-def test_every_answer_is_two_sentences(rows: list[LeaderboardRow], dataset: str) -> None:
-    words = findings.conclusion([row for row in rows if row.dataset == dataset])[0]
-    assert len(re.findall(r"\.(?= [A-Z]|$)", words)) == 2
-
-
-def test_ranks_are_given_across_datasets_and_a_test_only_with_enough_of_them(rows: list[LeaderboardRow]) -> None:
-    few = findings.ranking(rows)
-    assert few is not None
-    assert few.p is None
-    assert "needs 3 methods and 5 datasets" in few.words
-    assert sum(rank for _, rank in few.ranks) == pytest.approx(15)
-    many = [dataclasses.replace(row, dataset=f"{row.dataset}{i}") for i in range(3) for row in rows]
-    ranked = findings.ranking(many)
-    assert ranked is not None
-    assert ranked.p is not None
-    assert findings.ranking([row for row in rows if row.dataset == "watch"]) is None
-
-
-@pytest.mark.parametrize("longest", ["mlb", "a_method_with_a_very_long_name_indeed"])
-def test_the_terminal_table_fits_100_columns(rows: list[LeaderboardRow], longest: str) -> None:
-    renamed = [dataclasses.replace(row, method=longest if row.method == "mlb" else row.method) for row in rows]
-    text = tables.as_text(renamed)
-    assert max(map(len, text.splitlines())) <= 100
-    assert "joint" in text
-
-
-def test_files_hold_the_same_rows(study: Path, rows: list[LeaderboardRow]) -> None:
-    paths = tables.write_files(study, leaderboard.build(study))
-    assert [p.name for p in paths] == ["leaderboard.json", "leaderboard.csv", "leaderboard.md"]
-    assert json.loads(paths[0].read_text()) == json.loads(json.dumps([dict(row) for row in rows]))
-    table = list(csv.DictReader(io.StringIO(paths[1].read_text())))
-    assert [float(line["test_mean"]) for line in table] == [row.test_mean for row in rows]
-    assert json.loads(table[0]["delta_ci"]) == list(rows[0].delta_ci or ())
-    assert table[4]["p_value"] == "" or float(table[4]["p_value"]) >= 0
-    assert "## watch (sealed test, 6 confirmation seeds, 480 test rows of 7 groups)" in paths[2].read_text()
+    assert row.test_ci is not None
+    assert row.row_share == 0, "this study stores no macro F1 by row"
 
 
 def test_building_twice_gives_the_same_rows(study: Path, rows: list[LeaderboardRow]) -> None:
@@ -361,19 +184,6 @@ def test_a_row_is_read_by_attribute_or_by_the_name_of_a_column(rows: list[Leader
         row["rival"]
 
 
-def test_every_column_has_one_sentence_of_meaning() -> None:
-    for column in COLUMNS.values():
-        assert re.fullmatch(r"[\w\"`].*\.", column.meaning), column.name
-    assert len({column.meaning for column in COLUMNS.values()}) == len(COLUMNS)
-
-
-def test_the_table_for_terminals_has_these_columns(rows: list[LeaderboardRow]) -> None:
-    headers = ["method", "val", "test", "to joint", "95 % interval", "p Holm", "default", "c+p+f", "epochs", "saved"]
-    assert [column.header for column in TABLE] == headers
-    assert {column.name for column in COLUMNS.values() if column.header} == {column.name for column in TABLE}
-    assert re.split(r"  +", tables.as_text(rows).splitlines()[1]) == headers
-
-
 def test_mlflow_gets_the_numbers_of_a_row_that_are_known(rows: list[LeaderboardRow]) -> None:
     row = row_of(rows, "watch/mlb")
     metrics = row.mlflow_metrics()
@@ -381,13 +191,3 @@ def test_mlflow_gets_the_numbers_of_a_row_that_are_known(rows: list[LeaderboardR
     assert {name for name in metrics if "/" in name} == {f"test_mean/{m}" for m in row.test_by_modality or {}}
     joint = row_of(rows, "watch/joint").mlflow_metrics()
     assert {"delta", "p_holm"} & joint.keys() == set()
-
-
-def test_the_documentation_lists_every_column() -> None:
-    lines = ["| column | meaning | unit | table | MLflow |", "|---|---|---|---|---|"]
-    for c in COLUMNS.values():
-        mlflow = f"`leaderboard/{c.name}`" if c.mlflow else ""
-        lines.append(f"| `{c.name}` | {c.meaning} | {c.unit.name} | {c.header} | {mlflow} |")
-    listed = "\n".join(lines)
-    documentation = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()
-    assert listed in documentation, f"docs/protocol.md must list the columns as follows:\n{listed}"

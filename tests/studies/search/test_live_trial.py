@@ -8,12 +8,13 @@ from typing import Any
 
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.search.live_trial import LiveTrial
+from balance_tune.studies.storage.study_folder import StudyFolder
 
 OBJECTIVE = "val/accuracy"
 
 
 def live() -> LiveTrial:
-    return LiveTrial(TrialKey("d/m", "search", 0), 0, Path("nowhere"))
+    return LiveTrial(TrialKey("d/m", "search", 0), 0, StudyFolder(Path("nowhere")))
 
 
 def row(epoch: int, value: float, best_epoch: int, **more: Any) -> dict[str, Any]:

@@ -12,8 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from balance_tune.studies.protocol.space import Fixed, Parameter, Space
-from balance_tune.studies.search.samplers import sampler_for
-from balance_tune.studies.search.tpe import Tpe, common_space
+from balance_tune.studies.search.samplers import Tpe, common_space, sampler_for
 from balance_tune.studies.storage.records import read_records
 from tests.studies.toy import EPOCHS, ToyArm, ToyStudy, toy_config
 

@@ -13,6 +13,7 @@ import pytest
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.space import Fixed, Parameter, Space
 from balance_tune.studies.search.study_queue import MAX_LOST, Assignment, StudyQueue
+from balance_tune.studies.storage import trial_file
 from balance_tune.studies.storage.records import read_records
 from balance_tune.studies.storage.trials import JournalFile
 from tests.studies.toy import EPOCHS, ToyArm, ToyStudy, toy_arm, toy_config
@@ -147,7 +148,7 @@ def just_stopped(folder: Path) -> tuple[ToyStudy, Assignment]:
 def test_a_crash_between_verdict_and_telling_ends_in_pruned(tmp_path: Path) -> None:
     study, given = just_stopped(tmp_path)
     folder = Path(given.config["folder"])
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "history.jsonl").write_text('{"epoch": 1, "val/accuracy": 0.0, "best_epoch": 1, "device_seconds": 1.0}\n')
     study.reopen()
     record = next(r for r in read_records(tmp_path) if r.number == 1)
@@ -278,12 +279,25 @@ def test_workers_that_died_and_were_started_again_count_as_lost_once(tmp_path: P
     assert (record.attrs["lost"], record.attrs["repeated"], list(record.curve)) == (1, 1, [1, 2, 3, 4])
 
 
+def test_a_trials_configuration_is_in_its_folder_and_its_host_and_device_in_the_storage(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+    given = study.queue.next()
+    assert given is not None
+    config = trial_file.read(Path(given.config["folder"]))
+    assert config == {name: value for name, value in given.config.items() if name not in trial_file.LOCAL}
+    study.queue.report(given.key, {**row(1), "hostname": "node-3"})
+    (record,) = read_records(tmp_path)
+    assert (record.attrs["host"], record.attrs["device"]) == ("node-3", "cpu")
+    study.queue.report(given.key, {**row(2), "hostname": "node-4"})
+    assert read_records(tmp_path)[0].attrs["host"] == "node-4", "where it goes on after a loss"
+
+
 def test_epochs_whose_reports_were_cut_off_are_read_from_the_trials_history(tmp_path: Path) -> None:
     study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
     given = study.queue.next()
     assert given is not None
     folder = Path(given.config["folder"])
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "history.jsonl").write_text("".join(json.dumps(row(epoch)) + "\n" for epoch in range(1, 6)))
     for told_row in (row(1), row(2, draining=True), row(5)):
         study.queue.report(given.key, told_row)

@@ -124,18 +124,19 @@ def test_a_lock_that_this_user_may_not_write_is_one_line(tmp_path: Path, monkeyp
 
 
 @pytest.mark.usefixtures("without_locks")
-def test_where_the_file_system_has_no_locks_a_journal_study_is_refused_in_one_line(tmp_path: Path) -> None:
-    folder = StudyFolder(tmp_path)
-    with pytest.raises(UserError, match=rf"of {tmp_path} has no locks \(flock\); .* or begin a new study with {URL}"):
-        exclusive(folder).__enter__()
-    assert not is_running(folder)  # readers go on reading
-
-
-@pytest.mark.usefixtures("without_locks", "database")
-def test_where_the_file_system_has_no_locks_a_study_that_began_in_a_journal_stays_refused(tmp_path: Path) -> None:
-    (tmp_path / "optuna.journal").touch()
-    with pytest.raises(UserError, match="has no locks"):
-        exclusive(StudyFolder(tmp_path)).__enter__()
+def test_where_the_file_system_has_no_locks_a_heartbeat_keeps_a_second_driver_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = study(tmp_path / "s")
+    with exclusive(folder):
+        assert "cannot lock files: a heartbeat in lock.beat" in capsys.readouterr().err
+        assert is_running(folder)
+        with pytest.raises(UserError, match=f"is being run by process {os.getpid()} on"), exclusive(folder):
+            pass
+    assert not is_running(folder)
+    assert not (folder.path / "lock.beat").exists()
+    with exclusive(folder):
+        pass
 
 
 # by the database ------------------------------------------------------------------------------------------------------

@@ -11,8 +11,7 @@ import pytest
 from balance_tune.datasets.address import bare
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.preflight import shared_place, try_storage
-from balance_tune.studies.evaluation import unsealed
-from balance_tune.studies.storage import object_store
+from balance_tune.studies.storage import object_store, unsealed
 from balance_tune.studies.storage.files import STATE, WEIGHTS
 from balance_tune.studies.storage.object_store import StoreUnavailable
 from balance_tune.studies.storage.study_folder import StudyFolder, root_folder, trial_folder
@@ -46,7 +45,7 @@ def test_a_download_brings_what_changed_and_removes_what_is_gone_but_nothing_of_
     assert names(folder) == ["a/history.jsonl", "b/history.jsonl"]
     (folder / "a").download(lambda name: name == WEIGHTS)
     assert names(folder) == ["a/best.safetensors", "a/history.jsonl", "b/history.jsonl"]
-    local = ("lock", "mlflow.queue", "mlflow.queue.sent", "ray.log.1", "ledger.jsonl", ".tune/run/x")
+    local = ("lock", "lock.beat", "mlflow.sync", "mlflow.queue.sent", "ray.log.1", "ledger.jsonl", ".tune/run/x")
     for name in local:
         (folder.path / name).parent.mkdir(parents=True, exist_ok=True)
         (folder.path / name).write_text("mine")
@@ -184,6 +183,7 @@ def test_looks_at_sealed_parts_are_objects_of_their_own(bucket: Bucket) -> None:
         unsealed.record(root_folder(bucket.uri), {"model": look})
     keys = [key for key in bucket.objects() if key.startswith("unsealed/")]
     assert sorted(bucket.json(key)["model"] for key in keys) == ["one", "two"]
+    assert sorted(look["model"] for look in unsealed.recorded(root_folder(bucket.uri))) == ["one", "two"]
 
 
 def test_a_local_folder_needs_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from balance_tune.datasets.store import build_store, store_name
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.backend import Store, store_of
 from balance_tune.studies.tracking.champions import Champions
-from balance_tune.studies.tracking.delivery import Delivery
+from balance_tune.studies.tracking.client import Client
 from balance_tune.training.checkpoint import save_best
 from balance_tune.training.loop import train
 from balance_tune.training.setup import prepare
@@ -45,12 +45,12 @@ def train_digits(root: Path, device: str = "cpu") -> Digits:
     run, modulation = prepare(given)
     list(train(run, modulation))
     save_best(run, folder)
-    delivery = Delivery(store_of(root), "digits", "1d")
-    delivery.open()
+    client = Client(store_of(root), "digits", "1d")
+    client.open()
     candidate = {
         "arm": "av_digits/joint", "trial": ["confirm", 0], "folder": place, "objective": "val/accuracy",
         "val": run.best.value, "test_mean": None, "seeds": 1, "split_hash": manifest.split_hash,
-        "data_hash": manifest.data_hash, "manifest": manifest.to_json(),
+        "data_hash": manifest.data_hash,
     }  # fmt: skip
-    Champions(delivery, StudyFolder(root / "digits")).crown({"dataset": "av_digits", "candidates": [candidate]})
-    return Digits(root, folder, data, delivery.store, manifest, run.best.metrics)
+    Champions(client, StudyFolder(root / "digits")).register_champion([candidate], manifest)
+    return Digits(root, folder, data, client.store, manifest, run.best.metrics)

@@ -14,14 +14,17 @@ import pandas as pd
 import pytest
 import torch
 
+from balance_tune.datasets.av_digits import AvDigits
 from balance_tune.datasets.store import open_store
 from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.evaluation.stored_model import asking
-from balance_tune.studies.protocol.arms import Arm
 from balance_tune.studies.protocol.selection import best_trial
-from balance_tune.studies.protocol.space import Space
-from balance_tune.studies.tracking import champions
+from balance_tune.studies.results import tables
+from balance_tune.studies.tracking import tracker
 from balance_tune.studies.tracking.backend import connect, store_of
+from balance_tune.studies.tracking.client import Client
+from balance_tune.studies.tracking.memory import CACHE
+from balance_tune.studies.tracking.sync import sync
 from balance_tune.studies.tracking.tracker import Tracker
 from balance_tune.training.checkpoint import load_best
 from balance_tune.training.evaluation import evaluate, predict
@@ -32,32 +35,19 @@ MODEL = "ended-tiny"
 
 
 def tracker_of(study: Trained) -> Tracker:
-    arms = [Arm("tiny", method, None, Space((), {})) for method in RATES]
-    config = read_config(study.config)
-    return Tracker(config, study.folder, arms, {"tiny": study.manifest})
+    return Tracker(read_config(study.config), study.folder)
 
 
 @pytest.fixture(scope="module")
 def study(root: Path) -> Trained:
-    """A study that was trained, reconciled and finished: nothing but its folder and Optuna's records told MLflow.
-
-    It is told by a process, as every study's is.
-    """
-    made = train_study(root, "ended")
-    (made.folder / "study.yaml").write_text("name: ended\n")
-    report = made.folder / "report"
-    report.mkdir()
-    (report / "index.html").write_text("<h1>report</h1>")
-    for name in ("leaderboard.json", "leaderboard.csv", "leaderboard.md"):
-        (report / name).write_text("# Leaderboard")
-    tracker = tracker_of(made)
-    tracker.reconcile(made.records)
+    """A study that was trained and then written to MLflow from its folder alone, by a process as every study's is."""
+    trained = train_study(root, "ended")
+    tables.write_files(trained.folder, trained.rows)
+    (trained.folder / "report" / "index.html").write_text("<h1>report</h1>")
     with pytest.MonkeyPatch.context() as patch:  # as if the driver's program had imported a data set of its own
-        patch.setattr(champions, "datasets", lambda: SimpleNamespace(classes=lambda: {"tiny": Tiny}))
-        tracker.finish(made.rows, report, made.records)
-    assert not tracker._failed
-    assert not (made.folder / "mlflow.queue.rejected").exists()
-    return made
+        patch.setattr(tracker, "datasets", lambda: SimpleNamespace(classes=lambda: {"tiny": Tiny}))
+        tracker_of(trained).finish(trained.records)
+    return trained
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +66,8 @@ def served(study: Trained, root: Path) -> Any:
 
 
 def chosen(study: Trained) -> Path:
-    row = next(row for row in study.rows if row["chosen"])
-    best = best_trial(study.records, row)
+    row = next(row for row in study.rows if row.chosen)
+    best = best_trial(study.records, row.arm, row.params, row.objective)
     assert best is not None
     return study.folder / best.attrs["folder"]
 
@@ -210,30 +200,38 @@ print(balance_tune.__file__)
     assert done.stdout.strip().startswith(str(folder))  # the code that came with the model
 
 
-def test_finishing_again_changes_nothing_and_needs_no_mlflow(study: Trained) -> None:
-    tracker = tracker_of(study)
-    tracker.reconcile(study.records)
-    tracker.finish(study.rows, study.folder / "report", study.records)
-    assert tracker._outbox is None
-    assert not tracker._told
+def test_finishing_again_starts_no_process(study: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*args: Any) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(tracker, "Worker", never)
+    tracker_of(study).finish(study.records)
 
 
-def test_another_store_is_filled_from_what_the_study_folder_holds(study: Trained, tmp_path: Path) -> None:
-    tracker = tracker_of(study)
-    tracker._store = store_of(tmp_path)
-    tracker.reconcile(study.records)
-    tracker.interrupt()
-    client = connect(store_of(tmp_path))
-    found = client.search_runs([client.get_experiment_by_name("ended").experiment_id])
-    assert len(found) == 1 + len(RATES) + len(study.records)
+def test_a_lost_cache_makes_no_second_version_and_no_second_run(study: Trained, client: Any) -> None:
+    experiment = client.get_experiment_by_name("ended").experiment_id
+    before = len(client.search_model_versions(f"name='{MODEL}'")), len(client.search_runs([experiment]))
+    (study.folder / CACHE).unlink()
+    assert sync(study.folder, store_of(study.folder.parent), "complete")
+    assert (study.folder / CACHE).is_file()
+    assert (len(client.search_model_versions(f"name='{MODEL}'")), len(client.search_runs([experiment]))) == before
 
 
-def test_crowning_twice_makes_no_second_version(study: Trained, client: Any) -> None:
-    before = len(client.search_model_versions(f"name='{MODEL}'"))
-    (study.folder / "mlflow.json").write_text(
-        json.dumps({"study_id": json.loads((study.folder / "mlflow.json").read_text())["study_id"]})
-    )
-    tracker = tracker_of(study)
-    tracker.reconcile(study.records)
-    tracker.finish(study.rows, study.folder / "report", study.records)
-    assert len(client.search_model_versions(f"name='{MODEL}'")) == before
+def test_another_store_is_filled_with_runs_and_models(study: Trained, tmp_path: Path) -> None:
+    other = store_of(tmp_path)
+    assert sync(study.folder, other, "complete")
+    client = connect(other)
+    runs = client.search_runs([client.get_experiment_by_name("ended").experiment_id])
+    assert len(runs) == 1 + len(RATES) + len(study.records)
+    assert len(client.search_model_versions(f"name='{MODEL}'")) == 2
+
+
+def test_a_data_set_that_only_the_drivers_program_has_imported_is_imported_by_the_process_too(
+    study: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classes: dict[str, Any] = {"tiny": Tiny, "av_digits": AvDigits}
+    monkeypatch.setattr(tracker, "datasets", lambda: SimpleNamespace(classes=lambda: classes))
+    assert tracker.modules_of(["tiny", "av_digits", "unknown"]) == ["tests.datasets.tiny"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Client, "write", lambda self, content: None)
+        assert not sync(study.folder, store_of(tmp_path), "complete", imports=["no_such_module"])

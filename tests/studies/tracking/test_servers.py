@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
 from ray import tune
 
 from balance_tune.studies.deletion import delete_study
@@ -20,7 +21,7 @@ from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.records import read_records
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.runs import TAG, RunKey, metrics_of
-from balance_tune.studies.tracking.tracker import Tracker
+from balance_tune.studies.tracking.sync import Sync
 from tests.studies import in_process
 from tests.studies.postgres import PASSWORD
 from tests.studies.tracking.servers import Server, ServerProcess, ServerThread
@@ -90,25 +91,24 @@ def test_a_study_loses_nothing_while_its_server_is_away(
     thread: ServerThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server goes after the fourth trial and comes back after the twelfth."""
-    ended = 0
-    honest = Tracker.trial_finished
+    ended = failures = 0
 
-    def told(tracker: Tracker, *args: Any) -> None:
-        nonlocal ended
-        honest(tracker, *args)
+    def on_trial(live: Sync) -> None:
+        nonlocal ended, failures
         ended += 1
-        if ended == 4:
-            assert tracker._outbox is not None
-            assert tracker._outbox.drain(30)  # some of it is in
-            thread.kill()
-        elif ended == 12:
+        if ended == 12:
             thread.start()
+        try:
+            live.run("running")
+        except MlflowException:
+            failures += 1
+        if ended == 4:
+            thread.kill()
 
-    monkeypatch.setattr(Tracker, "trial_finished", told)
     folder = tmp_path / "served"
-    in_process.run(load_config({**STUDY, "mlflow": {"tracking_uri": thread.url}}), folder, tracked=True)
-    assert not (folder / "mlflow.queue").exists()
-    assert not (folder / "mlflow.queue.rejected").exists()
+    config = load_config({**STUDY, "mlflow": {"tracking_uri": thread.url}})
+    in_process.run(config, folder, tracked=True, on_trial=on_trial)
+    assert failures == 7
     assert check(f"sqlite:///{tmp_path / 'server.db'}", folder) == ended >= 16
 
     artifacts = tmp_path / "artifacts"
@@ -139,10 +139,6 @@ class NoTracker:
     """A study without MLflow."""
 
     def __init__(self, *args: Any) -> None: ...
-
-    @property
-    def callback(self) -> tune.Callback:
-        return tune.Callback()
 
     def __getattr__(self, name: str) -> Any:
         return lambda *args: None
@@ -180,10 +176,6 @@ def test_two_hundred_trials_on_postgresql_survive_half_a_minute_without_their_se
             seconds[name] = time.perf_counter() - began
             for outage in callbacks:
                 outage.back.join()
-            if (result.folder / "mlflow.queue").exists():  # it ended in the outage: the next run sends the rest
-                assert run_study({**LONG, "name": name}, root=tmp_path, progress="none").state == "done"
-            assert not (result.folder / "mlflow.queue").exists()
-            assert not (result.folder / "mlflow.queue.rejected").exists()
             assert check(postgres, result.folder) >= 200
         secret = PASSWORD
         told = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size < 2**22]

@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.storages import BaseStorage
+
 from balance_tune.datasets.manifest import Manifest
 from balance_tune.datasets.store import build_store
+from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.protocol.selection import point_key, seed_of
 from balance_tune.studies.results.leaderboard import rows_of
-from balance_tune.studies.storage.records import TrialRecord
+from balance_tune.studies.storage import trial_file
+from balance_tune.studies.storage.records import CONFIRM, TrialRecord, read_records
+from balance_tune.studies.storage.study_folder import StudyFolder
+from balance_tune.studies.storage.trials import open_storage
 from balance_tune.training.checkpoint import save_best
 from balance_tune.training.loop import train
 from balance_tune.training.setup import prepare
@@ -29,7 +37,10 @@ class Trained:
     store: Path
     manifest: Manifest
     config: dict[str, Any]
-    records: list[TrialRecord]
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        return read_records(self.folder)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -51,42 +62,53 @@ def train_study(root: Path, name: str) -> Trained:
         "objective": "val/accuracy",
         "protocol": "sealed",
     }
-    records = [
-        _train(folder, store, method, phase, number, seed)
-        for method in RATES
-        for phase, number, seed in (
-            ("search", 0, seed_of(0, "search", 0)),
-            ("select", 0, seed_of(0, "select", 0)),
-            ("confirm", 1, seed_of(0, "confirm", 0)),
-            ("confirm", 2, seed_of(0, "confirm", 1)),
-        )
-    ]
-    return Trained(folder, store, manifest, config, records)
+    folder.mkdir()
+    (folder / "study.yaml").write_text(read_config(config).as_yaml())
+    (folder / "data").mkdir()
+    (folder / "data" / "tiny.json").write_text(manifest.to_json())
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = open_storage(StudyFolder(folder))
+    for method in RATES:
+        for phase, seed in (
+            ("search", seed_of(0, "search", 0)),
+            ("select", seed_of(0, "select", 0)),
+            ("confirm", seed_of(0, "confirm", 0)),
+            ("confirm", seed_of(0, "confirm", 1)),
+        ):
+            _train(folder, store, storage, method, phase, seed)
+    return Trained(folder, store, manifest, config)
 
 
-def _train(folder: Path, store: Path, method: str, phase: Any, number: int, seed: int) -> TrialRecord:
+def _train(folder: Path, store: Path, storage: BaseStorage, method: str, phase: Any, seed: int) -> None:
+    name = f"tiny/{method}" + ("" if phase == "search" else CONFIRM)
+    study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
+    number = len(study.get_trials())
     place = f"trials/tiny/{method}/{phase}-{number:04d}"
     params = {"training.lr": RATES[method]}
-    run, modulation = prepare(
-        {
-            "arm": f"tiny/{method}", "dataset": "tiny", "method": method, "variant": None, "seed": seed,
-            "store": str(store), "objective": "val/accuracy", "device": "cpu", "modulation": {},
-            "training": {"epochs": EPOCHS, "batch_size": 8, "lr": RATES[method]}, "model": {"fusion": "concat"},
-        }
-    )  # fmt: skip
+    config = {
+        "arm": f"tiny/{method}", "dataset": "tiny", "method": method, "variant": None, "seed": seed,
+        "store": str(store), "objective": "val/accuracy", "device": "cpu", "modulation": {},
+        "training": {"epochs": EPOCHS, "batch_size": 8, "lr": RATES[method]}, "model": {"fusion": "concat"},
+    }  # fmt: skip
+    run, modulation = prepare(config)
     history = list(train(run, modulation))
-    (folder / place).mkdir(parents=True)
+    trial_file.write(StudyFolder(folder / place), config)
     (folder / place / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
     save_best(run, folder / place)
-    test = {"accuracy": 0.5 + 0.1 * number, "accuracy/a": 0.5, "accuracy/b": 0.4}
     if phase == "confirm":
+        test = {"accuracy": 0.5 + 0.1 * number, "accuracy/a": 0.5, "accuracy/b": 0.4}
         (folder / place / "test.json").write_text(json.dumps(test))
     attrs = {
         "seed": seed, "phase": phase, "default": phase == "search", "folder": place, "epochs": EPOCHS,
         "device_seconds": history[-1]["device_seconds"], "best_epoch": int(run.best.metrics["epoch"]),
         "metrics": dict(run.best.metrics), "point": point_key(params),
     }  # fmt: skip
-    return TrialRecord(
-        f"tiny/{method}", "tiny", method, phase, number, "complete", params, seed, run.best.value,
-        curve={int(row["epoch"]): row["val/accuracy"] for row in history}, attrs=attrs,
-    )  # fmt: skip
+    study.add_trial(
+        optuna.trial.create_trial(
+            params=params,
+            distributions={"training.lr": FloatDistribution(0.001, 1.0, log=True)},
+            value=run.best.value,
+            intermediate_values={int(row["epoch"]): row["val/accuracy"] for row in history},
+            user_attrs=attrs,
+        )
+    )

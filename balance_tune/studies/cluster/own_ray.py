@@ -1,0 +1,86 @@
+"""What a study's own Ray needs of this machine: a folder for its sockets, and a token that nobody else can read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+import sys
+from pathlib import Path
+
+from balance_tune.errors import UserError
+
+LOOPBACK = "127.0.0.1"
+"""The address that a study's own Ray takes for its node's: its servers then listen there alone."""
+LONGEST_SOCKET = 107 if sys.platform == "linux" else 103  # bytes of a socket's path
+BELOW = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.0")
+"""What Ray puts below its folder for its longest socket."""
+
+
+def ray_folder() -> str | None:
+    """Return a folder for a Ray that is started here; None where Ray's own choice will do.
+
+    Ray takes `ray` below RAY_TMPDIR, TMPDIR or /tmp. Below a long TMPDIR (a batch system's) its sockets would have
+    longer paths than the system allows, and a /tmp/ray of another user may not be writable.
+
+    Raises:
+        UserError: there is no other folder either.
+    """
+    chosen = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp") / "ray"
+    if _fits(chosen) and _usable(chosen):
+        return None
+    user = os.getuid()
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    for place in filter(None, ("/tmp", runtime, "/var/tmp", "/dev/shm")):
+        folder = Path(place) / f"ray-{user}"
+        if _fits(folder) and _private(folder):
+            return str(folder)
+    raise UserError(
+        f"Ray must have a folder for its sockets, of at most {LONGEST_SOCKET - BELOW} characters, but {chosen} is "
+        "longer or not writable, and so is /tmp; set RAY_TMPDIR to a short folder of your own."
+    )
+
+
+def _fits(folder: Path) -> bool:
+    return len(os.fsencode(folder.absolute())) + BELOW <= LONGEST_SOCKET
+
+
+def _usable(folder: Path) -> bool:
+    """Return whether Ray can make its files in a folder, which it makes itself where it is missing."""
+    there = folder if folder.exists() else folder.parent
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def _private(folder: Path) -> bool:
+    """Make a folder that is this user's alone; return whether it is."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and os.access(folder, os.W_OK | os.X_OK)
+    return False
+
+
+def private_token() -> None:
+    """See to it that the token of a Ray that is started here is in a file that nobody else can read.
+
+    Ray writes `~/.ray/auth_token` so that all may read it; here it is made beforehand, with mode 600. Where the home
+    folder cannot be written, the token is in the environment of this process and its children alone.
+    """
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token" or os.environ.get("RAY_AUTH_TOKEN"):
+        return
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w") as file:
+                file.write(secrets.token_hex(32))
+        elif path.stat().st_uid == os.getuid() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+            path.chmod(0o600)
+    except FileExistsError:  # another study made it in the same moment
+        return
+    except OSError:
+        if not path.exists():
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

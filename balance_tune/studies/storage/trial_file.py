@@ -1,0 +1,34 @@
+"""`trial.json`: the configuration of a trial in its own folder, all that it takes to train it again on any machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from balance_tune.studies.storage import durable
+from balance_tune.studies.storage.study_folder import StudyFolder
+
+FILE = "trial.json"
+LOCAL = ("folder", "location", "store", "scratch", "avoid", "reported")  # of one machine, or one attempt
+
+
+def write(folder: StudyFolder, config: Mapping[str, Any]) -> None:
+    """Write a trial's configuration into its folder, unless it is there.
+
+    It does not wait for the disk: a file that a power cut took is written again by the next run of the study.
+    """
+    portable = {name: value for name, value in config.items() if name not in LOCAL}
+    if read(folder.path) != json.loads(json.dumps(portable)):
+        durable.write(folder.path / FILE, durable.as_json(portable), lasting=False)
+        folder.upload(FILE)
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """Return the configuration in a trial's folder; None where there is none, or a power cut left half of it."""
+    try:
+        config = json.loads((folder / FILE).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return config if isinstance(config, dict) else None

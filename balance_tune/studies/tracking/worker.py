@@ -1,0 +1,208 @@
+"""Keeps the process that writes to MLflow: starts it, listens to it, and starts it again when it has ended.
+
+It is a process of its own, at the lowest priority while trials run, so MLflow uses what trials and driver leave of the
+machine. Nobody can raise a priority again, so at the end a second process takes over. Any of them may be killed: what
+was written is in MLflow, and the next one writes the rest. A process ends with its driver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from balance_tune.package import FOLDER
+from balance_tune.studies.tracking.worker_process import Status, WorkerConfig
+
+PROGRAM = "balance_tune.studies.tracking.worker_process"
+SHIELDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a machine that goes down sends them to all processes
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a process that ended is started again
+GRACE = 60.0  # seconds without any progress after which nobody waits any longer
+LIVES = 5  # processes that may end while somebody waits
+LAST_WAIT = 5.0  # seconds for what was killed to be gone
+LOWEST = 19  # priority
+NAMES = {number.value: number.name for number in signal.Signals}
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """The process as its driver sees it.
+
+    Args:
+        config: what the process is told.
+        patience: seconds for which `finish` waits for a store that does not answer, from when it stopped answering.
+    """
+
+    def __init__(self, config: WorkerConfig, patience: float) -> None:
+        self._config, self._patience = config, patience
+        self._changed = threading.Condition()  # of all that follows
+        self._status = Status()
+        self._heard = self._trouble_since = 0.0  # on the monotonic clock
+        self._ended = 0  # processes, unasked
+        self._replaced = self._over = False
+        self._final = ""
+        self._last_log = ""
+        self._process: subprocess.Popen[str] | None = None
+        self._thread = threading.Thread(target=self._attend, name="mlflow-worker", daemon=True)
+
+    @property
+    def pid(self) -> int | None:
+        """The process there is, or was last."""
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        """Have the process started."""
+        self._thread.start()
+
+    def raise_priority(self) -> None:
+        """Replace a process of low priority by one of normal priority, which goes on where that was."""
+        with self._changed:
+            if self._config.nice == 0:
+                return
+            self._config = dataclasses.replace(self._config, nice=0)
+            self._replaced = self._process is not None
+            self._kill()
+            self._changed.notify_all()
+
+    def finish(self, state: str, on_progress: Callable[[Status], None] = lambda status: None) -> bool:
+        """Have all of the study written, and end the process; `on_progress` is called about once a second.
+
+        Waits as long as there is progress, for a store that does not answer until `patience` is over, and not for a
+        process that ends again and again.
+
+        Returns:
+            Whether MLflow has everything.
+        """
+        self.raise_priority()
+        with self._changed:
+            self._final, self._heard = state, time.monotonic()
+            lives = self._ended + LIVES
+            self._tell({"finish": state})
+            self._changed.notify_all()
+            try:
+                while not self._status.done and self._ended < lives and self._waits():
+                    if not self._changed.wait(1.0):
+                        on_progress(self._status)
+            finally:
+                self._over = True
+                whole = self._status.done and self._status.whole
+                if not self._status.done:
+                    self._kill()
+                self._changed.notify_all()
+        self._thread.join(LAST_WAIT)
+        return whole
+
+    def _waits(self) -> bool:
+        now = time.monotonic()
+        if self._status.trouble:
+            return now - self._trouble_since < self._patience
+        return now - self._heard < GRACE
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError, ValueError):  # it has ended; the next one is told
+                self._process.stdin.write(json.dumps(message) + "\n")
+                self._process.stdin.flush()
+
+    def _attend(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            began = time.monotonic()
+            reason = self._serve()
+            with self._changed:
+                if self._over or self._status.done:
+                    return
+                if self._replaced:
+                    self._replaced = False
+                    continue
+                long = time.monotonic() - began > LONGEST_PAUSE
+                if long or not self._ended:
+                    logger.warning("MLflow's worker ended (%s); it is started again.", reason)
+                self._ended += 1
+                pause = FIRST_PAUSE if long else pause
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._over or self._replaced or bool(self._final), pause)
+                self._replaced = False
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _serve(self) -> str:
+        """Start a process and listen to it until it has ended; return how it did."""
+        with self._changed:
+            if self._over:
+                return ""
+            try:
+                process = self._process = _started()
+            except OSError as error:
+                return str(error)
+            self._tell(self._config.to_json())
+            if self._final:
+                self._tell({"finish": self._final})
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with process.stdout as answers:
+            for line in answers:
+                self._hear(line)
+        status = process.wait()
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        return f"status {status}" if status >= 0 else NAMES.get(-status, f"signal {-status}")
+
+    def _hear(self, line: str) -> None:
+        try:
+            answer = json.loads(line)
+            status = Status(**answer["status"]) if "status" in answer else None
+            name, level, text = answer.get("log", ("", 0, ""))
+        except (ValueError, TypeError, KeyError, AttributeError):  # cut off by its end, or printed by a library
+            logger.warning("MLflow's worker says: %.200s", line.rstrip())
+            return
+        if status is None:
+            if text != self._last_log:  # a process that ends again and again has the same to say every time
+                self._last_log = text
+                logging.getLogger(name).log(level, "%s", text)
+            return
+        with self._changed:
+            self._heard = time.monotonic()
+            if status.trouble and not self._status.trouble:
+                self._trouble_since = self._heard
+            self._status = status
+            if status.done:
+                self._changed.notify_all()
+
+
+def _started() -> subprocess.Popen[str]:
+    ours = str(FOLDER.parent)  # a model that the driver has loaded may have brought another
+    path = [ours, *(entry or os.getcwd() for entry in sys.path if isinstance(entry, str))]  # the driver's modules
+    with _shielded():
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+            start_new_session=True,
+        )
+
+
+@contextlib.contextmanager
+def _shielded() -> Iterator[None]:
+    """Block signals for the block; a process that is started in it never gets them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SHIELDED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

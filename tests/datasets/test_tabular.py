@@ -1,0 +1,140 @@
+"""A table is read as its writer meant it, or refused in one line that names the row and the column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from balance_tune.datasets.tabular import Embedded, read_table
+from balance_tune.errors import UserError
+
+
+def csv(folder: Path, content: str | bytes, name: str = "t.csv") -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a,b\n1,x\n02,y\n",
+        "\ufeffa,b\n1,x\n02,y\n",
+        "a;b\n1;x\n02;y\n",
+        "a\tb\n1\tx\n02\ty\n",
+        " a , b \n1,x\n02,y\n",
+        '"a","b"\n"1","x"\n"02","y"\n',
+        "a,b\r\n1,x\r\n02,y\r\n",
+        ",a,b\n0,1,x\n1,02,y\n",
+    ],
+)
+def test_a_table_is_read_however_it_was_written(tmp_path: Path, content: str) -> None:
+    table = read_table(csv(tmp_path, content), ["a", "b"])
+    assert table.columns == {"a": ["1", "02"], "b": ["x", "y"]}
+    assert table.numbers == [2, 3]
+
+
+def test_rows_are_counted_as_a_spreadsheet_counts_them(tmp_path: Path) -> None:
+    table = read_table(csv(tmp_path, 'a,b\n1,x\n\n,\n2,"y\nz"\n3,w\n'))
+    assert table.numbers == [2, 5, 6]
+    assert table.columns["b"] == ["x", "y\nz", "w"]
+    assert read_table(csv(tmp_path, 'a,b\n5" disk,"say ""hi"", x"\n')).columns == {
+        "a": ['5" disk'],
+        "b": ['say "hi", x'],
+    }
+    table = read_table(csv(tmp_path, "\ufeff\n\r\na,b\n1,x\n"))
+    assert (table.numbers, table.columns) == ([4], {"a": ["1"], "b": ["x"]})
+    with pytest.raises(UserError, match="row 4 of"):
+        read_table(csv(tmp_path, "\n\na,b\n1\n"))
+
+
+def test_words_that_readers_of_tables_take_for_missing_stay_words(tmp_path: Path) -> None:
+    words = ["NA", "null", "007", "1e3", "True", "", "3.0"]
+    table = read_table(csv(tmp_path, "text,n\n" + "".join(f"{w},{k}\n" for k, w in enumerate(words))))
+    assert table.columns["text"] == words
+
+
+def test_of_two_separators_the_one_that_gives_the_wanted_columns_is_taken(tmp_path: Path) -> None:
+    path = csv(tmp_path, "text;label,more\na;x,1\n")
+    assert read_table(path, ["text;label"]).separator == ","
+    assert read_table(path, ["text"]).columns == {"text": ["a"], "label,more": ["x,1"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "must have rows"),
+        ("a,b\n", "must have rows"),
+        ("a,b\n1,2\n3\n", r"row 3 of .* as many fields as the header \(2\), but has 1"),
+        ("a,b\n1,2,3\n", r"row 2 of .* as many fields as the header \(2\), but has 3"),
+        ("a,b, a\n1,2,3\n", r"has `a` twice \(columns 1 and 3\)"),
+        (b"a,b\n1,\xe9\n", r"in UTF-8, but line 2 is not \(byte 0xe9\)"),
+        ("a,b\n".encode("utf-16"), "but is UTF-16"),
+        ('a,b\n1,x\n2,"y\n3,z\n', "the row that begins in line 3 are not"),
+        ('a,b\n1,"x\n2,y\n3,"z"\n', "the row that begins in line 2 are not"),
+        (b"PK\x03\x04rest", "an Excel workbook"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a git-lfs pointer"),
+        ("<!DOCTYPE html><html>", "a web page"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_one_line(tmp_path: Path, content: str | bytes, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        read_table(csv(tmp_path, content))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_column_is_told_with_those_there_are(tmp_path: Path) -> None:
+    table = read_table(csv(tmp_path, "a1;a2;y\n1;2;x\n"), ["z"])
+    with pytest.raises(UserError, match=r"must have a column `z`, but has a1, a2, y \(separated by ;\)"):
+        table.need(["z"])
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.PARQUET", "table"])
+def test_parquet_is_known_by_its_content_or_its_ending(tmp_path: Path, name: str) -> None:
+    parquet.write_table(pa.table({"n": [1, 2], "label": ["x", None]}), tmp_path / name)
+    assert read_table(tmp_path / name).columns == {"n": ["1", "2"], "label": ["x", ""]}
+
+
+def test_whole_numbers_that_a_missing_value_made_floats_are_whole_again(tmp_path: Path) -> None:
+    columns: dict[str, Any] = {
+        "label": [1.0, None, float("nan"), 3.0],
+        "half": [0.5, 1.0, 2.0, 3.0],
+        "kind": pa.array(["a", "b", "a", None]).dictionary_encode(),
+        "tags": [["a", "b"], [], None, ["c"]],
+        "__index_level_0__": [0, 1, 2, 3],
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet").columns == {
+        "label": ["1", "", "", "3"],
+        "half": ["0.5", "1.0", "2.0", "3.0"],
+        "kind": ["a", "b", "a", ""],
+        "tags": [("a", "b"), (), "", ("c",)],
+    }
+
+
+def test_files_inside_of_a_table_are_read_when_they_are_needed(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    images = [{"bytes": b"one", "path": "1.png"}, {"bytes": None, "path": "2.png"}, {"bytes": b"", "path": None}, None]
+    table = pa.table({"image": images * 2, "raw": [b"a", b"b", None, b"a"] * 2, "v": [[1.5, 2.0]] * 8})
+    parquet.write_table(table, path, row_group_size=3)
+    columns = read_table(path).columns
+    first, second, *empty = columns["image"][:4]
+    assert isinstance(first, Embedded)
+    assert (first.value(), second, empty) == (b"one", "2.png", ["", ""])
+    raw = columns["raw"]
+    assert [cell.value() if isinstance(cell, Embedded) else cell for cell in raw] == [b"a", b"b", "", b"a"] * 2
+    assert isinstance(raw[0], Embedded)
+    assert isinstance(raw[7], Embedded)
+    assert raw[0].digest == raw[7].digest
+    assert [cell.value() for cell in columns["v"] if isinstance(cell, Embedded)] == [[1.5, 2.0]] * 8
+
+
+def test_a_column_of_something_else_is_told_where_it_is_needed(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"a": [{"x": 1}], "b": ["y"]}), tmp_path / "t.parquet")
+    assert list(read_table(tmp_path / "t.parquet", ["b"]).columns) == ["b"]
+    with pytest.raises(UserError, match=r"column `a` of .* must hold text, numbers or files"):
+        read_table(tmp_path / "t.parquet", ["a"])

@@ -1,0 +1,127 @@
+"""Where a study's own Ray puts its sockets and its token, and who can reach it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from balance_tune.errors import UserError
+from balance_tune.studies.cluster import own_ray
+from balance_tune.studies.cluster.own_ray import private_token, ray_folder
+
+LISTENING = """
+import json
+import psutil
+import ray
+from balance_tune.studies.cluster.ray_cluster import ray_for
+from balance_tune.studies.config.schema import Resources
+with ray_for(Resources(), cpus=1):
+    @ray.remote
+    def work(): return 1
+    assert ray.get(work.remote()) == 1
+    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    ports = {}
+    for process in family:
+        for c in process.net_connections("inet"):
+            if c.status == psutil.CONN_LISTEN:
+                ports[f"{process.name()}:{c.laddr.port}"] = c.laddr.ip
+    print(json.dumps(ports))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_TMPDIR", "TMPDIR", "XDG_RUNTIME_DIR", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_short_folder_is_left_to_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    monkeypatch.setattr(own_ray, "_usable", lambda folder: True)
+    assert ray_folder() is None
+
+
+@pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
+def test_a_folder_too_long_for_sockets_is_replaced(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("slurm_jobdir_" + "x" * 60)
+    long.mkdir()
+    monkeypatch.setenv(variable, str(long))
+    folder = ray_folder()
+    assert folder is not None
+    assert len(folder) + own_ray.BELOW <= own_ray.LONGEST_SOCKET
+    assert Path(folder).stat().st_uid == os.getuid()
+
+
+def test_the_ray_folder_of_another_user_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_ray, "_usable", lambda folder: folder != Path("/tmp/ray"))
+    assert ray_folder() == f"/tmp/ray-{os.getuid()}"
+
+
+def test_a_folder_that_somebody_else_laid_there_is_not_used(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    assert not own_ray._private(tmp_path / "link")
+    assert own_ray._private(tmp_path / "mine")
+
+
+def test_without_any_folder_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_ray, "_usable", lambda folder: False)
+    monkeypatch.setattr(own_ray, "_private", lambda folder: False)
+    with pytest.raises(UserError, match="set RAY_TMPDIR to a short folder of your own"):
+        ray_folder()
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_token_is_made_that_nobody_else_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    private_token()
+    path = tmp_path / ".ray" / "auth_token"
+    assert (mode(path), len(path.read_text())) == (0o600, 64)
+    before = path.read_text()
+    path.chmod(0o644)  # as Ray leaves it
+    private_token()
+    assert (mode(path), path.read_text()) == (0o600, before)
+
+
+def test_where_the_home_folder_cannot_be_written_the_token_is_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")
+    private_token()
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+
+
+@pytest.mark.parametrize(("name", "value"), [("RAY_AUTH_MODE", "disabled"), ("RAY_AUTH_TOKEN", "given")])
+def test_what_the_user_chose_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(name, value)
+    private_token()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.ray
+def test_everything_that_a_study_starts_listens_on_loopback_alone(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    environment["TMPDIR"] = str(tmp_path / ("a_long_folder_as_batch_systems_make_them_" + "x" * 40))
+    Path(environment["TMPDIR"]).mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    import json
+
+    ports = json.loads(done.stdout.splitlines()[-1])
+    assert {name.partition(":")[0] for name in ports} >= {"gcs_server", "raylet"}
+    assert {address for address in ports.values()} <= {"127.0.0.1", "::1"}, ports
