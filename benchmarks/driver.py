@@ -87,8 +87,8 @@ def measure(trials: int = 3000) -> Table:
     return Table(
         "The driver",
         f"A study of {ended} trials in {len(DATASETS) * len(METHODS)} arms whose trials cost nothing, two at a time: "
-        "milliseconds per trial of wall time and of the driver's CPU time (MLflow's writer included), and how many "
-        "times those of the first hundred. MLflow, behind a queue, had the last of them "
+        "milliseconds per trial of wall time and of the driver's CPU time (MLflow's worker included), and how many "
+        "times those of the first hundred. MLflow had the last of them "
         f"{phase.lag:.0f} s after all else was over.",
         ("trials", "wall ms", "ratio", "CPU ms", "ratio"),
         rows,

@@ -127,7 +127,7 @@ def measure(times: int = 2) -> Table:
         "A study",
         "Wall seconds of the search phase, Ray and its actors up, and of two bare processes that train the same "
         f"configurations for as many epochs, in turns of {TURN:.0f} s; share of slots x wall that is inside epochs "
-        "(training and validation); wall ms per trial; ms of a slot per trial outside epochs; s that MLflow's writer "
+        "(training and validation); wall ms per trial; ms of a slot per trial outside epochs; s that MLflow's worker "
         "needed once Ray had ended.",
         (
             "search phase",

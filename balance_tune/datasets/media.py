@@ -140,8 +140,8 @@ def _wav_frames(file: File) -> int:
         name, size = struct.unpack_from("<4sI", start, place)
         if name == b"fmt " and place + 22 <= len(start):
             (frame,) = struct.unpack_from("<H", start, place + 20)
-        if name == b"data":  # writers that cannot go back leave 0 or the largest number
-            return size // frame if frame and 0 < size < 0xFFFF0000 else 0
+        if name == b"data":  # writers that cannot go back leave 0 or a very large number
+            return size // frame if frame and 0 < size < 0x7FFF0000 else 0
         place += 8 + size + size % 2
     return 0
 

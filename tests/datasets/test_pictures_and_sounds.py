@@ -261,8 +261,9 @@ def test_a_wav_file_that_does_not_know_its_length_is_whole(tmp_path: Path) -> No
     write_sound(tmp_path / "a.wav", tone(1, "a", 1.0, 16000), 16000)
     content = bytearray((tmp_path / "a.wav").read_bytes())
     at = content.index(b"data") + 4
-    content[at : at + 4] = b"\xff\xff\xff\xff"
-    assert len(media.sound(bytes(content), 16000)) == 16000
+    for unknown in (b"\xff\xff\xff\xff", b"\0\0\0\x80", b"\0\xf0\xff\x7f"):
+        content[at : at + 4] = unknown
+        assert len(media.sound(bytes(content), 16000)) == 16000
 
 
 def test_a_sound_is_known_by_its_content(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from balance_tune.studies.wording import one_line
 
 JOURNAL, DATABASE = "optuna.journal", "optuna.database"
 LOCK, PRUNING_LOG = "lock", "ledger.jsonl"
-LOCAL = (LOCK, PRUNING_LOG, "ray.log", "mlflow.sync", "mlflow.queue", ".tune")  # of a study: stay on this machine
+LOCAL = (LOCK, f"{LOCK}.beat", PRUNING_LOG, "ray.log", "mlflow.sync", "mlflow.queue", ".tune")  # stay on this machine
 STATE, WEIGHTS, HISTORY = "state.pt", "best.safetensors", "history.jsonl"  # of a trial
 DAMAGE = (ValueError, KeyError, AssertionError, TypeError, IndexError)  # what Optuna raises of a journal it cannot read
 

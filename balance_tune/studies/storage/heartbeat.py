@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import platform
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ INTERVAL, EXPIRY = 15.0, 90.0
 @contextlib.contextmanager
 def heartbeat_lock(path: Path) -> Iterator[None]:
     """Hold the lock of a file for the block.
+
+    A holder that finds the file in other hands (it was suspended for so long that another machine took over) stops its
+    process cleanly.
 
     Args:
         path: the file; `<path>.beat` beside it is what the holder touches.
@@ -44,7 +48,8 @@ def heartbeat_lock(path: Path) -> Iterator[None]:
         finally:
             ended.set()
             thread.join()
-            beat.unlink(missing_ok=True)
+            if _is_mine(beat):
+                beat.unlink()
 
 
 def beat_of(path: Path) -> Path:
@@ -83,4 +88,12 @@ def _now(folder: Path) -> float:
 def _keep(beat: Path, ended: threading.Event) -> None:
     while not ended.wait(INTERVAL):
         with contextlib.suppress(OSError):  # a file system that is away; its holder meets that elsewhere
+            if not _is_mine(beat):
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
             os.utime(beat)
+
+
+def _is_mine(beat: Path) -> bool:
+    """Return whether no other machine has taken the file over; on this one the name keeps others out."""
+    return beat.is_file() and beat.read_text() == platform.node()

@@ -82,6 +82,15 @@ def test_an_encoder_is_a_name_or_a_mapping() -> None:
     assert model.encoders == {"audio": {"name": "cnn"}, "image": {"features": 32}}
 
 
+def test_workers_do_not_share_a_gpu() -> None:
+    for where in ("resources.gpus_per_trial=0.5", "resources.datasets.av_digits.gpus_per_trial=0.25"):
+        name, _, share = where.partition("=")
+        words = rf"each of several workers needs a GPU of its own, .*`resources\.workers: 2` with `{name}: {share}`"
+        with pytest.raises(UserError, match=words):
+            load("resources.workers=2", where)
+    assert load("resources.workers=2", "resources.gpus_per_trial=1").resources.gpus_per_trial == 1
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -108,6 +117,7 @@ def test_an_encoder_is_a_name_or_a_mapping() -> None:
         ("confirm.seeds=1", "`confirm.seeds` must be at least 2"),
         ("confirm.default_seeds=11", "`confirm.default_seeds <= confirm.seeds` must hold"),
         ("resources.gpus_per_trial=some", "must be `auto` or a number from 0 to 1000, but got `some`"),
+        ("resources.gpus_per_trial=1.5", "`resources.gpus_per_trial` must be whole where it is above 1, but got 1.5"),
         ("resources.workers=0", "`resources.workers` must be at least 1"),
         ("resources.datasets.av_digit.cpus_per_trial=2", "must name datasets of the study, but got `av_digit`"),
         ("resources.datasets.av_digits.cpus=2", "`cpus` is not a setting of `resources.datasets.av_digits`."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 
 from balance_tune.datasets.store import build_store
 from balance_tune.replicas import Replicas
+from balance_tune.studies.cluster.devices import FAILED
 from balance_tune.studies.cluster.preemption import Preempted
 from balance_tune.studies.execution import trial
 from balance_tune.studies.execution.trial import History, work
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.training.checkpoint import load_best
-from balance_tune.training.errors import Diverged
+from balance_tune.training.errors import DeviceError, Diverged
 from tests.datasets.tiny import Tiny
 
 EPOCHS = 4
@@ -197,6 +199,51 @@ def test_whose_fault_an_exception_is(
     work(config_of(tmp_path / "t", store), reports)
     assert [(row["state"], row["reason"], row["epoch"]) for row in reports] == [(state, reason, 0)]
     assert type(error).__name__ in (tmp_path / "t" / "failure.txt").read_text()
+
+
+DEVICE_ERRORS: list[Exception] = [
+    torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nSearch for it."),
+    torch.distributed.DistBackendError("NCCL error in: ProcessGroupNCCL.cpp"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    RuntimeError("Found no NVIDIA driver on your system."),
+]
+
+
+@pytest.mark.parametrize("error", DEVICE_ERRORS, ids=lambda error: str(error)[:20])
+def test_an_error_of_the_device_ends_the_process_and_the_trial_is_lost(
+    error: Exception, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune never uses a process again whose function raised; a report would have it used for the next trial."""
+
+    def broken(run: Any, modulation: Any) -> Iterator[dict[str, float]]:
+        raise error
+        yield {}
+
+    monkeypatch.setattr(trial, "train", broken)
+    reports = Reports()
+    first_line = str(error).splitlines()[0]
+    with pytest.raises(DeviceError, match=re.escape(first_line)) as caught:
+        work(config_of(tmp_path / "t", store), reports)
+    assert reports == []
+    assert FAILED.search(f"balance_tune.training.errors.DeviceError: {caught.value}")
+    assert first_line in (tmp_path / "t" / "failure.txt").read_text()
+
+
+def test_a_trial_that_was_given_a_gpu_never_trains_on_the_cpu(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports = Reports()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="No CUDA GPUs are there for torch"):
+        work(config_of(tmp_path / "t", store, gpus=0.5, device="auto"), reports)
+    assert reports == []
+
+
+def test_a_worker_groups_error_of_the_device_is_a_loss_and_names_the_node_where_it_began() -> None:
+    began = DeviceError("CUDA error: misaligned address (node a on host)")
+    others = DeviceError("NCCL error: remote process exited (node b on host)")
+    wrapped = [UserExceptionWithTraceback(error, traceback_str="") for error in (others, began)]
+    assert trial._blame(WorkerGroupError("", dict(enumerate(wrapped)))) == ("lost", began)
 
 
 def test_a_device_out_of_memory_is_met_once_with_a_quarter_of_the_batch_at_a_time(

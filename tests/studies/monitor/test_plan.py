@@ -34,6 +34,16 @@ def test_trials_are_those_of_search_selection_and_confirmation() -> None:
     assert (found["total_least"], found["total"]) == (48, 58)
 
 
+def test_a_plan_for_gpus_that_are_elsewhere_says_whose_time_it_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BALANCE_TUNE_REACH", '{"CPU": 64, "GPU": 8}')
+    monkeypatch.setattr("balance_tune.studies.monitor.plan.this_machine", lambda: (2, 0))
+    config = read_config(RAW, ["resources.gpus_per_trial=2"])
+    arms = arms_of(config)
+    found = plan_of(config, arms, {arm.name: 0.1 for arm in arms})
+    assert (found.slots, found.gpus) == (4, 8)
+    assert "The time of an epoch is that of this machine's CPU, not of the GPUs that trials ask for." in found.notes
+
+
 def test_a_search_of_few_trials_has_few_points_to_select_among() -> None:
     assert plan("search.trials=2").arms[0].select == 4
     single = plan("search.trials=1").arms[0]

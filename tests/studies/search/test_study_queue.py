@@ -13,6 +13,7 @@ import pytest
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.space import Fixed, Parameter, Space
 from balance_tune.studies.search.study_queue import MAX_LOST, Assignment, StudyQueue
+from balance_tune.studies.storage import trial_file
 from balance_tune.studies.storage.records import read_records
 from balance_tune.studies.storage.trials import JournalFile
 from tests.studies.toy import EPOCHS, ToyArm, ToyStudy, toy_arm, toy_config
@@ -205,6 +206,18 @@ def test_a_trial_lost_too_often_has_failed(tmp_path: Path) -> None:
     assert following.key.number == 1
 
 
+def test_a_trial_that_devices_fail_again_and_again_has_not_failed(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+    for _ in range(3 * MAX_LOST):
+        given = study.queue.next()
+        assert given is not None
+        assert given.key.number == 0
+        study.queue.finish(given.key, "lost", "DeviceError", by_device=True)
+    study.play()
+    (default, *_) = [r for r in read_records(tmp_path) if r.number == 0 and r.phase == "search"]
+    assert (default.state, default.attrs["lost"]) == ("complete", 3 * MAX_LOST)
+
+
 def test_lost_times_are_remembered_over_a_restart(tmp_path: Path) -> None:
     study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
     for _ in range(MAX_LOST + 1):
@@ -264,6 +277,19 @@ def test_workers_that_died_and_were_started_again_count_as_lost_once(tmp_path: P
     study.queue.finish(key, "complete")
     (record,) = read_records(tmp_path)
     assert (record.attrs["lost"], record.attrs["repeated"], list(record.curve)) == (1, 1, [1, 2, 3, 4])
+
+
+def test_a_trials_configuration_is_in_its_folder_and_its_host_and_device_in_the_storage(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+    given = study.queue.next()
+    assert given is not None
+    config = trial_file.read(Path(given.config["folder"]))
+    assert config == {name: value for name, value in given.config.items() if name not in trial_file.LOCAL}
+    study.queue.report(given.key, {**row(1), "hostname": "node-3"})
+    (record,) = read_records(tmp_path)
+    assert (record.attrs["host"], record.attrs["device"]) == ("node-3", "cpu")
+    study.queue.report(given.key, {**row(2), "hostname": "node-4"})
+    assert read_records(tmp_path)[0].attrs["host"] == "node-4", "where it goes on after a loss"
 
 
 def test_epochs_whose_reports_were_cut_off_are_read_from_the_trials_history(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,19 @@ def test_a_holder_of_this_machine_that_was_killed_holds_nothing(tmp_path: Path) 
     beat_of(path).write_text(platform.node())  # fresh, but its process no longer holds the name
     with heartbeat_lock(path):
         pass
+
+
+def test_a_holder_that_another_machine_followed_stops_and_leaves_the_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lock"
+    stopped = threading.Event()
+    monkeypatch.setattr(heartbeat, "INTERVAL", 0.01)
+    monkeypatch.setattr(os, "kill", lambda pid, number: stopped.set())
+    with heartbeat_lock(path):
+        beat_of(path).write_text("another-machine")
+        assert stopped.wait(30)
+    assert beat_of(path).read_text() == "another-machine"
 
 
 def test_a_file_from_the_future_is_not_fresh(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_a_download_brings_what_changed_and_removes_what_is_gone_but_nothing_of_
     assert names(folder) == ["a/history.jsonl", "b/history.jsonl"]
     (folder / "a").download(lambda name: name == WEIGHTS)
     assert names(folder) == ["a/best.safetensors", "a/history.jsonl", "b/history.jsonl"]
-    local = ("lock", "mlflow.sync", "mlflow.queue.sent", "ray.log.1", "ledger.jsonl", ".tune/run/x")
+    local = ("lock", "lock.beat", "mlflow.sync", "mlflow.queue.sent", "ray.log.1", "ledger.jsonl", ".tune/run/x")
     for name in local:
         (folder.path / name).parent.mkdir(parents=True, exist_ok=True)
         (folder.path / name).write_text("mine")

@@ -14,11 +14,13 @@ import pytest
 
 from balance_tune.errors import UserError
 from balance_tune.studies.storage import trial_file
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking import client as client_module
 from balance_tune.studies.tracking.backend import Store, connect, store_of
 from balance_tune.studies.tracking.client import Client, is_refusal
 from balance_tune.studies.tracking.memory import CACHE, IDENTITY, Cache
 from balance_tune.studies.tracking.sync import ATTEMPTS, Sync, sync
+from tests.studies.bucket import Bucket
 from tests.studies.tracking.written import MANIFEST, WrittenStudy, points, runs_of, steps, tag
 
 Write = Callable[..., WrittenStudy]
@@ -279,6 +281,19 @@ def test_a_trial_whose_files_lag_behind_its_state_is_written_when_they_are_there
     history.write_text(whole)
     live.run("running")
     assert steps(client, runs_of(client, study.folder.name)[TRIAL]) == [1, 2, 3]
+
+
+def test_of_a_study_in_an_object_store_the_epochs_come_from_there(
+    written: Write, store: Store, client: Any, bucket: Bucket
+) -> None:
+    study = written()
+    live = Sync(StudyFolder.at(study.folder, (bucket.uri, "s")), store)
+    trial = study.begin(0).train(2)
+    history = trial.folder / "history.jsonl"
+    bucket.write("s/trials/av_digits/mlb/search-0000/history.jsonl", history.read_bytes())
+    history.unlink()
+    live.run("running")
+    assert steps(client, runs_of(client, study.folder.name)[TRIAL]) == [1, 2]
 
 
 def test_a_trial_that_went_back_to_an_earlier_state_gains_no_epoch_twice(

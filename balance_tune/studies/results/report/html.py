@@ -13,6 +13,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from balance_tune.datasets.augmentation import described, overridden
+from balance_tune.datasets.modality import Modality
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.results.columns import SETTINGS, interval, p_text, percent
 from balance_tune.studies.results.findings import answer, by_table, ranking, remarks
@@ -84,7 +86,9 @@ def render(sources: Sources) -> str:
         objective=sources.rule.objective,
         units=units(sources.rows),
         protocol=sources.config.get("protocol") or "sealed",
-        data=[_data(name, manifest) for name, manifest in sources.manifests.items()],
+        data=[
+            _data(name, manifest, sources.config.get("augment") or {}) for name, manifest in sources.manifests.items()
+        ],
         versions=_versions(sources.begun),
         begun=sources.begun.get("begun", ""),
         code=(sources.begun.get("code") or {}).items(),
@@ -290,7 +294,7 @@ def _importance_table(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"datasets": datasets, "lines": lines}
 
 
-def _data(name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _data(name: str, manifest: Mapping[str, Any], augment: Mapping[str, Any]) -> dict[str, Any]:
     identity = manifest.get("identity") or {}
     split = identity.get("split") or {}
     counts = {part: sum(by_class.values()) for part, by_class in (manifest.get("counts") or {}).items()}
@@ -300,6 +304,7 @@ def _data(name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
         "modalities": [
             f"{m} {'x'.join(map(str, s.get('shape', [])))}" for m, s in (identity.get("modalities") or {}).items()
         ],
+        "transforms": _transforms(identity.get("modalities") or {}, augment),
         "classes": len(identity.get("classes") or []),
         "counts": counts,
         "split": f"{split.get('kind', '?')}, seed {split.get('seed', '?')}",
@@ -309,6 +314,20 @@ def _data(name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
         "licence": manifest.get("licence", "?"),
         "limits": list(manifest.get("limits") or []),
     }
+
+
+def _transforms(modalities: Mapping[str, Any], augment: Mapping[str, Any]) -> list[str]:
+    """Return what is done to the samples of modalities in training and evaluation; nothing of those taken as stored."""
+    try:
+        declared = {m: Modality.of(entry) for m, entry in modalities.items()}
+        told = {m: described(modality) for m, modality in overridden(declared, augment).items()}
+    except (KeyError, TypeError, ValueError):  # a manifest of another version
+        return []
+    return [
+        f"{m}: in training {words['training']}; in evaluation {words['evaluation']}"
+        for m, words in told.items()
+        if set(words.values()) != {"as stored"}
+    ]
 
 
 def _versions(begun: Mapping[str, Any]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -142,3 +143,16 @@ def test_numbers_and_durations_are_short() -> None:
     shown = [number(v).replace("\N{MINUS SIGN}", "-") for v in (0.05, 1e-5, 0.123456, -2.0, 1234.0, 1e9)]
     assert shown == ["0.05", "1e-5", "0.123", "-2", "1234", "1e9"]
     assert [duration(s) for s in (0.4, 41, 200, 7500, None)] == ["0.4 s", "41 s", "3 min 20 s", "2 h 5 min", "-"]
+
+
+def test_the_report_says_what_is_done_to_samples_in_training_and_in_evaluation() -> None:
+    from balance_tune.datasets.crema_d import CremaD
+    from balance_tune.studies.results.report.html import _transforms
+
+    declared = {m: json.loads(json.dumps(dataclasses.asdict(modality))) for m, modality in CremaD.modalities.items()}
+    (told,) = _transforms(declared, {})
+    assert told.startswith("visual: in training frames (count 1, how random), random_resized_crop (size 224")
+    assert told.endswith("flip (p 0.5); in evaluation frames (count 1, how even), resize (size 224)")
+    (told,) = _transforms(declared, {"visual": {}})
+    assert told.count("frames (count 1, how even), resize (size 224)") == 2
+    assert _transforms({"visual": {"shape": "?"}}, {}) == []
