@@ -54,6 +54,7 @@ class Sizes:
     workers: int = 8  # of the official loop's DataLoader
     shares: tuple[int, ...] = (1, 2, 4, 8)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: dict(CREMA_D))
+    encoder: str = "resnet18"
     methods: tuple[str, ...] = ()  # whose steps are timed, beside the light ones; default: all
 
     def heavy(self) -> tuple[str, ...]:
@@ -78,7 +79,9 @@ def resnets(sizes: Sizes) -> None:
         "objective": "val/accuracy",
         "seed": 0,
     }
-    for _ in train(*assemble(config, crema_d(sizes.rows, "cuda", sizes.shapes), device=torch.device("cuda"))):
+    for _ in train(
+        *assemble(config, crema_d(sizes.rows, "cuda", sizes.shapes, sizes.encoder), device=torch.device("cuda"))
+    ):
         pass
 
 
@@ -139,7 +142,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def samples(sizes: Sizes) -> Table:
     """Return samples per second of training both models against a plain loop in fp32."""
-    data = crema_d(sizes.batch * 4, "cuda", sizes.shapes)
+    data = crema_d(sizes.batch * 4, "cuda", sizes.shapes, sizes.encoder)
     resnet = partial(large, data=data, device="cuda", batch_size=sizes.batch)
     loops: dict[str, Callable[[], Iterator[int]]] = {
         "ResNet-18 pair: plain loop, fp32": lambda: plain(resnet("joint")),
@@ -261,7 +264,7 @@ class Decoded(Dataset[tuple[dict[str, Tensor], int]]):
 
     def __init__(self, rows: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.rows, self.size = rows, shapes["visual"][-1]
+        self.rows, self.size, self.shape = rows, shapes["visual"][-1], shapes["visual"]
         side = self.size + 32
         pixels = torch.randint(256, (3, side, side), dtype=torch.uint8, generator=generator)
         self.image = torchvision.io.encode_jpeg(pixels)
@@ -274,7 +277,7 @@ class Decoded(Dataset[tuple[dict[str, Tensor], int]]):
         image = torchvision.io.decode_jpeg(self.image).float().div_(255)
         top, left = torch.randint(32, (2,)).tolist()
         crop = image[:, top : top + self.size, left : left + self.size]
-        return {"audio": self.sound.clone(), "visual": ((crop - 0.5) / 0.25).unsqueeze(1)}, row % 6
+        return {"audio": self.sound.clone(), "visual": ((crop - 0.5) / 0.25).reshape(self.shape)}, row % 6
 
 
 def official(ready: Ready, sizes: Sizes) -> Iterator[int]:
@@ -302,7 +305,7 @@ def official(ready: Ready, sizes: Sizes) -> Iterator[int]:
 # waiting -----------------------------------------------------------------------------------------------------------
 def waiting(sizes: Sizes, data: Data | None = None, device: str = "cuda") -> Table:
     """Return the share of time that a device waits for data which lies on the host, and samples per second."""
-    data = data or crema_d(sizes.rows, shapes=sizes.shapes)
+    data = data or crema_d(sizes.rows, shapes=sizes.shapes, encoder=sizes.encoder)
     feeds = {"indexed and copied when it is needed": plainly, "balance_tune: gathered ahead, from pinned memory": ahead}
     settings = {"batch_size": sizes.batch, "precision": "bf16"}
     runs = {name: (large("joint", data, device, **settings), feed) for name, feed in feeds.items()}
@@ -397,9 +400,9 @@ def _admitted(methods: tuple[str, ...]) -> dict[str, Ready]:
 
 def large_steps(sizes: Sizes) -> Table:
     """Return what a step of the ResNet-18 pair in bf16 costs under each method."""
-    data = crema_d(sizes.batch * 4, "cuda", sizes.shapes)
+    data = crema_d(sizes.batch * 4, "cuda", sizes.shapes, sizes.encoder)
     runs = {name: large(name, data, "cuda", batch_size=sizes.batch, precision="bf16") for name in LIGHT}
-    rows = rows_of(in_turns(runs, 2 * sizes.rounds, 4), cost=False)
+    rows = rows_of(in_turns(runs, 2 * sizes.rounds, min(4, sizes.steps)), cost=False)
     title = "A step of ResNet-18 on a GPU, bf16"
     return Table(title, "Wall ms per step.", ("method", "against", "ms", "ratio"), rows)
 

@@ -55,12 +55,14 @@ def large(method: str, data: Data, device: str = "cpu", **training: Any) -> Read
     return begun(*assemble(config, data, device=torch.device(device)))
 
 
-def crema_d(rows: int, device: str = "cpu", shapes: Mapping[str, tuple[int, ...]] = CREMA_D) -> Data:
+def crema_d(
+    rows: int, device: str = "cpu", shapes: Mapping[str, tuple[int, ...]] = CREMA_D, encoder: str = "resnet18"
+) -> Data:
     """Return noise in the shapes of CREMA-D: a spectrogram and one frame, six classes."""
     generator = torch.Generator().manual_seed(0)
     inputs = {m: torch.randn(rows, *shape, generator=generator).to(device) for m, shape in shapes.items()}
     part = Part(inputs, (torch.arange(rows) % 6).to(device), torch.arange(rows), None)
-    specs = {m: Modality(shape, "resnet18") for m, shape in shapes.items()}
+    specs = {m: Modality(shape, encoder) for m, shape in shapes.items()}
     manifest: Any = SimpleNamespace(dataset="crema_d", modalities=specs, classes=tuple("abcdef"))
     return Data(manifest, {"train": part, "monitor": part, "val": part})
 

@@ -7,10 +7,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 STUDIES = ROOT / "balance_tune" / "studies"
 BY_OTHERS = {  # tested through what uses them alone
-    "storage/db_retry",
-    "storage/files",
-    *(f"tracking/{name}" for name in ("artifacts", "delivery", "hooks", "inputs", "live", "memory", "models", "note")),
-    *(f"tracking/{name}" for name in ("origin", "outbox", "pictures", "runs", "uploads", "writer_process")),
+    "cluster/ray_address",
+    *(f"storage/{name}" for name in ("db_retry", "files", "trial_file")),
+    *(f"tracking/{name}" for name in ("artifacts", "client", "history", "inputs", "memory", "models", "note")),
+    *(f"tracking/{name}" for name in ("origin", "pictures", "runs", "tracker", "worker_process")),
 }
 
 

@@ -125,7 +125,7 @@ def _names(table: TextTable, column: str, row: int, separator: str | None) -> li
 
 
 def _check_missing(table: TextTable, column: str, rows: Sequence[int], missing: str) -> None:
-    if len(rows) == len(table):
+    if len(rows) == len(table) and missing != "none":
         raise UserError(f"column `{column}` of {table.path} must hold labels, but every row of it is empty.")
     if rows and missing == "refuse":
         first = table.columns[column][rows[0]]

@@ -185,8 +185,8 @@ def _check_quotes(path: Path, text: str, separator: str) -> None:
             number = rows.line_num
     except csv.Error:
         raise UserError(
-            f"a quoted field must end with a quote before the next separator or line, but in {path} the one in the row "
-            f"that begins in line {number + 1} does not; write quotes inside of it twice."
+            f"quotes must be closed, and before the next separator or line, but in {path} those in the row that begins "
+            f"in line {number + 1} are not; write quotes inside of quotes twice."
         ) from None
     finally:
         csv.field_size_limit(limit)

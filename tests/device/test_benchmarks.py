@@ -17,7 +17,7 @@ from tests.device.pretended import pretended
 
 SMALL = gpu.Sizes(
     rows=8, batch=2, epochs=1,  rounds=1, steps=2, workers=0, shares=(2,), methods=("mmpareto",),
-    shapes={"audio": (1, 33, 33), "visual": (3, 1, 32, 32)},
+    shapes={"audio": (1, 33, 33), "visual": (3, 32, 32)}, encoder="cnn",
 )  # fmt: skip
 
 

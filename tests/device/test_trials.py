@@ -21,6 +21,7 @@ from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.testing.tiny import tiny_data, tiny_run
 from balance_tune.training import residency
 from balance_tune.training.checkpoint import load_best, load_state, save_best, save_state
+from balance_tune.training.errors import DeviceError
 from balance_tune.training.evaluation import evaluate, predict
 from balance_tune.training.feed import feed_of
 from balance_tune.training.loop import train
@@ -276,6 +277,32 @@ def test_what_a_trial_has_left_on_the_device_is_given_back(monkeypatch: pytest.M
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
         free()
     assert emptied == [True]
+
+
+# a device that breaks ------------------------------------------------------------------------------------------------
+def test_after_a_sticky_error_nothing_runs_in_the_process_and_the_trial_ends_elsewhere_as_if_undisturbed(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BALANCE_TUNE_SAVE_EVERY_S", "0")
+    whole, first, other, rest = Reports(), Reports(), Reports(), Reports()
+    with pretended():
+        work(on_device(tmp_path / "whole", store), whole)
+    with pretended() as device:
+
+        def breaking(row: dict[str, Any]) -> None:
+            first(row)
+            device.broken = len(first) == 2
+
+        with pytest.raises(DeviceError, match="CUDA error: an illegal memory access"):
+            work(on_device(tmp_path / "t", store), breaking)
+        with pytest.raises(DeviceError, match="CUDA error: an illegal memory access"):
+            work(on_device(tmp_path / "other", store), other)
+    assert ([row["state"] for row in first], other) == (["running", "running"], [])
+    residency.opened.cache_clear()  # another process
+    with pretended():
+        work(on_device(tmp_path / "t", store, reported=2), rest)
+    assert timeless(rest) == timeless(whole[2:])
+    assert (tmp_path / "t" / "best.safetensors").read_bytes() == (tmp_path / "whole" / "best.safetensors").read_bytes()
 
 
 # guards of `compile` --------------------------------------------------------------------------------------------------

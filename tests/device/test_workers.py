@@ -20,7 +20,7 @@ from tests.device.test_methods import METHODS, data_for
 from tests.test_replicas import ROWS, images, network
 
 # What a method does in a step that some parameters get no gradient in: a worker then asks the others, and waits.
-PARTLY = {"mla", "reconboost"}
+PARTLY = {"mla", "reconboost", "remix"}
 
 
 @pytest.fixture(scope="module")

@@ -108,8 +108,15 @@ def test_a_study_runs_to_its_leaderboard_and_a_second_run_trains_nothing(
     tmp_path: Path, stores: Path, cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = root_of(tmp_path, stores)
-    result = run(root)
+    before: list[tuple[Any, list[str]]] = []
+    result = run_study(
+        STUDY,
+        root=root,
+        progress="none",
+        on_leaderboard=lambda rows: before.append((rows, [name for name, *_ in NoTracker.told])),
+    )
     assert result.state == "done"
+    assert before == [(result.rows, ["start", "trials_over"])], "the leaderboard comes before MLflow is waited for"
     assert {row["method"] for row in result.rows} == {"joint", "ogm"}
     records = read_records(result.folder)
     assert Counter(r.arm for r in records if r.phase == "search") == dict.fromkeys({r.arm for r in records}, 3)

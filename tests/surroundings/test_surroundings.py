@@ -48,12 +48,12 @@ TABLE = {
     "a password in it": ("$BT submit s.yaml --address http://me:secret@x:1", 2, "must hold no user or password"),
     # MLflow
     "MLflow is away": (
-        "MLFLOW_TRACKING_URI=http://127.0.0.1:{closed} $BT ui --root there", 2, "MLflow must answer",
+        "MLFLOW_TRACKING_URI=http://127.0.0.1:{closed} $BT ui tiny --root there", 2, "MLflow must answer",
     ),
     "MLflow hangs": (
-        "MLFLOW_TRACKING_URI=http://127.0.0.1:{silent} $BT ui --root there", 2, "no answer within 1 s",
+        "MLFLOW_TRACKING_URI=http://127.0.0.1:{silent} $BT ui tiny --root there", 2, "no answer within 1 s",
     ),
-    "MLflow in a folder": ("MLFLOW_TRACKING_URI=mlruns $BT ui --root there", 2, "must begin with http"),
+    "MLflow in a folder": ("MLFLOW_TRACKING_URI=mlruns $BT ui tiny --root there", 2, "must begin with http"),
     # PostgreSQL
     "the trials' database is away": ("{postgres}:{closed}/x $BT status tiny --root database", 2, "must answer, but"),
     "the trials' database is not named": ("$BT status tiny --root database", 2, "BALANCE_TUNE_STORAGE is not set"),

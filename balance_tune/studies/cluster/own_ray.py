@@ -7,6 +7,7 @@ import os
 import secrets
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from balance_tune.errors import UserError
@@ -59,6 +60,22 @@ def _private(folder: Path) -> bool:
         found = folder.lstat()
         return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and os.access(folder, os.W_OK | os.X_OK)
     return False
+
+
+@contextlib.contextmanager
+def on_loopback() -> Iterator[None]:
+    """Have a Ray that is started in the block take the loopback address for its node's, as it does on macOS.
+
+    Otherwise Ray replaces 127.0.0.1 by an address that other machines reach, and listens on all of them.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def private_token() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.capacity import reach
-from balance_tune.studies.cluster.own_ray import LOOPBACK, private_token, ray_folder
+from balance_tune.studies.cluster.own_ray import LOOPBACK, on_loopback, private_token, ray_folder
 from balance_tune.studies.cluster.ray_address import VARIABLE, check_ray_address, joins_cluster
 from balance_tune.studies.config.schema import Resources, StudyConfig
 from balance_tune.studies.wording import one_line
@@ -119,7 +119,8 @@ def ray_for(resources: Resources, *, cpus: int | None = None) -> Iterator[Mappin
         options["num_cpus"] = cpus
         for name, value in {} if several else ALONE.items():
             os.environ.setdefault(name, value)
-    start(options)
+    with contextlib.nullcontext() if joined else on_loopback():
+        start(options)
     try:
         yield reach(ray.cluster_resources()) if joined else ray.cluster_resources()
     finally:

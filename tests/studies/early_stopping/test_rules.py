@@ -178,7 +178,7 @@ def test_a_rule_of_the_users_is_named_by_its_import_path_and_gets_its_settings()
     [
         ({"kind": "ahsa"}, "did you mean `asha`"),
         ({"kind": "no.such.module:Rule"}, "must be importable as `package.module:name`"),
-        ({"kind": "builtins:dict"}, "must be a subclass of `StoppingRule`"),
+        ({"kind": "balance_tune.tasks:Objective"}, "must be a subclass of `StoppingRule`"),
         ({"kind": OWN, "settings": {"flor": 1}}, "but flor is not; it has floor"),
         ({"kind": "asha", "settings": {"least": 2}}, "but least is not; it has none"),
         ({"kind": "median", "settings": {"epochs": 2}}, "but epochs is not; it has least"),

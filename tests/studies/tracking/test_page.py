@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ import pytest
 
 from balance_tune.errors import UserError
 from balance_tune.studies.tracking import page
+from balance_tune.studies.tracking.backend import Store
 from balance_tune.studies.tracking.page import ui
-from balance_tune.studies.tracking.tracker import Tracker
-from tests.studies.tracking.told import ATTRS, trial
+from balance_tune.studies.tracking.sync import sync
+from tests.studies.tracking.written import WrittenStudy
 
 
 def test_without_a_store_there_is_nothing_to_show(tmp_path: Path) -> None:
@@ -51,12 +53,13 @@ def test_a_port_that_is_taken_is_passed_over() -> None:
     "number",
     [pytest.param(signal.SIGTERM, id="SIGTERM"), pytest.param(signal.SIGINT, id="Ctrl-C", marks=pytest.mark.full)],
 )
-def test_the_server_shows_the_study_and_ends_whole(root: Path, tracker: Any, number: int) -> None:
-    t: Tracker = tracker()
-    t.trial_started(trial(0))
-    t.trial_finished("av_digits/mlb", "search", 0, "complete", ATTRS)
-    t.interrupt()
-    study = t._config.name
+def test_the_server_shows_the_study_and_ends_whole(
+    root: Path, store: Store, written: Callable[..., WrittenStudy], number: int
+) -> None:
+    written_study = written()
+    written_study.begin(0).train(2).end()
+    assert sync(written_study.folder, store, "interrupted")
+    study = written_study.folder.name
     served = subprocess.Popen(
         [sys.executable, "-u", "-m", "balance_tune", "ui", study, "--root", str(root)],
         cwd=Path(__file__).parents[3], stdout=subprocess.PIPE, text=True, env={**os.environ, "NO_PROXY": "*"},
