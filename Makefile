@@ -9,7 +9,7 @@ ROOT   ?= studies
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all test-cluster test-jobs faults miniatures check audit format ui bench bench-gpu clean
+.PHONY: help study test test-all test-cluster test-jobs faults miniatures check audit format ui bench bench-gpu calibrate clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ ui: $(READY)  ## the MLflow UI on every trial (Ctrl-C ends it)
 
 bench: $(READY)  ## ratios against what a user would use instead; writes benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks
+
+calibrate: $(READY)  ## simulate the error rates of the verdict on recordings; writes benchmarks/CALIBRATION.md (a quarter of an hour)
+	$(BIN)/python -m benchmarks.calibration
 
 bench-gpu: $(READY)  ## the same on a GPU: sharing it, samples a second, steps; writes benchmarks/RESULTS_GPU.md
 	$(BIN)/python -m benchmarks.gpu

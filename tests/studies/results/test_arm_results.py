@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from balance_tune.studies.results.arm_results import ArmResults
+from balance_tune.studies.results.inference import estimate
 from balance_tune.tasks import Objective
 
 
@@ -57,3 +58,17 @@ def test_units_that_some_runs_lack_are_left_out() -> None:
 
 def test_a_seed_has_ended_when_it_was_evaluated_or_failed() -> None:
     assert _arm({1: _test([1, 0])}, failed={2}).ended() == {1, 2}
+
+
+def test_the_interval_covers_the_difference_on_the_population_of_people_with_as_few_as_five() -> None:
+    rng = np.random.default_rng(0)
+    inside, draws, seeds = 0, 400, range(6)
+    for _ in range(draws):
+        people = np.repeat(np.arange(5), rng.integers(10, 40, 5))
+        skill = np.clip(0.7 + rng.normal(0, 0.1, 5), 0, 1)[people]
+        tests = {s: _test((rng.random(len(people)) < skill).astype(int).tolist(), people.tolist()) for s in seeds}
+        runs = _arm(tests).runs(list(seeds))
+        ci = estimate(runs.scores, runs.units).ci
+        assert ci is not None
+        inside += ci[0] <= 0.7 <= ci[1]
+    assert 0.92 <= inside / draws <= 0.98
