@@ -117,7 +117,8 @@ def _choices(recording: Recording, design: Design, seed: int) -> list[int]:
         while queue.searching(arm) or (winner(queue.records(arm), rule) is None and not queue.finished()):
             trial = queue.next()
             assert trial is not None
-            _play(queue, pruner, trial.key, trial.config["curve"])
+            point, seed_index = trial.config["recorded"]
+            _play(queue, pruner, trial.key, recording.val[point, seed_index])
         records = queue.records(arm)
     winners = [winner(records, replace(rule, margin=margin)) for margin in MARGINS]
     return [recording.default if best is None else recording.nearest(best.params, set()) for best in winners]
@@ -168,8 +169,8 @@ class _Queue(StudyQueue):
         draw = np.random.default_rng(config.seed)
 
         def configure(arm: Any, params: Mapping[str, Any], phase: str, number: int, seed: int) -> dict[str, Any]:
-            curves = recording.val[recording.nearest(params, set())]
-            return {"folder": str(folder / str(number)), "curve": curves[draw.integers(len(curves))]}
+            recorded = [recording.nearest(params, set()), int(draw.integers(recording.val.shape[1]))]
+            return {"folder": str(folder / str(number)), "recorded": recorded}
 
         arms, storage = [recording.arm], optuna.storages.InMemoryStorage()
         super().__init__(config, arms, storage, log, StudyFolder(folder), configure=configure)
