@@ -24,11 +24,11 @@ study: $(READY)  ## install, then run the quickstart study on the embedded data 
 	$(BIN)/balance-tune run search_spaces/quickstart.yaml --root $(ROOT)
 
 test: $(READY)  ## the test suite (minutes); tests that start Ray run one after another
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not ray and not full and not faults and not cluster' $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m 'not ray and not full and not faults and not cluster' $(PYTEST)
 	$(BIN)/python -m pytest -m 'ray and not full and not faults and not cluster' $(PYTEST)
 
 test-all: $(READY)  ## everything: the whole contract table too
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not ray and not faults and not cluster' $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m 'not ray and not faults and not cluster' $(PYTEST)
 	$(BIN)/python -m pytest -m 'ray and not faults and not cluster' $(PYTEST)
 
 faults: $(READY)  ## break real studies in every way we know, and see that nothing is lost (half an hour)
