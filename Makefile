@@ -23,11 +23,13 @@ $(READY): pyproject.toml constraints.txt
 study: $(READY)  ## install, then run the quickstart study on the embedded data (a few minutes; run again: it resumes)
 	$(BIN)/balance-tune run search_spaces/quickstart.yaml --root $(ROOT)
 
-test: $(READY)  ## the test suite (minutes)
-	$(BIN)/python -m pytest -m 'not full and not faults and not cluster' $(PYTEST)
+test: $(READY)  ## the test suite (minutes); tests that start Ray run one after another
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m 'not ray and not full and not faults and not cluster' $(PYTEST)
+	$(BIN)/python -m pytest -m 'ray and not full and not faults and not cluster' $(PYTEST)
 
 test-all: $(READY)  ## everything: the whole contract table too
-	$(BIN)/python -m pytest -m 'not faults and not cluster' $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m 'not ray and not faults and not cluster' $(PYTEST)
+	$(BIN)/python -m pytest -m 'ray and not faults and not cluster' $(PYTEST)
 
 faults: $(READY)  ## break real studies in every way we know, and see that nothing is lost (half an hour)
 	$(BIN)/python -m pytest -m faults tests/faults $(PYTEST)
