@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,34 @@ def without_callback_count() -> Iterator[None]:
         yield
     finally:
         usage.tag_callbacks = count
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Have Ray take 127.0.0.1 for this node's address, here and in the processes that are started in the block.
+
+    Otherwise Ray replaces 127.0.0.1 by an address that other machines reach: it listens there, or looks for a cluster
+    there. The environment variable reaches processes, the constant this one, which may have imported Ray before.
+    """
+    variable, name = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "ENABLE_RAY_CLUSTER"
+    before = os.environ.get(variable)
+    constant = private("ray._private.ray_constants", name, "Ray listens on the network, with a token")
+    os.environ[variable] = "0"
+    try:
+        if constant is None:
+            yield
+            return
+        from ray._private import ray_constants
+
+        setattr(ray_constants, name, False)
+        try:
+            yield
+        finally:
+            setattr(ray_constants, name, constant)
+    finally:
+        os.environ.pop(variable)
+        if before is not None:
+            os.environ[variable] = before
 
 
 def local_clusters() -> set[str] | None:

@@ -43,7 +43,10 @@ def test_the_study_runs_below_the_root_and_its_leaderboard_is_printed(
 ) -> None:
     assert main(["run", "s.yaml", "--root", "there"]) == 0
     assert engine.config.name == "s"
-    assert engine.given == {"root": "there", "progress": "auto"}
+    assert engine.given["on_leaderboard"] is not None
+    assert {name: engine.given[name] for name in ("root", "progress", "retry_failed")} == {
+        "root": "there", "progress": "auto", "retry_failed": False,
+    }  # fmt: skip
     assert (tmp_path / "there").is_dir()
     assert capsys.readouterr() == ("1 row\n", "")
 

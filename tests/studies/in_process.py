@@ -20,6 +20,7 @@ from balance_tune.studies.search.study_queue import Assignment, StudyQueue
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.studies.tracking.backend import store_of
+from balance_tune.studies.tracking.origin import origin_of
 from balance_tune.studies.tracking.sync import Sync, sync
 from balance_tune.tasks import Objective
 
@@ -42,9 +43,10 @@ def run(
 
     def configure(arm: Arm, params: Mapping[str, Any], phase: Any, number: int, seed: int) -> dict[str, Any]:
         store = stores[arm.dataset]
-        return trial_config(
+        trial = trial_config(
             config, arm, params, phase=phase, number=number, seed=seed, study_folder=folder, store=store
         )
+        return trial | origin_of(manifests[arm.dataset])
 
     pruning_log = PruningLog(folder / "ledger.jsonl")
     epochs = {arm.name: arm.epochs(arm.space.defaults()) for arm in arms}

@@ -23,7 +23,7 @@ from balance_tune.studies.config.reader import stored_config
 from balance_tune.studies.engine import StudyResult, run_study
 from balance_tune.studies.loading import load_config
 from balance_tune.studies.monitor.progress import progress_of
-from balance_tune.studies.protocol import provenance
+from balance_tune.studies.protocol import provenance, study_record
 from balance_tune.studies.protocol.selection import point_key
 from balance_tune.studies.storage.exclusive import exclusive
 from balance_tune.studies.storage.records import read_records
@@ -205,7 +205,7 @@ def test_a_finished_study_is_extended_and_says_so(tmp_path: Path, stores: Path, 
     after = run(root, **{**small, "search": {**STUDY["search"], "trials": 2}})
     assert sum(r.phase == "search" for r in read_records(after.folder)) == 2
     assert all(trial in told(after.folder) for trial in trials)
-    record = json.loads((after.folder / provenance.RECORD).read_text())
+    record = json.loads((after.folder / study_record.RECORD).read_text())
     (extension,) = record["extensions"]
     assert "search.trials" in extension["changes"][0]
     assert stored_config(after.folder).search.trials == 2
@@ -232,9 +232,9 @@ def test_a_study_whose_code_or_packages_have_changed_is_refused(
     tmp_path: Path, stores: Path, part: str, name: str
 ) -> None:
     folder = begin(tmp_path, stores)
-    record = json.loads((folder / provenance.RECORD).read_text())
+    record = json.loads((folder / study_record.RECORD).read_text())
     record[part][name] = "other"
-    (folder / provenance.RECORD).write_text(json.dumps(record))
+    (folder / study_record.RECORD).write_text(json.dumps(record))
     with pytest.raises(UserError, match=f"`{name}` has changed") as caught:
         run(tmp_path)
     assert "another `name`" in str(caught.value)
@@ -242,16 +242,16 @@ def test_a_study_whose_code_or_packages_have_changed_is_refused(
 
 def test_a_study_whose_data_have_changed_is_refused(tmp_path: Path, stores: Path) -> None:
     folder = begin(tmp_path, stores)
-    record = json.loads((folder / provenance.RECORD).read_text())
+    record = json.loads((folder / study_record.RECORD).read_text())
     record["data"]["multiple_features"]["split"] = "other"
-    (folder / provenance.RECORD).write_text(json.dumps(record))
+    (folder / study_record.RECORD).write_text(json.dumps(record))
     with pytest.raises(UserError, match="data or split of `multiple_features` has changed"):
         run(tmp_path)
 
 
 def test_a_damaged_record_of_the_study_is_one_line(tmp_path: Path, stores: Path) -> None:
     folder = begin(tmp_path, stores)
-    (folder / provenance.RECORD).write_text("{")
+    (folder / study_record.RECORD).write_text("{")
     with pytest.raises(UserError, match=r"study\.json"):
         run(tmp_path)
 

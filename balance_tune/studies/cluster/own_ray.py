@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import secrets
+import socket
 import stat
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from balance_tune.errors import UserError
@@ -62,20 +63,18 @@ def _private(folder: Path) -> bool:
     return False
 
 
-@contextlib.contextmanager
-def on_loopback() -> Iterator[None]:
-    """Have a Ray that is started in the block take the loopback address for its node's, as it does on macOS.
+def is_on_loopback(host: str, port: int) -> bool:
+    """Return whether a server at a loopback address cannot be reached at this machine's network address."""
+    with contextlib.suppress(ValueError):
+        if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+            return False
+    from ray.util import get_node_ip_address
 
-    Otherwise Ray replaces 127.0.0.1 by an address that other machines reach, and listens on all of them.
-    """
-    from ray._private import ray_constants
-
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
+        socket.create_connection((get_node_ip_address(), port), timeout=1).close()
+    except OSError:
+        return True
+    return False
 
 
 def private_token() -> None:

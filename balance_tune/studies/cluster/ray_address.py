@@ -49,6 +49,12 @@ def check_ray_address() -> None:
         _check_kind(host, port, address)
 
 
+def ray_host() -> tuple[str, int]:
+    """Return host and port of the cluster at RAY_ADDRESS."""
+    address = os.environ[VARIABLE].strip()
+    return _parts(_local_cluster() if address == "auto" else address)
+
+
 def _check_kind(host: str, port: int, address: str) -> None:
     """Ask for the cluster's id, which every head of Ray answers, if only by asking for a token."""
     import grpc  # a dependency of Ray's

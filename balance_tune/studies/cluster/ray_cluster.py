@@ -16,9 +16,10 @@ from typing import Any
 
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.capacity import reach
-from balance_tune.studies.cluster.own_ray import LOOPBACK, on_loopback, private_token, ray_folder
-from balance_tune.studies.cluster.ray_address import VARIABLE, check_ray_address, joins_cluster
+from balance_tune.studies.cluster.own_ray import LOOPBACK, is_on_loopback, private_token, ray_folder
+from balance_tune.studies.cluster.ray_address import VARIABLE, check_ray_address, joins_cluster, ray_host
 from balance_tune.studies.config.schema import Resources, StudyConfig
+from balance_tune.studies.private_apis import on_loopback
 from balance_tune.studies.wording import one_line
 
 ENVIRONMENT = {
@@ -119,12 +120,13 @@ def ray_for(resources: Resources, *, cpus: int | None = None) -> Iterator[Mappin
         options["num_cpus"] = cpus
         for name, value in {} if several else ALONE.items():
             os.environ.setdefault(name, value)
-    with contextlib.nullcontext() if joined else on_loopback():
+    alone = is_on_loopback(*ray_host()) if joined else True
+    with on_loopback() if alone else contextlib.nullcontext():
         start(options)
-    try:
-        yield reach(ray.cluster_resources()) if joined else ray.cluster_resources()
-    finally:
-        disconnect()
+        try:
+            yield reach(ray.cluster_resources()) if joined else ray.cluster_resources()
+        finally:
+            disconnect()
 
 
 def start(options: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -11,20 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balance_tune.errors import UserError
-from balance_tune.kinds import misfit
 from balance_tune.package import FOLDER, VERSION
 from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
 from balance_tune.studies.config.reader import stored_config
 from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.early_stopping.rules import rule_class
 from balance_tune.studies.protocol.code_hash import hash_of
+from balance_tune.studies.protocol.study_record import RECORD, read_record
 from balance_tune.studies.storage.study_folder import StudyFolder
 
 if TYPE_CHECKING:
     from balance_tune.datasets.manifest import Manifest
 
-CONFIG, RECORD = "study.yaml", "study.json"
-LOOK = "`confirm.seeds`"  # how the phrase of an extension begins that adds data to a verdict
+CONFIG = "study.yaml"
 DECIDES = ("torch", "optuna")  # packages whose other version may give other numbers
 COVERED = (  # files whose change may change a study's numbers: what trains, and what chooses among trials
     "replicas.py",
@@ -42,13 +40,6 @@ COVERED = (  # files whose change may change a study's numbers: what trains, and
     "studies/protocol/**/*.py",
     "studies/search/**/*.py",
 )
-SHAPE = {
-    "code": dict[str, str],
-    "packages": dict[str, str],
-    "data": dict[str, dict[str, str]],
-    "extensions": list[dict[str, Any]],
-    "families": dict[str, str],
-}
 
 
 def settle(folder: StudyFolder, config: StudyConfig, manifests: Mapping[str, Manifest]) -> tuple[str, ...]:
@@ -69,7 +60,7 @@ def settle(folder: StudyFolder, config: StudyConfig, manifests: Mapping[str, Man
         folder.write_json(RECORD, record)
         folder.write(CONFIG, config.as_yaml())  # last: a folder with a study.yaml is a study
         return ()
-    record = _read(folder.path / RECORD)
+    record = read_record(folder.path / RECORD)
     _check(config.name, record, now)
     changes = config.changes(stored_config(folder.path))
     changes.check(config.name)
@@ -82,22 +73,6 @@ def settle(folder: StudyFolder, config: StudyConfig, manifests: Mapping[str, Man
     folder.write_json(RECORD, record)
     folder.write(CONFIG, config.as_yaml())
     return changes.extended
-
-
-def looks_of(folder: Path) -> int:
-    """Return how often a verdict on the study in `folder` has been shown: once, and once more for each time that
-    confirmation seeds were added afterwards.
-    """
-    if not (folder / RECORD).is_file():
-        return 1
-    extensions = _read(folder / RECORD)["extensions"]
-    return 1 + sum(any(str(c).startswith(LOOK) for c in e.get("changes", ())) for e in extensions)
-
-
-def families_of(folder: Path) -> dict[str, str]:
-    """Return dataset -> family of the study in `folder`: recipes of one dataset share a family."""
-    families: dict[str, str] = _read(folder / RECORD)["families"] if (folder / RECORD).is_file() else {}
-    return families
 
 
 def _families(config: StudyConfig) -> dict[str, str]:
@@ -139,21 +114,6 @@ def _check(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
                     f"a study must end with what it was begun with, but {words} `{part}` has changed since `{name}` "
                     f"began{detail}; go back to what it was, or start another study under another `name`."
                 )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = json.loads(path.read_text())
-        record = {"extensions": [], "families": {}, **record}
-        wrong = next((w for key, hint in SHAPE.items() if (w := misfit(record[key], hint, f"`{key}`"))), None)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        wrong = type(error).__name__
-    if wrong is not None:
-        raise UserError(
-            f"a study's {RECORD} must be readable, but `{path}` is not ({wrong}); "
-            "put a copy of it back, or start another study under another `name`."
-        )
-    return record
 
 
 def _time() -> str:

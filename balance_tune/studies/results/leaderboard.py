@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from balance_tune.studies.config import strict_yaml
-from balance_tune.studies.protocol.provenance import families_of, looks_of
 from balance_tune.studies.protocol.selection import (
     Rule,
     advantage,
@@ -25,6 +24,7 @@ from balance_tune.studies.protocol.selection import (
     selected,
     settled,
 )
+from balance_tune.studies.protocol.study_record import families_of, looks_of
 from balance_tune.studies.results.arm_results import ArmResults
 from balance_tune.studies.results.columns import (
     BY_MODALITY,

@@ -21,8 +21,9 @@ from typing import Any, Literal
 
 from balance_tune.datasets.manifest import Manifest
 from balance_tune.studies.config.reader import stored_config
-from balance_tune.studies.protocol.provenance import CONFIG, RECORD
+from balance_tune.studies.protocol.provenance import CONFIG
 from balance_tune.studies.protocol.selection import best_trial
+from balance_tune.studies.protocol.study_record import RECORD
 from balance_tune.studies.results.leaderboard import LeaderboardRow, rows_of
 from balance_tune.studies.storage import trial_file
 from balance_tune.studies.storage.files import JOURNAL

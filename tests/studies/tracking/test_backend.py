@@ -62,19 +62,14 @@ def call(*args, **kwargs):
     raise OSError("no network")
 socket.getaddrinfo = socket.create_connection = socket.socket.connect = call
 from pathlib import Path
-from balance_tune.studies.config.reader import read_config
-from balance_tune.studies.tracking.tracker import Tracker
-from tests.studies.tracking.told import ATTRS, result, trial
+from balance_tune.studies.tracking.backend import store_of
+from balance_tune.studies.tracking.sync import sync
+from tests.studies.tracking.written import WrittenStudy
 root = Path({str(tmp_path)!r})
-config = read_config({{"name": "quiet", "datasets": ["av_digits"], "methods": ["joint"]}})
-(root / "quiet").mkdir()
-tracker = Tracker(config, root / "quiet", [], {{}})
-tracker.trial_started(trial(0))
-tracker.trial_reported(trial(0), result(1))
-tracker.trial_finished("av_digits/mlb", "search", 0, "complete", ATTRS)
-tracker.finish([], root / "quiet" / "report", [])
+study = WrittenStudy(root, "quiet")
+study.begin(0).train(1).end()
+assert sync(study.folder, store_of(root), "complete")
 assert "ray" not in sys.modules and "torch" not in sys.modules
-assert tracker._memory.store
 """
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False

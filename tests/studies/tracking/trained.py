@@ -20,6 +20,7 @@ from balance_tune.studies.storage import trial_file
 from balance_tune.studies.storage.records import CONFIRM, TrialRecord, read_records
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
+from balance_tune.studies.tracking.origin import origin_of
 from balance_tune.training.checkpoint import save_best
 from balance_tune.training.loop import train
 from balance_tune.training.setup import prepare
@@ -75,11 +76,13 @@ def train_study(root: Path, name: str) -> Trained:
             ("confirm", seed_of(0, "confirm", 0)),
             ("confirm", seed_of(0, "confirm", 1)),
         ):
-            _train(folder, store, storage, method, phase, seed)
+            _train(folder, store, manifest, storage, method, phase, seed)
     return Trained(folder, store, manifest, config)
 
 
-def _train(folder: Path, store: Path, storage: BaseStorage, method: str, phase: Any, seed: int) -> None:
+def _train(
+    folder: Path, store: Path, manifest: Manifest, storage: BaseStorage, method: str, phase: Any, seed: int
+) -> None:
     name = f"tiny/{method}" + ("" if phase == "search" else CONFIRM)
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
     number = len(study.get_trials())
@@ -92,7 +95,7 @@ def _train(folder: Path, store: Path, storage: BaseStorage, method: str, phase: 
     }  # fmt: skip
     run, modulation = prepare(config)
     history = list(train(run, modulation))
-    trial_file.write(StudyFolder(folder / place), config)
+    trial_file.write(StudyFolder(folder / place), config | origin_of(manifest))
     (folder / place / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
     save_best(run, folder / place)
     if phase == "confirm":
