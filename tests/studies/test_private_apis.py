@@ -56,6 +56,24 @@ def test_tune_counts_callbacks_where_it_cannot_be_kept_from_it(
     assert "ray.air._internal.usage.tag_callbacks" in log.text
 
 
+def test_ray_takes_its_own_address_where_it_cannot_be_kept_on_loopback(
+    monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    constants = import_module("ray._private.ray_constants")
+    variable = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+    monkeypatch.delenv(variable, raising=False)
+    before = constants.ENABLE_RAY_CLUSTER
+    with private_apis.on_loopback():
+        assert constants.ENABLE_RAY_CLUSTER is False
+        assert os.environ[variable] == "0"  # for the processes that Ray starts
+    assert constants.ENABLE_RAY_CLUSTER is before
+    assert variable not in os.environ
+    monkeypatch.delattr(constants, "ENABLE_RAY_CLUSTER")
+    with private_apis.on_loopback():
+        assert os.environ[variable] == "0"
+    assert "ENABLE_RAY_CLUSTER`: Ray listens on the network, with a token" in log.messages[-1]
+
+
 def test_doctor_says_nothing_of_other_clusters_where_ray_does_not_tell(
     monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:

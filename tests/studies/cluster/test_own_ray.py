@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster import own_ray
-from balance_tune.studies.cluster.own_ray import private_token, ray_folder
+from balance_tune.studies.cluster.own_ray import is_on_loopback, private_token, ray_folder
 
 LISTENING = """
 import json
@@ -110,6 +111,37 @@ def test_what_the_user_chose_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv(name, value)
     private_token()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "bound", "alone"),
+    [("127.0.0.1", "127.0.0.1", True), ("localhost", "127.0.0.1", True), ("127.0.0.1", "0.0.0.0", False),
+     ("10.1.2.3", "127.0.0.1", False)],
+)  # fmt: skip
+def test_a_cluster_is_on_loopback_where_this_machines_network_address_does_not_reach_it(
+    monkeypatch: pytest.MonkeyPatch, host: str, bound: str, alone: bool
+) -> None:
+    monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "127.0.0.2")  # another address of this machine
+    with socket.socket() as server:
+        server.bind((bound, 0))
+        server.listen()
+        assert is_on_loopback(host, server.getsockname()[1]) is alone
+
+
+@pytest.mark.ray
+def test_another_process_joins_a_ray_that_listens_on_loopback(cluster: None) -> None:
+    import ray
+
+    program = (
+        "from balance_tune.studies.cluster.ray_cluster import ray_for\n"
+        "from balance_tune.studies.config.schema import Resources\n"
+        "with ray_for(Resources()) as resources: print(resources['CPU'])\n"
+    )
+    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.split() == ["2.0"], done.stderr
 
 
 @pytest.mark.ray
