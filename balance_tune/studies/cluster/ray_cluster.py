@@ -158,7 +158,7 @@ def disconnect() -> None:
     """Shut Ray down, with no garbage collected meanwhile.
 
     Collections run in whichever thread allocates. One that frees a reference to an object of Ray's in another thread
-    (MLflow's courier, say) while Ray shuts down ends the process with status 1; after that it does no harm.
+    (of a library, say) while Ray shuts down ends the process with status 1; after that it does no harm.
     """
     import ray
 

@@ -137,7 +137,7 @@ def test_another_process_joins_a_ray_that_listens_on_loopback(cluster: None) -> 
         "from balance_tune.studies.config.schema import Resources\n"
         "with ray_for(Resources()) as resources: print(resources['CPU'])\n"
     )
-    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_AUTH_MODE": "token"}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120, check=False
     )
