@@ -423,8 +423,15 @@ class StudyQueue:
     def _sampler(self, arm: str, number: int) -> optuna.samplers.BaseSampler:
         search = self.config.search
         trials = search.trials or TYPICAL_TRIALS
-        seed, space = self.config.seed, self._spaces[arm]
-        return sampler_for(search.sampler, study_seed=seed, arm=arm, number=number, trials=trials, space=space)
+        return sampler_for(
+            search.sampler,
+            study_seed=self.config.seed,
+            arm=arm,
+            number=number,
+            trials=trials,
+            space=self._spaces[arm],
+            searched=self.arms[arm].space,
+        )
 
     def _search_seed(self, number: int) -> int:
         return selection.seed_of(self.config.seed, "search", number)

@@ -1,0 +1,64 @@
+"""Points of a search space as places in the unit cube, and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from balance_tune.studies.protocol.space import Parameter, Space
+from balance_tune.studies.search.unit_cube import UnitCube
+
+LR = Parameter("lr", "float", 0.001, 1.0, True, None, 0.1, "")
+X = Parameter("x", "float", -1.0, 3.0, False, None, 0.0, "")
+COUNT = Parameter("count", "int", 1, 4, False, None, 2, "")
+ROWS = Parameter("rows", "int", 16, 256, True, None, 64, "")
+MODE = Parameter("mode", "categorical", None, None, False, ("a", "b", "c"), "a", "")
+START = Parameter("start", "categorical", None, None, False, (0.0, 0.05, 0.1), 0.05, "")
+FLAG = Parameter("flag", "categorical", None, None, False, (True, False), True, "")
+CUBE = UnitCube(Space((LR, X, COUNT, ROWS, MODE, START, FLAG), {}))
+POINT = {"lr": 0.01, "x": 1.0, "count": 3, "rows": 64, "mode": "c", "start": 0.1, "flag": False}
+
+
+def test_a_point_has_its_place_on_the_scale_of_each_parameter() -> None:
+    lr, x, count, rows, mode, start, flag = CUBE.to_unit(POINT)
+    assert (lr, x) == pytest.approx((1 / 3, 0.5))
+    assert (count, rows) == pytest.approx((5 / 8, np.log(64 / 15.5) / np.log(256.5 / 15.5)))
+    assert (mode, start, flag) == pytest.approx((5 / 6, 5 / 6, 3 / 4))
+
+
+def test_a_place_and_back_is_the_same_point() -> None:
+    for unit in np.random.default_rng(0).random((50, 7)):
+        point = CUBE.from_unit(unit)
+        again = CUBE.from_unit(CUBE.to_unit(point))
+        assert again.pop("lr") == pytest.approx(point.pop("lr"))
+        assert again.pop("x") == pytest.approx(point.pop("x"))
+        assert again == point
+
+
+def test_every_value_is_as_likely_as_the_others_and_none_is_outside() -> None:
+    drawn = [CUBE.from_unit(unit) for unit in np.random.default_rng(0).random((4000, 7))]
+    for name, values in (("count", [1, 2, 3, 4]), ("mode", ["a", "b", "c"])):
+        shares = [sum(point[name] == value for point in drawn) / 4000 for value in values]
+        assert shares == pytest.approx([1 / len(values)] * len(values), abs=0.03)
+    corners = [CUBE.from_unit([0.0] * 7), CUBE.from_unit([1.0] * 7)]
+    assert [(c["lr"], c["x"], c["count"], c["rows"], c["mode"]) for c in corners] == [
+        (0.001, -1.0, 1, 16, "a"),
+        (1.0, 3.0, 4, 256, "c"),
+    ]
+    assert all(type(point["count"]) is int and type(point["lr"]) is float for point in drawn)
+
+
+def test_words_are_equally_far_apart_and_numbers_in_their_order() -> None:
+    def apart(**other: object) -> float:
+        return float(np.linalg.norm(CUBE.features(POINT) - CUBE.features({**POINT, **other})))
+
+    assert apart(mode="a") == pytest.approx(1.0) == apart(mode="b")
+    assert apart(start=0.0) > apart(start=0.05) > 0
+    assert apart(flag=True) == pytest.approx(1.0)
+    assert apart() == 0
+
+
+def test_a_parameter_that_a_trial_lacks_counts_as_its_default() -> None:
+    lacks = {name: value for name, value in POINT.items() if name != "rows"}
+    assert CUBE.features(lacks) == pytest.approx(CUBE.features({**POINT, "rows": 64}))
+    assert CUBE.to_unit(lacks) == pytest.approx(CUBE.to_unit({**POINT, "rows": 64}))
