@@ -46,11 +46,14 @@ def forecasts(courses: Iterable[Course]) -> list[Forecast]:
     courses = list(courses)
     complete = [c for c in courses if c.state == "complete" and c.curve]
     known = [Forecast(c.params, max(c.curve), 0.0) for c in complete]
-    for c in courses:
-        if c.state == "pruned" and c.curve:
-            reached = len(c.curve)
-            gain, sd = _gain([max(o.curve) - max(o.curve[:reached]) for o in complete])
-            known.append(Forecast(c.params, max(c.curve) + gain, sd))
+    pruned = [c for c in courses if c.state == "pruned" and c.curve]
+    gains = {
+        epochs: _gain([max(o.curve) - max(o.curve[:epochs]) for o in complete])
+        for epochs in {len(c.curve) for c in pruned}
+    }
+    for c in pruned:
+        gain, sd = gains[len(c.curve)]
+        known.append(Forecast(c.params, max(c.curve) + gain, sd))
     if not known:
         return []
     worst = min(f.value for f in known)

@@ -135,10 +135,14 @@ def weighted(seen: Observations, bump: Floats, hyper: Hyperparameters) -> Hyperp
 
 def covariance(a: Floats, b: Floats, bump_a: Floats, bump_b: Floats, hyper: Hyperparameters) -> Floats:
     """Return the prior covariance (k, m, n) of points `a` (m, d) and `b` (n, d) under each of k hyperparameters."""
-    square = (a[:, None] - b[None]) ** 2
-    r = np.sqrt(5 * np.moveaxis(square @ (hyper.lengths**-2).T, -1, 0))
-    matern = (1 + r + r * r / 3) * np.exp(-r)
-    k: Floats = hyper.scale[:, None, None] * matern + 1 + np.outer(bump_a, bump_b)
+    left, right = a / hyper.lengths[:, None], b / hyper.lengths[:, None]
+    square = (left**2).sum(-1)[:, :, None] + (right**2).sum(-1)[:, None, :]
+    square -= 2 * left @ right.transpose(0, 2, 1)
+    r = np.sqrt(5 * np.maximum(square, 0, out=square), out=square)
+    k = np.exp(-r)
+    k *= (r / 3 + 1) * r + 1
+    k *= hyper.scale[:, None, None]
+    k += 1 + np.outer(bump_a, bump_b)
     return k
 
 

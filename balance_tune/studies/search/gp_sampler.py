@@ -8,7 +8,7 @@ about the default are believed to be good until trials say otherwise (`gaussian_
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from balance_tune.studies.search.unit_cube import UnitCube
 Floats = NDArray[np.float64]
 
 STARTUP = 3  # finished trials, the default's included, before the model decides
-ANYWHERE, NEAR = 400, 20  # candidates drawn from the whole space, and about a good point at each distance
+ANYWHERE, NEAR = 300, 15  # candidates drawn from the whole space, and about a good point at each distance
 DISTANCES = (0.02, 0.07, 0.2)
 GOOD = 3  # best points by the model about which candidates are drawn
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -61,18 +61,18 @@ class GpSampler(BaseSampler):
         known = forecasts(_course(t, sign) for t in earlier if t.state in STATES)
         if len(known) < STARTUP:
             return self._cube.from_unit(rng.random(self._cube.dimensions))
-        x = np.array([self._cube.features(f.params) for f in known])
-        y, variance = standardised(known)
-        running = [self._cube.features(t.params) for t in earlier if t.state == TrialState.RUNNING and t.params]
-        centre = self._cube.features(self._space.defaults())
-        model = GaussianProcess(Observations(x, y, variance), centre, rng, np.array(running))
-        means = model.predict(x)[0]
+        units = self._units([f.params for f in known])
+        default = self._units([self._space.defaults()])
+        pending = self._units([t.params for t in earlier if t.state == TrialState.RUNNING and t.params])
+        seen = self._cube.features(units)
+        centre, unfinished = self._cube.features(default)[0], self._cube.features(pending)
+        model = GaussianProcess(Observations(seen, *standardised(known)), centre, rng, unfinished)
+        means = model.predict(seen)[0]
         order = np.argsort(-(model.weights @ means), kind="stable")[:GOOD]
-        good = [self._cube.to_unit(known[i].params) for i in order]
-        proposed = self._candidates(rng, [*good, self._cube.to_unit(self._space.defaults())])
-        features = np.array([self._cube.features(params) for params in proposed])
-        improvement = expected_improvement(*model.predict(features), means.max(1, keepdims=True))
-        return proposed[int((model.weights @ improvement).argmax())]
+        candidates = self._candidates(rng, np.vstack([units[order], default]))
+        best = means.max(1, keepdims=True)
+        improvement = model.weights @ expected_improvement(*model.predict(self._cube.features(candidates)), best)
+        return self._cube.from_unit(candidates[int(improvement.argmax())])
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -80,15 +80,18 @@ class GpSampler(BaseSampler):
         """Return a random value of a parameter that the space does not have."""
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
-    def _candidates(self, rng: np.random.Generator, good: Sequence[Floats]) -> list[dict[str, Any]]:
-        """Return points of the whole space, and points about the good ones that differ from them in some parameters."""
+    def _units(self, points: Sequence[Mapping[str, Any]]) -> Floats:
+        """Return the places (n, d) of points in the cube."""
+        return np.array([self._cube.to_unit(params) for params in points]).reshape(-1, self._cube.dimensions)
+
+    def _candidates(self, rng: np.random.Generator, good: Floats) -> Floats:
+        """Return places all over the cube, and about the `good` ones (g, d): they differ from these in some parameters."""
         d = self._cube.dimensions
-        units = [rng.random((ANYWHERE, d))]
-        for point in good:
-            for distance in DISTANCES:
-                moved = rng.random((NEAR, d)) < max(0.3, 2 / d)
-                units.append(np.clip(point + moved * rng.normal(size=(NEAR, d)) * distance, 0.0, 1.0))
-        return [self._cube.from_unit(unit) for unit in np.vstack(units).tolist()]
+        shape = (len(good), len(DISTANCES), NEAR, d)
+        moved = rng.random(shape) < max(0.3, 2 / d)
+        step = moved * rng.normal(size=shape) * np.array(DISTANCES)[:, None, None]
+        near = np.clip(good[:, None, None] + step, 0.0, 1.0).reshape(-1, d)
+        return np.vstack([rng.random((ANYWHERE, d)), near])
 
 
 def _course(trial: FrozenTrial, sign: float) -> Course:

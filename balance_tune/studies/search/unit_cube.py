@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,20 +30,35 @@ class UnitCube:
         """Return a point's place in the cube, (d,)."""
         return np.array([_to_unit(p, params.get(p.name, p.default)) for p in self._parameters])
 
-    def from_unit(self, unit: Sequence[float] | Floats) -> dict[str, Any]:
+    def from_unit(self, unit: Floats) -> dict[str, Any]:
         """Return the parameters at a place (d,) in the cube."""
         return {p.name: _from_unit(p, float(x)) for p, x in zip(self._parameters, unit, strict=True)}
 
-    def features(self, params: Mapping[str, Any]) -> Floats:
-        """Return what the distance of a point to others is computed from, (f,) with f >= d."""
-        row: list[float] = []
-        for p in self._parameters:
-            value = params.get(p.name, p.default)
-            if p.choices is None or _ordered(p):
-                row.append(_to_unit(p, value))
-            else:
-                row += [math.sqrt(0.5) * (value == choice) for choice in p.choices]
-        return np.array(row)
+    def features(self, units: Floats) -> Floats:
+        """Return what the distances of points are computed from.
+
+        Args:
+            units: (n, d) places in the cube; those between two whole numbers or choices count as what they stand for.
+
+        Returns:
+            (n, f) with f >= d.
+        """
+        return np.hstack([_features(p, units[:, i]) for i, p in enumerate(self._parameters)])
+
+
+def _features(p: Parameter, unit: Floats) -> Floats:
+    """Return the columns (n, 1) or (n, choices) of one parameter."""
+    if p.choices is not None:
+        count = len(p.choices)
+        chosen = np.minimum((unit * count).astype(int), count - 1)
+        if _ordered(p):
+            return (chosen[:, None] + 0.5) / count
+        return math.sqrt(0.5) * (chosen[:, None] == np.arange(count))
+    if p.kind == "int":
+        low, high = _limits(p)
+        value = np.clip(np.rint(low * (high / low) ** unit if p.log else low + unit * (high - low)), low, high)
+        unit = np.log(value / low) / math.log(high / low) if p.log else (value - low) / (high - low)
+    return unit[:, None]
 
 
 def _ordered(p: Parameter) -> bool:

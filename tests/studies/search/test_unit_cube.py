@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from balance_tune.studies.protocol.space import Parameter, Space
 from balance_tune.studies.search.unit_cube import UnitCube
@@ -40,7 +44,7 @@ def test_every_value_is_as_likely_as_the_others_and_none_is_outside() -> None:
     for name, values in (("count", [1, 2, 3, 4]), ("mode", ["a", "b", "c"])):
         shares = [sum(point[name] == value for point in drawn) / 4000 for value in values]
         assert shares == pytest.approx([1 / len(values)] * len(values), abs=0.03)
-    corners = [CUBE.from_unit([0.0] * 7), CUBE.from_unit([1.0] * 7)]
+    corners = [CUBE.from_unit(np.zeros(7)), CUBE.from_unit(np.ones(7))]
     assert [(c["lr"], c["x"], c["count"], c["rows"], c["mode"]) for c in corners] == [
         (0.001, -1.0, 1, 16, "a"),
         (1.0, 3.0, 4, 256, "c"),
@@ -48,9 +52,13 @@ def test_every_value_is_as_likely_as_the_others_and_none_is_outside() -> None:
     assert all(type(point["count"]) is int and type(point["lr"]) is float for point in drawn)
 
 
+def features(point: Mapping[str, Any]) -> NDArray[np.float64]:
+    return CUBE.features(CUBE.to_unit(point)[None])[0]
+
+
 def test_words_are_equally_far_apart_and_numbers_in_their_order() -> None:
     def apart(**other: object) -> float:
-        return float(np.linalg.norm(CUBE.features(POINT) - CUBE.features({**POINT, **other})))
+        return float(np.linalg.norm(features(POINT) - features({**POINT, **other})))
 
     assert apart(mode="a") == pytest.approx(1.0) == apart(mode="b")
     assert apart(start=0.0) > apart(start=0.05) > 0
@@ -58,7 +66,13 @@ def test_words_are_equally_far_apart_and_numbers_in_their_order() -> None:
     assert apart() == 0
 
 
+def test_places_that_stand_for_one_point_have_the_same_features() -> None:
+    units = np.random.default_rng(0).random((50, 7))
+    again = np.array([features(CUBE.from_unit(unit)) for unit in units])
+    assert CUBE.features(units) == pytest.approx(again)
+    assert CUBE.features(units).shape == (50, 7 + 2 + 1)
+
+
 def test_a_parameter_that_a_trial_lacks_counts_as_its_default() -> None:
     lacks = {name: value for name, value in POINT.items() if name != "rows"}
-    assert CUBE.features(lacks) == pytest.approx(CUBE.features({**POINT, "rows": 64}))
     assert CUBE.to_unit(lacks) == pytest.approx(CUBE.to_unit({**POINT, "rows": 64}))
