@@ -15,8 +15,12 @@ a ratio.
 
 from __future__ import annotations
 
+import argparse
 import math
+import statistics
+import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler
 from optuna.trial import TrialState
 
@@ -35,8 +40,9 @@ from balance_tune.studies.protocol.selection import Candidate, Rule, due, winner
 from balance_tune.studies.search.samplers import sampler_for
 from balance_tune.studies.storage.records import State, TrialRecord
 from balance_tune.tasks import Objective
-from benchmarks.recorded import Floats, OnRecord, Recording
+from benchmarks.recorded import CURVES, RECORDINGS, Floats, OnRecord, Recording
 from benchmarks.replicate import hits
+from benchmarks.table import Table, show
 
 BUDGETS = (12, 20, 32)
 MARGIN = Select().margin
@@ -203,6 +209,7 @@ class Replay:
             value=value,
             curve=shown,
             attrs={**attrs, "epochs": max(1, len(shown))},
+            space=arm.space.ranges(),
         )
         self.records.append(record)
         return record
@@ -254,3 +261,95 @@ def ratio(ours: Sequence[Floats], theirs: Sequence[Floats], draws: int = 2000) -
         drawn.append(above / below)
     low, high = np.quantile(drawn, [0.025, 0.975])
     return float(mean), float(low), float(high)
+
+
+Found = Mapping[tuple[str, int], Sequence[Sequence[Outcome]]]  # (search, trials) -> task -> seed
+
+
+def measure(recordings: Sequence[Recording], searches: Sequence[str], budgets: Sequence[int], seeds: int) -> Found:
+    """Return what became of every search at every budget."""
+    found: dict[tuple[str, int], list[list[Outcome]]] = {}
+    for name in searches:
+        for trials in budgets:
+            found[name, trials] = [outcomes(r, SEARCHES[name], trials, range(seeds)) for r in recordings]
+        print(f"{name}: {len(recordings)} tasks, {seeds} seeds", file=sys.stderr, flush=True)
+    return found
+
+
+def regret_table(recordings: Sequence[Recording], found: Found) -> Table:
+    """Return mean regrets over the tasks, and their ratios to the baseline's."""
+    rows = []
+    for (name, trials), tasks in found.items():
+        own = [regrets(r, [o.chosen for o in task]) for r, task in zip(recordings, tasks, strict=True)]
+        base = [
+            regrets(r, [o.chosen for o in task]) for r, task in zip(recordings, found[BASELINE, trials], strict=True)
+        ]
+        cautious = [regrets(r, [o.cautious for o in task]).mean() for r, task in zip(recordings, tasks, strict=True)]
+        mean, low, high = ratio(own, base)
+        epochs = statistics.fmean(outcome.spent for task in tasks for outcome in task)
+        rows.append(
+            [
+                str(trials),
+                name,
+                " / ".join(f"{r.mean():.2f}" for r in own),
+                f"{np.mean([r.mean() for r in own]):.3f}",
+                "1" if name == BASELINE else f"{mean:.2f} [{low:.2f}, {high:.2f}]",
+                f"{np.mean(cautious):.3f}",
+                f"{epochs:.0f}",
+            ]
+        )
+    rows.sort(key=lambda row: int(row[0]))
+    seeds = len(next(iter(found.values()))[0])
+    tasks_text = ", ".join(f"{r.arm.name} ({len(r.arm.space.parameters)})" for r in recordings)
+    default = " / ".join(f"{regrets(r, [r.default])[0]:.2f}" for r in recordings)
+    return Table(
+        "True regret of a search",
+        f"Points of accuracy between the best recorded point and the chosen one, by the mean over recorded seeds; "
+        f"{seeds} searches each. Tasks (parameters): {tasks_text}; the regret of their defaults: {default}. "
+        "`study`: where the default stays unless clearly beaten, as in a study. Ratio of the mean regrets to those "
+        f"of {BASELINE}, with a 95 % interval.",
+        ("trials", "search", "regret by task", "mean", "ratio", "study", "epochs"),
+        rows,
+    )
+
+
+def epochs_table(recordings: Sequence[Recording], found: Found, trials: int) -> Table:
+    """Return the epochs that searches of so many trials need until a point is as good as the goal."""
+    rows = []
+    for (name, budget), tasks in found.items():
+        if budget == trials:
+            medians = [
+                statistics.median(epochs_to(r, goal(r), outcome) for outcome in task)
+                for r, task in zip(recordings, tasks, strict=True)
+            ]
+            rows.append([name, *("-" if math.isinf(m) else f"{m:.0f}" for m in medians)])
+    return Table(
+        "Epochs to a fixed target",
+        "Median epochs of all trials until one had run to its end at a point that is as good as the best of 20 random "
+        f"points (the median of such bests over independent draws); -: not by half of the searches in {trials} trials.",
+        ("search", *(f"{r.arm.name} ({len(r.arm.space.parameters)})" for r in recordings)),
+        rows,
+    )
+
+
+def tasks() -> list[Recording]:
+    """Return the recordings on which searches are replayed, those with fewer parameters first."""
+    paths = sorted([*CURVES.glob("*.npz"), RECORDINGS / "multiple_features-mlb.npz"])
+    return sorted(map(Recording, paths), key=lambda r: len(r.arm.space.parameters))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--long", action="store_true", help="all searches and budgets, 40 seeds; an hour")
+    parser.add_argument("--seeds", type=int)
+    args = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", ExperimentalWarning)
+    recordings = tasks()
+    searches, budgets = (tuple(SEARCHES), BUDGETS) if args.long else (SHORT, (BUDGETS[0], BUDGETS[-1]))
+    found = measure(recordings, searches, budgets, args.seeds or (40 if args.long else 10))
+    show(regret_table(recordings, found), epochs_table(recordings, found, BUDGETS[-1]))
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,6 @@ about the default are believed to be good until trials say otherwise (`gaussian_
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from balance_tune.studies.protocol.space import Space
-from balance_tune.studies.search.forecast import Course, forecasts, standardised
-from balance_tune.studies.search.gaussian_process import GaussianProcess, Observations, expected_improvement
-from balance_tune.studies.search.unit_cube import UnitCube
+from balance_tune.studies.surrogate.forecast import Course, forecasts, standardised
+from balance_tune.studies.surrogate.gaussian_process import GaussianProcess, Observations, expected_improvement
+from balance_tune.studies.surrogate.unit_cube import UnitCube
 
 Floats = NDArray[np.float64]
 
@@ -44,7 +43,7 @@ class GpSampler(BaseSampler):
     """
 
     def __init__(self, space: Space, *, seed: int) -> None:
-        self._space, self._cube, self._seed = space, UnitCube(space), seed
+        self._space, self._cube, self._seed = space, UnitCube(space.ranges(), space.defaults()), seed
         self._random = RandomSampler(seed=seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -60,10 +59,10 @@ class GpSampler(BaseSampler):
         sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
         known = forecasts(_course(t, sign) for t in earlier if t.state in STATES)
         if len(known) < STARTUP:
-            return self._cube.from_unit(rng.random(self._cube.dimensions))
-        units = self._units([f.params for f in known])
-        default = self._units([self._space.defaults()])
-        pending = self._units([t.params for t in earlier if t.state == TrialState.RUNNING and t.params])
+            return self._cube.point(rng.random(self._cube.dimensions))
+        units = self._cube.units([f.params for f in known])
+        default = self._cube.units([self._space.defaults()])
+        pending = self._cube.units([t.params for t in earlier if t.state == TrialState.RUNNING and t.params])
         seen = self._cube.features(units)
         centre, unfinished = self._cube.features(default)[0], self._cube.features(pending)
         model = GaussianProcess(Observations(seen, *standardised(known)), centre, rng, unfinished)
@@ -72,7 +71,7 @@ class GpSampler(BaseSampler):
         candidates = self._candidates(rng, np.vstack([units[order], default]))
         best = means.max(1, keepdims=True)
         improvement = model.weights @ expected_improvement(*model.predict(self._cube.features(candidates)), best)
-        return self._cube.from_unit(candidates[int(improvement.argmax())])
+        return self._cube.point(candidates[int(improvement.argmax())])
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -80,12 +79,8 @@ class GpSampler(BaseSampler):
         """Return a random value of a parameter that the space does not have."""
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
-    def _units(self, points: Sequence[Mapping[str, Any]]) -> Floats:
-        """Return the places (n, d) of points in the cube."""
-        return np.array([self._cube.to_unit(params) for params in points]).reshape(-1, self._cube.dimensions)
-
     def _candidates(self, rng: np.random.Generator, good: Floats) -> Floats:
-        """Return places all over the cube, and about the `good` ones (g, d): they differ from these in some parameters."""
+        """Return places all over the cube, and about the `good` ones (g, d), of which some parameters differ."""
         d = self._cube.dimensions
         shape = (len(good), len(DISTANCES), NEAR, d)
         moved = rng.random(shape) < max(0.3, 2 / d)

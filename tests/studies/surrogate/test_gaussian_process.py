@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from balance_tune.studies.search import gaussian_process
-from balance_tune.studies.search.gaussian_process import (
+from balance_tune.studies.surrogate import gaussian_process
+from balance_tune.studies.surrogate.gaussian_process import (
     GaussianProcess,
     Hyperparameters,
     Observations,

@@ -139,7 +139,7 @@ def covariance(a: Floats, b: Floats, bump_a: Floats, bump_b: Floats, hyper: Hype
     square = (left**2).sum(-1)[:, :, None] + (right**2).sum(-1)[:, None, :]
     square -= 2 * left @ right.transpose(0, 2, 1)
     r = np.sqrt(5 * np.maximum(square, 0, out=square), out=square)
-    k = np.exp(-r)
+    k: Floats = np.exp(-r)
     k *= (r / 3 + 1) * r + 1
     k *= hyper.scale[:, None, None]
     k += 1 + np.outer(bump_a, bump_b)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from balance_tune.studies.search.forecast import Course, Forecast, forecasts, standardised
+from balance_tune.studies.surrogate.forecast import Course, Forecast, forecasts, standardised
 
 
 def course(state: str, *curve: float) -> Course:
