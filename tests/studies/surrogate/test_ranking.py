@@ -45,7 +45,6 @@ def test_a_lucky_trial_among_poor_ones_is_not_expected_to_be_the_best() -> None:
     records = search()
     expected = expected_values(records, ACCURACY)
     lucky = next(r.number for r in records if r.params["lr"] == 0.81)
-    assert sorted(expected, key=expected.__getitem__)[-4:] == sorted([1, 2, 3, 4], key=expected.__getitem__)
     assert expected[lucky] < min(expected[n] for n in (1, 2, 3, 4))
     assert max(records, key=lambda r: r.value or 0.0).params["lr"] == 0.81
 
