@@ -35,6 +35,7 @@ class Recording:
         test: (points, seeds) test accuracy at the best validation epoch; NaN where training broke off, and everywhere
             in a recording without test accuracies.
         truth: (points,) mean over seeds of the best epoch's validation accuracy; a training that broke off counts 0.
+            Where not all seeds were recorded, the mean of those that were, less what they are worth elsewhere.
         default: index of the default point.
     """
 
@@ -53,7 +54,8 @@ class Recording:
         self._scaled = np.stack([_scaled(p, self._points[:, i]) for i, p in enumerate(parameters)], axis=1)
         self.seeds = [np.flatnonzero(np.isfinite(curves).any(-1)).tolist() for curves in self.val]
         best = np.where(np.isnan(self.val).any(-1), 0.0, np.nan_to_num(self.val).max(-1))
-        self.truth: Floats = np.array([best[i, own].mean() for i, own in enumerate(self.seeds)])
+        luck = _luck(best, self.seeds)
+        self.truth: Floats = np.array([(best[i, own] - luck[own]).mean() for i, own in enumerate(self.seeds)])
         self.test = _at_best_epoch(test, self.val)
         self.default = self.nearest({p.name: p.default for p in parameters}, set())
 
@@ -141,6 +143,13 @@ def _scaled(p: Parameter, x: Floats) -> Floats:
     if p.log:
         return np.log(x / low) / math.log(high / low)
     return (x - low) / (high - low)
+
+
+def _luck(best: Floats, recorded: Sequence[Sequence[int]]) -> Floats:
+    """Return what each seed adds to the mean (seeds,), by the points where all seeds were recorded and none broke."""
+    whole = [i for i, own in enumerate(recorded) if len(own) == best.shape[1] and best[i].all()]
+    luck: Floats = best[whole].mean(0) - best[whole].mean()
+    return luck
 
 
 def _at_best_epoch(test: Floats, val: Floats) -> Floats:

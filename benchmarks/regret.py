@@ -4,8 +4,9 @@
     python -m benchmarks.regret --long       40 seeds, all searches
 
 Samplers, early stopping and selection are the product's own. A training is the recorded curve of the nearest recorded
-point that the search has not used yet, under one of its recorded seeds, drawn at random. The truth of a point is its
-mean over all recorded seeds, so that a lucky epoch or seed gains nothing:
+point that the search has not used yet. Selection trains on two recorded seeds that all points share, as in a study, and
+every search trial on one of the others, drawn at random (where a point has no others, on one that it has). The truth of
+a point is its mean over all recorded seeds, so that a lucky epoch or seed gains nothing:
 
     regret = truth of the best recorded point - truth of the point that selection chooses, in points of accuracy
 
@@ -38,7 +39,7 @@ from balance_tune.studies.early_stopping.pruning_log import Decision, PruningLog
 from balance_tune.studies.early_stopping.rules import Asha
 from balance_tune.studies.protocol.selection import Candidate, Rule, due, winner
 from balance_tune.studies.search.samplers import sampler_for
-from balance_tune.studies.storage.records import State, TrialRecord
+from balance_tune.studies.storage.records import Phase, State, TrialRecord
 from balance_tune.tasks import Objective
 from benchmarks.recorded import CURVES, RECORDINGS, Floats, OnRecord, Recording
 from benchmarks.replicate import hits
@@ -127,8 +128,8 @@ class Replay:
         log = _InMemoryLog(folder / "none.jsonl")
         settings = EarlyStopping(**search.early_stopping)
         self._pruner = Pruner(settings, {recording.arm.name: recording.epochs}, log, OBJECTIVE)
-        self._noise = np.random.default_rng([seed, 1])
-        self._order = {i: self._noise.permutation(own).tolist() for i, own in enumerate(recording.seeds)}
+        self._rule = Rule(study_seed=seed)
+        self._seeds = np.random.default_rng([seed, 1]).permutation(recording.val.shape[1]).tolist()
         self.records: list[TrialRecord] = []
         self.reached: list[tuple[int, int]] = []
 
@@ -136,7 +137,7 @@ class Replay:
         """Search, select, and return what was chosen."""
         self.search()
         spent = sum(r.epochs for r in self.records)
-        rule = Rule(study_seed=self._seed)
+        rule = self._rule
         while (best := winner(self.records, rule)) is None:
             waiting = due(self.records, rule)
             if not waiting:
@@ -177,11 +178,9 @@ class Replay:
             else:
                 study.tell(trial, state=STATES[record.state])
 
-    def _train(self, index: int, number: int, seed: int, phase: Any, attrs: dict[str, Any]) -> TrialRecord:
+    def _train(self, index: int, number: int, seed: int, phase: Phase, attrs: dict[str, Any]) -> TrialRecord:
         """Play one trial; return its record, which is added to the others."""
-        order = self._order[index]
-        order.append(order.pop(0))
-        curve = self._recording.val[index, order[-1]].tolist()
+        curve = self._recording.val[index, self._recorded_seed(index, number, seed, phase)].tolist()
         state: State = "complete"
         shown: dict[int, float] = {}
         for epoch, value in enumerate(curve, start=1):
@@ -209,10 +208,21 @@ class Replay:
             value=value,
             curve=shown,
             attrs={**attrs, "epochs": max(1, len(shown))},
-            space=arm.space.ranges(),
         )
         self.records.append(record)
         return record
+
+    def _recorded_seed(self, index: int, number: int, seed: int, phase: Phase) -> int:
+        """Return the recorded seed of a trial at a point: in selection the same for all points that have it."""
+        kept = self._rule.select_seeds
+        if phase == "select":
+            turn = self._rule.seeds("select").index(seed)
+            order = [*self._seeds[turn:kept], *self._seeds[:turn], *self._seeds[kept:]]
+        else:
+            others = np.random.default_rng([self._seed, 2, number]).permutation(self._seeds[kept:]).tolist()
+            order = [*others, *self._seeds[:kept]]
+        own = self._recording.seeds[index]
+        return int(next(s for s in order if s in own))
 
 
 class _InMemoryLog(PruningLog):

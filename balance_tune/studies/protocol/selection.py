@@ -18,7 +18,6 @@ from typing import Any, Self
 from balance_tune.errors import UserError
 from balance_tune.studies.protocol.lead import Lead, lead_of
 from balance_tune.studies.storage.records import Phase, TrialRecord
-from balance_tune.studies.surrogate.ranking import expected_values
 from balance_tune.tasks import Objective
 
 PHASE_SEEDS = 1_000_000  # seeds a phase of one study may use; the phases of one study, and studies, use disjoint ranges
@@ -100,25 +99,22 @@ class PendingTrial:
 def candidates(records: Iterable[TrialRecord], rule: Rule) -> list[Candidate]:
     """Return the points to select among, best first: `rule.points` of the search beside the default, and the default.
 
-    Points rank by what a model of all search trials expects of them (`surrogate.ranking`), pruned ones too. Without a
-    model, completed points rank by value; behind them, since a search may have stopped nearly all, those that early
-    stopping ended: by epochs trained, then by their last value. Ties go to the earlier trial. The default is there even
-    if its search trial was stopped or failed.
+    Completed points rank by value; behind them, since a search may have stopped nearly all, those that early stopping
+    ended: by epochs trained, then by their last value. Ties go to the earlier trial. The default is there even if its
+    search trial was stopped or failed.
     """
     tried: dict[str, list[TrialRecord]] = {}
-    searched = sorted((r for r in records if r.phase == "search"), key=lambda r: r.number)
-    expected = expected_values(searched, rule.objective)
-    for r in searched:
+    for r in sorted((r for r in records if r.phase == "search"), key=lambda r: r.number):
         tried.setdefault(point_key(r.params), []).append(r)
-    ranked: list[tuple[float, _Standing, Candidate]] = []
+    ranked: list[tuple[_Standing, Candidate]] = []
     default = next((key for key, own in tried.items() if any(r.attrs.get("default") for r in own)), None)
     for key, own in tried.items():
         best = min(own, key=lambda r: _standing(r, rule))
         value = best.value if best.state == "complete" else None
         if value is not None or best.state == "pruned" or key == default:
             point = Candidate(key, own[0].params, key == default, value, own[0].number)
-            ranked.append((-expected.get(best.number, -math.inf) if expected else 0.0, _standing(best, rule), point))
-    points = [point for *_, point in sorted(ranked, key=lambda r: (r[0], r[1], r[2].number))]
+            ranked.append((_standing(best, rule), point))
+    points = [point for _, point in sorted(ranked, key=lambda r: (r[0], r[1].number))]
     others = [point.key for point in points if not point.default][: rule.points]
     return [point for point in points if point.default or point.key in others]
 

@@ -321,8 +321,7 @@ class StudyQueue:
             told = study.tell(key.number, run.value)
         else:
             told = study.tell(key.number, state=TrialState.PRUNED if outcome == "pruned" else TrialState.FAIL)
-        value = told.value if outcome != "failed" else None
-        self._record(key, outcome, told.params, told.user_attrs, value, told.intermediate_values)
+        self._record(key, outcome, told.params, told.user_attrs, told.value if outcome != "failed" else None)
         run.folder.remove(STATE)
         self._on_trial_end(key, outcome, told.user_attrs)
 
@@ -397,13 +396,7 @@ class StudyQueue:
             self._due.pop(study_name.removesuffix(CONFIRM), None)
 
     def _record(
-        self,
-        key: TrialKey,
-        state: State,
-        params: Params,
-        attrs: Mapping[str, Any],
-        value: float | None = None,
-        curve: Mapping[int, float] | None = None,
+        self, key: TrialKey, state: State, params: Params, attrs: Mapping[str, Any], value: float | None = None
     ) -> None:
         dataset, _, method = key.arm.partition("/")
         self._records[key.study_name][key.number] = TrialRecord(
@@ -416,9 +409,7 @@ class StudyQueue:
             params=dict(params),
             seed=attrs.get("seed"),
             value=value,
-            curve=dict(curve or {}),
             attrs=dict(attrs),
-            space=self.arms[key.arm].space.ranges(),
         )
         self._due.pop(key.arm, None)
 
