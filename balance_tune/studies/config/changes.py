@@ -9,7 +9,14 @@ from typing import Any
 from balance_tune.errors import UserError
 from balance_tune.studies.wording import shown
 
-MAY_GROW = ("search.trials", "search.device_seconds", "select.seeds", "confirm.seeds", "confirm.default_seeds")
+MAY_GROW = (
+    "replicates",
+    "search.trials",
+    "search.device_seconds",
+    "select.seeds",
+    "confirm.seeds",
+    "confirm.default_seeds",
+)
 MAY_BE_ADDED_TO = ("datasets", "methods")
 MAY_CHANGE = (
     "limit",

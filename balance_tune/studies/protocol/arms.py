@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from balance_tune.datasets.augmentation import overridden
 from balance_tune.errors import UserError
 from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
+from balance_tune.studies.config.schema import MAX_REPLICATES
 from balance_tune.studies.early_stopping.rules import rule_of
 from balance_tune.studies.protocol.space import Parameter, Space, declared_method, space_of
 from balance_tune.studies.wording import did_you_mean, one_line, shown
@@ -98,8 +99,10 @@ def trial_config(
     seed: int,
     study_folder: Path,
     store: Path | str,
+    replicate: int = 0,
 ) -> dict[str, Any]:
     """Return what one trial needs to run, anywhere, as JSON-able data; `params` name the arm's searched parameters."""
+    place = study_folder / "trials" / arm.dataset / arm.label
     stopping = config.search.early_stopping
     rungs = rule_of(stopping, arm.epochs(params)).rung_epochs(arm.min_epochs(params)) if phase == "search" else ()
     return {
@@ -111,7 +114,8 @@ def trial_config(
         "phase": phase,
         "number": number,
         "seed": seed,
-        "folder": str(study_folder / "trials" / arm.dataset / arm.label / f"{phase}-{number:04d}"),
+        "folder": str((place / f"replicate-{replicate + 1}" if replicate else place) / f"{phase}-{number:04d}"),
+        **_replicate(config, replicate),
         "store": str(store),
         "residency": config.data.residency,
         "objective": config.objective,
@@ -124,6 +128,14 @@ def trial_config(
         "workers": config.resources.workers,
         "device": _device(config.resources.of(arm.dataset)),
     }
+
+
+def _replicate(config: StudyConfig, replicate: int) -> dict[str, int]:
+    """Return what a trial's configuration says of its replicate; the first one has the store's own split."""
+    if replicate == 0:
+        return {}
+    seed = {"split_seed": config.seed * MAX_REPLICATES + replicate} if config.splits == "redrawn" else {}
+    return {"replicate": replicate, **seed}
 
 
 def check_names(config: StudyConfig) -> None:
