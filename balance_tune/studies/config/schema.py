@@ -19,10 +19,10 @@ from pydantic import (
 from balance_tune.datasets.address import holds_secret
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.config.changes import Changes, changes_between
+from balance_tune.studies.config.study_method import BASELINE, StudyMethod, check_together
 from balance_tune.studies.wording import did_you_mean, shown
 from balance_tune.tasks import OBJECTIVES
 
-BASELINE = "joint"  # every gain is measured against it, so every study has it
 RESERVED = ("data", "mlartifacts", "mlflow.db", "unsealed.jsonl")  # what else lies in a root
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _NAME_RULE = "must be letters, digits, `.`, `_` and `-`, start with a letter or digit, and have at most 100 of them"
@@ -291,7 +291,7 @@ class StudyConfig(_Section):
 
     name: str
     datasets: Names
-    methods: Names
+    methods: Annotated[tuple[StudyMethod, ...], Strict(False), Field(min_length=1, max_length=1000)]
     model: Model = Model()
     training: dict[str, Any] = {}
     augment: dict[str, dict[str, Any]] = {}  # by modality, instead of what its dataset declares; {}: nothing
@@ -322,18 +322,21 @@ class StudyConfig(_Section):
             raise ValueError(f"`objective` must be one of {', '.join(OBJECTIVES)}, but got {shown(value)}.")
         return value
 
-    @field_validator("datasets", "methods")
+    @field_validator("datasets")
     @classmethod
     def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for i, name in enumerate(value):
             if name in value[:i]:
-                raise ValueError(f"a dataset or method must be named once, but {shown(name)} is named twice.")
+                raise ValueError(f"a dataset must be named once, but {shown(name)} is named twice.")
         return value
 
     @field_validator("methods")
     @classmethod
-    def _with_baseline(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return value if BASELINE in value else (BASELINE, *value)
+    def _with_baseline(cls, value: tuple[StudyMethod, ...]) -> tuple[StudyMethod, ...]:
+        baseline = StudyMethod(name=BASELINE, method=BASELINE)
+        entries = value if baseline in value else (baseline, *value)
+        check_together(entries)
+        return entries
 
     @model_validator(mode="after")
     def _together(self) -> StudyConfig:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from balance_tune.errors import UserError
+from balance_tune.studies.config.study_method import StudyMethod
 from balance_tune.studies.protocol.selection import Candidate, Rule, candidates, confirmed, winner
 from balance_tune.studies.results.inference import Runs, pseudo_values
 from balance_tune.studies.results.statistics import Floats
@@ -30,6 +31,7 @@ class ArmResults:
         failed: seeds whose confirmation trial of the chosen candidate failed; `default_failed`: the default's.
         groups: the group of each test row; None for independent rows.
         metric: the test metric that is reported.
+        entry: what the study file says of it; None where that is not known.
     """
 
     protocol: str
@@ -43,6 +45,7 @@ class ArmResults:
     default_failed: frozenset[int] = frozenset()
     groups: list[int] | None = None
     metric: Objective = Objective("accuracy")
+    entry: StudyMethod | None = None
 
     @classmethod
     def of(cls, records: list[TrialRecord], rule: Rule, protocol: str, folder: Path) -> ArmResults:
