@@ -83,6 +83,8 @@ def configuration(config: StudyConfig, folder: Path, row: LeaderboardRow) -> dic
     }
     test = "" if row.test_mean is None else f", sealed test {row.test_mean:.4f} over {len(row.seeds)} seeds"
     delta = "" if row.delta is None else f" ({row.delta:+.4f} over tuned joint)"
+    plain = config.as_dict()
+    study |= {name: plain[name] for name in ("augment", "missing") if name in plain}
     return {
         "arm": arm.name,
         "why": f"{config.objective} {row.val:.4f}{test}{delta}",

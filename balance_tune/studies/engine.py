@@ -287,7 +287,7 @@ class _Study:
         found = []
         for key, record in self.queue.confirmed():
             dataset = self.queue.arms[key.arm].dataset
-            one = Sealed(key, self.folder / str(record.attrs["folder"]), self.stores[dataset])
+            one = Sealed(key, self.folder / str(record.attrs["folder"]), self.stores[dataset], self.config.missing.test)
             if not one.done:
                 found.append(one)
         return found

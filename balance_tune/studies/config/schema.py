@@ -19,6 +19,7 @@ from pydantic import (
 from balance_tune.datasets.address import holds_secret
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.config.changes import Changes, changes_between
+from balance_tune.studies.config.missing import Missing
 from balance_tune.studies.config.study_method import BASELINE, StudyMethod, check_together
 from balance_tune.studies.wording import did_you_mean, shown
 from balance_tune.tasks import OBJECTIVES
@@ -295,6 +296,7 @@ class StudyConfig(_Section):
     model: Model = Model()
     training: dict[str, Any] = {}
     augment: dict[str, dict[str, Any]] = {}  # by modality, instead of what its dataset declares; {}: nothing
+    missing: Missing = Missing()
     search: Search = Search(trials=20)
     select: Select = Select()
     confirm: Confirm = Confirm()
@@ -364,8 +366,9 @@ class StudyConfig(_Section):
     def as_dict(self) -> dict[str, Any]:
         """Return all settings as plain data, defaults written out; `load_config` reads it back as an equal study."""
         settings = self.model_dump(mode="json")
-        if not self.augment:  # a study that does not have it keeps the hash it had before there was such a setting
-            del settings["augment"]
+        for later in ("augment", "missing"):  # a study without them keeps the hash it had before there were these
+            if getattr(self, later) == type(self).model_fields[later].default:
+                del settings[later]
         return settings
 
     def as_yaml(self) -> str:

@@ -129,12 +129,20 @@ def trial_config(
         "protocol": config.protocol,
         "training": arm.settings(params, "training"),
         **({"augment": dict(config.augment)} if config.augment else {}),
+        **_missing(config, arm.dataset),
         "model": config.model.model_dump(mode="json"),
         "modulation": arm.settings(params, "modulation"),
         "rung_epochs": list(rungs),
         "workers": config.resources.workers,
         "device": _device(config.resources.of(arm.dataset)),
     }
+
+
+def _missing(config: StudyConfig, dataset: str) -> dict[str, Any]:
+    """Return the rates at which training and validation rows lack modalities; nothing where they are as stored."""
+    modalities = list(datasets().get(dataset).modalities)
+    rates = {part: config.missing.rates(part, modalities) for part in ("train", "val")}
+    return {"missing": rates} if any(rates.values()) else {}
 
 
 def check_names(config: StudyConfig) -> None:
@@ -166,6 +174,13 @@ def check_names(config: StudyConfig) -> None:
             overridden(datasets().get(name).modalities, config.augment)
         except UserError as error:
             raise UserError(f"{str(error).rstrip('.')} (`augment` of the study, dataset {name}).") from error
+    own = {m: None for name in config.datasets for m in datasets().get(name).modalities}
+    for modality in config.missing.named():
+        if modality not in own:
+            raise UserError(
+                f"`missing` must name modalities of the study's datasets, but got {shown(modality)}."
+                f"{did_you_mean(modality, own)}"
+            )
     searched = {name for entry in config.methods for name in (entry.name, entry.method)}
     for section, entries in config.search.space.items():
         sections = ["training", *sorted(searched), *modulations().names()]
