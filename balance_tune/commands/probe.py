@@ -37,12 +37,15 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     folder = study_folder(args)
     record = _record(folder, args)
+    from balance_tune.datasets.redraw import open_redrawn
     from balance_tune.datasets.store import open_store
     from balance_tune.studies.evaluation.retrain import store_for
+    from balance_tune.studies.storage import trial_file
     from balance_tune.training.probe import linear_probe
 
     store, _ = store_for(folder.parent, record.dataset, folder.name)
-    data = open_store(store)
+    seed = (trial_file.read((folder / str(record.attrs.get("folder", ""))).path) or {}).get("split_seed")
+    data = open_store(store) if seed is None else open_redrawn(store, seed)
     if data.manifest.task != "classes":
         raise UserError(f"the probe asks for classes, but {record.dataset} is a {data.manifest.task} task.")
     model, trained = _model(folder, record, store)

@@ -43,7 +43,7 @@ def prepare(
     """
     device = resolve_device(device_of(config))
     residency, share = config.get("residency", "auto"), share_of_device(config)
-    data = opened(str(config["store"]), str(device), residency, share, judged_by(config))
+    data = opened(str(config["store"]), str(device), residency, share, judged_by(config), config.get("split_seed"))
     return assemble(config, data, device=device, replicas=replicas, stop=stop)
 
 
@@ -112,6 +112,8 @@ def assemble(
         config["method"],
         modulation_settings,
         stop,
+        None if config.get("split_seed") is None else dict(data.manifest.statistics),
+        config.get("split_seed"),
     ), modulation
 
 

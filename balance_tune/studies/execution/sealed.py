@@ -47,9 +47,10 @@ def evaluate_sealed(
     """
     import numpy as np
 
-    from balance_tune.datasets.store import open_store
+    from balance_tune.datasets.redraw import restandardised
+    from balance_tune.datasets.store import Data, open_store
     from balance_tune.models.losses import sample_losses
-    from balance_tune.training.checkpoint import load_best
+    from balance_tune.training.checkpoint import load_best, manifest_of
     from balance_tune.training.details import calibration_error, confusion
     from balance_tune.training.evaluation import evaluate, predict
     from balance_tune.training.feed import feed_of
@@ -59,7 +60,10 @@ def evaluate_sealed(
     if (folder.path / TEST).is_file():
         found: dict[str, Any] = json.loads((folder.path / TEST).read_text())
         return found
-    part = feed_of(open_store(store, parts=("test",), unseal=True), "test", device)
+    data = open_store(store, parts=("test",), unseal=True)
+    manifest = manifest_of(folder.path, data.manifest)
+    test = restandardised(data.parts["test"], data.manifest, manifest.statistics)
+    part = feed_of(Data(manifest, {"test": test}), "test", device)
     model = load_best(folder.path).to(device)
     metrics = {k.removeprefix("test/"): v for k, v in evaluate(model, part, prefix="test").items()}
     answers, _ = predict(model, part)
