@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     pace = epoch_seconds(config, arms, root, measure=not args.no_measure)
     plan = plan_of(config, arms, pace)
     if args.format == "json":
-        print_json({**asdict(plan), "transforms": transforms(config)})
+        print_json({**asdict(plan), "transforms": transforms(config), "missing": missing_in_words(config)})
     else:
         print(as_text(plan, config))
     return 0
@@ -91,6 +91,7 @@ def as_text(plan: Plan, config: StudyConfig) -> str:
             for name, told in own.items()
             if set(told.values()) != {"as stored"}
         ),
+        "\n".join(f"{dataset} lacks {text}" for dataset, text in missing_in_words(config).items()),
         "\n".join(plan.notes),
         "Without --no-measure an epoch is timed, and times follow." if unmeasured else "",
     ]
@@ -107,6 +108,14 @@ def transforms(config: StudyConfig) -> dict[str, dict[str, dict[str, str]]]:
         name: {m: described(modality) for m, modality in overridden(modalities, config.augment).items()}
         for name, modalities in declared.items()
     }
+
+
+def missing_in_words(config: StudyConfig) -> dict[str, str]:
+    """Return dataset -> which modalities are taken from its rows at random, in words; nothing of complete ones."""
+    from balance_tune.registry import datasets
+
+    told = {name: config.missing.words(datasets().get(name).modalities) for name in config.datasets}
+    return {name: text for name, text in told.items() if text}
 
 
 def _trials(plan: Plan, config: StudyConfig) -> str:

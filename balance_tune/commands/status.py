@@ -47,8 +47,8 @@ def progress(config: StudyConfig, records: Iterable[TrialRecord]) -> list[dict[s
     for r in records:
         arms.setdefault(r.arm, []).append(r)
     for dataset in config.datasets:
-        for method in config.methods:
-            name = f"{dataset}/{method}"
+        for entry in config.methods:
+            name = f"{dataset}/{entry.name}"
             if not any(arm == name or arm.startswith(f"{name}-") for arm in arms):
                 arms[name] = []
     rows = []

@@ -17,7 +17,8 @@ from balance_tune.studies.cluster.devices import Devices
 from balance_tune.studies.cluster.preflight import preflight
 from balance_tune.studies.cluster.ray_address import check_ray_address
 from balance_tune.studies.cluster.ray_cluster import GPU_SHARE, TrialResources, ray_for, remote, study_resources
-from balance_tune.studies.config.schema import BASELINE, StudyConfig
+from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.config.study_method import BASELINE
 from balance_tune.studies.early_stopping.pruner import Pruner
 from balance_tune.studies.early_stopping.pruning_log import pruning_log_of
 from balance_tune.studies.execution import retention
@@ -227,7 +228,7 @@ class _Study:
         resources = self.config.resources
         if resources.gpus_per_trial != "auto" or resources.workers > 1 or not cluster.get("GPU"):
             return GPU_SHARE
-        baselines = [arm for arm in self.arms if arm.method == BASELINE and self.resources_by_dataset[arm.dataset].gpus]
+        baselines = [arm for arm in self.arms if arm.baseline and self.resources_by_dataset[arm.dataset].gpus]
         configs = [self._configure(arm, arm.space.defaults(), "search", 0, self.config.seed) for arm in baselines]
         try:
             share = settled(
@@ -293,7 +294,7 @@ class _Study:
         found = []
         for key, record in self.queue.confirmed():
             dataset = self.queue.arms[key.arm].dataset
-            one = Sealed(key, self.folder / str(record.attrs["folder"]), self.stores[dataset])
+            one = Sealed(key, self.folder / str(record.attrs["folder"]), self.stores[dataset], self.config.missing.test)
             if not one.done:
                 found.append(one)
         return found

@@ -70,7 +70,8 @@ def run(
     finally:
         gc.unfreeze()
     for key, record in queue.confirmed():
-        evaluate_sealed(StudyFolder(folder / record.attrs["folder"]), stores[queue.arms[key.arm].dataset])
+        place, store = StudyFolder(folder / record.attrs["folder"]), stores[queue.arms[key.arm].dataset]
+        evaluate_sealed(place, store, rates=config.missing.test)
     pruning_log.close()
     rows = leaderboard.build(folder)
     if tracked:

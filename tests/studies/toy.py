@@ -25,6 +25,11 @@ EPOCHS = 9
 Curve = Callable[[Mapping[str, Any], int], float]  # (params, epoch) -> objective
 
 
+def names_of(config: StudyConfig) -> tuple[str, ...]:
+    """Return the names of a study's methods and arms, in their order."""
+    return tuple(entry.name for entry in config.methods)
+
+
 @dataclass(frozen=True)
 class ToyArm(Arm):
     """An arm with one parameter, "modulation.x" in [0, 1]."""
@@ -39,7 +44,7 @@ def toy_arm(name: str, min_epochs: int = 0, epochs: int = EPOCHS) -> ToyArm:
     dataset, _, method = name.partition("/")
     x = Parameter("modulation.x", "float", 0.0, 1.0, False, None, 0.5, "a paper")
     space = Space((x,), {"training.epochs": Fixed(epochs, "study file")})
-    return ToyArm(dataset, method, None, space, min_epochs)
+    return ToyArm(dataset, method, None, space, least=min_epochs)
 
 
 def toy_config(**changes: Any) -> StudyConfig:
@@ -73,7 +78,7 @@ class ToyStudy:
     ended: dict[TrialKey, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.arms = self.arms or tuple(toy_arm(f"{d}/{m}") for d in self.config.datasets for m in self.config.methods)
+        self.arms = self.arms or tuple(toy_arm(f"{d}/{m}") for d in self.config.datasets for m in names_of(self.config))
         self.reopen()
 
     def reopen(self, *, retry_failed: bool = False) -> None:

@@ -19,11 +19,12 @@ from pydantic import (
 from balance_tune.datasets.address import holds_secret
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.config.changes import Changes, changes_between
+from balance_tune.studies.config.missing import Missing
+from balance_tune.studies.config.study_method import BASELINE, StudyMethod, check_together
 from balance_tune.studies.wording import did_you_mean, shown
 from balance_tune.tasks import OBJECTIVES
 
 MAX_REPLICATES, MAX_TRIALS_REPLICATED = 100, 10_000  # what seeds are set aside for
-BASELINE = "joint"  # every gain is measured against it, so every study has it
 RESERVED = ("data", "mlartifacts", "mlflow.db", "unsealed.jsonl")  # what else lies in a root
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _NAME_RULE = "must be letters, digits, `.`, `_` and `-`, start with a letter or digit, and have at most 100 of them"
@@ -300,12 +301,13 @@ class StudyConfig(_Section):
 
     name: str
     datasets: Names
-    methods: Names
+    methods: Annotated[tuple[StudyMethod, ...], Strict(False), Field(min_length=1, max_length=1000)]
     model: Model = Model()
     training: dict[str, Any] = {}
     augment: dict[str, dict[str, Any]] = {}  # by modality, instead of what its dataset declares; {}: nothing
     replicates: int = Field(default=1, ge=1, le=MAX_REPLICATES)  # independent repetitions: split, search, seeds
     splits: Literal["redrawn", "fixed"] = "redrawn"  # whether each replicate draws train, monitor and val anew
+    missing: Missing = Missing()
     search: Search = Search(trials=20)
     select: Select = Select()
     confirm: Confirm = Confirm()
@@ -343,18 +345,21 @@ class StudyConfig(_Section):
             raise ValueError(f"`objective` must be one of {', '.join(OBJECTIVES)}, but got {shown(value)}.")
         return value
 
-    @field_validator("datasets", "methods")
+    @field_validator("datasets")
     @classmethod
     def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for i, name in enumerate(value):
             if name in value[:i]:
-                raise ValueError(f"a dataset or method must be named once, but {shown(name)} is named twice.")
+                raise ValueError(f"a dataset must be named once, but {shown(name)} is named twice.")
         return value
 
     @field_validator("methods")
     @classmethod
-    def _with_baseline(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return value if BASELINE in value else (BASELINE, *value)
+    def _with_baseline(cls, value: tuple[StudyMethod, ...]) -> tuple[StudyMethod, ...]:
+        baseline = StudyMethod(name=BASELINE, method=BASELINE)
+        entries = value if baseline in value else (baseline, *value)
+        check_together(entries)
+        return entries
 
     @model_validator(mode="after")
     def _together(self) -> StudyConfig:
@@ -397,8 +402,9 @@ class StudyConfig(_Section):
     def as_dict(self) -> dict[str, Any]:
         """Return all settings as plain data, defaults written out; `load_config` reads it back as an equal study."""
         settings = self.model_dump(mode="json")
-        if not self.augment:  # a study that does not have it keeps the hash it had before there was such a setting
-            del settings["augment"]
+        for later in ("augment", "missing"):  # a study without them keeps the hash it had before there were these
+            if getattr(self, later) == type(self).model_fields[later].default:
+                del settings[later]
         return settings
 
     def as_yaml(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from balance_tune.errors import UserError
+from balance_tune.studies.config.study_method import StudyMethod
 from balance_tune.studies.protocol.selection import Candidate, Rule, candidates, confirmed, winner
 from balance_tune.studies.results.inference import Runs, pseudo_values
 from balance_tune.studies.results.statistics import Floats
@@ -111,6 +112,7 @@ class ArmResults:
         replicates: how many the study has.
         groups: the group of each test row; None for independent rows.
         metric: the test metric that is reported.
+        entry: what the study file says of it; None where that is not known.
     """
 
     protocol: str
@@ -120,6 +122,7 @@ class ArmResults:
     replicates: int = 1
     groups: list[int] | None = None
     metric: Objective = Objective("accuracy")
+    entry: StudyMethod | None = None
 
     @classmethod
     def of(

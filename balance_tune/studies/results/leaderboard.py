@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from balance_tune.studies.config import strict_yaml
+from balance_tune.studies.config.study_method import StudyMethod
 from balance_tune.studies.protocol.recommendation import recommend
 from balance_tune.studies.protocol.selection import (
     Rule,
@@ -185,6 +186,7 @@ class LeaderboardRow:
     confirm_epochs: int = column("Epochs that selection and confirmation trained.", COUNT, 0)
     confirm_device_seconds: float = column("Device time of selection and confirmation.", SECONDS, 0.0)
     arm: str = column("Dataset and method, the arm's name.", TEXT, "")
+    definition: str | None = column("What an arm with a name of its own is: its method and what is set.", TEXT)
     metric: Objective = column("The test metric.", TEXT, Objective("accuracy"))
     objective: Objective = column("The validation metric that decides.", TEXT, Objective("val/accuracy"))
     protocol: str = column('"sealed", or "paper" where the test rows decided.', TEXT, "sealed")
@@ -287,9 +289,11 @@ def rows_of(
         protocol = str(r.attrs.get("protocol") or config.get("protocol") or "sealed")
         by_arm.setdefault((r.arm, protocol), []).append(r)
     families = families_of(folder)
+    entries = {e.name: e for e in map(StudyMethod.model_validate, config.get("methods") or ())}
     tables: dict[tuple[str, str], list[ArmResults]] = {}
     for (_, protocol), own in by_arm.items():
         arm = ArmResults.of(own, rule, protocol, folder, replicates, cells)
+        arm.entry = entries.get(arm.method.partition("-")[0])
         tables.setdefault((protocol, arm.dataset), []).append(arm)
     order = {name: i for i, name in enumerate(config.get("datasets") or [])}
     keys = sorted(tables, key=lambda k: (k[0] != "sealed", order.get(k[1], len(order))))
@@ -457,7 +461,8 @@ def _row(arm: ArmResults, rule: Rule) -> LeaderboardRow:
         objective=rule.objective,
         protocol=arm.protocol,
         baseline=arm.method == BASELINE,
-        diagnostic=arm.method.split("-")[0] == DIAGNOSTIC,
+        diagnostic=(arm.entry.method if arm.entry else arm.method.partition("-")[0]) == DIAGNOSTIC,
+        definition=arm.entry.description if arm.entry else None,
         confirmed=bool(search) and bool(scores) and len(through) == arm.replicates,
         test_rows=arm.test_rows(),
         test_groups=len(set(arm.groups or ())),

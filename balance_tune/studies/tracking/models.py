@@ -18,6 +18,7 @@ from balance_tune.datasets.base import Dataset
 from balance_tune.datasets.manifest import Manifest
 from balance_tune.package import FOLDER
 from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
+from balance_tune.studies.storage import trial_file
 from balance_tune.studies.tracking.served import PREPROCESSING, Served
 from balance_tune.training.checkpoint import CARD, WEIGHTS, manifest_of
 
@@ -44,6 +45,8 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
         for name in (WEIGHTS, CARD):
             shutil.copy(trial_folder / name, data / name)
         known = {**preprocessing(manifest, cls), "imports": sorted(foreign), "split_seed": _split_seed(trial_folder)}
+        missing = (trial_file.read(trial_folder) or {}).get("missing") or {}
+        known["silence"] = known["silence"] or bool(missing.get("train"))
         (data / PREPROCESSING).write_text(json.dumps(known))
         shutil.copytree(FOLDER, code, ignore=_not_served)
         target = Path(here) / "model"

@@ -338,6 +338,9 @@ class Sync:
     def _data_tags(self, arm: str) -> dict[str, str]:
         dataset, _, method = arm.partition("/")
         tags = {TAG + "dataset": dataset, TAG + "method": method}
+        named = next((entry for entry in self._config.methods if entry.name == method.partition("-")[0]), None)
+        if named is not None and named.description is not None:
+            tags[TAG + "definition"] = cut(named.description)
         manifest = self._manifests.get(dataset)
         if manifest is not None:
             tags |= {TAG + "split_hash": manifest.split_hash, TAG + "data_hash": manifest.data_hash}

@@ -12,6 +12,7 @@ from balance_tune.errors import UserError
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.protocol.selection import Rule, confirmed, winner
 from balance_tune.studies.results.leaderboard import LeaderboardRow, rows_of
+from balance_tune.studies.results.robustness import Robustness, robustness_of
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.records import TrialRecord, read_records
 
@@ -52,6 +53,10 @@ class Sources:
         complete = [r for r in own if r.phase == "search" and r.state == "complete" and r.value is not None]
         best = self.rule.objective.best_of(complete, lambda r: r.value or 0.0)
         return [] if best is None else [best]
+
+    def robustness(self, row: LeaderboardRow) -> list[Robustness]:
+        """Return how a row's arm does where modalities are missing; nothing where the study does not ask for it."""
+        return robustness_of(self.arm(row), self.rule, row.protocol, self.folder)
 
     def history(self, record: TrialRecord) -> list[dict[str, Any]]:
         """Return a trial's metrics, one mapping an epoch; where its file is gone, the curve that the storage keeps."""
