@@ -374,7 +374,7 @@ class _Study:
         queue, records = self.queue, self.queue.records(cell)
         if queue.searching(cell) or queue.due(cell) or not records or not all(r.finished for r in records):
             return
-        rule = selection.Rule.of(self.config.as_dict()).at(records[0].replicate)
+        rule = selection.Rule.of(self.config.as_dict()).at(records[0].arm, records[0].replicate)
         try:
             retention.prune(records, rule, self.config.checkpoints, self.folder)
         except OSError as error:
