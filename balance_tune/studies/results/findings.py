@@ -112,7 +112,8 @@ def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
     if looks > 1:
         found.append(
             f"This is look {looks} at the study: trials, seeds or replicates were added after earlier verdicts. "
-            f"p-values are multiplied by {looks_factor(looks)} and intervals are {100 * interval_level(looks):.4g} % intervals for it."
+            f"p-values are multiplied by {looks_factor(looks)} and intervals are "
+            f"{100 * interval_level(looks):.4g} % intervals for it."
         )
     still = [row.arm for row in rows if row.delta_sd == 0 and row.n > 1]
     if still:

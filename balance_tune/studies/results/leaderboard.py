@@ -67,7 +67,7 @@ from balance_tune.tasks import Objective
 
 BASELINE = "joint"
 DIAGNOSTICS = ("unimodal", PLACEBO)
-"""Arms that are no rivals of the baseline: what one modality can do alone, and what the study finds where nothing is."""
+"""Arms that are no rivals of the baseline: one modality alone, and a second baseline."""
 NAME = 20  # characters of the longest method name that the table shows whole
 
 
