@@ -66,9 +66,10 @@ def as_text(plan: Plan, config: StudyConfig) -> str:
         )
         for arm in plan.arms
     ]
+    replicates = f" in {config.replicates} replicates" if config.replicates > 1 else ""
     unmeasured = any(seconds is None for seconds in plan.epoch_seconds.values())
     parts = [
-        f"{plan.study}: {len(plan.arms)} arms from {datasets} datasets and {methods} methods; "
+        f"{plan.study}: {len(plan.arms)} arms from {datasets} datasets and {methods} methods{replicates}; "
         f"objective {plan.objective}, protocol {plan.protocol}",
         columns(("arm", "searched", "epochs", "first judged", "rungs (epoch: trials there > going on)"), rows, [2, 3]),
         "\n".join(
@@ -77,7 +78,7 @@ def as_text(plan: Plan, config: StudyConfig) -> str:
                 ("trials", _trials(plan, config)),
                 ("epochs", _estimate(plan.epochs, number)),
                 ("an epoch takes", " " + _paces(plan)),
-                ("at a time", f"{plan.slots} trials on {where}"),
+                ("at a time", f"{plan.slots} trials on {where}; the study can fill {plan.fills}"),
                 ("wall time", _estimate(plan.wall_seconds, duration)),
                 ("device-hours", _estimate(plan.device_hours, lambda hours: f"{hours:.2f}")),
                 ("price", "" if plan.price is None else _estimate(plan.price, lambda money: f"{money:,.2f}")),
@@ -124,7 +125,8 @@ def _trials(plan: Plan, config: StudyConfig) -> str:
         seconds = duration(config.search.device_seconds or 0)
         return f"search as many as fit into {seconds} of device time an arm, {later}"
     total = _span(plan.trials["total_least"], plan.trials["total"])
-    return f"search {plan.trials['search']} ({config.search.trials} an arm), {later}: {total} in all"
+    each = "an arm" if config.replicates == 1 else "an arm in a replicate"
+    return f"search {plan.trials['search']} ({config.search.trials} {each}), {later}: {total} in all"
 
 
 def _span(least: int | None, most: int | None) -> str:

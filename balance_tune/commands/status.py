@@ -61,7 +61,8 @@ def progress(config: StudyConfig, records: Iterable[TrialRecord]) -> list[dict[s
             {
                 "arm": name,
                 "search": done["search"],
-                "search_trials": config.search.trials,
+                "search_trials": None if config.search.trials is None else config.search.trials * config.replicates,
+                "replicates": config.replicates,
                 "select": done["select"],
                 "confirm": done["confirm"],
                 **{state: states[state] for state in ("complete", "pruned", "failed", "running")},

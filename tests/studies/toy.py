@@ -16,6 +16,7 @@ from balance_tune.studies.protocol.arms import Arm
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.space import Fixed, Parameter, Space
 from balance_tune.studies.search.study_queue import StudyQueue
+from balance_tune.studies.storage.records import cell_name
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.tasks import Objective
@@ -84,9 +85,13 @@ class ToyStudy:
         """Begin another run of the study, with nothing but what is on disk."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.pruning_log = PruningLog(self.folder / "ledger.jsonl")
-        epochs = {arm.name: arm.epochs(arm.space.defaults()) for arm in self.arms}
+        cells = [(cell_name(arm.name, k), arm) for arm in self.arms for k in range(self.config.replicates)]
         self.pruner = Pruner(
-            self.config.search.early_stopping, epochs, self.pruning_log, Objective(self.config.objective)
+            self.config.search.early_stopping,
+            {cell: arm.epochs(arm.space.defaults()) for cell, arm in cells},
+            self.pruning_log,
+            Objective(self.config.objective),
+            self.config.search.parallel,
         )
         self.queue = StudyQueue(
             self.config,
@@ -99,8 +104,10 @@ class ToyStudy:
             on_trial_end=lambda key, state, attrs: self.ended.__setitem__(key, state),
         )
 
-    def configure(self, arm: Arm, params: Mapping[str, Any], phase: str, number: int, seed: int) -> dict[str, Any]:
-        folder = self.folder / "trials" / arm.name / f"{phase}-{number:04d}"
+    def configure(
+        self, arm: Arm, params: Mapping[str, Any], phase: str, number: int, seed: int, replicate: int
+    ) -> dict[str, Any]:
+        folder = self.folder / "trials" / cell_name(arm.name, replicate) / f"{phase}-{number:04d}"
         return {"arm": arm.name, "phase": phase, "number": number, "seed": seed, "folder": str(folder), **params}
 
     def play(self, steps: int | None = None) -> None:
@@ -132,7 +139,7 @@ class ToyStudy:
         stop = (
             key.phase == "search"
             and epoch < EPOCHS
-            and self.pruner.should_prune(key.arm, key.number, epoch, value, min_epochs)
+            and self.pruner.should_prune(key.cell, key.number, epoch, value, min_epochs)
         )
         self.queue.report(key, row)
         if stop or epoch == EPOCHS:

@@ -9,7 +9,14 @@ from typing import Any
 from balance_tune.errors import UserError
 from balance_tune.studies.wording import shown
 
-MAY_GROW = ("search.trials", "search.device_seconds", "select.seeds", "confirm.seeds", "confirm.default_seeds")
+MAY_GROW = (
+    "replicates",
+    "search.trials",
+    "search.device_seconds",
+    "select.seeds",
+    "confirm.seeds",
+    "confirm.default_seeds",
+)
 MAY_BE_ADDED_TO = ("datasets", "methods")
 MAY_CHANGE = (
     "limit",
@@ -65,6 +72,8 @@ def changes_between(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
 def _extends(key: str, was: Any, now: Any, added_sections: set[str]) -> bool:
     if key.split(".")[0] in MAY_CHANGE:
         return True
+    if key == "placebo" or key.startswith("baselines.compute_matched"):  # an arm more
+        return not was
     if key in MAY_GROW:
         return was is not None and now is not None and bool(now > was)
     if key in MAY_BE_ADDED_TO:

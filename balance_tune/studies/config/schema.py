@@ -24,6 +24,8 @@ from balance_tune.studies.config.study_method import BASELINE, StudyMethod, chec
 from balance_tune.studies.wording import did_you_mean, shown
 from balance_tune.tasks import OBJECTIVES
 
+MAX_REPLICATES, MAX_TRIALS_REPLICATED = 100, 5_000  # what seeds are set aside for
+RESERVED_ARMS = ("placebo", "joint_matched")  # the arms that `placebo` and `baselines` add
 RESERVED = ("data", "mlartifacts", "mlflow.db", "unsealed.jsonl")  # what else lies in a root
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _NAME_RULE = "must be letters, digits, `.`, `_` and `-`, start with a letter or digit, and have at most 100 of them"
@@ -104,11 +106,16 @@ class EarlyStopping(_Section):
 
 
 class Search(_Section):
-    """The budget of each arm (trials or device-seconds, the same for all) and how it is spent."""
+    """The budget of each arm in each replicate (trials or device-seconds, the same for all) and how it is spent.
+
+    So many trials of an arm in a replicate run in `parallel`: what is proposed and what is pruned depends on the trials
+    of earlier batches alone, never on which of a batch ends first.
+    """
 
     trials: int | None = Field(default=None, ge=1, le=100_000)
     device_seconds: float | None = Field(default=None, gt=0, le=1e10)
     sampler: Literal["tpe", "random", "gp", "cmaes", "qmc"] = "tpe"
+    parallel: int = Field(default=1, ge=1, le=1000)
     space: dict[str, dict[str, Any]] = {}
     early_stopping: EarlyStopping = EarlyStopping()
     warm_start: str | None = None
@@ -155,9 +162,12 @@ class Select(_Section):
 
 
 class Confirm(_Section):
-    """On how many common seeds an arm's winner is confirmed, and on how many of them its default."""
+    """On how many common seeds an arm's winner is confirmed, and on how many of them its default, in each replicate.
 
-    seeds: int = Field(default=10, ge=2, le=1000)
+    With several replicates the default of `seeds` is 2.
+    """
+
+    seeds: int = Field(default=10, ge=1, le=1000)
     default_seeds: int = Field(default=5, ge=0, le=1000)
 
     @model_validator(mode="before")
@@ -181,6 +191,16 @@ def _gpus(value: Any, where: str) -> Any:
     if value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1000):
         return value if value == "auto" else float(value)
     raise ValueError(f"`{where}` must be `auto` or a number from 0 to 1000, but got {shown(value)}.")
+
+
+class Baselines(_Section):
+    """Further baselines. `compute_matched` adds `joint_matched`: joint training as long as the dearest arm takes.
+
+    `true` measures how much longer that is before the first trial and keeps it; a mapping of datasets to factors sets
+    it.
+    """
+
+    compute_matched: bool | dict[str, Annotated[float, Field(ge=1, le=1000)]] = False
 
 
 class DatasetResources(_Section):
@@ -296,6 +316,10 @@ class StudyConfig(_Section):
     model: Model = Model()
     training: dict[str, Any] = {}
     augment: dict[str, dict[str, Any]] = {}  # by modality, instead of what its dataset declares; {}: nothing
+    replicates: int = Field(default=1, ge=1, le=MAX_REPLICATES)  # independent repetitions: split, search, seeds
+    splits: Literal["redrawn", "fixed"] = "redrawn"  # whether each replicate draws train, monitor and val anew
+    placebo: bool = False  # whether a second joint arm shows what the study finds where there is nothing
+    baselines: Baselines = Baselines()
     missing: Missing = Missing()
     search: Search = Search(trials=20)
     select: Select = Select()
@@ -311,6 +335,16 @@ class StudyConfig(_Section):
     price_per_device_hour: float | None = Field(default=None, ge=0, le=1e9)
     seed: int = Field(default=0, ge=0, lt=2**32)
     mlflow: Mlflow = Mlflow()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_seeds_in_many_replicates(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or type(data.get("replicates")) is not int or data["replicates"] < 2:
+            return data
+        confirm = data.get("confirm") or {}
+        if isinstance(confirm, dict) and confirm.get("seeds") is None:
+            return {**data, "confirm": {**confirm, "seeds": 2}}
+        return data
 
     @field_validator("name")
     @classmethod
@@ -347,6 +381,24 @@ class StudyConfig(_Section):
                 "`runner: warm` must have one worker per trial, but got "
                 f"(workers={self.resources.workers}); leave `runner` at `auto`."
             )
+        if self.replicates == 1 and self.confirm.seeds < 2:
+            raise ValueError(
+                "`confirm.seeds >= 2` must hold with one replicate, but got "
+                f"(seeds={self.confirm.seeds}, replicates=1); give more seeds, or `replicates: 5`."
+            )
+        if self.replicates > 1 and self.protocol == "paper":
+            raise ValueError(
+                "`protocol: paper` must have one replicate, because its test part decides, but got "
+                f"(replicates={self.replicates})."
+            )
+        if (self.replicates > 1 or self.placebo) and (self.search.trials or 0) > MAX_TRIALS_REPLICATED:
+            raise ValueError(
+                f"`search.trials <= {MAX_TRIALS_REPLICATED}` must hold with replicates or a placebo, but got "
+                f"(trials={self.search.trials}, replicates={self.replicates}, placebo={self.placebo})."
+            )
+        for entry in self.methods:
+            if entry.name in RESERVED_ARMS:
+                raise ValueError(f"an arm must not be called {shown(entry.name)}, which is the name of a baseline.")
         for name in self.resources.datasets:
             if name not in self.datasets:
                 raise ValueError(

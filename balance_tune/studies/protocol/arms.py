@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from balance_tune.datasets.augmentation import overridden
 from balance_tune.errors import UserError
 from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
-from balance_tune.studies.config.study_method import BASELINE
+from balance_tune.studies.config.schema import MAX_REPLICATES
+from balance_tune.studies.config.study_method import BASELINE, StudyMethod
 from balance_tune.studies.early_stopping.rules import rule_of
+from balance_tune.studies.protocol.baselines import extra_entries
 from balance_tune.studies.protocol.space import Parameter, Space, declared_method, space_of
 from balance_tune.studies.wording import did_you_mean, one_line, shown
 from balance_tune.tasks import check_objective
@@ -89,7 +91,9 @@ def arms_of(config: StudyConfig) -> list[Arm]:
     arms = []
     for dataset_name in config.datasets:
         dataset: type[Dataset] = datasets().get(dataset_name)
-        for entry in config.methods:
+        joint = space_of(config, dataset, modulations().get(BASELINE), StudyMethod(name=BASELINE, method=BASELINE))
+        epochs = int(joint.values(joint.defaults())["training.epochs"] or 0)
+        for entry in (*config.methods, *extra_entries(config, dataset_name, epochs)):
             method: type[Modulation] = modulations().get(entry.method)
             space = space_of(config, dataset, method, entry)
             for variant in method.variants(tuple(dataset.modalities)) or (None,):
@@ -109,8 +113,10 @@ def trial_config(
     seed: int,
     study_folder: Path,
     store: Path | str,
+    replicate: int = 0,
 ) -> dict[str, Any]:
     """Return what one trial needs to run, anywhere, as JSON-able data; `params` name the arm's searched parameters."""
+    place = study_folder / "trials" / arm.dataset / arm.label
     stopping = config.search.early_stopping
     rungs = rule_of(stopping, arm.epochs(params)).rung_epochs(arm.min_epochs(params)) if phase == "search" else ()
     return {
@@ -122,7 +128,8 @@ def trial_config(
         "phase": phase,
         "number": number,
         "seed": seed,
-        "folder": str(study_folder / "trials" / arm.dataset / arm.label / f"{phase}-{number:04d}"),
+        "folder": str((place / f"replicate-{replicate + 1}" if replicate else place) / f"{phase}-{number:04d}"),
+        **_replicate(config, replicate),
         "store": str(store),
         "residency": config.data.residency,
         "objective": config.objective,
@@ -136,6 +143,14 @@ def trial_config(
         "workers": config.resources.workers,
         "device": _device(config.resources.of(arm.dataset)),
     }
+
+
+def _replicate(config: StudyConfig, replicate: int) -> dict[str, int]:
+    """Return what a trial's configuration says of its replicate; the first one has the store's own split."""
+    if replicate == 0:
+        return {}
+    seed = {"split_seed": config.seed * MAX_REPLICATES + replicate} if config.splits == "redrawn" else {}
+    return {"replicate": replicate, **seed}
 
 
 def _missing(config: StudyConfig, dataset: str) -> dict[str, Any]:

@@ -43,8 +43,11 @@ class Sources:
     def shown(self, row: LeaderboardRow) -> list[TrialRecord]:
         """Return the trials that show how an arm's chosen point trains: the confirmed ones, else its best."""
         own = self.arm(row)
-        point = winner(own, self.rule)
-        runs = [r for r in confirmed(own, self.rule, point) if r.state == "complete"] if point else []
+        runs: list[TrialRecord] = []
+        for replicate in sorted({r.replicate for r in own}):
+            cell, rule = [r for r in own if r.replicate == replicate], self.rule.at(row.arm, replicate)
+            point = winner(cell, rule)
+            runs += [r for r in confirmed(cell, rule, point) if r.state == "complete"] if point else []
         if runs:
             return runs
         complete = [r for r in own if r.phase == "search" and r.state == "complete" and r.value is not None]
