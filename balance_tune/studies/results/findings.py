@@ -111,9 +111,8 @@ def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
     looks = max((row.looks for row in rows), default=1)
     if looks > 1:
         found.append(
-            f"This is look {looks} at the study: trials, seeds or replicates were added after earlier verdicts. p-values "
-            "are multiplied by "
-            f"{looks_factor(looks)} and intervals are {100 * interval_level(looks):.4g} % intervals for it."
+            f"This is look {looks} at the study: trials, seeds or replicates were added after earlier verdicts. "
+            f"p-values are multiplied by {looks_factor(looks)} and intervals are {100 * interval_level(looks):.4g} % intervals for it."
         )
     still = [row.arm for row in rows if row.delta_sd == 0 and row.n > 1]
     if still:
@@ -219,8 +218,8 @@ def _placebo(row: LeaderboardRow) -> str:
     size = f"{interval(row.delta_ci, row.metric)}, p {p_text(row.p_value)}"
     if row.p_value is not None and row.p_value < LEVEL:
         return (
-            f"ALARM on {row.dataset}: the placebo, a second joint arm, differs from the baseline (95 % interval {size}). "
-            "One study in twenty shows this by chance; else the other verdicts on this dataset are as wrong."
+            f"ALARM on {row.dataset}: the placebo, a second joint arm, differs from the baseline (95 % interval "
+            f"{size}). One study in twenty shows this by chance; else the other verdicts on this dataset are as wrong."
         )
     return f"The placebo on {row.dataset}, a second joint arm, is level with the baseline (95 % interval {size})."
 
