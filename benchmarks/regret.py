@@ -48,6 +48,7 @@ from benchmarks.table import Table, show
 BUDGETS = (12, 20, 32)
 MARGIN = Select().margin
 FULL = {"kind": "none"}
+ASHA = {"kind": "asha", "grace": 3, "reduction": 3}
 OBJECTIVE = Objective("val/accuracy")
 STATES: dict[State, TrialState] = {
     "complete": TrialState.COMPLETE,
@@ -91,15 +92,17 @@ class Hyperband(Asha):
 BANDS = {"kind": "benchmarks.regret:Hyperband", "grace": 1}
 SEARCHES = {
     "random": Search("random", FULL),
-    "random + ASHA": Search("random"),
-    "TPE + ASHA": Search("tpe"),
-    "CMA-ES + ASHA": Search("cmaes"),
-    "Optuna's GP + ASHA": Search("gp", sampler=optuna_gp),
+    "random + ASHA": Search("random", ASHA),
+    "TPE + ASHA": Search("tpe", ASHA),
+    "CMA-ES + ASHA": Search("cmaes", ASHA),
+    "Optuna's GP + ASHA": Search("gp", ASHA, optuna_gp),
     "random + Hyperband": Search("random", BANDS),
     "TPE + Hyperband (as BOHB)": Search("tpe", BANDS),
-    "GP": Search("gp"),
+    "TPE + ASHA, reduction 2": Search("tpe", {**ASHA, "reduction": 2}),
+    "gp + ASHA": Search("gp", ASHA),
+    "gp + ASHA, reduction 2": Search("gp", {**ASHA, "reduction": 2}),
 }
-BASELINE, OURS = "TPE + ASHA", "GP"
+BASELINE, OURS = "TPE + ASHA", "gp + ASHA"
 SHORT = ("random + ASHA", BASELINE, OURS)
 
 
