@@ -99,7 +99,8 @@ class GpSampler(BaseSampler):
 
 def _new(features: Floats, known: Floats) -> NDArray[np.bool_]:
     """Return which rows (n,) of the features of candidates (n, f) are none of those of `known` points (m, f)."""
-    return ~(np.abs(features[:, None] - known[None]).max(-1) < SAME).any(1)
+    same: NDArray[np.bool_] = (np.abs(features[:, None] - known[None]).max(-1) < SAME).any(1)
+    return ~same
 
 
 def _course(trial: FrozenTrial, sign: float) -> Course:
