@@ -71,6 +71,10 @@ class Fusion(nn.Module):
         """
         return {m: [] for m in self.widths}
 
+    def own_biases(self) -> dict[str, list[Tensor]]:
+        """Return, per modality, the biases that serve it alone and are not among its `slices`."""
+        return {m: [] for m in self.widths}
+
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
@@ -159,3 +163,6 @@ class Sum(Fusion):
 
     def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
         return {m: [(self.heads[m].get_parameter("weight"), slice(None))] for m in self.widths}
+
+    def own_biases(self) -> dict[str, list[Tensor]]:
+        return {m: [self.heads[m].get_parameter("bias")] for m in self.widths}

@@ -41,6 +41,9 @@ class Mixed(Fusion):
     def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
         return self.inner.slices()
 
+    def own_biases(self) -> dict[str, list[Tensor]]:
+        return self.inner.own_biases()
+
 
 def mask_ratio(progress: float, eps: float) -> float:
     """Return p_t = sin(pi/2 min(eps, l_t) / eps) in [0, 1] at progress l_t, a fraction of the run."""
@@ -65,7 +68,10 @@ class Amco(Modulation):
     the shares are not masked. The mask is drawn once per step, l_t is the epoch as a fraction of the run: from eps on
     a modality above sigma is masked altogether.
     Deviations: l_t (BalanceBenchmark: epoch/10 added at every batch, zero again each epoch); dependence is decided on
-    the step's own batch (there: on the batch before); other fusions than linear ones have k - 1 times f_m added.
+    the step's own batch (there: on the batch before, for one modality at most, and it stays until the epoch ends);
+    losses and shares of the f_m are of unmasked ones (there: of masked logits, in one version of masked features;
+    weights differ by 4e-3 at the first masked step); other fusions than linear ones have k - 1 times f_m added.
+    BalanceBenchmark's code does not run, and no other is public, so there is no option for it.
     """
 
     name: ClassVar[str] = "amco"

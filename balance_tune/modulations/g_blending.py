@@ -45,7 +45,8 @@ class GBlending(MultiLoss):
     `super_epoch=1` is the offline form: once, for the whole run. The extra training is on the trial's clock.
     Deviations: held-out losses come from `monitor`, never from the part that selects; losses are means over samples
     (BalanceBenchmark sums them, so that O follows the size of the parts), and the first measurement is before the
-    copy's training (there after its first epoch); O^2 is at least 1e-8.
+    copy's training (there after its first epoch); O^2 is at least 1e-8. With those two rules of BalanceBenchmark w
+    is another by 0.14 to 0.68 in four small runs.
     """
 
     name: ClassVar[str] = "g_blending"

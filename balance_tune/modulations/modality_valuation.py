@@ -38,9 +38,9 @@ class ModalityValuation(Modulation):
     The official code silences features (`silence="features"`), the same for encoders whose answer to zeros is zeros.
     With BatchNorm silenced inputs enter its statistics and the weights differ by 6e-2 from the first such step; on
     AV-Digits accuracies do not (99.0 +- .3 here, 98.6 +- .4 with features).
-    Deviations: the samples of the part differ from each other (official:
-    drawn with replacement, as the added ones are); the mean of the others' contributions for more than two modalities
-    is ours; warm-up is a fraction of the run (official: 5 of 60 epochs).
+    Deviations: the samples of the part differ from each other (official: drawn with replacement, as the added ones are,
+    so that the standard error of c is 12 % larger at `part` 0.2); the mean of the others' contributions for more than
+    two modalities is ours; warm-up is a fraction of the run (official: 5 of 60 epochs).
     """
 
     name: ClassVar[str] = "modality_valuation"

@@ -36,9 +36,10 @@ class Relearning(Modulation):
 
     Running statistics of BatchNorm, the fusion head, momentum and learning rate stay. The held-out part is `monitor`,
     never the validation part that selects.
-    Deviations: `n_init` starts of k-means (one start makes w noise: 0.06 to 0.42 by the seed alone on one data set);
-    the interval is a fraction of the run (official: epochs 20, 40, 60 of 90); no event in the last epoch, which no
-    training would follow; the learning rate follows the recipe (official: constant).
+    Deviations: `n_init` starts of k-means (one start makes w noise: 0.06 to 0.42 by the seed alone on one data set;
+    with the same clusters all is the official code's); the interval is a fraction of the run (official: epochs 20, 40,
+    60 of 90); no event in the last epoch, which no training would follow; the learning rate follows the recipe
+    (official: constant).
     """
 
     name: ClassVar[str] = "relearning"
@@ -90,7 +91,8 @@ class Relearning(Modulation):
     def _purity(self, features: Tensor, labels: Tensor, ctx: Context) -> Tensor:
         generator = torch.Generator().manual_seed(derive(ctx.seed, "kmeans", ctx.epoch))
         classes = ctx.model.classes
-        return purity(labels, kmeans(minmax(features), classes, n_init=self.n_init, generator=generator), classes)
+        clusters = kmeans(minmax(features), classes, n_init=self.n_init, generator=generator)
+        return purity(labels, clusters, classes, features.dtype)
 
     def never_acts(self, epochs: int) -> str | None:
         if self.events(epochs):
