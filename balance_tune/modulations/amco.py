@@ -10,7 +10,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features, Fusion
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.modulations.answers import precise, unimodal_answers
@@ -86,8 +85,7 @@ class Amco(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.eps <= 1:
-            raise UserError(f"`0 < eps <= 1` must hold for amco, but got {self.eps!r}.")
+        self.demand("0 < {} <= 1", "eps")
         self.answers: dict[str, Tensor] = {}
 
     def build(self, model: MultimodalModel) -> None:

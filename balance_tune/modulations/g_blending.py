@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import torch
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.base import Neutral
 from balance_tune.modulations.batch import Batch, Losses, Output
 from balance_tune.modulations.context import Context
@@ -60,8 +59,7 @@ class GBlending(MultiLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.super_epoch <= 1:
-            raise UserError(f"`0 < super_epoch <= 1` must hold for g_blending, but got {self.super_epoch!r}.")
+        self.demand("0 < {} <= 1", "super_epoch")
         self.weights: dict[str, float] = {}
 
     def every(self, epochs: int) -> int:

@@ -84,11 +84,8 @@ class Greedy(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.window < 1:
-            raise UserError(f"`window >= 1` must hold for greedy, but got {self.window!r}.")
-        for field in ("alpha", "ratio"):
-            if getattr(self, field) <= 0:
-                raise UserError(f"`{field} > 0` must hold for greedy, but got {getattr(self, field)!r}.")
+        self.demand("{} >= 1", "window")
+        self.demand("{} > 0", "alpha", "ratio")
         self._parts = nn.ModuleDict()
 
     def build(self, model: MultimodalModel) -> None:

@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.answers import unimodal_answers
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, Losses, Output
@@ -62,8 +61,7 @@ class Mbsd(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.weight < 0:
-            raise UserError(f"`weight >= 0` must hold for mbsd, but got {self.weight!r}.")
+        self.demand("{} >= 0", "weight")
 
     def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
         batch = output.batch

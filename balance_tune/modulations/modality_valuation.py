@@ -8,7 +8,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import EpochPlan
 from balance_tune.modulations.context import Context
@@ -57,10 +56,8 @@ class ModalityValuation(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.alpha < 0:
-            raise UserError(f"`alpha >= 0` must hold for modality_valuation, but got {self.alpha!r}.")
-        if not 0 < self.part <= 1:
-            raise UserError(f"`0 < part <= 1` must hold for modality_valuation, but got {self.part!r}.")
+        self.demand("{} >= 0", "alpha")
+        self.demand("0 < {} <= 1", "part")
 
     def plan_epoch(self, plan: EpochPlan, ctx: Context) -> EpochPlan:
         total = ctx.size("train")

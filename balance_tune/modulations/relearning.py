@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.context import Context
 from balance_tune.modulations.separability import kmeans, minmax, purity
@@ -57,11 +56,8 @@ class Relearning(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.interval <= 1:
-            raise UserError(f"`0 < interval <= 1` must hold for relearning, but got {self.interval!r}.")
-        for field in ("count", "n_init"):
-            if getattr(self, field) < 1:
-                raise UserError(f"`{field} >= 1` must hold for relearning, but got {getattr(self, field)!r}.")
+        self.demand("0 < {} <= 1", "interval")
+        self.demand("{} >= 1", "count", "n_init")
         self._initial: dict[str, list[Tensor]] = {}
 
     def events(self, epochs: int) -> list[int]:
