@@ -24,6 +24,8 @@ class Fusion(nn.Module):
     """
 
     name: ClassVar[str] = ""
+    masks: bool = False
+    """Whether it leaves out a modality whose features are all zero. The model then makes them zero for zero inputs."""
 
     def __init__(self, widths: Mapping[str, int], classes: int) -> None:
         super().__init__()

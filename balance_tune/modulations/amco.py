@@ -27,7 +27,7 @@ class Mixed(Fusion):
 
     def __init__(self, inner: Fusion) -> None:
         super().__init__(inner.widths, inner.classes)
-        self.inner = inner
+        self.inner, self.masks = inner, inner.masks
         self.mix = nn.Linear(inner.classes, inner.classes)
 
     def forward(self, features: Features) -> Tensor:
