@@ -114,6 +114,14 @@ def test_a_transformer_answers_as_one_without_the_missing_modalities(modalities:
     torch.testing.assert_close(nothing, nothing[:1].expand_as(nothing))
 
 
+@EVERY
+def test_no_rows_have_no_answers(name: str, modalities: int) -> None:
+    fusion = made(name, modalities)
+    answer = fusion({m: h.requires_grad_() for m, h in features_of(fusion, rows=0).items()})
+    assert answer.shape == (0, CLASSES)
+    answer.sum().backward()
+
+
 def test_a_masked_modality_of_a_sample_gets_no_gradient_from_it() -> None:
     fusion = made("transformer", 2)
     features = features_of(fusion)
