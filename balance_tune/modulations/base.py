@@ -52,6 +52,7 @@ class Modulation:
     twice: ClassVar[bool] = False  # whether it takes derivatives of derivatives, which compiled encoders have not
     second_pass: ClassVar[bool] = False  # whether its step calls `ctx.again`
     composes: ClassVar[bool] = True  # False: its `train_step` does not call `ctx.hooks`, so that it cannot be chained
+    reads: ClassVar[str] = ""  # what it needs of the data set between steps, in words; "" where a step's hooks suffice
     windowed: ClassVar[bool] = True  # False: the method changes the architecture and acts in the whole run or never
 
     start: float = 0.0
@@ -175,6 +176,17 @@ class Modulation:
         if self.epochs_of_window(epochs):
             return None
         return f"its window from {self.start:g} to {self.end:g} holds none of {epochs} epochs"
+
+    def beyond_step(self) -> str:
+        """Return what the method needs that a training loop of the user's cannot give, in words; "" for nothing.
+
+        A method that needs only the hooks of a step works in any loop (`balance_tune.balance`).
+        """
+        if type(self).train_step is not Modulation.train_step:
+            return "to take the optimiser's step itself (`train_step`)"
+        if type(self).plan_epoch is not Modulation.plan_epoch:
+            return "to choose the rows of each epoch (`plan_epoch`)"
+        return self.reads
 
     def min_epochs(self, epochs: int) -> int:
         """Return the number of finished epochs before which a trial must not be pruned (a warm-up, a late event)."""

@@ -122,6 +122,9 @@ class Chain(Modulation):
         owner = self._owner("train_step", ctx)
         return super().train_step(batch, ctx) if owner is None else owner.train_step(batch, ctx)
 
+    def beyond_step(self) -> str:
+        return next((f"{needs}, for {m.name}" for m in self.links if (needs := m.beyond_step())), "")
+
     def min_epochs(self, epochs: int) -> int:
         return max((m.min_epochs(epochs) for m in self.links), default=0)
 

@@ -1,8 +1,8 @@
 """What a method may use: the reference for method authors.
 
 Every hook of a `Modulation` receives a `Context` as `ctx`. It holds the model, the optimiser's step and the training
-data, and nothing else: no validation data, no test data, no Ray. The implementation is
-`balance_tune.training.context.RunContext`.
+data, and nothing else: no validation data, no test data, no Ray. The implementations are
+`balance_tune.training.context.RunContext` and, for a loop of the user's, `balance_tune.balancing.context.LoopContext`.
 
 Notation: B samples of this worker in the step, M modalities, C answers, d_m features of modality m; "0-d" is a tensor
 without axes, which stays on its device. With several workers every number that decides something must come from

@@ -51,6 +51,7 @@ class GBlending(MultiLoss):
     name: ClassVar[str] = "g_blending"
     paper: ClassVar[str] = "Wang et al., What Makes Training Multi-modal Classification Networks Hard?, CVPR 2020"
     cost: ClassVar[str] = "one linear head per modality; each epoch is trained again once per modality and once fused"
+    reads: ClassVar[str] = "copies of the model trained aside (`ctx.fork`)"
 
     weight: float = 1.0
     super_epoch: float = tunable(

@@ -98,6 +98,13 @@ class Lfm(Modulation):
             raise UserError(f"`0 < halving <= 1` must hold for lfm, but got {self.halving!r}.")
         self.alignment = self.a1
 
+    def beyond_step(self) -> str:
+        return (
+            'derivatives on a held-out part (`ctx.take`; none with `balance="fitted"`)'
+            if self.balance == "learnt"
+            else super().beyond_step()
+        )
+
     def on_epoch_start(self, ctx: Context) -> None:
         if self.balance == "fitted":
             self.alignment = fitted_alignment(ctx.epoch, ctx.epochs)

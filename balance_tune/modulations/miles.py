@@ -62,6 +62,7 @@ class Miles(MultiLoss):
     needs: ClassVar[str] = "the accuracy of each modality"
     paper: ClassVar[str] = f"{PAPER}, IJCNN 2025"
     cost: ClassVar[str] = "one linear head per modality, and one forward pass over `monitor` per epoch"
+    reads: ClassVar[str] = "accuracies on a held-out part (`ctx.encode`)"
 
     threshold: float = tunable(0.2, low=0.05, high=0.6, source="the paper")
     factor: float = tunable(0.5, low=0.0, high=0.9, source="the paper")

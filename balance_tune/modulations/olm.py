@@ -81,6 +81,9 @@ class Olm(MultiLoss):
         self._count = self._steps = 0  # steps in `_first`, and of Adam
         self._gradient: Tensor | None = None
 
+    def beyond_step(self) -> str:
+        return "losses on a held-out part (`ctx.take`)" if self.variant == "rates" else super().beyond_step()
+
     def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
         with ctx.autocast():
             answers = {m: precise(self.heads[m](h)) for m, h in output.full_features.items()}

@@ -62,6 +62,7 @@ class Pmr(Modulation):
     needs: ClassVar[str] = "classes, whose prototypes it makes"
     paper: ClassVar[str] = "Fan et al., PMR: Prototypical Modal Rebalance for Multimodal Learning, CVPR 2023"
     cost: ClassVar[str] = "a forward pass over a tenth of the training part per epoch, over all of it in the first"
+    reads: ClassVar[str] = "a pass over the training part before each epoch (`ctx.planned`)"
 
     alpha: float = tunable(1.0, low=0.1, high=5.0, log=True, source=ARGUMENTS)
     mu: float = tunable(0.2, low=0.0, high=0.9, source=ARGUMENTS)

@@ -28,10 +28,11 @@ import torch
 
 from balance_tune.modulations.base import Modulation
 from balance_tune.seeds import derive
-from balance_tune.training.context import JOINT, RunContext
+from balance_tune.training.context import RunContext
 from balance_tune.training.errors import Diverged, Stopped
 from balance_tune.training.evaluation import evaluate
 from balance_tune.training.run import Run
+from balance_tune.training.step import JOINT
 
 
 def train(run: Run, modulation: Modulation) -> Iterator[dict[str, float]]:
