@@ -68,15 +68,15 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    made = _Parser(prog="balance-tune", description="Studies of balanced multimodal training.", allow_abbrev=False)
-    made.add_argument("--version", action="version", version=f"balance-tune {__version__}")
-    root_option(made)
-    commands = made.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    root = _Parser(prog="balance-tune", description="Studies of balanced multimodal training.", allow_abbrev=False)
+    root.add_argument("--version", action="version", version=f"balance-tune {__version__}")
+    root_option(root)
+    commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     for name, (module, words) in COMMANDS.items():
         import_module(f"balance_tune.commands.{module}").add(
             commands.add_parser(name, help=words, description=words[0].upper() + words[1:] + ".", allow_abbrev=False)
         )
-    return made
+    return root
 
 
 def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -85,11 +85,11 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     Raises:
         UserError: there is no such command or option.
     """
-    made = parser()
-    args, rest = made.parse_known_args(argv)
+    arguments_parser = parser()
+    args, rest = arguments_parser.parse_known_args(argv)
     for word in rest:  # argparse does not look for more `key=value` behind an option
         if word.startswith("-") or not hasattr(args, "overrides"):
-            made.error(f"unrecognized argument: {word}")
+            arguments_parser.error(f"unrecognized argument: {word}")
         args.overrides = [*args.overrides, word]
     return args
 

@@ -51,17 +51,17 @@ class Registry:
 
     def classes(self) -> dict[str, type[Any]]:
         """Return name -> class, sorted by name; two classes under one name are an error that names both."""
-        found: dict[str, type[Any]] = {}
+        classes: dict[str, type[Any]] = {}
         for cls in _below(self._load()):
             name = cls.__dict__.get("name")
             if not isinstance(name, str) or not name:
                 continue
-            if name in found and found[name] is not cls:
+            if name in classes and classes[name] is not cls:
                 raise UserError(
-                    f"a {self.kind} name must be unique, but `{name}` is both {_path(found[name])} and {_path(cls)}."
+                    f"a {self.kind} name must be unique, but `{name}` is both {_path(classes[name])} and {_path(cls)}."
                 )
-            found[name] = cls
-        return dict(sorted(found.items()))
+            classes[name] = cls
+        return dict(sorted(classes.items()))
 
     def names(self) -> list[str]:
         return list(self.classes())

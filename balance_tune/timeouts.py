@@ -19,8 +19,8 @@ DEFAULTS = {
 
 def seconds(name: str) -> float:
     """Return a time of `DEFAULTS` as it is set; its default where it is not, or not as `check` wants it."""
-    found = _read(name)
-    return DEFAULTS[name] if found is None else found
+    value = _read(name)
+    return DEFAULTS[name] if value is None else value
 
 
 def check() -> None:
@@ -32,7 +32,7 @@ def check() -> None:
 
 def _read(name: str) -> float | None:
     try:
-        found = float(os.environ.get(name) or "nan")
+        value = float(os.environ.get(name) or "nan")
     except ValueError:
         return None
-    return found if math.isfinite(found) and found >= 0 else None
+    return value if math.isfinite(value) and value >= 0 else None

@@ -116,7 +116,7 @@ class Ave(Distribution):
         return tuple(self.present(source / name) for name in FILES.values())
 
     def items(self, source: Path) -> list[Item]:
-        found: dict[str, Item] = {}
+        items: dict[str, Item] = {}
         for part, name in FILES.items():
             path = self.present(source / name)
             lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
@@ -126,9 +126,9 @@ class Ave(Distribution):
                 if number == 1 and line.strip().lower() == HEADER.lower():
                     continue
                 item = self._item(line, part, f"line {number} of {path}")
-                found.setdefault(item.sample, item)
+                items.setdefault(item.sample, item)
         order = list(FILES)
-        return sorted(found.values(), key=lambda item: (order.index(item.part), item.sample))
+        return sorted(items.values(), key=lambda item: (order.index(item.part), item.sample))
 
     def _item(self, line: str, part: str, where: str) -> Item:
         try:
@@ -162,11 +162,11 @@ class Ave(Distribution):
         return spectra.standard_spectrogram(spectra.tiled(wave, SECONDS * RATE), RATE)
 
     def look(self, event: Event) -> NDArray[np.uint8]:
-        seen = media.stills(event.file)
-        if seen is None:
+        frames = media.stills(event.file)
+        if frames is None:
             end = media.duration(event.file) if event.end is None else event.end
-            seen = media.video_frames(event.file, self.times(event.start, end))
-        return media.clip(seen, self.frames, (256, 256))
+            frames = media.video_frames(event.file, self.times(event.start, end))
+        return media.clip(frames, self.frames, (256, 256))
 
     def miniature(self, folder: Path) -> None:
         listed: dict[str, list[str]] = {part: [] for part in FILES}

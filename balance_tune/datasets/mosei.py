@@ -64,13 +64,13 @@ class Mosei(Distribution):
         (path,) = self.annotations(source)
         arrays = _arrays(path, path.stat().st_mtime_ns)
         self._check(path, arrays)
-        made = []
+        items = []
         for split, part in PARTS.items():
             names = arrays[split].get("id")
             for row, sentiment in enumerate(arrays[split]["labels"].reshape(-1).tolist()):
                 video = "" if names is None else _video(names[row])
-                made.append(Item(f"{split}-{row:05d}", self.label(sentiment), part, video, (self.file,), (split, row)))
-        return made
+                items.append(Item(f"{split}-{row:05d}", self.label(sentiment), part, video, (self.file,), (split, row)))
+        return items
 
     def _check(self, path: Path, arrays: Any) -> None:
         for split in PARTS:
@@ -96,21 +96,21 @@ class Mosei(Distribution):
                 x = entry.get(_THEIRS.get(name, name))
                 wanted = (len(labels), *modality.stored)
                 if not isinstance(x, np.ndarray) or x.dtype.kind != "f" or x.shape != wanted:
-                    found = f"shape {x.shape} of {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
+                    actual = f"shape {x.shape} of {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
                     raise UserError(
-                        f"`{_THEIRS.get(name, name)}` of {split} in {path} must have shape {wanted}, but got {found}."
+                        f"`{_THEIRS.get(name, name)}` of {split} in {path} must have shape {wanted}, but got {actual}."
                     )
 
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
         split, row = item.more
         path = source / self.file
         arrays = _arrays(path, path.stat().st_mtime_ns)[split]
-        made = {}
+        sample = {}
         for name in self.modalities:
-            made[name] = self.sample(name, arrays[_THEIRS.get(name, name)][row])
-        if not any(x.any() for x in made.values()):
+            sample[name] = self.sample(name, arrays[_THEIRS.get(name, name)][row])
+        if not any(x.any() for x in sample.values()):
             raise Unreadable(path, f"row {row} of {split} is all zero")
-        return made
+        return sample
 
     def sample(self, modality: str, raw: Any) -> NDArray[np.float32]:
         """Take the features of a sentence (50, width); values that are not finite count as 0."""

@@ -102,15 +102,15 @@ class Sharded:
         """Return all samples as one tensor on `device`, file after file."""
         import torch
 
-        made = torch.empty(self.shape, dtype=self.dtype, device=device)
+        whole = torch.empty(self.shape, dtype=self.dtype, device=device)
         if self.rows is None:
             for k, tensor in enumerate(self.tensors):
-                made[self._start(k) : self._ends[k]].copy_(tensor)
-            return made
+                whole[self._start(k) : self._ends[k]].copy_(tensor)
+            return whole
         for start in range(0, len(self), PIECE):
             rows = torch.arange(start, min(start + PIECE, len(self)))
-            made[start : start + PIECE].copy_(self.gather(rows))
-        return made
+            whole[start : start + PIECE].copy_(self.gather(rows))
+        return whole
 
     def _start(self, k: int) -> int:
         return self._ends[k - 1] if k else 0

@@ -166,8 +166,8 @@ def open_shard(path: Path, shard: Shard, modalities: Mapping[str, Modality], lab
     except UserError:
         raise
     except Exception as error:  # what readers raise over damaged bytes has no end
-        told = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise UserError(f"{shard.file} cannot be read ({(told.splitlines() or [''])[0]})") from error
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise UserError(f"{shard.file} cannot be read ({(reason.splitlines() or [''])[0]})") from error
 
 
 def _record_batch(buffer: Any) -> Any:

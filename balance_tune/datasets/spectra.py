@@ -27,8 +27,8 @@ def log_spectrogram(wave: NDArray[np.float32], n_fft: int, hop: int, floor: floa
 def steps(log: NDArray[np.float32]) -> NDArray[np.int16]:
     """Return a log-spectrogram in whole steps of `UNIT`."""
     limits = np.iinfo(np.int16)
-    made: NDArray[np.int16] = np.clip(np.rint(log / np.float32(UNIT)), limits.min, limits.max).astype(np.int16)
-    return made
+    whole_steps: NDArray[np.int16] = np.clip(np.rint(log / np.float32(UNIT)), limits.min, limits.max).astype(np.int16)
+    return whole_steps
 
 
 def tiled(wave: NDArray[np.float32], samples: int) -> NDArray[np.float32]:
@@ -68,5 +68,5 @@ def standard_spectrogram(wave: NDArray[np.float32], rate: int) -> NDArray[np.flo
 
     _, _, power = spectrogram(wave, rate, nperseg=512, noverlap=353)
     log = np.log(power + 1e-7)
-    made: NDArray[np.float16] = ((log - log.mean()) / (log.std() + 1e-9)).astype(np.float16)
-    return made[None]
+    standardised: NDArray[np.float16] = ((log - log.mean()) / (log.std() + 1e-9)).astype(np.float16)
+    return standardised[None]

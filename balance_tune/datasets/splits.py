@@ -190,15 +190,15 @@ def apportion(n: int, fractions: tuple[float, ...], owed: NDArray[np.float64]) -
 
 def connected(groups: NDArray[np.int64], together: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return groups (N,) in which those that share a number of `together` (N,) have become one, the lowest of them."""
-    found = groups.copy()
+    joined = groups.copy()
     while True:
         lowest = np.full(int(together.max()) + 1, np.iinfo(np.int64).max)
-        np.minimum.at(lowest, together, found)
+        np.minimum.at(lowest, together, joined)
         of_group = np.full(int(groups.max()) + 1, np.iinfo(np.int64).max)
         np.minimum.at(of_group, groups, lowest[together])
-        if np.array_equal(of_group[groups], found):
-            return found
-        found = of_group[groups]
+        if np.array_equal(of_group[groups], joined):
+            return joined
+        joined = of_group[groups]
 
 
 def check_leaks(assignment: NDArray[np.int8], groups: NDArray[np.int64] | None) -> None:
@@ -224,10 +224,10 @@ def redrawn_hash(base: str, seed: int) -> str:
 
 
 def _digest(recipe: SplitRecipe, more: bytes = b"") -> str:
-    told = dataclasses.asdict(recipe)
+    fields = dataclasses.asdict(recipe)
     if recipe.carve == "class":  # what there was before there was a choice keeps its hash
-        del told["carve"]
-    text = json.dumps(told, sort_keys=True)
+        del fields["carve"]
+    text = json.dumps(fields, sort_keys=True)
     return hashlib.sha256(text.encode() + more).hexdigest()[:12]
 
 

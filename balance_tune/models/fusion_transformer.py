@@ -64,8 +64,8 @@ class Transformer(Fusion):
 
     def forward(self, features: Features) -> Tensor:
         scaled = {m: F.layer_norm(features[m], (d,), eps=FLOOR) for m, d in self.widths.items()}
-        own = torch.stack([self.tokens[m](h) for m, h in scaled.items()], dim=1)
-        x = torch.cat([self.bottlenecks.to(own.dtype).expand(len(own), -1, -1), own], dim=1)
+        tokens = torch.stack([self.tokens[m](h) for m, h in scaled.items()], dim=1)
+        x = torch.cat([self.bottlenecks.to(tokens.dtype).expand(len(tokens), -1, -1), tokens], dim=1)
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels cannot be differentiated twice, as LFM needs
             for layer in self.layers:
                 x = layer(x, src_mask=self.blocked)

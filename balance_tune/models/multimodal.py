@@ -81,26 +81,26 @@ class MultimodalModel(nn.Module):
         """
         if (modality, policy) not in self._groups:
             parameters = list(self.encoders[modality].parameters())
-            asked: tuple[str, Policy] = (modality, policy)
-            own = str(getattr(self.encoders[modality], "modulated", ""))
-            if policy == "auto" and own:
-                policy = cast(Policy, own)
+            key: tuple[str, Policy] = (modality, policy)
+            preferred = str(getattr(self.encoders[modality], "modulated", ""))
+            if policy == "auto" and preferred:
+                policy = cast(Policy, preferred)
             conv = [p for p in parameters if p.dim() == 4]
             if policy == "conv4d" or (policy == "auto" and conv):
                 parameters = conv
             elif policy in ("ndim>=2", "auto"):
                 parameters = [p for p in parameters if p.dim() >= 2]
-            self._groups[asked] = parameters
+            self._groups[key] = parameters
             return parameters
         return self._groups[modality, policy]
 
     def gradients(self, modality: str, policy: Policy = "encoder") -> list[Tensor]:
         """Return the gradients (views, to be changed in place) that belong to one modality under `policy`."""
-        found = [g for p in self.parameters_of(modality, policy) if (g := p.grad) is not None]
+        gradients = [g for p in self.parameters_of(modality, policy) if (g := p.grad) is not None]
         if policy == "encoder+head":
             shares = [(p.grad, c) for p, c in self.fusion.slices()[modality] if p.grad is not None]
-            found += [g[:, c] if g.dim() > 1 else g for g, c in shares]
-        return found
+            gradients += [g[:, c] if g.dim() > 1 else g for g, c in shares]
+        return gradients
 
 
 def silence(inputs: Inputs, present: Collection[str]) -> Inputs:
@@ -216,9 +216,9 @@ def _encoder(modality: str, shape: Sequence[int], name: str, settings: Mapping[s
             f"encoder {name} of {modality} must accept its settings {dict(settings)}, but: {kind}{_first_line(error)}."
         ) from error
     _check_features(encoder, name)
-    made = cast(Encoder, encoder)  # or a module of the user's that does without what methods may ask of encoders
-    made.shape = tuple(shape)
-    return made
+    typed = cast(Encoder, encoder)  # or a module of the user's that does without what methods may ask of encoders
+    typed.shape = tuple(shape)
+    return typed
 
 
 def _fusion(name: str, widths: Mapping[str, int], classes: int, settings: Mapping[str, Any]) -> Fusion:

@@ -87,8 +87,8 @@ class Modulation:
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Modulation:
         """Return the method with these settings; an unknown name is an error that names the nearest one."""
-        known = [f.name for f in dataclasses.fields(cls) if f.init]
-        check_values(f"method {cls.name}", known, dict(settings))
+        names = [f.name for f in dataclasses.fields(cls) if f.init]
+        check_values(f"method {cls.name}", names, dict(settings))
         return cls(**settings)
 
     @classmethod

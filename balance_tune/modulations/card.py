@@ -64,14 +64,14 @@ def cards() -> list[dict[str, Any]]:
 
 
 def _hyperparameters(cls: type[Modulation]) -> dict[str, dict[str, Any]]:
-    specs, found = tunables(cls), {}
+    specs, hyperparameters = tunables(cls), {}
     hidden = {"modality"} | (set() if cls.windowed else {"start", "end"})
     for f in dataclasses.fields(cls):
         if f.name in hidden or not f.init or not isinstance(f.default, bool | int | float | str):
             continue
         spec = specs.get(f.name)
         choices = spec.choices if spec else words(cls).get(f.name)
-        found[f.name] = {
+        hyperparameters[f.name] = {
             "default": f.default,
             "kind": spec.kind if spec else type(f.default).__name__,
             "low": spec.low if spec else None,
@@ -81,7 +81,7 @@ def _hyperparameters(cls: type[Modulation]) -> dict[str, dict[str, Any]]:
             "searched": spec is not None,
             "source": spec.source if spec else "not searched",
         }
-    return found
+    return hyperparameters
 
 
 def _window(cls: type[Modulation], defaults: Mapping[str, Any]) -> str:

@@ -84,8 +84,8 @@ class G2d(Modulation):
         self._priority: dict[str, Tensor] = {}
 
     def build(self, model: MultimodalModel) -> None:
-        made = {m: Teacher.of(m, copy.deepcopy(e), model.classes) for m, e in model.encoders.items()}  # type: ignore[arg-type]
-        self.teachers = nn.ModuleDict(made).requires_grad_(False)
+        teachers = {m: Teacher.of(m, copy.deepcopy(e), model.classes) for m, e in model.encoders.items()}  # type: ignore[arg-type]
+        self.teachers = nn.ModuleDict(teachers).requires_grad_(False)
 
     def modules(self) -> nn.ModuleDict:
         return self.teachers

@@ -26,9 +26,9 @@ def blending_weights(before: Mapping[str, Curve], after: Mapping[str, Curve]) ->
     G = L_held(before) - L_held(after);  O = (L_held - L_train)(after) - (L_held - L_train)(before);  w_k ~ |G| / O^2
     """
     raw = {}
-    for k, (train, held) in before.items():
+    for k, (train, monitor) in before.items():
         later_train, later_held = after[k]
-        gain, overfit = held - later_held, (later_held - later_train) - (held - train)
+        gain, overfit = monitor - later_held, (later_held - later_train) - (monitor - train)
         raw[k] = abs(gain) / max(overfit * overfit, SMALLEST)
     total = sum(raw.values())
     return {k: w / total if total else 1 / len(raw) for k, w in raw.items()}

@@ -105,8 +105,8 @@ class Greedy(Modulation):
         if self.objective == "fused":
             return losses
         answers = unimodal_answers(output.features, ctx)
-        own = {f"unimodal/{m}": ctx.loss(f, output.batch) for m, f in answers.items()}
-        return {**{name: loss for name, loss in losses.items() if name != "fused"}, **own}
+        unimodal = {f"unimodal/{m}": ctx.loss(f, output.batch) for m, f in answers.items()}
+        return {**{name: loss for name, loss in losses.items() if name != "fused"}, **unimodal}
 
     @torch.no_grad()
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
@@ -130,8 +130,8 @@ class Greedy(Modulation):
         bypass = [(p, p.grad) for p in bridge.bypass(modality) if p.grad is not None]
         main = [p for p in ctx.model.parameters_of(modality) if p.grad is not None]
         shares = [_columns(p, c) for p, c in ctx.model.fusion.slices()[modality] if p.grad is not None]
-        own = learning_speed([*main, *shares], ctx.model.gradients(modality, "encoder+head"))
-        return torch.stack([learning_speed([p for p, _ in bypass], [g for _, g in bypass]), own])
+        speed = learning_speed([*main, *shares], ctx.model.gradients(modality, "encoder+head"))
+        return torch.stack([learning_speed([p for p, _ in bypass], [g for _, g in bypass]), speed])
 
     @classmethod
     def neutral(cls) -> Neutral | str:

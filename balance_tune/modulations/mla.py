@@ -127,7 +127,7 @@ class Mla(Modulation):
         ctx.hooks.observe(output, batch, ctx)
         alpha = self.alpha ** (1 + (ctx.step - self._first) / self._steps)
         losses: list[Tensor] = []
-        kept = {}
+        fractions = {}
         for m, h in output.features.items():
             with ctx.autocast():
                 f = precise(fusion.head(h))
@@ -138,12 +138,12 @@ class Mla(Modulation):
             first = ctx.step == 0 and not losses
             if self.official and not first:
                 memory.remember(r / batch.total, alpha, official=True)
-            kept[m] = self._project(fusion.head.weight, memory.p)
+            fractions[m] = self._project(fusion.head.weight, memory.p)
             ctx.optimizer_step()
             if not self.official:
                 memory.remember(r / batch.total, alpha)
             losses.append(loss.detach())
-        ctx.log("kept", kept)
+        ctx.log("kept", fractions)
         return torch.stack(losses).mean()
 
     def _project(self, weight: Tensor, p: Tensor) -> Tensor:
@@ -153,8 +153,8 @@ class Mla(Modulation):
             return p.new_ones(())
         before = g.norm()
         g.copy_(g @ p.to(g.dtype).T)
-        left: Tensor = g.norm() / before.clamp_min(1e-30)
-        return left
+        fraction: Tensor = g.norm() / before.clamp_min(1e-30)
+        return fraction
 
     @classmethod
     def neutral(cls) -> Neutral | str:

@@ -80,13 +80,13 @@ class Mlb(MultiLoss):
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
         k = modulated(self._behind(output.batch, ctx), self.alpha, self.beta_max)
         for m, k_m in by_name(k, self.answers).items():
-            own = list(self.heads[m].parameters())
+            head_parameters = list(self.heads[m].parameters())
             if self.apply_to == "lr":
                 ctx.scale_lr(m, k_m)
-                ctx.scale_lr_of(own, k_m)
+                ctx.scale_lr_of(head_parameters, k_m)
             else:
                 policy: Policy = "encoder+head" if self.head else "encoder"
-                scale([*ctx.model.gradients(m, policy), *(p.grad for p in own if p.grad is not None)], k_m)
+                scale([*ctx.model.gradients(m, policy), *(p.grad for p in head_parameters if p.grad is not None)], k_m)
         ctx.log("k", k)
 
     def _behind(self, batch: Batch, ctx: Context) -> Tensor:

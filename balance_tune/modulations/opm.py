@@ -47,11 +47,11 @@ def drop(features: Features, draws: Tensor, q: Values) -> Features:
     each: Sequence[Any] = q if isinstance(q, tuple) else q.unbind()
     widths = [h.shape[1] for h in features.values()]
     theta = sum(d * q_m for d, q_m in zip(widths, each, strict=True)) / sum(widths)
-    kept = {}
-    for (m, h), drawn, q_m in zip(features.items(), draws, each, strict=True):
+    results = {}
+    for (m, h), row, q_m in zip(features.items(), draws, each, strict=True):
         whole = isinstance(q_m, float) and q_m == 0  # nothing is dropped: known on the host only
-        kept[m] = h * (1 / (1 - theta) if whole else ((drawn >= q_m).to(h.dtype) * (1 / (1 - theta))).unsqueeze(-1))
-    return kept
+        results[m] = h * (1 / (1 - theta) if whole else ((row >= q_m).to(h.dtype) * (1 / (1 - theta))).unsqueeze(-1))
+    return results
 
 
 @dataclass

@@ -84,10 +84,10 @@ class Pmr(Modulation):
         plan = ctx.plan()
         batches = max(1, int(self.share * len(plan) / ctx.settings.batch_size))
         part = type(plan)(plan.order[: batches * ctx.settings.batch_size])
-        new, seen = self._class_means(part if self._prototypes or self.official else plan, ctx)
+        new, present = self._class_means(part if self._prototypes or self.official else plan, ctx)
         mu = 0.0 if self.official and self._refreshes == 1 else self.mu
         for m, old in (self._prototypes or new).items():
-            self._prototypes[m] = torch.where(seen[:, None], (1 - mu) * new[m] + mu * old, old)
+            self._prototypes[m] = torch.where(present[:, None], (1 - mu) * new[m] + mu * old, old)
         self._refreshes += 1
 
     @torch.no_grad()

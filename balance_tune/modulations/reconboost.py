@@ -34,10 +34,10 @@ class Boosted(Sum):
         return self.rate * super().forward(features)
 
 
-def boosting_loss(own: Tensor, others: Tensor, labels: Tensor, w1: float, w2: float) -> Tensor:
+def boosting_loss(answer: Tensor, others: Tensor, labels: Tensor, w1: float, w2: float) -> Tensor:
     """Return -1/C (w1 - w2 softmax(F)[y]) log softmax(f)[y] per sample (B,), from own and others' logits (B, C)."""
-    logp = own.log_softmax(1).gather(1, labels[:, None]).squeeze(1)
-    return -(w1 - w2 * true_class_probability(others, labels)) * logp / own.shape[1]
+    logp = answer.log_softmax(1).gather(1, labels[:, None]).squeeze(1)
+    return -(w1 - w2 * true_class_probability(others, labels)) * logp / answer.shape[1]
 
 
 @dataclass

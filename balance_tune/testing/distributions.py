@@ -27,8 +27,8 @@ def prepared(dataset: Distribution, source: Path, out: Path, most: float = 0.0, 
     """Prepare a distribution in this process, without any scheduler, and return the store's folder."""
     plan, place = plan_of(dataset, source, shard_bytes), Place.of(out)
     if begin(plan, place) is None:
-        done = [finished(chunk, place) or write_chunk(dataset, source, chunk, place) for chunk in plan.chunks]
-        finish(plan, done, place, most)
+        outcomes = [finished(chunk, place) or write_chunk(dataset, source, chunk, place) for chunk in plan.chunks]
+        finish(plan, outcomes, place, most)
     return out
 
 

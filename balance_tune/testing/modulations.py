@@ -158,15 +158,15 @@ class ModulationContract:
         cls = self._class()
         variant = next(iter(cls.variants(("first", "second"))), None)
         for point in _points(tunables(cls)):
-            made = cls.of(method_settings({"modulation": {**self.settings, **point}, "variant": variant}))
-            assert pickle.loads(pickle.dumps(made)) == made
+            method = cls.of(method_settings({"modulation": {**self.settings, **point}, "variant": variant}))
+            assert pickle.loads(pickle.dumps(method)) == method
 
     def test_it_can_be_judged_before_the_run_ends(self) -> None:
-        made = self._made()
+        method = self._made()
         for epochs in (1, 2, 3, 5, 20, 90, 100):
-            if made.never_acts(epochs) is None:
-                assert 0 <= made.min_epochs(epochs) <= epochs
-        reason = made.never_acts(1)
+            if method.never_acts(epochs) is None:
+                assert 0 <= method.min_epochs(epochs) <= epochs
+        reason = method.never_acts(1)
         assert reason is None or "\n" not in reason
 
     def test_it_acts_in_so_short_a_run(self) -> None:
@@ -282,13 +282,13 @@ class ModulationContract:
 
     # -----------------------------------------------------------------------------------------------------------------
     def _class(self) -> type[Modulation]:
-        found: type[Modulation] = modulations().get(self.method)
-        return found
+        cls: type[Modulation] = modulations().get(self.method)
+        return cls
 
     def _made(self, names: tuple[str, ...] = ("first", "second")) -> Modulation:
         variants = self._class().variants(names)
-        given = {"modulation": self.settings, "variant": variants[0] if variants else None}
-        return self._class().of(method_settings(given))
+        config = {"modulation": self.settings, "variant": variants[0] if variants else None}
+        return self._class().of(method_settings(config))
 
     def _setting(self, case: Case, alike: bool = False) -> Setting:
         return Setting(self._class(), case, _frozen(self.settings), alike)

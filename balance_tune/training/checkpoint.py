@@ -136,15 +136,15 @@ def load_best(folder: Path) -> MultimodalModel:
             f"the checkpoint in {folder} must be readable, but: {error}; delete the folder and run again."
         ) from error
     try:
-        made, method, settings = card["model"], card["method"], card["modulation"]
+        model_card, method, settings = card["model"], card["method"], card["modulation"]
         spec = ModelSpec(
-            {m: (shape, name, kw) for m, (shape, name, kw) in made["encoders"].items()},
-            made["classes"],
-            made["fusion"],
-            made["fusion_settings"],
-            made.get("task", "classes"),  # older checkpoints knew no other
-            made.get("name"),
-            made.get("settings"),
+            {m: (shape, name, kw) for m, (shape, name, kw) in model_card["encoders"].items()},
+            model_card["classes"],
+            model_card["fusion"],
+            model_card["fusion_settings"],
+            model_card.get("task", "classes"),  # older checkpoints knew no other
+            model_card.get("name"),
+            model_card.get("settings"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(

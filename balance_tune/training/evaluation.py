@@ -73,13 +73,13 @@ def evaluate(
     with autocast():
         answers, alone = predict(model, part, replicas.rank, replicas.world)
     labels = part.labels[replicas.rank :: replicas.world]
-    measured, own = MEASURES[model.task](answers, alone, labels, replicas)
+    measured, unimodal = MEASURES[model.task](answers, alone, labels, replicas)
     for k, m in enumerate(model.modalities):  # a modality by itself is judged by the rows that have it
         present = part.present(m) if isinstance(part, Feed) else None
         if present is not None:
             mine = present[replicas.rank :: replicas.world]
-            own[k] = MEASURES[model.task](answers[mine], alone[k : k + 1, mine], labels[mine], replicas)[1][0]
-    values = torch.cat([torch.stack(list(measured.values())), own]).tolist()
+            unimodal[k] = MEASURES[model.task](answers[mine], alone[k : k + 1, mine], labels[mine], replicas)[1][0]
+    values = torch.cat([torch.stack(list(measured.values())), unimodal]).tolist()
     by_modality = values[len(measured) :]
     name = BY_MODALITY[model.task]
     return {

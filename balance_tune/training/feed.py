@@ -71,15 +71,15 @@ class Feed:
 
     def only(self, modalities: Iterable[str]) -> Feed:
         """Return the same feed of some modalities, in their order; nothing is copied."""
-        made = copy.copy(self)
-        made.inputs = {m: self.inputs[m] for m in modalities}
-        return made
+        feed = copy.copy(self)
+        feed.inputs = {m: self.inputs[m] for m in modalities}
+        return feed
 
     def having(self, present: Tensor) -> Feed:
         """Return the same feed whose rows have the modalities that `present` says, (N, M) in the order of `inputs`."""
-        made = copy.copy(self)
-        made._present = self._lacking(present)
-        return made
+        feed = copy.copy(self)
+        feed._present = self._lacking(present)
+        return feed
 
     def availability(self) -> Tensor:
         """Return which rows have which modalities, (N, M) bool on the device, in the order of `inputs`."""
@@ -230,8 +230,8 @@ def _bytes_at_once(device: torch.device, share: float) -> int:
 
 
 def _rows(x: Any, rows: Tensor | slice) -> Tensor:
-    found: Tensor = gather(x, rows) if isinstance(rows, Tensor) else x[rows]
-    return found
+    stored: Tensor = gather(x, rows) if isinstance(rows, Tensor) else x[rows]
+    return stored
 
 
 def _read(x: Tensor | Rows, buffers: Buffers | None = None) -> Tensor:

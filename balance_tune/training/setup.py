@@ -133,8 +133,8 @@ def judged_by(config: Mapping[str, Any]) -> Literal["val", "test"]:
 
 def method_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the method's settings, the arm's variant put in place."""
-    given = dict(config.get("modulation") or {})
-    return {**given, "modality": config["variant"]} if config.get("variant") else given
+    settings = dict(config.get("modulation") or {})
+    return {**settings, "modality": config["variant"]} if config.get("variant") else settings
 
 
 def model_spec(config: Mapping[str, Any], data: Data) -> ModelSpec:
@@ -143,10 +143,10 @@ def model_spec(config: Mapping[str, Any], data: Data) -> ModelSpec:
     named = model.get("encoders") or {}
     encoders = {}
     for m, modality in data.manifest.modalities.items():
-        own = named.get(m)
-        own = {"name": own} if isinstance(own, str) else dict(own or {})
-        name = own.pop("name", modality.encoder)
-        encoders[m] = (modality.shape, name, {**(modality.settings if name == modality.encoder else {}), **own})
+        entry = named.get(m)
+        entry = {"name": entry} if isinstance(entry, str) else dict(entry or {})
+        name = entry.pop("name", modality.encoder)
+        encoders[m] = (modality.shape, name, {**(modality.settings if name == modality.encoder else {}), **entry})
     return ModelSpec(
         encoders,
         len(data.manifest.classes),

@@ -121,11 +121,11 @@ class StepContext(Context):
         if batch.present is None:
             return features
         columns = batch.present.unbind(1)
-        return {m: h * kept.to(h.dtype).unsqueeze(1) for (m, h), kept in zip(features.items(), columns, strict=True)}
+        return {m: h * mask.to(h.dtype).unsqueeze(1) for (m, h), mask in zip(features.items(), columns, strict=True)}
 
     def _fuse(self, features: Features, batch: Batch) -> Output:
-        kept, batch = self.acting.on_features(features, batch, self)
-        return Output(precise(self.model.fusion(kept)), kept, features, batch)
+        used, batch = self.acting.on_features(features, batch, self)
+        return Output(precise(self.model.fusion(used)), used, features, batch)
 
     def _random(self) -> list[tuple[Callable[[], Tensor], Callable[[Tensor], None]]]:
         """Return how to read and how to set each random state that dropout draws from."""
@@ -200,7 +200,7 @@ class StepContext(Context):
             loss.backward()
 
     def gradients(self, losses: Losses, create_graph: bool = False) -> dict[str, list[Tensor]]:
-        found: dict[str, list[Tensor]] = {}
+        gradients: dict[str, list[Tensor]] = {}
         for k, (name, loss) in enumerate(losses.items()):
             grads = torch.autograd.grad(
                 loss,
@@ -210,8 +210,8 @@ class StepContext(Context):
                 allow_unused=True,
             )
             filled = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, grads, strict=True)]
-            found[name] = filled if create_graph and self.replicas.world == 1 else self.replicas.average(filled)
-        return found
+            gradients[name] = filled if create_graph and self.replicas.world == 1 else self.replicas.average(filled)
+        return gradients
 
     @property
     def parameters(self) -> list[nn.Parameter]:
