@@ -26,7 +26,7 @@ class Registry:
     """All classes below `base` ("module:Class") in `package` and in the entry-point group `group`.
 
     A class is registered by having its own `name`; importing the modules of `package` is enough for ours, an entry
-    point in `group` for somebody else's.
+    point in `group` for those of other packages.
     """
 
     def __init__(self, kind: str, base: str, package: str, group: str) -> None:
@@ -43,7 +43,7 @@ class Registry:
             except Exception as error:
                 raise UserError(
                     f"every entry point of `{self.group}` must load, but `{point.name} = {point.value}` raised "
-                    f"{type(error).__name__}: {error}; mend or uninstall that package."
+                    f"{type(error).__name__}: {error}; fix or uninstall that package."
                 ) from error
         module_name, class_name = self.base.split(":")
         base: type[Any] = getattr(importlib.import_module(module_name), class_name)

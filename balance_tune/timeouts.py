@@ -12,7 +12,7 @@ DEFAULTS = {
     "BALANCE_TUNE_OUTAGE_S": 600.0,  # how long a store or database that does not answer is waited for
     "BALANCE_TUNE_REPORT_EVERY_S": 1.0,  # between two reports of a trial
     "BALANCE_TUNE_SAVE_EVERY_S": 10.0,  # between two states that an interrupted trial can go on from
-    "BALANCE_TUNE_SILENCE_S": 1800.0,  # without a word from a trial
+    "BALANCE_TUNE_SILENCE_S": 1800.0,  # without a report from a trial
     "BALANCE_TUNE_TAKEOVER_S": 0.0,  # how long a run waits for another driver of the study to end
 }
 

@@ -106,6 +106,6 @@ def study_folder(args: argparse.Namespace) -> StudyFolder:
     place = root.display_uri()
     if not names:
         raise UserError(f"a study must have been run, but there is none in {place}; is that the right --root?")
-    stem = Path(name).stem  # somebody gave the study file
+    stem = Path(name).stem  # the study file was given
     hint = f" Did you mean `{stem}`?" if nearest(name, names) is None and stem in names else did_you_mean(name, names)
     raise UserError(one_line(f"a study must exist, but there is no {shown(name)} in {place}.{hint}"))

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     if not points and failed is not None:
         raise UserError(
             f"a study must have selected a point, but {failed.arm} of {shown(config.name)} has failed "
-            f"({failed.failure}); mend the cause and run it with --retry-failed."
+            f"({failed.failure}); fix the cause and run it with --retry-failed."
         )
     if not points:
         raise UserError(f"a study must have selected a point, but {shown(config.name)} has not yet; run it on.")

@@ -19,7 +19,7 @@ PACKAGE = FOLDER
 def cards() -> list[dict[str, Any]]:
     """Return the card (`balance_tune.modulations.card.card`) of every method, sorted by name.
 
-    Methods of other packages may change in files that nobody knows here: with such installed, the classes are asked.
+    Methods of other packages may change in files that are not known here: with such installed, the classes are asked.
     """
     if entry_points(group="balance_tune.modulations"):
         return _asked()

@@ -244,21 +244,21 @@ class _Progress:
     def __init__(self, name: str) -> None:
         import time
 
-        self._name, self._clock, self._began, self._told = name, time.monotonic, time.monotonic(), -1
+        self._name, self._clock, self._began, self._tenth = name, time.monotonic, time.monotonic(), -1
         self._live = sys.stderr.isatty()
 
     def __enter__(self) -> Advance:
         return self._advance
 
     def __exit__(self, *_: object) -> None:
-        if self._live and self._told >= 0:
+        if self._live and self._tenth >= 0:
             print(file=sys.stderr)
 
     def _advance(self, done: int, total: int, before: int) -> None:
         tenth = 10 * done // total
-        if tenth == self._told and not self._live:
+        if tenth == self._tenth and not self._live:
             return
-        self._told = tenth
+        self._tenth = tenth
         remaining = ""
         if before < done < total:
             seconds = (self._clock() - self._began) / (done - before) * (total - done)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from balance_tune.studies.tracking.served import Served
 
 SPLITS = ("train", "monitor", "val", "test")
-MOST_CLASSES = 40  # told in the table; JSON has them all
+MOST_CLASSES = 40  # shown in the table; JSON has them all
 
 
 def add(parser: argparse.ArgumentParser) -> None:

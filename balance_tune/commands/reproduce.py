@@ -68,6 +68,6 @@ def _where(result: Comparison) -> str:
     first, largest = result.differences[0], result.largest
     return (
         f": {len(result.differences)} values differ, first {first.metric} of epoch {first.epoch} "
-        f"({first.recorded:.9g}, now {first.now:.9g}), most {largest.metric} of epoch {largest.epoch} ({largest.recorded:.9g}, now "
-        f"{largest.now:.9g})"
+        f"({first.recorded:.9g}, now {first.now:.9g}), most {largest.metric} of epoch {largest.epoch} "
+        f"({largest.recorded:.9g}, now {largest.now:.9g})"
     )

@@ -98,7 +98,7 @@ class CremaD(Distribution):
         """Take a sound file or a waveform; a video, its frames at one a second as pictures, or one picture."""
         return self.hear(raw) if modality == "audio" else media.clip(look(raw), FRAMES, (256, 256))
 
-    def told(self, items: Sequence[Item]) -> tuple[str, ...]:
+    def remarks(self, items: Sequence[Item]) -> tuple[str, ...]:
         extracted = sum(item.files[1].startswith("Image-01-FPS/") for item in items)
         if extracted in (0, len(items)):
             return ()

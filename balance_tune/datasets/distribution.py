@@ -85,7 +85,7 @@ class Distribution(Decoding):
             Unreadable: one of its files is missing, broken, silent, ...
         """
 
-    def told(self, items: Sequence[Item]) -> tuple[str, ...]:
+    def remarks(self, items: Sequence[Item]) -> tuple[str, ...]:
         """Return what a reader of the results must know about these samples, beside `limits`."""
         return ()
 

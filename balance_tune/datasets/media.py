@@ -84,7 +84,7 @@ def unreadable(file: Any, reason: str) -> Unreadable:
 
 
 def _is_sound(file: Any) -> bool:
-    """Whether soundfile should read it: by its content, and where that says nothing by its ending."""
+    """Whether soundfile should read it: by its content, and where that does not decide by its ending."""
     start = beginning(file, 12)
     if start[:4] in (b"fLaC", b"OggS") or (start[:4] == b"RIFF" and start[8:12] == b"WAVE"):
         return True
@@ -440,7 +440,7 @@ def _of_8_bits(file: File, image: Any) -> Any:
 
 
 def _turned(image: Any) -> Any:
-    """Return a PIL image turned by its EXIF orientation; an EXIF block that cannot be read says nothing."""
+    """Return a PIL image turned by its EXIF orientation; an EXIF block that cannot be read is ignored."""
     from PIL import ImageOps
 
     try:

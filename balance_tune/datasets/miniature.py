@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from balance_tune.datasets.media import extra
 
-TONES = 12  # classes that are told apart by ear
+TONES = 12  # classes that differ in sound
 HUES = 12  # ... and by eye
 
 

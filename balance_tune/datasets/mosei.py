@@ -161,7 +161,7 @@ def _video(name: Any) -> str:
 
 
 class MoseiMlb(Mosei):
-    """CMU-MOSEI with the strength of sentiment to be told, as in MLB."""
+    """CMU-MOSEI with the strength of sentiment as the label, as in MLB."""
 
     name = "mosei_mlb"
     protocol = "mlb"
@@ -191,7 +191,7 @@ class Mosi(Mosei):
 
 
 class MosiMlb(Mosi):
-    """CMU-MOSI with the strength of sentiment to be told."""
+    """CMU-MOSI with the strength of sentiment as the label."""
 
     name = "mosi_mlb"
     protocol = "mlb"

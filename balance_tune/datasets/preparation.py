@@ -251,7 +251,7 @@ def write_chunk(dataset: Distribution, source: Path, chunk: Chunk, place: Place)
     """Read a chunk's samples and write its shard, then its outcome; runs anywhere the source can be read.
 
     Raises:
-        UserError: a reader failed in a way that says nothing about a file, or the place cannot be written.
+        UserError: a reader failed for a reason that lies in no file, or the place cannot be written.
     """
     positions: list[int] = []
     read: dict[str, list[NDArray[Any]]] = {name: [] for name in dataset.modalities}
@@ -356,7 +356,7 @@ def check_losses(plan: Plan, outcomes: Iterable[Outcome], most: float) -> None:
         share = len(unreadable) / len(plan.items)
         wrong = [entry for entry in unreadable if is_pointer(entry.reason)]
         first = (wrong or unreadable)[0]
-        advice = "get the files" if wrong else "mend the source, or run again with a higher --max-corrupt"
+        advice = "get the files" if wrong else "fix the source, or run again with a higher --max-corrupt"
         raise UserError(
             f"at most {most:.1%} of the samples may be unreadable, but {len(unreadable)} of {len(plan.items)} are "
             f"({share:.1%}), the first {first.file}: {first.reason}; {advice}."
@@ -415,7 +415,7 @@ def finish(plan: Plan, outcomes: Sequence[Outcome], place: Place, most: float) -
         data_hash=data_hash(shards),
         licence=plan.dataset.licence,
         source=plan.dataset.source,
-        limits=(*plan.dataset.limits, *plan.dataset.told(plan.items)),
+        limits=(*plan.dataset.limits, *plan.dataset.remarks(plan.items)),
         recipe=dict(plan.dataset.recipe),
         raw=dict(plan.dataset.raw),
         skipped=(*plan.dataset.left_out, *(entry for outcome in outcomes for entry in outcome.skipped)),

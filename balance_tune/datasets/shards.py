@@ -36,8 +36,8 @@ class Part:
 
     Attributes:
         inputs: modality -> (N, *stored), in the type of the store. On the CPU they lie in private memory maps:
-            processes share the pages, and a write changes nobody else's and not the file. A part in several files has
-            `Sharded` inputs, which are read by row as tensors are.
+            processes share the pages, and a write changes neither other processes' pages nor the file. A part in
+            several files has `Sharded` inputs, which are read by row as tensors are.
         labels: (N,) int64; (N, classes) float32 of a multilabel task or a regression.
         rows: (N,) int64, the position of each sample in the source.
         groups: (N,) int64, or None.

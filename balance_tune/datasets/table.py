@@ -228,7 +228,7 @@ class Table(Distribution):
             if self._label[row] != self._label[other]:
                 raise UserError(
                     f"rows with the same content must have one label, but row {self.rows.numbers[other]} and row "
-                    f"{self.rows.numbers[row]} of {self.table} have two; mend one, or say `duplicates: group`."
+                    f"{self.rows.numbers[row]} of {self.table} have two; fix one, or say `duplicates: group`."
                 )
             reasons[row] = f"it is the same as row {self.rows.numbers[other]}"
         return reasons
@@ -278,7 +278,7 @@ class Table(Distribution):
         cells = [column[row] for column in self.rows.columns.values()]
         yield ("row", *(cell.digest if isinstance(cell, Embedded) else cell for cell in cells)), "a row", "one"
 
-    def told(self, items: Sequence[Item]) -> tuple[str, ...]:
+    def remarks(self, items: Sequence[Item]) -> tuple[str, ...]:
         joined = sum(bool(item.together) for item in items)
         if not joined:
             return ()

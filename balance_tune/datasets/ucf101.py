@@ -127,7 +127,7 @@ class Ucf101(Distribution):
                 f"of {', '.join(names[:8])}; add it, or move tvl1_flow away, and the flow of all clips is computed."
             )
 
-    def told(self, items: Sequence[Item]) -> tuple[str, ...]:
+    def remarks(self, items: Sequence[Item]) -> tuple[str, ...]:
         published = sum(len(item.files) > 1 for item in items)
         computed = len(items) - published
         return (f"flow of {published} clips is published (TV-L1), of {computed} computed (dense inverse search)",)
@@ -216,7 +216,7 @@ class Ucf101Sound(Ucf101):
     def check_items(self, items: Sequence[Item]) -> None:
         """Accept all: there is no flow."""
 
-    def told(self, items: Sequence[Item]) -> tuple[str, ...]:
+    def remarks(self, items: Sequence[Item]) -> tuple[str, ...]:
         return ()
 
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:

@@ -1,7 +1,8 @@
-"""What a method is: hooks around one training step, each handing on what flows past it.
+"""What a method is: hooks around one training step. Each takes a value and returns the value to continue with.
 
-Every default hands it on unchanged, so `Modulation()` is joint training. A method takes the shallowest depth that
-suffices: transform what flows (most), replace the backward pass (`backward`), or take the whole step (`train_step`).
+Every default returns its value unchanged, so `Modulation()` is joint training. A method overrides the least invasive
+hook that is enough: transform values (most), replace the backward pass (`backward`), or take the whole step
+(`train_step`).
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def _rows(card: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
 
 
 def number(value: object) -> str:
-    """Return a number without digits that say nothing, anything else as it is."""
+    """Return a number without trailing zeros, anything else as it is."""
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 

@@ -38,7 +38,7 @@ def lead(mu: Tensor) -> Tensor:
 
 
 class Pace(nn.Module):
-    """The summed learning speeds `mu` (2, 2), and for how many more steps somebody is held, `left` (0-d)."""
+    """The summed learning speeds `mu` (2, 2), and for how many more steps a modality is held, `left` (0-d)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Greedy(Modulation):
 
     Bridges follow the stages of both encoders: s = relu(S [mean x_1, mean x_2]), x_m <- x_m sigmoid(E_m s), S of width
     2 (c_1 + c_2) / ratio. Bypass: E_m and every S. Main: encoder m and its share of the fusion head. Stages are paired
-    from the last backwards. Nobody is held before `warmup` of the run. Two modalities only, encoders with `stages`.
+    from the last backwards. None is held before `warmup` of the run. Two modalities only, encoders with `stages`.
     Deviations: each modality has its own average (official code: the first one's serves both), over the steps before
     (official: this one too); warm-up is a fraction. The loss is that of one classifier on fused features; the official
     code trains CE(f_1, y) + CE(f_2, y), a loss on each modality's answer and none on their mean

@@ -79,7 +79,7 @@ class Mla(Modulation):
     updated with the modality that was just trained, so that the next one spares it.
     P's norm of 1 alone shrinks the head's rate by 1/sqrt(d): of the head's gradient 1 to 1.6 % is left at d = 512.
     Deviations: the projection runs (official code: a name comparison that never holds keeps it from running:
-    `projected=False`, equal to 3e-16 over 24 half-steps). With the name mended the official code would update P with
+    `projected=False`, equal to 3e-16 over 24 half-steps). With the name fixed the official code would update P with
     the present modality before it projects that modality's own gradient, all but the very first time, and would divide
     by a matrix where recursive least squares has the scalar r^T k (`official=True`); the weights differ by 4e-3 after
     two steps. At test time its weights are one per batch (a softmax over the batch axis), so that an answer depends on

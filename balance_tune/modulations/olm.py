@@ -60,7 +60,7 @@ class Olm(MultiLoss):
     O_i = fall of (training - held-out), both at least 1e-6 and their ratio at most 10.
     Deviations: sums over the batch are means (w's Adam does not notice; the network's rate does not follow the batch
     size); L_i(0) (official: the last batch of the first epoch). In `rates` the official code's r adds up to 1, so that
-    all w shrink for good; its held-out pass updates BatchNorm, its ratio may be 1e6, and its epoch ends with the
+    all w shrink permanently; its held-out pass updates BatchNorm, its ratio may be 1e6, and its epoch ends with the
     shorter of two loaders; its printed evaluation is on training batches.
     """
 
