@@ -64,6 +64,7 @@ class Registry:
         return dict(sorted(classes.items()))
 
     def names(self) -> list[str]:
+        """Return all names, sorted."""
         return list(self.classes())
 
     def get(self, name: str) -> type[Any]:
@@ -108,6 +109,7 @@ def _path(cls: type[Any]) -> str:
 
 @cache
 def modulations() -> Registry:
+    """Return the registry of methods."""
     return Registry(
         "method", "balance_tune.modulations.base:Modulation", "balance_tune.modulations", "balance_tune.modulations"
     )
@@ -115,20 +117,24 @@ def modulations() -> Registry:
 
 @cache
 def datasets() -> Registry:
+    """Return the registry of datasets."""
     return Registry("dataset", "balance_tune.datasets.base:Dataset", "balance_tune.datasets", "balance_tune.datasets")
 
 
 @cache
 def encoders() -> Registry:
+    """Return the registry of encoders."""
     return Registry("encoder", "balance_tune.models.encoders:Encoder", "balance_tune.models", "balance_tune.encoders")
 
 
 @cache
 def fusions() -> Registry:
+    """Return the registry of fusions."""
     return Registry("fusion", "balance_tune.models.fusion:Fusion", "balance_tune.models", "balance_tune.fusions")
 
 
 @cache
 def stopping_rules() -> Registry:
+    """Return the registry of early-stopping rules."""
     room = "balance_tune.studies.early_stopping"
     return Registry("early-stopping rule", f"{room}.rules:StoppingRule", room, "balance_tune.stopping_rules")

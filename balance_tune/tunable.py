@@ -27,6 +27,7 @@ class Tunable:
 
     @property
     def kind(self) -> Kind:
+        """What it is searched as: one of choices, a whole number or a float."""
         if self.choices is not None:
             return "categorical"
         return "int" if isinstance(self.default, int) and not isinstance(self.default, bool) else "float"

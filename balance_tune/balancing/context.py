@@ -58,6 +58,7 @@ class LoopContext(StepContext):
 
     @property
     def epochs(self) -> int:
+        """Return the length of the run; raise a `UserError` where the user has not said it."""
         if self._epochs is None:
             raise UserError(f"{self._method} needs the length of the run; pass it to `balance` as `epochs`.")
         return self._epochs

@@ -28,13 +28,16 @@ class OwnModel(Protocol):
     """
 
     @property
-    def encoders(self) -> Mapping[str, nn.Module]: ...
+    def encoders(self) -> Mapping[str, nn.Module]:
+        """Return modality -> encoder."""
 
     @property
-    def widths(self) -> Mapping[str, int]: ...
+    def widths(self) -> Mapping[str, int]:
+        """Return modality -> feature width."""
 
     @property
-    def classes(self) -> int: ...
+    def classes(self) -> int:
+        """Return the number of answers."""
 
     def fuse(self, features: Features) -> Tensor:
         """Return the fused logits (B, C) of features {modality: (B, d_m)}."""

@@ -28,12 +28,14 @@ def root_option(parser: argparse.ArgumentParser) -> None:
 
 
 def format_option(parser: argparse.ArgumentParser) -> None:
+    """Add `-f` and `--format`: a table or JSON."""
     parser.add_argument(
         "-f", "--format", choices=("table", "json"), default="table", help="how to print (default: table)"
     )
 
 
 def miniature_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--miniature`, which tries a study on made-up data."""
     parser.add_argument(
         "--miniature", action="store_true", help="try the study on made-up data: two epochs, a minute or two"
     )
@@ -54,6 +56,7 @@ def study_of(args: argparse.Namespace) -> StudyConfig:
 
 
 def study_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the name of a study under the root."""
     parser.add_argument("study", metavar="STUDY", help="name of a study under the root")
 
 

@@ -53,6 +53,7 @@ class Event:
 
 
 def visual(count: int) -> Modality:
+    """Return `count` frames at 224 x 224, cropped from 256 x 256 in training and resized in evaluation."""
     return rgb(
         (3, count, 224, 224),
         stored=(3, count, 256, 256),
@@ -154,6 +155,7 @@ class Ave(Distribution):
         return self.hear(event) if modality == "audio" else self.look(event)
 
     def hear(self, event: Event) -> NDArray[Any]:
+        """Return the spectrogram of an event; raise `Unreadable` where it is silent."""
         wave = media.sound(event.file, RATE)
         if event.end is not None:
             wave = wave[int(event.start * RATE) : int(event.end * RATE)]
@@ -162,6 +164,7 @@ class Ave(Distribution):
         return spectra.standard_spectrogram(spectra.tiled(wave, SECONDS * RATE), RATE)
 
     def look(self, event: Event) -> NDArray[np.uint8]:
+        """Return the frames (3, frames, 256, 256) of an event."""
         frames = media.stills(event.file)
         if frames is None:
             end = media.duration(event.file) if event.end is None else event.end

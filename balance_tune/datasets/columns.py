@@ -44,10 +44,12 @@ class Column:
 
     @property
     def is_file(self) -> bool:
+        """Whether its entries are files, by path or by content."""
         return self.kind not in WORDS
 
     @property
     def is_sound(self) -> bool:
+        """Whether its entries are sounds."""
         return self.kind in HEARD
 
     def empty(self, cells: tuple[Cell, ...]) -> str | None:

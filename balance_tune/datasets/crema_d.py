@@ -32,6 +32,7 @@ HEADERS = (["clip", "label"], ["file", "label"], ["filename", "label"])
 
 
 def frames(count: int, how: str, train: bool) -> tuple[Operation, ...]:
+    """Return the operations that take `count` frames of a clip, then crop in training, or resize in evaluation."""
     return (("frames", {"count": count, "how": how}), *(CROP if train else RESIZE))
 
 
@@ -105,6 +106,7 @@ class CremaD(Distribution):
         return (f"{extracted} clips are seen by extracted frames, {len(items) - extracted} by their videos",)
 
     def hear(self, sound: media.Sound) -> NDArray[Any]:
+        """Return the spectrogram (or filter bank) of a clip's sound, as the store holds it."""
         wave = spectra.tiled(media.sound(sound, 22050), 3 * 22050)
         return spectra.steps(spectra.log_spectrogram(wave, n_fft=512, hop=353))
 

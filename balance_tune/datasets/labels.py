@@ -199,6 +199,7 @@ def _numbering(
 
 
 def as_whole(text: str) -> int | None:
+    """Return the whole number that a text of ASCII digits is, or None."""
     return int(text) if text.isascii() and text.isdigit() else None
 
 

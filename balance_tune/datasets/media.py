@@ -104,7 +104,13 @@ def _readable(file: File) -> Any:
 
 
 def resampled(mono: NDArray[np.float32], native: int, rate: int) -> NDArray[np.float32]:
-    """Return sound at another rate, ceil(samples * rate / native) of it."""
+    """Return sound at another rate, ceil(samples * rate / native) of it.
+
+    Args:
+        mono: (samples,).
+        native: its rate in Hz.
+        rate: the wanted rate in Hz.
+    """
     if native == rate:
         return mono
     soxr = extra("soxr")
@@ -253,6 +259,12 @@ def video_frames(
     """Return frames (height, width, 3) of a video: at `times` (seconds), or at 0, 1/fps, 2/fps, ... at most `most`.
 
     A frame at a time is the first one shown then or later; times past the end give the last frame.
+
+    Args:
+        video: a file, or its content.
+        times: in seconds, ascending.
+        fps: frames a second, without `times`.
+        most: number of frames at most, without `times`; None: all.
 
     Raises:
         Unreadable: the file is missing or broken, has no pictures, is much shorter than it declares, or is beyond a
@@ -456,6 +468,11 @@ def fitted(image: NDArray[np.uint8], size: tuple[int, int], fit: Fit = "squash")
     """Return an image (H, W[, 3]) at (height, width), bilinear with antialiasing as torchvision's Resize of images.
 
     "squash" changes the aspect; "cover" keeps it and cuts what sticks out, equally on both sides.
+
+    Args:
+        image: 8-bit values.
+        size: (height, width) of the result.
+        fit: how another aspect is treated.
     """
     from PIL import Image
 
@@ -473,7 +490,14 @@ def fitted(image: NDArray[np.uint8], size: tuple[int, int], fit: Fit = "squash")
 def clip(
     frames: Sequence[NDArray[np.uint8]], count: int, size: tuple[int, int], fit: Fit = "squash"
 ) -> NDArray[np.uint8]:
-    """Return (channels, count, height, width) of the first `count` frames; of fewer the last is repeated."""
+    """Return (channels, count, height, width) of the first `count` frames; of fewer the last is repeated.
+
+    Args:
+        frames: (height, width, 3) each.
+        count: number of frames.
+        size: (height, width) of the result.
+        fit: as of `fitted`.
+    """
     chosen = [fitted(frame, size, fit) for frame in frames[:count]]
     chosen += [chosen[-1]] * (count - len(chosen))
     stacked = np.stack(chosen)

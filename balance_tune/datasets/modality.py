@@ -79,6 +79,7 @@ class Modality:
 
     @property
     def operations(self) -> tuple[Operation, ...]:
+        """Return the operations of training and of evaluation."""
         return (*self.augment, *self.evaluate)
 
     @property

@@ -26,6 +26,7 @@ LENGTH = 50
 
 
 def sequence(width: int) -> Modality:
+    """Return a modality of 50 time steps of `width` features each, for a transformer."""
     return Modality((LENGTH, width), "transformer", standardise=(1,), normalise=None)
 
 

@@ -45,6 +45,7 @@ class Chunk:
 
     @property
     def outcome(self) -> str:
+        """The name of the file that says how the chunk came out."""
         return f"{self.file}.json"
 
 
@@ -73,6 +74,7 @@ class Outcome:
     absent: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
+        """Return the outcome as JSON bytes."""
         moments = {
             name: {"count": m.count, "total": m.total.tolist(), "squares": m.squares.tolist(), "pivot": m.pivot}
             for name, m in self.moments.items()
@@ -81,6 +83,7 @@ class Outcome:
 
     @classmethod
     def from_json(cls, text: bytes) -> Outcome:
+        """Return the outcome that `to_json` wrote."""
         raw = json.loads(text)
         return cls(
             shard=None if raw["shard"] is None else Shard(**raw["shard"]),
@@ -97,6 +100,11 @@ class Outcome:
 
 def plan_of(dataset: Distribution, source: Path, shard_bytes: int = SHARD_BYTES) -> Plan:
     """Return what preparing `dataset` from `source` comes to; reads annotations and the sizes of all files.
+
+    Args:
+        dataset: which distribution it is.
+        source: its folder, or a table.
+        shard_bytes: size of a shard of the store.
 
     Raises:
         UserError: the source is not what the dataset expects, names a sample twice, or cannot be split.
@@ -250,6 +258,12 @@ def finished(chunk: Chunk, place: Place) -> Outcome | None:
 def write_chunk(dataset: Distribution, source: Path, chunk: Chunk, place: Place) -> Outcome:
     """Read a chunk's samples and write its shard, then its outcome; runs anywhere the source can be read.
 
+    Args:
+        dataset: reads the samples.
+        source: the distribution's folder, or the table.
+        chunk: the samples and the shard's name.
+        place: of the store.
+
     Raises:
         UserError: a reader failed for a reason that lies in no file, or the place cannot be written.
     """
@@ -350,7 +364,13 @@ def _written(
 
 
 def check_losses(plan: Plan, outcomes: Iterable[Outcome], most: float) -> None:
-    """Raise a `UserError` where more than the share `most` of all samples could not be read."""
+    """Raise a `UserError` where more than the share `most` of all samples could not be read.
+
+    Args:
+        plan: as of `plan_of`.
+        outcomes: of all chunks.
+        most: the share, from 0 to 1.
+    """
     unreadable = [entry for outcome in outcomes for entry in outcome.skipped]
     if len(unreadable) > most * len(plan.items):
         share = len(unreadable) / len(plan.items)
@@ -365,6 +385,12 @@ def check_losses(plan: Plan, outcomes: Iterable[Outcome], most: float) -> None:
 
 def finish(plan: Plan, outcomes: Sequence[Outcome], place: Place, most: float) -> Manifest:
     """Write the list of samples and the manifest, remove what only the preparation needed, return the manifest.
+
+    Args:
+        plan: as of `plan_of`.
+        outcomes: of all chunks, in their order.
+        place: of the store.
+        most: share of samples that may be unreadable.
 
     Raises:
         UserError: too many samples could not be read, or a part or a class has lost all of its own.

@@ -38,24 +38,30 @@ class Sharded:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape of all files together, (N, *stored)."""
         return (len(self), *self.tensors[0].shape[1:])
 
     @property
     def dtype(self) -> torch.dtype:
+        """The type of the values."""
         return self.tensors[0].dtype
 
     @property
     def device(self) -> torch.device:
+        """Where the values are."""
         return self.tensors[0].device
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all values."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def dim(self) -> int:
+        """Return the number of axes."""
         return len(self.shape)
 
     def is_floating_point(self) -> bool:
+        """Whether the values are floats."""
         return self.tensors[0].is_floating_point()
 
     def __getitem__(self, rows: Tensor | slice | int) -> Tensor:

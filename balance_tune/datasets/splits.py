@@ -51,6 +51,7 @@ class SplitRecipe:
 
     @property
     def fractions(self) -> tuple[float, ...]:
+        """The shares of train, monitor, val and test."""
         return (self.train, self.monitor, self.val, self.test)
 
     @property
@@ -178,7 +179,12 @@ class SplitRecipe:
 def apportion(n: int, fractions: tuple[float, ...], owed: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return whole counts that sum to `n`, each its exact share rounded down or up, by largest remainder.
 
-    `owed` is what earlier calls left a share short of; it decides who is rounded up.
+    What is owed decides which share is rounded up.
+
+    Args:
+        n: the sum.
+        fractions: shares that sum to 1.
+        owed: (shares,), what earlier calls left each share short of.
     """
     exact = np.round(n * np.array(fractions), 9)  # 300 / 15 is 20, also in floating point
     counts = np.floor(exact).astype(np.int64)

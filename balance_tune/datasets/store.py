@@ -115,6 +115,12 @@ def open_store(
     On the CPU nothing is copied: the tensors are views of the memory map. Of a store at a URI the parts that are asked
     for are fetched to this node, once.
 
+    Args:
+        folder: of the store, or its URI.
+        parts: names of the parts.
+        device: where the tensors are.
+        unseal: whether `test` may be opened.
+
     Raises:
         UserError: the folder is no store or is damaged, a part does not exist, or `test` is asked for without `unseal`,
             or while a trial runs in this process.

@@ -27,6 +27,7 @@ UCF50 = class_names("ucf50")
 
 
 def segments(train: bool) -> Operation:
+    """Return the operation that takes three frames: one of each segment in training, evenly spaced in evaluation."""
     return ("frames", {"count": 3, "how": "segments" if train else "even"})
 
 

@@ -57,7 +57,11 @@ class MultimodalModel(nn.Module):
         return self.fusion.classes
 
     def encode(self, inputs: Inputs) -> Features:
-        """Return {modality: (B, d_m)}."""
+        """Return {modality: (B, d_m)}.
+
+        Args:
+            inputs: {modality: (B, *shape)}.
+        """
         if self.piece is not None and self.training and torch.is_grad_enabled():
             return encode_in_pieces(self._encode, inputs, self.piece, observers_of(self))
         return self._encode(inputs)
@@ -68,7 +72,11 @@ class MultimodalModel(nn.Module):
         return {m: encoder(inputs[m]) for m, encoder in self.encoders.items()}
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Return fused logits (B, C)."""
+        """Return fused logits (B, C).
+
+        Args:
+            inputs: {modality: (B, *shape)}.
+        """
         out: Tensor = self.fusion(self.encode(inputs))
         return out
 
@@ -78,6 +86,10 @@ class MultimodalModel(nn.Module):
         `auto` is `conv4d` where the encoder has 4-D weights (as the official OGM code) and `ndim>=2` elsewhere, unless
         the encoder says what it is for it (`Encoder.modulated`).
         The head's share of `encoder+head` comes from `Fusion.slices`.
+
+        Args:
+            modality: one of `modalities`.
+            policy: which of the encoder's parameters.
         """
         if (modality, policy) not in self._groups:
             parameters = list(self.encoders[modality].parameters())
@@ -95,7 +107,12 @@ class MultimodalModel(nn.Module):
         return self._groups[modality, policy]
 
     def gradients(self, modality: str, policy: Policy = "encoder") -> list[Tensor]:
-        """Return the gradients (views, to be changed in place) that belong to one modality under `policy`."""
+        """Return the gradients (views, to be changed in place) that belong to one modality under `policy`.
+
+        Args:
+            modality: one of `modalities`.
+            policy: which parameters; `encoder+head` adds the fusion's share.
+        """
         gradients = [g for p in self.parameters_of(modality, policy) if (g := p.grad) is not None]
         if policy == "encoder+head":
             shares = [(p.grad, c) for p, c in self.fusion.slices()[modality] if p.grad is not None]
@@ -104,7 +121,12 @@ class MultimodalModel(nn.Module):
 
 
 def silence(inputs: Inputs, present: Collection[str]) -> Inputs:
-    """Return the inputs with every modality that is not `present` set to zero."""
+    """Return the inputs with every modality that is not `present` set to zero.
+
+    Args:
+        inputs: {modality: (B, *shape)}.
+        present: the modalities that stay.
+    """
     return {m: x if m in present else torch.zeros_like(x) for m, x in inputs.items()}
 
 
@@ -134,7 +156,11 @@ class ModelSpec:
         return replace(self, encoders={m: (s, n, kept(n, kw)) for m, (s, n, kw) in self.encoders.items()})
 
     def build(self, seed: int) -> MultimodalModel:
-        """Return the model, initialised from `seed` alone; the caller's random state is left as it was."""
+        """Return the model, initialised from `seed` alone; the caller's random state is left as it was.
+
+        Args:
+            seed: of the weights.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if self.name is not None:

@@ -35,6 +35,12 @@ def cggm_coefficients(
     [0, `bound`]: where the d cancel the official c explodes, and a negative c reverses the gradient; bound 0 leaves it
     as it is. If no accuracy
     moves, c = 1 for all, as in the official code.
+
+    Args:
+        accuracies: of the classifiers in this step.
+        previous: of the step before.
+        rho: factor common to all modalities.
+        bound: the largest c; 0 for none.
     """
     d = torch.stack([acc - torch.as_tensor(previous[m]).to(acc) for m, acc in accuracies.items()])
     total = d.sum() + 1e-8

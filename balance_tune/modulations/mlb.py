@@ -25,6 +25,11 @@ def mlb_coefficients(scores: Scores, alpha: float, beta_max: float) -> dict[str,
 
     r_m = (1/(M-1) sum_{j != m} s_j) / s_m, above 1 for a modality that is behind (the inverse of OGM's);
     k_m = 1 + (beta_m - 1) tanh(alpha (r_m - 1)) with beta_m = beta_max where r_m > 1, else 2.
+
+    Args:
+        scores: the sum over the batch of each modality's probability of the true class.
+        alpha: strength; at 0 every k is 1.
+        beta_max: bound of k for a modality that is behind.
     """
     return by_name(coefficients(stacked(scores), alpha, beta_max), scores)
 

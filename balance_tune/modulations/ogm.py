@@ -29,6 +29,14 @@ def ogm_coefficients(scores: Scores, alpha: float, form: Form = "tanh_alpha_rho"
     is no "-1" inside tanh, so k jumps to 1 - tanh(alpha) just above a tie). `form="alpha_tanh_rho_minus_1"` is the
     journal text's k_m = 1 - alpha tanh(rho_m - 1), which is negative for alpha above 1 and a large lead (the method
     stops at 0). Of two tied modalities the first is slowed, as in the official code.
+
+    Args:
+        scores: the sum over the batch of each modality's probability of the true class.
+        alpha: strength; 0 changes nothing.
+        form: of k, see above.
+
+    Returns:
+        {modality: 0-d tensor}.
     """
     return by_name(as_tensor(coefficients(ratios(stacked(scores)), alpha, form)), scores)
 

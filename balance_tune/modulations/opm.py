@@ -25,6 +25,11 @@ def drop_probabilities(scores: Scores, q_base: float, lam: float) -> dict[str, T
 
     z_m = tanh(relu(rho_m - 1));  q_m = q_base (1 + lam z_m) where z_m > 0, else 0; at most 1.
     rho_m = 1/(M-1) sum_{j != m} s_m / s_j, for two modalities the plain ratio.
+
+    Args:
+        scores: the sum over the batch of each modality's probability of the true class.
+        q_base: probability at the smallest lead.
+        lam: how much q grows with the lead.
     """
     return by_name(as_tensor(probabilities(ratios(stacked(scores)), q_base, lam)), scores)
 

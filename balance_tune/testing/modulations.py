@@ -106,10 +106,12 @@ class Finished:
 
     @classmethod
     def of(cls, run: Run, modulation: Modulation, before: list[dict[str, float]] | None = None) -> Finished:
+        """Return a run, trained to its end; `before` are the metrics of epochs that were trained earlier."""
         return cls(run, modulation, [*(before or []), *train(run, modulation)])
 
     @property
     def weights(self) -> dict[str, Tensor]:
+        """The model's weights and buffers, by name."""
         return self.run.context.model.state_dict()
 
 

@@ -64,6 +64,7 @@ class Branch:
 
     @property
     def model(self) -> MultimodalModel:
+        """The copy."""
         return self.context.model
 
     def train(self, epochs: int, present: Collection[str] | None = None, modulation: Modulation | None = None) -> float:

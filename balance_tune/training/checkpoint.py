@@ -28,7 +28,13 @@ SPARE = 10_000_000
 
 
 def save_state(run: Run, modulation: Modulation, folder: Path) -> None:
-    """Write all that a resumed run needs to `folder`/state.pt; the file appears whole or not at all."""
+    """Write all that a resumed run needs to `folder`/state.pt; the file appears whole or not at all.
+
+    Args:
+        run: between two epochs.
+        modulation: the run's method.
+        folder: of the trial.
+    """
     ctx = run.context
     state = {
         "epoch": ctx.epoch,
@@ -49,6 +55,11 @@ def load_state(run: Run, modulation: Modulation, folder: Path) -> int:
     """Put a run back where `save_state` left it; return the epochs that are done, 0 when there is nothing to load.
 
     A damaged file counts as none: the trial starts again and, being seeded, comes to the same result.
+
+    Args:
+        run: assembled from the same configuration.
+        modulation: the run's method.
+        folder: of the trial.
     """
     path = folder / STATE
     if not path.exists():

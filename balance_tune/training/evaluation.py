@@ -25,6 +25,13 @@ def predict(
     Of `world` workers each has every so-many-th row, from `rank` on. A `Part` is taken as it is stored, which is right
     for data that is stored standardised; `feed_of` makes a feed of any. Where the device's memory does not suffice,
     half as many rows are taken at once, from then on.
+
+    Args:
+        model: any mode.
+        part: the rows.
+        rank: of this worker.
+        world: number of workers.
+        batch: rows at once; None: what memory allows.
     """
     was_training = model.training
     model.eval()
@@ -68,6 +75,13 @@ def evaluate(
     `/gap` (largest minus smallest modality accuracy). Other tasks have the metrics of `tasks.METRICS`, and gap and
     modalities by `tasks.BY_MODALITY`. Several workers share the rows; counts and sums are added before any ratio is
     formed. One device synchronisation.
+
+    Args:
+        model: any mode.
+        part: the rows.
+        replicas: the workers that share them; None: this process alone.
+        prefix: of the metrics' names.
+        autocast: the arithmetic of the passes.
     """
     replicas = replicas or Replicas()
     with autocast():

@@ -205,7 +205,16 @@ def feed_of(
     share: float = 1.0,
     most: int | None = None,
 ) -> Feed:
-    """Return the feed of part `name` of open data, with the transforms that its manifest declares (see `Feed`)."""
+    """Return the feed of part `name` of open data, with the transforms that its manifest declares (see `Feed`).
+
+    Args:
+        data: an open store.
+        name: of the part.
+        device: where the model is.
+        dtype: of what the model takes.
+        share: of the device that the trial has.
+        most: rows that an evaluation-mode pass takes at once; None: what memory allows.
+    """
     specs = getattr(data.manifest, "modalities", {})  # made-up data may know less than a store
     statistics = getattr(data.manifest, "statistics", {})
     transforms = {m: Transform(spec, statistics.get(m), dtype) for m, spec in specs.items()}

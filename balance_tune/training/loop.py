@@ -41,6 +41,10 @@ def train(run: Run, modulation: Modulation) -> Iterator[dict[str, float]]:
     Keys: `epoch` (finished epochs, from 1), `train/loss`, `val/...` (see `evaluate`), `modulation/<name>/<modality>`,
     `time/epoch_s`, `device_seconds` (all devices together, since the trial began, extra training included).
 
+    Args:
+        run: model, data, optimiser and seed; it goes on from `run.context.epoch`.
+        modulation: the method.
+
     Raises:
         Diverged: the loss or an answer is not finite.
         Stopped: `run.stop()` became true in the middle of an epoch.
@@ -63,7 +67,13 @@ def train(run: Run, modulation: Modulation) -> Iterator[dict[str, float]]:
 
 
 def train_epoch(ctx: RunContext, modulation: Modulation, stop: Callable[[], bool]) -> float:
-    """Train one epoch and return the mean loss of its steps."""
+    """Train one epoch and return the mean loss of its steps.
+
+    Args:
+        ctx: the run; its `epoch` is trained.
+        modulation: the method; outside its window joint training acts.
+        stop: asked before every step; true ends the epoch with `Stopped`.
+    """
     torch.manual_seed(derive(ctx.seed, "forward", ctx.epoch, ctx.replicas.rank))  # dropout inside encoders
     ctx.model.train()
     ctx.modules.train()

@@ -51,6 +51,7 @@ class Optimization:
             group["lr"] = rate * group["lr_factor"]
 
     def zero(self) -> None:
+        """Remove all gradients."""
         for p in self.parameters:
             p.grad = None
         self._averaged = False

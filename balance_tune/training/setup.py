@@ -38,6 +38,11 @@ def prepare(
 
     The configuration's keys are those that `studies.arms.trial_config` writes.
 
+    Args:
+        config: the configuration of a trial.
+        replicas: the workers that share the run; None: this process alone.
+        stop: asked before every step; true ends training.
+
     Raises:
         UserError: settings, model and method cannot be combined; one line says why.
     """
@@ -59,6 +64,13 @@ def assemble(
 
     With `micro_batch` in the configuration, so many rows are encoded at a time (see `encode_in_pieces`), and passes in
     evaluation mode take no more.
+
+    Args:
+        config: as of `prepare`.
+        data: parts `train`, `monitor` and the part that epochs are judged by.
+        device: where the model is trained.
+        replicas: the workers that share the run; None: this process alone.
+        stop: asked before every step; true ends training.
     """
     replicas, device = replicas or Replicas(), resolve_device(device)
     settings = TrainingSettings.of(config["training"])

@@ -188,7 +188,13 @@ class StepContext(Context):
         return fused.detach()
 
     def modulated_backward(self, modulation: Hooks, fused: Tensor, output: Output) -> None:
-        """Compute the step's gradients from the fused loss (0-d) and the forward pass, through these hooks."""
+        """Compute the step's gradients from the fused loss (0-d) and the forward pass, through these hooks.
+
+        Args:
+            modulation: the hooks in force.
+            fused: the loss of the fused logits, 0-d with gradient.
+            output: the forward pass.
+        """
         batch = output.batch
         modulation.backward(modulation.on_losses({"fused": fused}, output, batch, self), self)
         self.average_gradients()
