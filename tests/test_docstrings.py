@@ -44,9 +44,9 @@ def public(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
             if not isinstance(part, ast.FunctionDef) or part.name.startswith(("_", "test_", "pytest_")):
                 continue
             decorators = " ".join(map(ast.unparse, part.decorator_list))  # of setters the getter says it
-            if ".setter" not in decorators and "fixture" not in decorators and not only_declares(part):
-                if not inherited(node, part.name):
-                    yield f"{node.name}.{part.name}", part
+            described = ".setter" in decorators or "fixture" in decorators or only_declares(part)
+            if not described and not inherited(node, part.name):
+                yield f"{node.name}.{part.name}", part
 
 
 def without_docstring() -> list[str]:

@@ -108,7 +108,7 @@ def robustness(
         for rate in sorted({0.0, *rates}):
             present = present_at(numbers, torch.where(concerned, rate, 0.0), available)
             usable = available[:, concerned]
-            missing = float((usable & ~present[:, concerned]).sum() / usable.sum().clamp_min(1))
+            missing = int((usable & ~present[:, concerned]).sum()) / max(1, int(usable.sum()))
             measured = complete if rate == 0 else _measured(model, part.having(present))
             results.append({"modality": modality, "rate": rate, "missing": missing, **measured})
     return results
