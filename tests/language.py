@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import tokenize
@@ -60,6 +61,10 @@ VOCABULARY = {  # a pattern -> what to write in its place
 }
 
 
+NAMES = {"found", "told", "made", "known", "given", "seen", "heard", "asked", "settled"}
+"""Variables and arguments that say how a value came about, not what it is: `rows`, `message`, `trial`, `names`."""
+
+
 class Passage(NamedTuple):
     """A line of text and where it is."""
 
@@ -110,3 +115,14 @@ def complaints(texts: Sequence[Passage]) -> list[str]:
             if match := re.search(pattern, text, re.IGNORECASE):
                 result.append(f"{file}:{number}: `{match.group()}`; write {instead}")
     return result
+
+
+def participles(source: str) -> list[tuple[int, str]]:
+    """Return line and name of every variable and argument that is called by one of `NAMES`."""
+    result = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in NAMES:
+            result.append((node.lineno, node.id))
+        elif isinstance(node, ast.arg) and node.arg in NAMES:
+            result.append((node.lineno, node.arg))
+    return sorted(result)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import language
-from tests.language import PHRASES, VOCABULARY, Passage, complaints, of_module, of_page, passages
+from tests.language import PHRASES, ROOT, VOCABULARY, Passage, complaints, of_module, of_page, participles, passages
 
 EXAMPLES = (  # of each pattern of the vocabulary, in its order
     "nobody reads it",
@@ -65,3 +65,14 @@ def test_code_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     module.write_text('told = 1\nprint(f"the value {told}", "told")\nprint("it is told so")  # told\n')
     assert [line.partition(";")[0] for line in complaints(list(of_page(page)))] == ["page.md:5: `nobody`"]
     assert [line.partition(";")[0] for line in complaints(list(of_module(module)))] == ["module.py:3: `told`"] * 2
+
+
+def test_variables_say_what_they_hold() -> None:
+    modules = [path for path in sorted((ROOT / "balance_tune").rglob("*.py")) if "studies" not in path.parts]
+    lines = [f"{path.relative_to(ROOT)}:{n}: {name}" for path in modules for n, name in participles(path.read_text())]
+    assert not lines, "\n".join(lines)
+
+
+def test_a_participle_is_noticed_as_variable_and_argument_only() -> None:
+    source = "def f(given, rows):\n    for made, x in rows:\n        x.found = rows.told\n    found = {'known': 1}\n"
+    assert participles(source) == [(1, "given"), (2, "made"), (4, "found")]

@@ -60,8 +60,8 @@ class OwnFusion(Fusion):
         return logits
 
     def unimodal_logits(self, features: Features) -> dict[str, Tensor]:
-        own = getattr(self._module[0], "unimodal_logits", None)
-        return super().unimodal_logits(features) if own is None else own(features)
+        function = getattr(self._module[0], "unimodal_logits", None)
+        return super().unimodal_logits(features) if function is None else function(features)
 
 
 class AdaptedModel(MultimodalModel):
@@ -74,15 +74,15 @@ class AdaptedModel(MultimodalModel):
                 f"a model must be a MultimodalModel, or a module with {', '.join(MEMBERS)}, but "
                 f"{type(module).__name__} has no {', '.join(missing)}; add them (see docs/own-loop.md)."
             )
-        own: OwnModel = module  # type: ignore[assignment]
-        encoders, widths = dict(own.encoders), {m: own.widths.get(m) for m in own.encoders}
+        typed: OwnModel = module  # type: ignore[assignment]
+        encoders, widths = dict(typed.encoders), {m: typed.widths.get(m) for m in typed.encoders}
         task: Task = getattr(module, "task", "classes")
         for m, width in widths.items():
             if isinstance(width, bool) or not isinstance(width, int) or width < 1:
                 raise UserError(f"`widths` must give the feature width of every encoder, but `{m}` has {width!r}.")
         if task not in TASKS:
             raise UserError(f"`task` must be one of {', '.join(TASKS)}, but got {task!r}.")
-        fusion = OwnFusion(module, {m: int(width or 0) for m, width in widths.items()}, own.classes)
+        fusion = OwnFusion(module, {m: int(width or 0) for m, width in widths.items()}, typed.classes)
         super().__init__(encoders, fusion, task)  # type: ignore[arg-type]  # encoders of the user's have fewer members
         self._module = (module,)
 

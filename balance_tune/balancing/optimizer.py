@@ -76,10 +76,10 @@ class UserOptimizer:
                 f"{self.method} has parameters with a learning rate of their own, but the optimizer already has a "
                 "scheduler; call `balance` before the scheduler is made."
             )
-        for own in own_groups:
-            settings = {name: value for name, value in {**group, **own}.items() if name != "lr_factor"}
-            if "lr" not in own:
-                settings["lr"] = group["lr"] * own.get("lr_factor", 1.0)
+        for new in own_groups:
+            settings = {name: value for name, value in {**group, **new}.items() if name != "lr_factor"}
+            if "lr" not in new:
+                settings["lr"] = group["lr"] * new.get("lr_factor", 1.0)
             self.torch.add_param_group(settings)
 
     def average(self) -> None:

@@ -92,10 +92,10 @@ def as_text(plan: Plan, config: StudyConfig) -> str:
             if text
         ),
         "\n".join(
-            f"{name} of {dataset}: in training {told['training']}; in evaluation {told['evaluation']}"
-            for dataset, own in transforms(config).items()
-            for name, told in own.items()
-            if set(told.values()) != {"as stored"}
+            f"{name} of {dataset}: in training {words['training']}; in evaluation {words['evaluation']}"
+            for dataset, modalities in transforms(config).items()
+            for name, words in modalities.items()
+            if set(words.values()) != {"as stored"}
         ),
         "\n".join(f"{dataset} lacks {text}" for dataset, text in missing_in_words(config).items()),
         "\n".join(plan.notes),

@@ -154,11 +154,11 @@ class Cggm(Modulation):
             torch.nn.utils.clip_grad_norm_(ctx.model.parameters(), self.clip)
         ctx.log("k", k)
 
-    def _l_gm(self, own: Mapping[str, Tensor], fused: Mapping[str, Tensor]) -> Tensor:
+    def _l_gm(self, guides: Mapping[str, Tensor], fused: Mapping[str, Tensor]) -> Tensor:
         """Return L_gm (0-d) from two matrices (C, d_m) per modality: of its classifier, and of the fused head."""
         terms = []
         for m, c in self._coefficients.items():
-            cosine = F.cosine_similarity(own[m].flatten(), fused[m].flatten(), dim=0)
+            cosine = F.cosine_similarity(guides[m].flatten(), fused[m].flatten(), dim=0)
             terms.append(c.abs() - c * cosine)
         return torch.stack(terms).mean()
 

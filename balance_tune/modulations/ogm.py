@@ -93,11 +93,11 @@ class Ogm(Modulation):
 
     def slow(self, gradients: Sequence[Sequence[Tensor]], ctx: Context) -> None:
         """Apply the step's factors; `gradients` are those of each modality."""
-        for m, own, k_m in zip(ctx.model.modalities, gradients, self.k, strict=True):
+        for m, group, k_m in zip(ctx.model.modalities, gradients, self.k, strict=True):
             if self.apply_to == "lr":
                 ctx.scale_lr(m, k_m, self.policy)
             else:
-                scale(own, k_m)
+                scale(group, k_m)
         ctx.log("k", self.k)
 
     @classmethod
@@ -119,7 +119,7 @@ class OgmGe(Ogm):
 
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
         gradients = [ctx.model.gradients(m, self.policy) for m in ctx.model.modalities]
-        flat = [g for own in gradients for g in own]
+        flat = [g for group in gradients for g in group]
         sigma = deviations(flat, ctx)
         self.slow(gradients, ctx)
         add_noise(flat, sigma, ctx)

@@ -98,10 +98,10 @@ class ReconBoost(Modulation):
         if turn is None:
             return losses
         answers = unimodal_answers(output.features, ctx)
-        own, before = answers[names[turn]], answers[names[turn - 1]].detach()
+        answer, before = answers[names[turn]], answers[names[turn - 1]].detach()
         others = torch.stack([f.detach() for m, f in answers.items() if m != names[turn]]).sum(0)
-        boost = boosting_loss(own, fusion.rate.detach() * others, output.batch.labels, self.w1, self.w2)
-        apart = (own.softmax(1) - before.softmax(1)).square().mean(1)
+        boost = boosting_loss(answer, fusion.rate.detach() * others, output.batch.labels, self.w1, self.w2)
+        apart = (answer.softmax(1) - before.softmax(1)).square().mean(1)
         return {
             "boosting": ctx.mean(boost, output.batch),
             "agreement": self.alpha * ctx.mean(apart, output.batch),

@@ -150,9 +150,9 @@ class DistributionContract:
             for broken, reason in ((b"", "it has no bytes"), (whole[:40], "")):
                 path.write_bytes(broken)
                 folder = prepared(dataset, source, tmp_path / f"{len(broken)}", most=0.5)
-                (lost,) = verify_store(folder).skipped
-                assert (lost.sample, lost.file) == (item.sample, item.files[0])
-                assert reason in lost.reason
+                (entry,) = verify_store(folder).skipped
+                assert (entry.sample, entry.file) == (item.sample, item.files[0])
+                assert reason in entry.reason
         finally:
             path.write_bytes(whole)
 

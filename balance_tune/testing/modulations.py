@@ -204,10 +204,10 @@ class ModulationContract:
             RECORD.without_neutral[self.method] = neutral
             pytest.skip(f"{self.method} has no neutral setting: {neutral}")
         setting = self._admitted(case)
-        own = _finished(replace(setting, settings=_frozen(neutral.settings))).weights
+        weights = _finished(replace(setting, settings=_frozen(neutral.settings))).weights
         reference = _finished(_reference(neutral, case, setting.alike)).weights
-        assert reference.keys() <= own.keys()
-        _assert_same({name: own[name] for name in reference}, reference, neutral.tolerance)
+        assert reference.keys() <= weights.keys()
+        _assert_same({name: weights[name] for name in reference}, reference, neutral.tolerance)
 
     def test_outside_its_window_it_equals_joint(self, case: Case) -> None:
         setting = self._admitted(case)
@@ -217,8 +217,8 @@ class ModulationContract:
                 replace(setting, settings=_frozen({**self.settings, "start": 1.0})).start()
             pytest.skip(f"{self.method} changes the architecture and has no window")
         never = _frozen({**self.settings, "start": 1.0, "end": 1.0})
-        own = _finished(replace(setting, settings=never))
-        _assert_same(own.weights, _finished(Setting(Modulation, case, (), setting.alike)).weights)
+        idle = _finished(replace(setting, settings=never))
+        _assert_same(idle.weights, _finished(Setting(Modulation, case, (), setting.alike)).weights)
 
     @pytest.mark.parametrize("done", [1, 2])
     def test_stopped_and_resumed_equals_uninterrupted(self, case: Case, done: int, tmp_path: Path) -> None:
@@ -271,8 +271,8 @@ class ModulationContract:
         plain = run.spec.build(seed=0)
         self._made(tuple(plain.modalities)).build(plain)
         assert finished.weights.keys() == plain.state_dict().keys()
-        own = {id(p) for p in finished.run.context.modules.parameters()}
-        assert own.isdisjoint(id(p) for p in finished.run.context.model.parameters())
+        parts = {id(p) for p in finished.run.context.modules.parameters()}
+        assert parts.isdisjoint(id(p) for p in finished.run.context.model.parameters())
 
     def test_evaluation_changes_nothing(self, case: Case) -> None:
         run = self._finished(case).run
@@ -354,8 +354,8 @@ def _train_shared(setting: Setting) -> tuple[dict[str, Tensor], list[dict[str, f
 
 
 def _all_weights(finished: Finished) -> dict[str, Tensor]:
-    own = finished.run.context.modules.state_dict()
-    return {**finished.weights, **{f"modules.{name}": t for name, t in own.items()}}
+    parts = finished.run.context.modules.state_dict()
+    return {**finished.weights, **{f"modules.{name}": t for name, t in parts.items()}}
 
 
 def _points(space: Mapping[str, Tunable], count: int = 20) -> Iterator[dict[str, Any]]:

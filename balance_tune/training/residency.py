@@ -58,7 +58,7 @@ def choose(residency: str, nbytes: int, *, device_free: int | None, memory_free:
 def opened(
     store: str,
     device: str,
-    asked: str = "auto",
+    residency: str = "auto",
     share: float = 1.0,
     judged: Literal["val", "test"] = "val",
     split_seed: int | None = None,
@@ -66,13 +66,13 @@ def opened(
     """Return what training may open of a store, lying where it should; a process opens it once and keeps it.
 
     Args:
-        asked: `data.residency`.
+        residency: `data.residency`.
         share: of the device that the trial has.
         judged: the part that epochs are judged by; "test", which breaks the seal, where a study says `protocol: paper`.
         split_seed: draws train, monitor and val anew (`datasets.redraw`); None: the store's own split.
     """
     keep = _open_near if torch.device(device).type == "cpu" else _open_on_device
-    return keep(store, device, asked, share, judged, split_seed)
+    return keep(store, device, residency, share, judged, split_seed)
 
 
 def _open(
