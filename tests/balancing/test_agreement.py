@@ -13,6 +13,7 @@ from balance_tune.modulations.chain import Chain
 from balance_tune.modulations.ogm import Ogm
 from balance_tune.modulations.opm import Opm
 from balance_tune.registry import modulations
+from balance_tune.tasks import Task
 from balance_tune.testing.tiny import tiny_data
 from tests.balancing.own_loop import by_own_loop, by_plain_loop, distance
 
@@ -60,6 +61,18 @@ def test_weights_agree_whatever_the_fusion_and_the_number_of_modalities(fusion: 
     how = {"data": tiny_data(3), "fusion": fusion}
     expected, _ = by_own_loop("mlb", {}, **how)
     assert distance(expected, by_plain_loop("mlb", {}, **how)[0]) < 1e-6
+
+
+@pytest.mark.parametrize(("name", "task"), [("mlb", "regression"), ("agm", "regression"), ("ogm", "multilabel")])
+def test_weights_agree_on_other_tasks(name: str, task: Task) -> None:
+    data = tiny_data(2, task=task)
+    expected, _ = by_own_loop(name, {}, data=data)
+    assert distance(expected, by_plain_loop(name, {}, data=data)[0]) < 1e-6
+
+
+def test_a_method_that_has_no_use_for_the_task_is_refused() -> None:
+    with pytest.raises(UserError, match=r"ogm needs class probabilities, .* but got a task of regression"):
+        by_plain_loop("ogm", {}, data=tiny_data(2, task="regression"))
 
 
 @pytest.mark.parametrize(("name", "settings"), OTHERS, ids=str)
