@@ -57,7 +57,7 @@ class Balancer:
 
     Args:
         parts: the model with the method built into it.
-        optimizer: the user's, over all trained parameters of the model.
+        optimizer: the user's; parameters that the method adds join it.
         epochs: of the run, where the method depends on it.
         loss: logits (B, C) and labels to the loss of each sample (B,); default: the loss of the model's task.
     """
@@ -72,8 +72,8 @@ class Balancer:
     ) -> None:
         model, modulation = parts.model, parts.modulation
         like, name = next(model.parameters()), modulation.name or "the chain"
-        check_optimizer(optimizer, parts.original)
-        settings = TrainingSettings(epochs=epochs or 1, batch_size=1, lr=float(optimizer.param_groups[0]["lr"]))
+        lr = float(optimizer.param_groups[0].get("lr", 0.0))
+        settings = TrainingSettings(epochs=epochs or 1, batch_size=1, lr=lr)
         modules = modulation.modules().to(like.device, like.dtype)
         self._optimizer = UserOptimizer(
             optimizer, model, modules, modulation.parameter_groups(settings), parts.head, name
@@ -195,4 +195,5 @@ def balance(
         UserError: the method needs more than the hooks of a step, or it cannot be combined with this model, optimiser
             or settings; one line says why.
     """
+    check_optimizer(optimizer, model)
     return Balancer(prepared(model, method, settings, epochs=epochs, seed=seed), optimizer, epochs=epochs, loss=loss)

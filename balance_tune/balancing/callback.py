@@ -16,6 +16,7 @@ from typing import Any
 
 from balance_tune.balancing.balancer import Balancer
 from balance_tune.balancing.context import Criterion
+from balance_tune.balancing.optimizer import check_optimizer
 from balance_tune.balancing.prepared import Prepared, prepared
 from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation
@@ -78,6 +79,7 @@ class BalanceCallback(Callback):  # type: ignore[misc]  # Lightning is an extra,
         assert self._parts is not None
         if len(trainer.optimizers) != 1:
             raise UserError(f"`BalanceCallback` needs one optimizer, but got {len(trainer.optimizers)}; make one.")
+        check_optimizer(trainer.optimizers[0], getattr(pl_module, self._model))
         balancer = Balancer(self._parts, trainer.optimizers[0], epochs=_epochs(trainer), loss=self._loss)
         if self._state is not None:
             balancer.load_state_dict(self._state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,22 +11,29 @@ from torch import Tensor, nn
 from balance_tune.errors import UserError
 from balance_tune.models.multimodal import MultimodalModel
 
-LINEAR = tuple(
-    getattr(torch.optim, name)
-    for name in ("SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta", "Muon")
-    if hasattr(torch.optim, name)
+LINEAR: tuple[type[torch.optim.Optimizer], ...] = (
+    torch.optim.SGD,
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.Adamax,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.RMSprop,
+    torch.optim.Adagrad,
+    torch.optim.Adadelta,
+    torch.optim.Muon,
 )
 """Optimisers whose update is proportional to the learning rate, so that a part of an update is a part of a rate."""
 
 
-def check_optimizer(optimizer: object, trained: Mapping[str, nn.Parameter]) -> None:
-    """Raise a `UserError` unless this is torch's kind of optimiser over all `trained` parameters, by name."""
+def check_optimizer(optimizer: object, model: nn.Module) -> None:
+    """Raise a `UserError` unless this is torch's kind of optimiser over all parameters of a model that are trained."""
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise UserError(f"the optimizer must be a torch.optim.Optimizer, but got a {type(optimizer).__name__}.")
     if isinstance(optimizer, torch.optim.LBFGS):
         raise UserError("LBFGS computes a loss several times in a step, which no method allows; use another optimizer.")
     present = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    absent = [name for name, p in trained.items() if id(p) not in present]
+    absent = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in present]
     if absent:
         raise UserError(
             f"the optimizer must hold every trained parameter of the model, but {len(absent)} are not in it, "
@@ -70,12 +77,12 @@ class UserOptimizer:
                 f"{self.method} adds parameters, for which Adagrad would have no state; use another optimizer."
             )
         group = next(g for g in self.torch.param_groups if any(p is head for p in g["params"]))
-        group["params"] += joining  # in the same group: a scheduler that exists already counts the groups
         if own_groups and "initial_lr" in group:
             raise UserError(
                 f"{self.method} has parameters with a learning rate of their own, but the optimizer already has a "
                 "scheduler; call `balance` before the scheduler is made."
             )
+        group["params"] += joining  # in the same group: a scheduler that exists already counts the groups
         for new in own_groups:
             settings = {name: value for name, value in {**group, **new}.items() if name != "lr_factor"}
             if "lr" not in new:

@@ -23,13 +23,11 @@ class Prepared:
 
     Attributes:
         model: the user's, or a view of his module.
-        original: the model's trained parameters before the method changed it, by name.
         head: the first parameter of its fusion.
     """
 
     model: MultimodalModel
     modulation: Modulation
-    original: Mapping[str, nn.Parameter]
     head: nn.Parameter
     seed: int
 
@@ -60,7 +58,7 @@ def prepared(
         raise UserError(f"{name} would change nothing: {never}; change its settings or `epochs`.")
     view = adapted(model)
     modulation.check_task(view.task)
-    original = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    original = {id(p) for p in view.parameters()}
     head = next((p for p in view.fusion.parameters() if p.requires_grad), None)
     if head is None:
         raise UserError("the model needs a head with trained parameters, but every parameter belongs to an encoder.")
@@ -70,9 +68,9 @@ def prepared(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "method"))
         modulation.build(view)
-    if {id(p) for p in view.parameters() if p.requires_grad} != {id(p) for p in original.values()}:
+    if not {id(p) for p in view.parameters()} <= original:  # new parts are made on the CPU
         view.to(like.device, like.dtype)
-    return Prepared(view, modulation, original, head, seed)
+    return Prepared(view, modulation, head, seed)
 
 
 def _method(method: str | Modulation, settings: Mapping[str, Any]) -> Modulation:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from balance_tune import balance
 from balance_tune.balancing.optimizer import LINEAR, UserOptimizer
 from balance_tune.errors import UserError
+from balance_tune.models.fusion import Concat
 from tests.balancing.own_loop import EPOCHS, LR, by_own_loop, distance, sgd, tiny_model, train_plainly
 
 SETTINGS: dict[str, dict[str, Any]] = {"SGD": {"momentum": 0.9}, "RMSprop": {"momentum": 0.5}, "Rprop": {}}
@@ -122,7 +123,8 @@ def test_adagrad_serves_methods_without_parameters_of_their_own() -> None:
 def test_an_optimiser_without_all_parameters_or_of_another_kind_is_refused() -> None:
     model, _ = tiny_model()
     with pytest.raises(UserError, match=r"must hold every trained parameter .* `fusion\.head\.weight`"):
-        balance(model, sgd(list(model.encoders.parameters())), "joint")
+        balance(model, sgd(list(model.encoders.parameters())), "amco")
+    assert isinstance(model.fusion, Concat)  # nothing was changed before the refusal
     with pytest.raises(UserError, match="LBFGS computes a loss several times"):
         balance(model, torch.optim.LBFGS(model.parameters()), "joint")
     with pytest.raises(UserError, match=r"must be a torch.optim.Optimizer, but got a str"):
