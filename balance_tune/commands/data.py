@@ -24,14 +24,15 @@ TABLE = "table"
 def add(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(parser))
 
-    def action(name: str, words: str) -> argparse.ArgumentParser:
+    def action(name: str, words: str, example: str) -> argparse.ArgumentParser:
+        epilog = f"example: balance-tune data {name} {example}"
         made: argparse.ArgumentParser = actions.add_parser(
-            name, help=words, description=f"{words}.", allow_abbrev=False
+            name, help=words, description=f"{words[0].upper()}{words[1:]}.", epilog=epilog, allow_abbrev=False
         )
         root_option(made)
         return made
 
-    made = action("prepare", "turn a distribution into a store; run again, it goes on")
+    made = action("prepare", "turn a distribution into a store; run again, it goes on", "crema_d --source ~/CREMA-D")
     made.add_argument("name", metavar="NAME", help="a dataset, or `table` for data of your own")
     made.add_argument("--source", metavar="DIR", required=True, help="the distribution's folder, or the table")
     made.add_argument("--out", metavar="URI", help="folder or URI of the store (default: <root>/data/NAME)")
@@ -39,12 +40,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     made.add_argument("--workers", metavar="N", type=int, help="processes (default: one a core)")
     made.add_argument("--max-corrupt", metavar="SHARE", type=float, help="share of samples that may be unreadable")
     format_option(made)
-    made = action("verify", "check a store: hashes, shapes, ranges, counts, no leak between parts")
+    made = action("verify", "check a store: hashes, shapes, ranges, counts, no leak between parts", "crema_d")
     made.add_argument("store", metavar="STORE", help="folder or URI of a store, or a dataset's name")
-    made = action("info", "what is in a store")
+    made = action("info", "what is in a store", "crema_d")
     made.add_argument("store", metavar="STORE", help="folder or URI of a store, or a dataset's name")
     format_option(made)
-    made = action("miniature", "make a tiny distribution in a dataset's official layout, to try things on")
+    made = action(
+        "miniature", "make a tiny distribution in a dataset's official layout, to try things on", "crema_d --out tiny"
+    )
     made.add_argument("name", metavar="NAME", help="a dataset")
     made.add_argument("--out", metavar="DIR", required=True, help="a folder that does not exist or is empty")
 
