@@ -18,8 +18,9 @@ from balance_tune.datasets.base import Dataset
 from balance_tune.datasets.manifest import Manifest
 from balance_tune.package import FOLDER
 from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
+from balance_tune.studies.storage import trial_file
 from balance_tune.studies.tracking.served import PREPROCESSING, Served
-from balance_tune.training.checkpoint import CARD, WEIGHTS
+from balance_tune.training.checkpoint import CARD, WEIGHTS, manifest_of
 
 if TYPE_CHECKING:
     from mlflow.models import Model, ModelSignature
@@ -34,6 +35,7 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
     """Write `model` (MLflow's, which carries its id) with a trial's weights into a folder that lives for the block."""
     import mlflow.pyfunc
 
+    manifest = manifest_of(trial_folder, manifest)
     cls = datasets().classes().get(manifest.dataset)
     decodes = cls is not None and cls.decode is not Dataset.decode
     foreign = foreign_code([*([cls] if cls is not None and decodes else []), *_classes(trial_folder)])
@@ -42,7 +44,9 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
         data.mkdir()
         for name in (WEIGHTS, CARD):
             shutil.copy(trial_folder / name, data / name)
-        known = {**preprocessing(manifest, cls), "imports": sorted(foreign)}
+        known = {**preprocessing(manifest, cls), "imports": sorted(foreign), "split_seed": _split_seed(trial_folder)}
+        missing = (trial_file.read(trial_folder) or {}).get("missing") or {}
+        known["silence"] = known["silence"] or bool(missing.get("train"))
         (data / PREPROCESSING).write_text(json.dumps(known))
         shutil.copytree(FOLDER, code, ignore=_not_served)
         target = Path(here) / "model"
@@ -58,6 +62,12 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
         )
         Served(data)  # a model that cannot be loaded must not be registered
         yield target
+
+
+def _split_seed(trial_folder: Path) -> int | None:
+    """Return the seed of the split that a trial was trained on; None for the store's own."""
+    seed: int | None = json.loads((trial_folder / CARD).read_text()).get("split_seed")
+    return seed
 
 
 def _classes(trial_folder: Path) -> Iterator[type[Any]]:
