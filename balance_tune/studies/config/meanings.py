@@ -24,8 +24,8 @@ MEANINGS: dict[str, Meaning] = {
     ),
     "methods": Meaning(
         "Methods that are compared on each dataset. `balance-tune methods` lists them. The baseline `joint` is added "
-        "where it is not listed.",
-        "[joint, ogm_ge, mlb]",
+        "where it is not listed. A mapping of `name`, `method` and `set` is an arm of its own with fixed settings.",
+        "[joint, mlb, {name: mlb_headless, method: mlb, set: {head: false}}]",
     ),
     "model": Meaning("The model that every method trains.", "{fusion: gated}"),
     "model.name": Meaning(
@@ -69,14 +69,37 @@ MEANINGS: dict[str, Meaning] = {
         "Augmentation by modality, in place of what its dataset declares; `{}` for a modality turns it off.",
         "{image: {flip: {p: 0.5}}}",
     ),
+    "replicates": Meaning(
+        "Independent repetitions of the study, each with its own search and seeds. With two or more the verdict is "
+        "over replicates.",
+        "5",
+    ),
+    "splits": Meaning(
+        "Whether each replicate draws its training, monitor and validation rows anew, or all have the same.", "fixed"
+    ),
+    "missing": Meaning(
+        "Modalities that are taken from rows at random, to measure robustness. A rate is the probability that a row "
+        "lacks a modality.",
+        "{train: 0.3, test: [0.3, 0.5]}",
+    ),
+    "missing.train": Meaning(
+        "Rates of training and monitor rows: one for every modality, or a mapping of modality and rate.", "{audio: 0.3}"
+    ),
+    "missing.val": Meaning("Rates of validation rows, in the same form.", "0.3"),
+    "missing.test": Meaning(
+        "Rates at which every confirmed model is evaluated on test rows, beside the complete rows.", "[0.3, 0.5, 0.7]"
+    ),
     "search": Meaning(
         "The search budget of each arm, which is the same for all arms, and how it is spent.", "{trials: 40}"
     ),
-    "search.trials": Meaning("Search trials per arm. Give this or `search.device_seconds`.", "40"),
+    "search.trials": Meaning("Search trials per arm and replicate. Give this or `search.device_seconds`.", "40"),
     "search.device_seconds": Meaning(
         "Device time of the search per arm, in seconds, in place of `search.trials`.", "3600"
     ),
     "search.sampler": Meaning("Optuna's sampler of each arm's search.", "random"),
+    "search.parallel": Meaning(
+        "Trials of an arm in a replicate that run side by side. What is proposed depends on earlier batches alone.", "4"
+    ),
     "search.space": Meaning(
         "Ranges that replace the declared ones, by method (or `training`) and setting. A range has `low`, `high` and "
         "`log`, or `choices`; `default` sets trial 0. A plain value fixes the setting.",
@@ -107,7 +130,11 @@ MEANINGS: dict[str, Meaning] = {
         "2.0",
     ),
     "confirm": Meaning("How each arm's winner is confirmed, before it is evaluated on the test part.", "{seeds: 10}"),
-    "confirm.seeds": Meaning("Further seeds on which each winner is trained; the same seeds for all arms.", "6"),
+    "confirm.seeds": Meaning(
+        "Further seeds on which each winner is trained, the same for all arms. With several replicates the default is "
+        "2.",
+        "6",
+    ),
     "confirm.default_seeds": Meaning("On how many of these seeds the default point is trained as well.", "3"),
     "resources": Meaning("What one trial may use.", "{cpus_per_trial: 4}"),
     "resources.workers": Meaning("Ray Train workers per trial; their gradients are averaged in every step.", "2"),

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from balance_tune.settings import TrainingSettings
 from balance_tune.studies.config.meanings import MEANINGS
 from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.config.study_method import StudyMethod
 from balance_tune.tunable import Tunable, tunables
 
 HEAD = """# Study file: every key
@@ -60,7 +61,8 @@ class Key:
 
 def keys() -> list[Key]:
     """Return every key of a study file, in the order of the schema; a section comes before the keys in it."""
-    defaults = StudyConfig(name="study", datasets=("dataset",), methods=("joint",)).model_dump()
+    minimal = {"name": "study", "datasets": ["dataset"], "methods": ["joint"]}
+    defaults = StudyConfig.model_validate(minimal).model_dump(mode="json")
     return list(_keys(StudyConfig, defaults, ""))
 
 
@@ -94,7 +96,9 @@ def _words(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         return _choices(inner)
     if annotation in (int, float):
         return ("whole number" if annotation is int else "number") + _bounds(metadata)
-    return {tuple: "list of names", dict: "mapping"}.get(origin, "text")
+    if origin is tuple:
+        return "list of " + {float: "numbers", StudyMethod: "names and mappings"}.get(inner[0], "names")
+    return "mapping" if origin is dict else "text"
 
 
 def _constraints(entry: Any) -> Sequence[Any]:
@@ -120,8 +124,8 @@ def _choices(values: Sequence[Any]) -> str:
 
 def as_yaml(value: Any) -> str:
     """Return a default as YAML on one line; nothing for None."""
-    if value in (None, {}):
-        return "" if value is None else "{}"
+    if value is None:
+        return ""
     return yaml.safe_dump([value], default_flow_style=True, width=1000).strip()[1:-1]
 
 

@@ -33,7 +33,7 @@ def template(name: str) -> str:
 def _entry(key: Key, given: dict[str, str]) -> list[str]:
     *above, name = key.path.split(".")
     indent = "  " * len(above)
-    empty = key.default in (None, {})
+    empty = key.default in (None, {}, [])
     text = key.meaning if key.section else f"{key.meaning} {key.kind[0].upper()}{key.kind[1:]}."
     text += f" Example: {key.example}" if empty and not key.section else ""
     comment = textwrap.wrap(text, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")

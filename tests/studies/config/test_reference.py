@@ -22,7 +22,8 @@ def test_the_page_has_not_drifted() -> None:
 
 
 def test_keys_and_defaults_are_those_of_the_schema() -> None:
-    default = StudyConfig(name="study", datasets=("av_digits",), methods=("joint",)).as_dict()
+    minimal = {"name": "study", "datasets": ["av_digits"], "methods": ["joint"]}
+    default = StudyConfig.model_validate(minimal).model_dump(mode="json")
     by_path = {key.path: key for key in keys()}
     assert {path for path in by_path if "." not in path} == set(StudyConfig.model_fields)
     assert [path for path, key in by_path.items() if key.default is REQUIRED] == ["name", "datasets", "methods"]
@@ -31,7 +32,7 @@ def test_keys_and_defaults_are_those_of_the_schema() -> None:
             continue
         value = default
         for part in path.split("."):
-            value = value.get(part, {}) if path == "augment" else value[part]
+            value = value[part]
         assert key.default == value, path
     assert {p.removeprefix("training.") for p in by_path if p.startswith("training.")} == set(
         tunables(TrainingSettings)
@@ -46,6 +47,9 @@ def test_a_type_states_choices_and_bounds() -> None:
     assert kinds["resources.gpus_per_trial"] == "number or `auto`"
     assert kinds["training.optimizer"] == "`sgd`, `adamw` or `adam`"
     assert kinds["datasets"] == "list of names"
+    assert kinds["methods"] == "list of names and mappings"
+    assert kinds["missing.train"] == "number or mapping"
+    assert kinds["missing.test"] == "list of numbers"
     assert kinds["model.encoders"] == "mapping"
 
 
