@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from balance_tune.cli import COMMANDS, main, parsed, parser
+from balance_tune.commands.reference import commands
 
 QUICKSTART = str(Path(__file__).parents[1] / "search_spaces" / "quickstart.yaml")
 HEAVY = ("torch", "ray", "optuna", "mlflow", "pydantic", "numpy", "yaml", "rich")
@@ -50,16 +51,7 @@ def test_every_command_has_help(argv: list[str], capsys: pytest.CaptureFixture[s
     assert "usage: balance-tune" in capsys.readouterr().out
 
 
-def parsers(made: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """Yield the parsers of all commands, and of the actions of a command that has some."""
-    for action in made._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for inner in action.choices.values():
-                yield inner
-                yield from parsers(inner)
-
-
-@pytest.mark.parametrize("command", list(parsers(parser())), ids=lambda made: made.prog)
+@pytest.mark.parametrize("command", list(commands(parser())), ids=lambda made: made.prog)
 def test_every_command_has_an_example_that_it_takes(command: argparse.ArgumentParser) -> None:
     before, example = str(command.epilog).split("example: balance-tune ")
     assert not before
