@@ -41,6 +41,15 @@ def miniature_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def study_file_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Let `parser` take a study and entries of it to set."""
+    words = "a study file, or a study that ships with balance_tune (see `balance-tune studies`)"
+    parser.add_argument("study_file", metavar="STUDY.yaml", nargs=None if required else "?", type=Path, help=words)
+    parser.add_argument(
+        "overrides", metavar="key=value", nargs="*", default=[], help="an entry to set, as search.trials=4"
+    )
+
+
 def study_of(args: argparse.Namespace) -> StudyConfig:
     """Return the study of `study_file` after its overrides, or its miniature where that is asked for."""
     from balance_tune.studies.loading import load_config

@@ -81,13 +81,15 @@ def configuration(config: StudyConfig, folder: Path, row: LeaderboardRow) -> dic
         "training": trial["training"],
         "search": {"trials": 1, "space": {} if arm.alias else {arm.method: settings}},
     }
+    values = (row.val_confirm, row.val, row.search_val)  # without selection seeds there is no `row.val`
+    val = next((f"{value:.4f}" for value in values if value is not None), "unknown")
     test = "" if row.test_mean is None else f", sealed test {row.test_mean:.4f} over {len(row.seeds)} seeds"
     delta = "" if row.delta is None else f" ({row.delta:+.4f} over tuned joint)"
     plain = config.as_dict()
     study |= {name: plain[name] for name in ("augment", "missing") if name in plain}
     return {
         "arm": arm.name,
-        "why": f"{config.objective} {row.val:.4f}{test}{delta}",
+        "why": f"{config.objective} {val}{test}{delta}",
         "study": study,
         "trial": {name: trial[name] for name in fields},
     }

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from pathlib import Path
 
-from balance_tune.commands.arguments import format_option, root_option, writable_root
+from balance_tune.commands.arguments import format_option, root_option, study_file_arguments, writable_root
 from balance_tune.commands.output import print_json
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study_file", metavar="STUDY.yaml", nargs="?", type=Path, help="a study that is to fit")
-    parser.add_argument("overrides", metavar="key=value", nargs="*", default=[], help="an entry of it to set")
+    study_file_arguments(parser, required=False)
     root_option(parser)
     format_option(parser)
 
