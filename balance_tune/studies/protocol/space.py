@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from balance_tune.errors import UserError
+from balance_tune.studies.storage.records import Range
 from balance_tune.studies.wording import did_you_mean, shown
 from balance_tune.tunable import Kind, Tunable, Value, tunables
 
@@ -85,6 +86,10 @@ class Space:
     def sources(self) -> dict[str, str]:
         """Return, for every setting of trial 0, searched or fixed, where its value comes from."""
         return {p.name: p.source for p in self.parameters} | {name: f.source for name, f in self.fixed.items()}
+
+    def ranges(self) -> dict[str, Range]:
+        """Return what is searched, as the records of trials hold it."""
+        return {p.name: Range(p.low, p.high, p.log, p.kind == "int", p.choices) for p in self.parameters}
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """Return the searched parameters as Optuna knows them."""
