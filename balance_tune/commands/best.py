@@ -29,10 +29,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from balance_tune.studies.config import strict_yaml
     from balance_tune.studies.config.reader import stored_config
+    from balance_tune.studies.data.stores import check_known
     from balance_tune.studies.results.leaderboard import build
 
     folder = study_folder(args)
     config = stored_config(folder.path)
+    check_known(config.datasets, config.data.stores, folder.parent / "data")
     if args.dataset is not None and args.dataset not in config.datasets:
         raise UserError(f"{shown(args.dataset)} is not in this study.{did_you_mean(args.dataset, config.datasets)}")
     every = build(folder)
@@ -71,6 +73,7 @@ def configuration(config: StudyConfig, folder: Path, row: LeaderboardRow) -> dic
     trial = trial_config(
         config, arm, row.params or {}, phase="confirm", number=0, seed=config.seed, study_folder=folder, store=folder
     )
+    stores = {name: place for name, place in config.data.stores.items() if name == arm.dataset}
     kept = ("dataset", "method", "variant", "training", "model", "modulation")
     study: dict[str, Any] = {
         "name": f"{config.name}-best-{arm.dataset}"[:100],
@@ -78,6 +81,8 @@ def configuration(config: StudyConfig, folder: Path, row: LeaderboardRow) -> dic
         "methods": [arm.method],
         "model": trial["model"],
         "training": trial["training"],
+        **({"augment": trial["augment"]} if "augment" in trial else {}),
+        **({"data": {"stores": stores}} if stores else {}),
         "search": {"trials": 1, "space": {arm.method: trial["modulation"]}},
     }
     test = "" if row.test_mean is None else f", sealed test {row.test_mean:.4f} over {len(row.seeds)} seeds"

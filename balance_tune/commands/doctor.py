@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from balance_tune.commands.arguments import format_option, root_option, writable_root
+from balance_tune.commands.arguments import format_option, root_of, root_option, writable_root
 from balance_tune.commands.output import print_json
 
 
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     if args.study_file is not None:
         from balance_tune.studies.loading import load_config
 
-        config = load_config(args.study_file, args.overrides)
+        config = load_config(args.study_file, args.overrides, root=root_of(args))
     root = writable_root(args)
     from balance_tune.studies.doctor import examine
 

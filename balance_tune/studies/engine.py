@@ -98,8 +98,9 @@ def run_study(
     """
     timeouts.check()
     check_ray_address()
-    config = config if isinstance(config, StudyConfig) else load_config(config)
-    folder = _folder(root_folder(str(root or os.environ.get(ROOT) or "studies"), driver=True), config)
+    place = root_folder(str(root or os.environ.get(ROOT) or "studies"), driver=True)
+    config = config if isinstance(config, StudyConfig) else load_config(config, root=place)
+    folder = _folder(place, config)
     check_answers(folder.path)
     hidden = shadows.hidden_by(os.getcwd())  # Ray's workers look there first
     if hidden is not None:
