@@ -168,7 +168,9 @@ class _Queue(StudyQueue):
         self._recording, self._used = recording, {recording.default}
         draw = np.random.default_rng(config.seed)
 
-        def configure(arm: Any, params: Mapping[str, Any], phase: str, number: int, seed: int) -> dict[str, Any]:
+        def configure(
+            arm: Any, params: Mapping[str, Any], phase: str, number: int, seed: int, *_: int
+        ) -> dict[str, Any]:
             recorded = [recording.nearest(params, set()), int(draw.integers(recording.val.shape[1]))]
             return {"folder": str(folder / str(number)), "recorded": recorded}
 

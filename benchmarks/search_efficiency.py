@@ -221,7 +221,7 @@ class _Queue(StudyQueue):
             optuna.storages.InMemoryStorage(),
             pruning_log,
             StudyFolder(folder),
-            configure=lambda arm, params, phase, number, seed: {
+            configure=lambda arm, params, phase, number, seed, replicate: {
                 "folder": str(folder / str(number)),
                 "curve": int(curves.nearest(params, set())),  # its index: a configuration is written as JSON
             },

@@ -76,7 +76,7 @@ def search(
     due = len(arms) * (config.search.trials or 0)
     phase = Phase()
 
-    def configure(arm: Arm, params: Mapping[str, Any], kind: Any, number: int, seed: int) -> dict[str, Any]:
+    def configure(arm: Arm, params: Mapping[str, Any], kind: Any, number: int, seed: int, *_: int) -> dict[str, Any]:
         made = trial_config(
             config, arm, params, phase=kind, number=number, seed=seed, study_folder=folder, store=stores[arm.dataset]
         )

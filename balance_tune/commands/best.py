@@ -75,18 +75,21 @@ def configuration(config: StudyConfig, folder: Path, row: LeaderboardRow) -> dic
     )
     stores = {name: place for name, place in config.data.stores.items() if name == arm.dataset}
     kept = ("dataset", "method", "variant", "training", "model", "modulation")
+    settings = trial["modulation"]
     study: dict[str, Any] = {
         "name": f"{config.name}-best-{arm.dataset}"[:100],
         "datasets": [arm.dataset],
-        "methods": [arm.method],
+        "methods": [arm.method if arm.alias is None else {"name": arm.alias, "method": arm.method, "set": settings}],
         "model": trial["model"],
         "training": trial["training"],
         **({"augment": trial["augment"]} if "augment" in trial else {}),
         **({"data": {"stores": stores}} if stores else {}),
-        "search": {"trials": 1, "space": {arm.method: trial["modulation"]}},
+        "search": {"trials": 1, "space": {} if arm.alias else {arm.method: settings}},
     }
     test = "" if row.test_mean is None else f", sealed test {row.test_mean:.4f} over {len(row.seeds)} seeds"
     delta = "" if row.delta is None else f" ({row.delta:+.4f} over tuned joint)"
+    plain = config.as_dict()
+    study |= {name: plain[name] for name in ("augment", "missing") if name in plain}
     return {
         "arm": arm.name,
         "why": f"{config.objective} {row.val:.4f}{test}{delta}",

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     pace = epoch_seconds(config, arms, root, measure=not args.no_measure)
     plan = plan_of(config, arms, pace)
     if args.format == "json":
-        print_json({**asdict(plan), "transforms": transforms(config)})
+        print_json({**asdict(plan), "transforms": transforms(config), "missing": missing_in_words(config)})
     else:
         print(as_text(plan, config))
     return 0
@@ -66,9 +66,10 @@ def as_text(plan: Plan, config: StudyConfig) -> str:
         )
         for arm in plan.arms
     ]
+    replicates = f" in {config.replicates} replicates" if config.replicates > 1 else ""
     unmeasured = any(seconds is None for seconds in plan.epoch_seconds.values())
     parts = [
-        f"{plan.study}: {len(plan.arms)} arms from {datasets} datasets and {methods} methods; "
+        f"{plan.study}: {len(plan.arms)} arms from {datasets} datasets and {methods} methods{replicates}; "
         f"objective {plan.objective}, protocol {plan.protocol}",
         columns(("arm", "searched", "epochs", "first judged", "rungs (epoch: trials there > going on)"), rows, [2, 3]),
         "\n".join(
@@ -77,7 +78,7 @@ def as_text(plan: Plan, config: StudyConfig) -> str:
                 ("trials", _trials(plan, config)),
                 ("epochs", _estimate(plan.epochs, number)),
                 ("an epoch takes", " " + _paces(plan)),
-                ("at a time", f"{plan.slots} trials on {where}"),
+                ("at a time", f"{plan.slots} trials on {where}; the study can fill {plan.fills}"),
                 ("wall time", _estimate(plan.wall_seconds, duration)),
                 ("device-hours", _estimate(plan.device_hours, lambda hours: f"{hours:.2f}")),
                 ("price", "" if plan.price is None else _estimate(plan.price, lambda money: f"{money:,.2f}")),
@@ -90,6 +91,7 @@ def as_text(plan: Plan, config: StudyConfig) -> str:
             for name, told in own.items()
             if set(told.values()) != {"as stored"}
         ),
+        "\n".join(f"{dataset} lacks {text}" for dataset, text in missing_in_words(config).items()),
         "\n".join(plan.notes),
         "Without --no-measure an epoch is timed, and times follow." if unmeasured else "",
     ]
@@ -108,6 +110,14 @@ def transforms(config: StudyConfig) -> dict[str, dict[str, dict[str, str]]]:
     }
 
 
+def missing_in_words(config: StudyConfig) -> dict[str, str]:
+    """Return dataset -> which modalities are taken from its rows at random, in words; nothing of complete ones."""
+    from balance_tune.registry import datasets
+
+    told = {name: config.missing.words(datasets().get(name).modalities) for name in config.datasets}
+    return {name: text for name, text in told.items() if text}
+
+
 def _trials(plan: Plan, config: StudyConfig) -> str:
     confirm = _span(plan.trials["confirm_least"], plan.trials["confirm"])
     later = f"select {plan.trials['select']}, confirm {confirm}"
@@ -115,7 +125,8 @@ def _trials(plan: Plan, config: StudyConfig) -> str:
         seconds = duration(config.search.device_seconds or 0)
         return f"search as many as fit into {seconds} of device time an arm, {later}"
     total = _span(plan.trials["total_least"], plan.trials["total"])
-    return f"search {plan.trials['search']} ({config.search.trials} an arm), {later}: {total} in all"
+    each = "an arm" if config.replicates == 1 else "an arm in a replicate"
+    return f"search {plan.trials['search']} ({config.search.trials} {each}), {later}: {total} in all"
 
 
 def _span(least: int | None, most: int | None) -> str:

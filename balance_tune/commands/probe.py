@@ -30,6 +30,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arm", metavar="ARM", help="dataset/method, as av_digits/mlb")
     parser.add_argument("number", metavar="NUMBER", type=_number, help="the trial's number in its phase's numbering")
     parser.add_argument("--phase", choices=PHASES, default="search", help="which trials are meant (default: search)")
+    parser.add_argument(
+        "--replicate", metavar="K", type=_number, default=1, help="of which replicate, counted from 1 (default: 1)"
+    )
     root_option(parser)
     format_option(parser)
 
@@ -37,12 +40,15 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     folder = study_folder(args)
     record = _record(folder, args)
+    from balance_tune.datasets.redraw import open_redrawn
     from balance_tune.datasets.store import open_store
     from balance_tune.studies.evaluation.retrain import store_for
+    from balance_tune.studies.storage import trial_file
     from balance_tune.training.probe import linear_probe
 
     store, _ = store_for(folder.parent, record.dataset, folder.name)
-    data = open_store(store)
+    seed = (trial_file.read((folder / str(record.attrs.get("folder", ""))).path) or {}).get("split_seed")
+    data = open_store(store) if seed is None else open_redrawn(store, seed)
     if data.manifest.task != "classes":
         raise UserError(f"the probe asks for classes, but {record.dataset} is a {data.manifest.task} task.")
     model, trained = _model(folder, record, store)
@@ -69,7 +75,7 @@ def _record(folder: StudyFolder, args: argparse.Namespace) -> TrialRecord:
     arms = sorted({r.arm for r in records})
     if args.arm not in arms:
         raise UserError(f"an arm must be one of the study, but got {shown(args.arm)}.{did_you_mean(args.arm, arms)}")
-    own = [r for r in records if r.arm == args.arm and r.phase == args.phase]
+    own = [r for r in records if (r.arm, r.phase, r.replicate + 1) == (args.arm, args.phase, args.replicate)]
     found = next((r for r in own if r.number == args.number), None)
     if found is None:
         numbers = ", ".join(str(r.number) for r in own[:20]) or "none"
@@ -94,7 +100,7 @@ def _model(folder: StudyFolder, record: TrialRecord, store: str) -> tuple[Multim
     arm = next(a for a in arms_of(config) if a.name == record.arm)
     trial: dict[str, Any] = trial_config(
         config, arm, record.params, phase=record.phase, number=record.number, seed=record.seed or 0,
-        study_folder=folder.path, store=store,
+        study_folder=folder.path, store=store, replicate=record.replicate,
     )  # fmt: skip
     _, model = retrain(trial, store, record.epochs)
     return model.eval(), True

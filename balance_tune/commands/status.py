@@ -47,8 +47,8 @@ def progress(config: StudyConfig, records: Iterable[TrialRecord]) -> list[dict[s
     for r in records:
         arms.setdefault(r.arm, []).append(r)
     for dataset in config.datasets:
-        for method in config.methods:
-            name = f"{dataset}/{method}"
+        for entry in config.methods:
+            name = f"{dataset}/{entry.name}"
             if not any(arm == name or arm.startswith(f"{name}-") for arm in arms):
                 arms[name] = []
     rows = []
@@ -61,7 +61,8 @@ def progress(config: StudyConfig, records: Iterable[TrialRecord]) -> list[dict[s
             {
                 "arm": name,
                 "search": done["search"],
-                "search_trials": config.search.trials,
+                "search_trials": None if config.search.trials is None else config.search.trials * config.replicates,
+                "replicates": config.replicates,
                 "select": done["select"],
                 "confirm": done["confirm"],
                 **{state: states[state] for state in ("complete", "pruned", "failed", "running")},

@@ -427,7 +427,7 @@ def finish(plan: Plan, outcomes: Sequence[Outcome], place: Place, most: float) -
 
 
 def _listing(plan: Plan) -> bytes:
-    """Return the names, parts, groups and files of all rows, labels left out, as an Arrow file."""
+    """Return the names, parts, groups, sets of copies and files of all rows, labels left out, as an Arrow file."""
     import pyarrow as pa
 
     table = pa.table(
@@ -436,6 +436,7 @@ def _listing(plan: Plan) -> bytes:
             "sample": [item.sample for item in plan.items],
             "part": [PARTS[index] for index in plan.assignment],
             "group": [item.group for item in plan.items],
+            "together": [item.together for item in plan.items],
             "files": pa.array([list(item.files) for item in plan.items], pa.list_(pa.string())),
         }
     )

@@ -15,19 +15,26 @@ if TYPE_CHECKING:
 LARGE = 16384  # bytes of a sample from which on samples are copied one by one: faster than by index, and no second copy
 
 
+PIECE = 1024  # samples gathered at a time where all are read
+
+
 class Sharded:
     """Tensors (n_k, *shape) of one type, one after the other, read by row; rows are read as a copy.
 
     It answers to as much of a tensor as reading rows needs: `x[rows]`, `len`, `shape`, `dtype`, `nbytes`, `dim`; x[row]
     is the sample itself.
+
+    Args:
+        tensors: the files' samples, in order.
+        rows: (n,) which of all samples these are, in this order; None: all of them.
     """
 
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self.tensors = tuple(tensors)
+    def __init__(self, tensors: Sequence[Tensor], rows: Tensor | None = None) -> None:
+        self.tensors, self.rows = tuple(tensors), rows
         self._ends = list(accumulate(len(t) for t in self.tensors))
 
     def __len__(self) -> int:
-        return self._ends[-1]
+        return self._ends[-1] if self.rows is None else len(self.rows)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -43,7 +50,7 @@ class Sharded:
 
     @property
     def nbytes(self) -> int:
-        return sum(t.nbytes for t in self.tensors)
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def dim(self) -> int:
         return len(self.shape)
@@ -57,6 +64,7 @@ class Sharded:
         if isinstance(rows, int):
             if not 0 <= rows < len(self):
                 raise IndexError(f"a row must lie from 0 to {len(self) - 1}, but got {rows}.")
+            rows = rows if self.rows is None else int(self.rows[rows])
             k = bisect_right(self._ends, rows)
             return self.tensors[k][rows - self._start(k)]
         if isinstance(rows, slice):
@@ -76,6 +84,9 @@ class Sharded:
         wanted: list[int] = rows.tolist()
         if wanted and (min(wanted) < 0 or max(wanted) >= len(self)):
             raise IndexError(f"rows must lie from 0 to {len(self) - 1}, but got {min(wanted)} to {max(wanted)}.")
+        if self.rows is not None:
+            rows = self.rows[rows]
+            wanted = rows.tolist()
         shard = [bisect_right(self._ends, row) for row in wanted]
         if math.prod(self.shape[1:]) * self.dtype.itemsize >= LARGE:
             for position, (row, k) in enumerate(zip(wanted, shard, strict=True)):
@@ -92,8 +103,13 @@ class Sharded:
         import torch
 
         made = torch.empty(self.shape, dtype=self.dtype, device=device)
-        for k, tensor in enumerate(self.tensors):
-            made[self._start(k) : self._ends[k]].copy_(tensor)
+        if self.rows is None:
+            for k, tensor in enumerate(self.tensors):
+                made[self._start(k) : self._ends[k]].copy_(tensor)
+            return made
+        for start in range(0, len(self), PIECE):
+            rows = torch.arange(start, min(start + PIECE, len(self)))
+            made[start : start + PIECE].copy_(self.gather(rows))
         return made
 
     def _start(self, k: int) -> int:

@@ -118,18 +118,34 @@ class SplitRecipe:
                 raise UserError(f"a part must be official or carved, but `{name}` is both.")
         if not shares:
             return assignment
+        rows = np.flatnonzero(assignment == 0)
+        assignment[rows] = self.carve_rows(
+            labels[rows], None if groups is None else groups[rows], None if together is None else together[rows]
+        )
+        return assignment
+
+    def carve_rows(
+        self, labels: NDArray[Any], groups: NDArray[np.int64] | None, together: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int8]:
+        """Return the part (N,) of training rows of an official split: train, monitor or val, by class or whole groups.
+
+        Args:
+            labels: (N,) classes, or (N, C).
+            groups: (N,) who or what each row is of.
+            together: (N,) rows with the same number go to one part, by the label of the first of them.
+
+        Raises:
+            UserError: groups are needed and missing.
+        """
         if self.carve == "group" and groups is None:
             raise UserError("a split carved by group needs `groups` (speaker, subject, video), but the data has none.")
-        rows = np.flatnonzero(assignment == 0)
-        whole = len(rows) if self.carve == "class" or groups is None else len(np.unique(groups[rows]))
+        whole = len(labels) if self.carve == "class" or groups is None else len(np.unique(groups))
         least = 1 / max(whole, 4)  # of few groups, too, one goes to each part that is carved
         monitor, val = (max(share, least) if share else 0.0 for share in (self.monitor, self.val))
         fractions = (1 - monitor - val, monitor, val, 0.0)
         if self.carve == "group" and groups is not None:
-            assignment[rows] = self._by_group(groups[rows], fractions)
-        else:
-            assignment[rows] = self._by_class(labels[rows], fractions, None if together is None else together[rows])
-        return assignment
+            return self._by_group(groups, fractions)
+        return self._by_class(labels, fractions, together)
 
     def _by_class(
         self, labels: NDArray[Any], fractions: tuple[float, ...], together: NDArray[np.int64] | None = None
@@ -200,6 +216,11 @@ def check_leaks(assignment: NDArray[np.int8], groups: NDArray[np.int64] | None) 
 def split_hash(recipe: SplitRecipe, assignment: NDArray[np.int8]) -> str:
     """Return 12 hexadecimal digits of the recipe and of every row's part."""
     return _digest(recipe, assignment.astype(np.int8).tobytes())
+
+
+def redrawn_hash(base: str, seed: int) -> str:
+    """Return 12 hexadecimal digits of the split that is drawn anew with this seed from one with the hash `base`."""
+    return hashlib.sha256(f"{base}/{seed}".encode()).hexdigest()[:12]
 
 
 def _digest(recipe: SplitRecipe, more: bytes = b"") -> str:

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from balance_tune import shadows, timeouts
+from balance_tune.datasets.redraw import redrawn_split_hash
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.devices import Devices
 from balance_tune.studies.cluster.preflight import preflight
 from balance_tune.studies.cluster.ray_address import check_ray_address
 from balance_tune.studies.cluster.ray_cluster import GPU_SHARE, TrialResources, ray_for, remote, study_resources
-from balance_tune.studies.config.schema import BASELINE, StudyConfig
+from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.config.study_method import BASELINE
 from balance_tune.studies.early_stopping.pruner import Pruner
 from balance_tune.studies.early_stopping.pruning_log import pruning_log_of
 from balance_tune.studies.execution import retention
@@ -227,7 +229,7 @@ class _Study:
         resources = self.config.resources
         if resources.gpus_per_trial != "auto" or resources.workers > 1 or not cluster.get("GPU"):
             return GPU_SHARE
-        baselines = [arm for arm in self.arms if arm.method == BASELINE and self.resources_by_dataset[arm.dataset].gpus]
+        baselines = [arm for arm in self.arms if arm.baseline and self.resources_by_dataset[arm.dataset].gpus]
         configs = [self._configure(arm, arm.space.defaults(), "search", 0, self.config.seed) for arm in baselines]
         try:
             share = settled(
@@ -247,9 +249,15 @@ class _Study:
         """Run trials until nothing is due; return why it ended before, or nothing."""
         from balance_tune.studies.execution.tune_run import run_trials
 
-        self.display.message(f"{self.config.name}: {len(self.arms)} arms, {self.resources.slots} trials at a time")
-        epochs = {arm.name: _longest(arm) for arm in self.arms}
-        pruner = Pruner(self.config.search.early_stopping, epochs, self.pruning_log, Objective(self.config.objective))
+        replicates = f" in {self.config.replicates} replicates" if self.config.replicates > 1 else ""
+        self.display.message(
+            f"{self.config.name}: {len(self.arms)} arms{replicates}, {self.resources.slots} trials at a time"
+        )
+        epochs = {cell: _longest(arm) for cell, arm in self.queue.cells.items()}
+        search = self.config.search
+        pruner = Pruner(
+            search.early_stopping, epochs, self.pruning_log, Objective(self.config.objective), search.parallel
+        )
         self.tracker.start()
         with self.interruption.patient(), _scratch(self.folder) as scratch:
             ended = run_trials(
@@ -279,7 +287,7 @@ class _Study:
         trial, avoid = self.resources, list(self.devices.left_out)
         for one, found in evaluate_all(waiting, cpus=trial.cpus, gpus=trial.gpus, device=trial.device, avoid=avoid):
             if isinstance(found, Exception):
-                self.display.message(f"{one.key.arm} confirm {one.key.number}: not evaluated on test: {found}")
+                self.display.message(f"{one.key}: not evaluated on test: {found}")
                 continue
             one.folder.download()
 
@@ -287,14 +295,14 @@ class _Study:
         found = []
         for key, record in self.queue.confirmed():
             dataset = self.queue.arms[key.arm].dataset
-            one = Sealed(key, self.folder / str(record.attrs["folder"]), self.stores[dataset])
+            one = Sealed(key, self.folder / str(record.attrs["folder"]), self.stores[dataset], self.config.missing.test)
             if not one.done:
                 found.append(one)
         return found
 
     def _report(self, state: str) -> list[leaderboard.LeaderboardRow]:
-        for arm in self.queue.arms:
-            self._retain(arm)
+        for cell in self.queue.cells:
+            self._retain(cell)
         if state == "halted":  # nothing more can be written
             self.tracker.interrupt()
             return self._rows_if_known()
@@ -329,9 +337,12 @@ class _Study:
             if not r.finished or arm is None or trial_file.read(folder.path) is not None or not folder.path.is_dir():
                 continue
             if r.params.keys() == arm.space.defaults().keys():  # else the study file has changed since
-                trial_file.write(folder, self._configure(arm, r.params, r.phase, r.number, r.seed or 0))
+                config = self._configure(arm, r.params, r.phase, r.number, r.seed or 0, r.replicate)
+                trial_file.write(folder, config)
 
-    def _configure(self, arm: Arm, params: Params, phase: Phase, number: int, seed: int) -> dict[str, Any]:
+    def _configure(
+        self, arm: Arm, params: Params, phase: Phase, number: int, seed: int, replicate: int = 0
+    ) -> dict[str, Any]:
         config = trial_config(
             self.config,
             arm,
@@ -341,29 +352,34 @@ class _Study:
             seed=seed,
             study_folder=self.folder.path,
             store=self.stores[arm.dataset],
+            replicate=replicate,
         )
         trial = self.resources_by_dataset.get(arm.dataset, self.resources)
         resources: dict[str, Any] = {"cpus": trial.cpus, "gpus": trial.gpus}
         if trial.gpus and self.devices.left_out:
             resources["avoid"] = sorted(self.devices.left_out)
-        config |= {**resources, **origin_of(self.manifests[arm.dataset]), "scratch": (self.folder / SCRATCH).uri}
+        manifest = self.manifests[arm.dataset]
+        config |= {**resources, **origin_of(manifest), "scratch": (self.folder / SCRATCH).uri}
+        if "split_seed" in config:
+            config["split_hash"] = redrawn_split_hash(manifest, config["split_seed"])
         folder = self.folder / os.path.relpath(config["folder"], self.folder.path)
         return config if folder.location is None else {**config, "location": folder.location}
 
     def _on_trial_end(self, key: TrialKey, state: State, attrs: Mapping[str, Any]) -> None:
         self.display.ended(key, state, attrs)
         if self.worked:  # not while the queue is still being opened
-            self._retain(key.arm)
+            self._retain(key.cell)
 
-    def _retain(self, arm: str) -> None:
-        """Delete the checkpoints that the arm needs no more, once it is decided."""
-        queue, records = self.queue, self.queue.records(arm)
-        if queue.searching(arm) or queue.due(arm) or not all(r.finished for r in records):
+    def _retain(self, cell: str) -> None:
+        """Delete the checkpoints that an arm needs no more in a replicate, once it is decided there."""
+        queue, records = self.queue, self.queue.records(cell)
+        if queue.searching(cell) or queue.due(cell) or not records or not all(r.finished for r in records):
             return
+        rule = selection.Rule.of(self.config.as_dict()).at(records[0].replicate)
         try:
-            retention.prune(records, selection.Rule.of(self.config.as_dict()), self.config.checkpoints, self.folder)
+            retention.prune(records, rule, self.config.checkpoints, self.folder)
         except OSError as error:
-            self.display.message(f"{arm}: checkpoints that are not needed stay: {error}")
+            self.display.message(f"{cell}: checkpoints that are not needed stay: {error}")
 
     def _tick(self, last: bool = False) -> None:
         if last or self.display.wants():

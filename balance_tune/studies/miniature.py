@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from balance_tune.datasets.distribution import Distribution
 from balance_tune.errors import UserError
 from balance_tune.registry import datasets
 from balance_tune.studies.config.reader import read_config
-from balance_tune.studies.config.schema import BASELINE, StudyConfig
+from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.config.study_method import BASELINE, StudyMethod
 from balance_tune.studies.data.stores import MINIATURE
 from balance_tune.studies.protocol.arms import arms_of
 
@@ -22,7 +24,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def miniature(config: StudyConfig) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return a study's miniature as plain data, and the methods left out because they would never act in it.
+    """Return a study's miniature as plain data, and the names of the methods and arms that would never act in it.
 
     Every dataset that is prepared is replaced by its miniature, and has small encoders where it has large ones; a trial
     has two epochs, an arm one trial, and two confirmation seeds.
@@ -40,17 +42,22 @@ def miniature(config: StudyConfig) -> tuple[dict[str, Any], tuple[str, ...]]:
         "search": {**plain["search"], "trials": 1, "device_seconds": None, "warm_start": None, "space": space},
         "data": {**plain["data"], "stores": {**plain["data"]["stores"], **stores}},
     }
-    acting = [method for method in config.methods if method == BASELINE or _acts(plain, method)]
-    plain["methods"] = acting
-    plain["search"]["space"] = {name: entries for name, entries in space.items() if name in ("training", *acting)}
-    return plain, tuple(method for method in config.methods if method not in acting)
+    acting = [entry for entry in config.methods if entry.name == BASELINE or _acts(plain, entry)]
+    plain["methods"] = [entry.model_dump() for entry in acting]
+    plain["search"]["space"] = _searched(space, acting)
+    return plain, tuple(entry.name for entry in config.methods if entry not in acting)
 
 
-def _acts(plain: dict[str, Any], method: str) -> bool:
-    ranges = plain["search"]["space"]
-    search = {**plain["search"], "space": {n: e for n, e in ranges.items() if n in ("training", method)}}
+def _searched(space: dict[str, Any], entries: Iterable[StudyMethod]) -> dict[str, Any]:
+    """Return the sections of `search.space` that these entries of the study's methods need."""
+    needed = {"training", *(name for entry in entries for name in (entry.name, entry.method))}
+    return {section: ranges for section, ranges in space.items() if section in needed}
+
+
+def _acts(plain: dict[str, Any], entry: StudyMethod) -> bool:
+    search = {**plain["search"], "space": _searched(plain["search"]["space"], [entry])}
     try:
-        arms_of(read_config({**plain, "methods": [BASELINE, method], "search": search}))
+        arms_of(read_config({**plain, "methods": [BASELINE, entry.model_dump()], "search": search}))
     except UserError as error:
         if "every method must act" in str(error):
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -11,6 +12,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save
 
+from balance_tune.datasets.manifest import Manifest
+from balance_tune.datasets.modality import Statistics
+from balance_tune.datasets.redraw import redrawn_split_hash
 from balance_tune.errors import UserError
 from balance_tune.models.bounded import Bounded
 from balance_tune.models.multimodal import ModelSpec, MultimodalModel
@@ -84,7 +88,34 @@ def save_best(run: Run, folder: Path) -> None:
         "method": run.method,
         "modulation": dict(run.modulation),
     }
+    if run.statistics is not None:  # of its own split; that of the store has them in its manifest
+        card["statistics"] = {m: dataclasses.asdict(s) for m, s in run.statistics.items()}
+        card["split_seed"] = run.split_seed
     _write(folder / CARD, json.dumps(card, indent=1).encode())
+
+
+def manifest_of(folder: Path, manifest: Manifest) -> Manifest:
+    """Return the manifest of a store with the statistics and the split that a checkpoint was trained with.
+
+    Args:
+        folder: of the checkpoint.
+        manifest: of the store it was trained on; returned as it is where the split was the store's own.
+
+    Raises:
+        UserError: the card is damaged.
+    """
+    try:
+        card = json.loads((folder / CARD).read_text())
+        if card.get("statistics") is None:
+            return manifest
+        statistics = {str(m): Statistics(**entry) for m, entry in card["statistics"].items()}
+        seed = int(card["split_seed"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{folder / CARD} must tell the statistics of the training rows, but does not ({type(error).__name__}: "
+            f"{error}); delete the folder and run again."
+        ) from error
+    return dataclasses.replace(manifest, statistics=statistics, split_hash=redrawn_split_hash(manifest, seed))
 
 
 def load_best(folder: Path) -> MultimodalModel:

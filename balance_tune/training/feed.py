@@ -57,8 +57,7 @@ class Feed:
         self.rows, self.groups = part.rows, part.groups
         self._present: dict[str, Tensor] = {}  # of the modalities that some rows lack: (N,), on the device
         if part.present is not None:
-            masks = zip(part.inputs, part.present.unbind(1), strict=True)
-            self._present = {m: mask.to(self.device) for m, mask in masks if not bool(mask.all())}
+            self._present = self._lacking(part.present)
         self.host = any(x.device != self.device for x in self.inputs.values())  # not where the model is
         size = sum(x.nbytes for x in self.inputs.values())
         self._ahead = self.host or (size >= LARGE and self.device.type == "cpu")
@@ -75,6 +74,22 @@ class Feed:
         made = copy.copy(self)
         made.inputs = {m: self.inputs[m] for m in modalities}
         return made
+
+    def having(self, present: Tensor) -> Feed:
+        """Return the same feed whose rows have the modalities that `present` says, (N, M) in the order of `inputs`."""
+        made = copy.copy(self)
+        made._present = self._lacking(present)
+        return made
+
+    def availability(self) -> Tensor:
+        """Return which rows have which modalities, (N, M) bool on the device, in the order of `inputs`."""
+        whole = torch.ones(len(self), dtype=torch.bool, device=self.device)
+        return torch.stack([self._present.get(m, whole) for m in self.inputs], dim=1)
+
+    def _lacking(self, present: Tensor) -> dict[str, Tensor]:
+        """Return of each modality that some rows lack which rows have it, (N,) on the device."""
+        masks = zip(self.inputs, present.unbind(1), strict=True)
+        return {m: mask.to(self.device) for m, mask in masks if not bool(mask.all())}
 
     @property
     def augments(self) -> bool:

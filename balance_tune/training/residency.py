@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from balance_tune.datasets.redraw import open_redrawn
 from balance_tune.datasets.sharded import Sharded
 from balance_tune.datasets.shards import Part
 from balance_tune.datasets.store import OPEN, Data, open_store
@@ -54,9 +55,13 @@ def choose(asked: str, nbytes: int, *, device_free: int | None, memory_free: int
     return asked  # type: ignore[return-value]  # one of the three by now
 
 
-@lru_cache(maxsize=8)
 def opened(
-    store: str, device: str, asked: str = "auto", share: float = 1.0, judged: Literal["val", "test"] = "val"
+    store: str,
+    device: str,
+    asked: str = "auto",
+    share: float = 1.0,
+    judged: Literal["val", "test"] = "val",
+    split_seed: int | None = None,
 ) -> Data:
     """Return what training may open of a store, lying where it should; a process opens it once and keeps it.
 
@@ -64,12 +69,27 @@ def opened(
         asked: `data.residency`.
         share: of the device that the trial has.
         judged: the part that epochs are judged by; "test", which breaks the seal, where a study says `protocol: paper`.
+        split_seed: draws train, monitor and val anew (`datasets.redraw`); None: the store's own split.
     """
-    parts = tuple(judged if part == "val" else part for part in OPEN)
-    data, target = open_store(store, parts=parts, unseal=judged == "test"), torch.device(device)
+    keep = _open_near if torch.device(device).type == "cpu" else _open_on_device
+    return keep(store, device, asked, share, judged, split_seed)
+
+
+def _open(
+    store: str, device: str, asked: str, share: float, judged: Literal["val", "test"], split_seed: int | None
+) -> Data:
+    parts, target = tuple(judged if part == "val" else part for part in OPEN), torch.device(device)
+    if split_seed is None:
+        data = open_store(store, parts=parts, unseal=judged == "test")
+    else:
+        data = open_redrawn(store, split_seed)
     nbytes = sum(part.nbytes for part in data.parts.values())
     where = choose(asked, nbytes, device_free=device_memory(target, share), memory_free=available_memory())
     return Data(data.manifest, {name: _at(part, where, target) for name, part in data.parts.items()})
+
+
+_open_near = lru_cache(maxsize=8)(_open)
+_open_on_device = lru_cache(maxsize=2)(_open)  # each split is a copy, and a device has little memory
 
 
 def _at(part: Part, where: Residency, device: torch.device) -> Part:

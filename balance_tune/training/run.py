@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from balance_tune.datasets.modality import Statistics
 from balance_tune.models.multimodal import ModelSpec, MultimodalModel
 from balance_tune.tasks import Objective
 from balance_tune.training.context import RunContext
@@ -46,4 +47,6 @@ class Run:
     method: str
     modulation: Mapping[str, Any]  # the method's settings, its variant included
     stop: Callable[[], bool] = lambda: False
+    statistics: Mapping[str, Statistics] | None = None  # of its training rows, where the split is not the store's own
+    split_seed: int | None = None  # of that split
     device_seconds: float = 0.0

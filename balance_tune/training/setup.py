@@ -25,6 +25,7 @@ from balance_tune.training.branch import Branch, teacher
 from balance_tune.training.context import RunContext
 from balance_tune.training.errors import DeviceError
 from balance_tune.training.feed import feed_of
+from balance_tune.training.missing import incomplete
 from balance_tune.training.residency import opened
 from balance_tune.training.run import Best, Run
 
@@ -42,7 +43,7 @@ def prepare(
     """
     device = resolve_device(device_of(config))
     residency, share = config.get("residency", "auto"), share_of_device(config)
-    data = opened(str(config["store"]), str(device), residency, share, judged_by(config))
+    data = opened(str(config["store"]), str(device), residency, share, judged_by(config), config.get("split_seed"))
     return assemble(config, data, device=device, replicas=replicas, stop=stop)
 
 
@@ -86,6 +87,8 @@ def assemble(
     if config.get("augment"):
         modalities = overridden(data.manifest.modalities, config["augment"])
         data = Data(replace(data.manifest, identity=replace(data.manifest.identity, modalities=modalities)), data.parts)
+    if config.get("missing"):
+        data = incomplete(data, config["missing"], config["seed"], judged)
     parts = {
         name: feed_of(data, name, device, dtype, share_of_device(config), model.piece)
         for name in ("train", "monitor", judged)
@@ -109,6 +112,8 @@ def assemble(
         config["method"],
         modulation_settings,
         stop,
+        None if config.get("split_seed") is None else dict(data.manifest.statistics),
+        config.get("split_seed"),
     ), modulation
 
 

@@ -17,6 +17,7 @@ from balance_tune.studies.execution.trial import work
 from balance_tune.studies.protocol.arms import Arm, arms_of, trial_config
 from balance_tune.studies.results import leaderboard, tables
 from balance_tune.studies.search.study_queue import Assignment, StudyQueue
+from balance_tune.studies.storage.records import cell_name
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.studies.tracking.backend import store_of
@@ -41,15 +42,19 @@ def run(
         (folder / "data" / f"{name}.json").write_text(manifest.to_json())
     mlflow = store_of(StudyFolder(folder.parent), config.mlflow.tracking_uri)
 
-    def configure(arm: Arm, params: Mapping[str, Any], phase: Any, number: int, seed: int) -> dict[str, Any]:
+    def configure(
+        arm: Arm, params: Mapping[str, Any], phase: Any, number: int, seed: int, replicate: int
+    ) -> dict[str, Any]:
         store = stores[arm.dataset]
         trial = trial_config(
-            config, arm, params, phase=phase, number=number, seed=seed, study_folder=folder, store=store
-        )
+            config, arm, params, phase=phase, number=number, seed=seed, study_folder=folder, store=store,
+            replicate=replicate,
+        )  # fmt: skip
         return trial | origin_of(manifests[arm.dataset])
 
     pruning_log = PruningLog(folder / "ledger.jsonl")
-    epochs = {arm.name: arm.epochs(arm.space.defaults()) for arm in arms}
+    cells = [(cell_name(arm.name, k), arm) for arm in arms for k in range(config.replicates)]
+    epochs = {cell: arm.epochs(arm.space.defaults()) for cell, arm in cells}
     pruner = Pruner(config.search.early_stopping, epochs, pruning_log, Objective(config.objective))
 
     queue = StudyQueue(
@@ -65,7 +70,8 @@ def run(
     finally:
         gc.unfreeze()
     for key, record in queue.confirmed():
-        evaluate_sealed(StudyFolder(folder / record.attrs["folder"]), stores[queue.arms[key.arm].dataset])
+        place, store = StudyFolder(folder / record.attrs["folder"]), stores[queue.arms[key.arm].dataset]
+        evaluate_sealed(place, store, rates=config.missing.test)
     pruning_log.close()
     rows = leaderboard.build(folder)
     if tracked:
@@ -84,7 +90,7 @@ def _train(given: Assignment, queue: StudyQueue, pruner: Pruner) -> None:
             return
         going = key.phase == "search" and row["state"] == "running"
         stop = going and pruner.should_prune(
-            key.arm, key.number, row["epoch"], row[given.config["objective"]], min_epochs
+            key.cell, key.number, row["epoch"], row[given.config["objective"]], min_epochs
         )
         queue.report(key, row)
         if stop:

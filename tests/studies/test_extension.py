@@ -9,7 +9,7 @@ from typing import Any
 from balance_tune.studies.engine import _warm_points
 from balance_tune.studies.storage.records import read_records
 from balance_tune.studies.storage.study_folder import StudyFolder
-from tests.studies.toy import ToyStudy, toy_arm, toy_config
+from tests.studies.toy import ToyStudy, names_of, toy_arm, toy_config
 
 ONE = {"datasets": ["d1"], "methods": ["joint"]}
 
@@ -24,7 +24,7 @@ def extended(folder: Path, **more: Any) -> tuple[list[tuple[Any, ...]], list[tup
     study.play()
     before = told(folder)
     study.config = toy_config(**{**ONE, **more})
-    study.arms = tuple(toy_arm(f"{d}/{m}") for d in study.config.datasets for m in study.config.methods)
+    study.arms = tuple(toy_arm(f"{d}/{m}") for d in study.config.datasets for m in names_of(study.config))
     study.reopen()
     study.play()
     assert study.queue.finished()

@@ -16,12 +16,18 @@ from balance_tune.studies.protocol.arms import Arm
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.space import Fixed, Parameter, Space
 from balance_tune.studies.search.study_queue import StudyQueue
+from balance_tune.studies.storage.records import cell_name
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.tasks import Objective
 
 EPOCHS = 9
 Curve = Callable[[Mapping[str, Any], int], float]  # (params, epoch) -> objective
+
+
+def names_of(config: StudyConfig) -> tuple[str, ...]:
+    """Return the names of a study's methods and arms, in their order."""
+    return tuple(entry.name for entry in config.methods)
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ def toy_arm(name: str, min_epochs: int = 0, epochs: int = EPOCHS) -> ToyArm:
     dataset, _, method = name.partition("/")
     x = Parameter("modulation.x", "float", 0.0, 1.0, False, None, 0.5, "a paper")
     space = Space((x,), {"training.epochs": Fixed(epochs, "study file")})
-    return ToyArm(dataset, method, None, space, min_epochs)
+    return ToyArm(dataset, method, None, space, least=min_epochs)
 
 
 def toy_config(**changes: Any) -> StudyConfig:
@@ -72,16 +78,20 @@ class ToyStudy:
     ended: dict[TrialKey, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.arms = self.arms or tuple(toy_arm(f"{d}/{m}") for d in self.config.datasets for m in self.config.methods)
+        self.arms = self.arms or tuple(toy_arm(f"{d}/{m}") for d in self.config.datasets for m in names_of(self.config))
         self.reopen()
 
     def reopen(self, *, retry_failed: bool = False) -> None:
         """Begin another run of the study, with nothing but what is on disk."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.pruning_log = PruningLog(self.folder / "ledger.jsonl")
-        epochs = {arm.name: arm.epochs(arm.space.defaults()) for arm in self.arms}
+        cells = [(cell_name(arm.name, k), arm) for arm in self.arms for k in range(self.config.replicates)]
         self.pruner = Pruner(
-            self.config.search.early_stopping, epochs, self.pruning_log, Objective(self.config.objective)
+            self.config.search.early_stopping,
+            {cell: arm.epochs(arm.space.defaults()) for cell, arm in cells},
+            self.pruning_log,
+            Objective(self.config.objective),
+            self.config.search.parallel,
         )
         self.queue = StudyQueue(
             self.config,
@@ -94,8 +104,10 @@ class ToyStudy:
             on_trial_end=lambda key, state, attrs: self.ended.__setitem__(key, state),
         )
 
-    def configure(self, arm: Arm, params: Mapping[str, Any], phase: str, number: int, seed: int) -> dict[str, Any]:
-        folder = self.folder / "trials" / arm.name / f"{phase}-{number:04d}"
+    def configure(
+        self, arm: Arm, params: Mapping[str, Any], phase: str, number: int, seed: int, replicate: int
+    ) -> dict[str, Any]:
+        folder = self.folder / "trials" / cell_name(arm.name, replicate) / f"{phase}-{number:04d}"
         return {"arm": arm.name, "phase": phase, "number": number, "seed": seed, "folder": str(folder), **params}
 
     def play(self, steps: int | None = None) -> None:
@@ -127,7 +139,7 @@ class ToyStudy:
         stop = (
             key.phase == "search"
             and epoch < EPOCHS
-            and self.pruner.should_prune(key.arm, key.number, epoch, value, min_epochs)
+            and self.pruner.should_prune(key.cell, key.number, epoch, value, min_epochs)
         )
         self.queue.report(key, row)
         if stop or epoch == EPOCHS:

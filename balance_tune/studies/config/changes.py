@@ -9,7 +9,14 @@ from typing import Any
 from balance_tune.errors import UserError
 from balance_tune.studies.wording import shown
 
-MAY_GROW = ("search.trials", "search.device_seconds", "select.seeds", "confirm.seeds", "confirm.default_seeds")
+MAY_GROW = (
+    "replicates",
+    "search.trials",
+    "search.device_seconds",
+    "select.seeds",
+    "confirm.seeds",
+    "confirm.default_seeds",
+)
 MAY_BE_ADDED_TO = ("datasets", "methods")
 MAY_CHANGE = (
     "limit",
@@ -46,8 +53,9 @@ class Changes:
 
 def changes_between(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
     """Return the differences of two studies given as plain data with all defaults written out."""
-    before, after = (dict(_leaves({k: v for k, v in all_of.items() if k != WHOLE})) for all_of in (old, new))
-    added = set(new["methods"]) - set(old["methods"])
+    before, after = (dict(_leaves(_by_name({k: v for k, v in x.items() if k != WHOLE}))) for x in (old, new))
+    names = set(after["methods"]) - set(before["methods"])
+    added = _sections(new) - _sections(old)
     extended: list[str] = []
     refused: list[str] = []
     if old.get(WHOLE, {}) != new.get(WHOLE, {}):
@@ -57,18 +65,36 @@ def changes_between(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
         if was == now or key.startswith(MAY_MOVE):
             continue
         phrase = f"`{key}` changed from {shown(was)} to {shown(now)}"
-        (extended if _extends(key, was, now, added) else refused).append(phrase)
+        (extended if _extends(key, was, now, added, names) else refused).append(phrase)
     return Changes(tuple(extended), tuple(refused))
 
 
-def _extends(key: str, was: Any, now: Any, added_methods: set[str]) -> bool:
+def _extends(key: str, was: Any, now: Any, added_sections: set[str], added_names: set[str]) -> bool:
     if key.split(".")[0] in MAY_CHANGE:
         return True
     if key in MAY_GROW:
         return was is not None and now is not None and bool(now > was)
     if key in MAY_BE_ADDED_TO:
         return set(was) <= set(now)
-    return any(key.startswith(f"search.space.{method}.") for method in added_methods)
+    prefixes = [f"search.space.{name}." for name in added_sections] + [f"methods.{name}." for name in added_names]
+    return key.startswith(tuple(prefixes))
+
+
+def _named(entry: Any) -> Mapping[str, Any]:
+    """Return an entry of `methods` as name, method and set."""
+    return {"name": entry, "method": entry, "set": {}} if isinstance(entry, str) else entry
+
+
+def _by_name(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a study with the names of its arms in `methods`, and what a named arm is under `methods.NAME`."""
+    arms = {entry["name"]: entry for entry in config["methods"] if not isinstance(entry, str)}
+    details = {f"methods.{name}": {"method": arm["method"], "set": arm["set"]} for name, arm in arms.items()}
+    return {**config, "methods": [_named(entry)["name"] for entry in config["methods"]], **details}
+
+
+def _sections(config: Mapping[str, Any]) -> set[str]:
+    """Return the sections of `search.space` that some arm of a study searches."""
+    return {_named(entry)[key] for entry in config["methods"] for key in ("name", "method")}
 
 
 def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -19,10 +19,12 @@ from pydantic import (
 from balance_tune.datasets.address import holds_secret
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.config.changes import Changes, changes_between
+from balance_tune.studies.config.missing import Missing
+from balance_tune.studies.config.study_method import BASELINE, StudyMethod, check_together
 from balance_tune.studies.wording import did_you_mean, shown
 from balance_tune.tasks import OBJECTIVES
 
-BASELINE = "joint"  # every gain is measured against it, so every study has it
+MAX_REPLICATES, MAX_TRIALS_REPLICATED = 100, 10_000  # what seeds are set aside for
 RESERVED = ("data", "mlartifacts", "mlflow.db", "unsealed.jsonl")  # what else lies in a root
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _NAME_RULE = "must be letters, digits, `.`, `_` and `-`, start with a letter or digit, and have at most 100 of them"
@@ -103,11 +105,16 @@ class EarlyStopping(_Section):
 
 
 class Search(_Section):
-    """The budget of each arm (trials or device-seconds, the same for all) and how it is spent."""
+    """The budget of each arm in each replicate (trials or device-seconds, the same for all) and how it is spent.
+
+    So many trials of an arm in a replicate run in `parallel`: what is proposed and what is pruned depends on the trials
+    of earlier batches alone, never on which of a batch ends first.
+    """
 
     trials: int | None = Field(default=None, ge=1, le=100_000)
     device_seconds: float | None = Field(default=None, gt=0, le=1e10)
     sampler: Literal["tpe", "random", "gp", "cmaes", "qmc"] = "tpe"
+    parallel: int = Field(default=1, ge=1, le=1000)
     space: dict[str, dict[str, Any]] = {}
     early_stopping: EarlyStopping = EarlyStopping()
     warm_start: str | None = None
@@ -154,9 +161,12 @@ class Select(_Section):
 
 
 class Confirm(_Section):
-    """On how many common seeds an arm's winner is confirmed, and on how many of them its default."""
+    """On how many common seeds an arm's winner is confirmed, and on how many of them its default, in each replicate.
 
-    seeds: int = Field(default=10, ge=2, le=1000)
+    With several replicates the default of `seeds` is 2.
+    """
+
+    seeds: int = Field(default=10, ge=1, le=1000)
     default_seeds: int = Field(default=5, ge=0, le=1000)
 
     @model_validator(mode="before")
@@ -291,10 +301,13 @@ class StudyConfig(_Section):
 
     name: str
     datasets: Names
-    methods: Names
+    methods: Annotated[tuple[StudyMethod, ...], Strict(False), Field(min_length=1, max_length=1000)]
     model: Model = Model()
     training: dict[str, Any] = {}
     augment: dict[str, dict[str, Any]] = {}  # by modality, instead of what its dataset declares; {}: nothing
+    replicates: int = Field(default=1, ge=1, le=MAX_REPLICATES)  # independent repetitions: split, search, seeds
+    splits: Literal["redrawn", "fixed"] = "redrawn"  # whether each replicate draws train, monitor and val anew
+    missing: Missing = Missing()
     search: Search = Search(trials=20)
     select: Select = Select()
     confirm: Confirm = Confirm()
@@ -310,6 +323,16 @@ class StudyConfig(_Section):
     seed: int = Field(default=0, ge=0, lt=2**32)
     mlflow: Mlflow = Mlflow()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _few_seeds_in_many_replicates(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or type(data.get("replicates")) is not int or data["replicates"] < 2:
+            return data
+        confirm = data.get("confirm") or {}
+        if isinstance(confirm, dict) and confirm.get("seeds") is None:
+            return {**data, "confirm": {**confirm, "seeds": 2}}
+        return data
+
     @field_validator("name")
     @classmethod
     def _file_name(cls, value: str) -> str:
@@ -322,18 +345,21 @@ class StudyConfig(_Section):
             raise ValueError(f"`objective` must be one of {', '.join(OBJECTIVES)}, but got {shown(value)}.")
         return value
 
-    @field_validator("datasets", "methods")
+    @field_validator("datasets")
     @classmethod
     def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for i, name in enumerate(value):
             if name in value[:i]:
-                raise ValueError(f"a dataset or method must be named once, but {shown(name)} is named twice.")
+                raise ValueError(f"a dataset must be named once, but {shown(name)} is named twice.")
         return value
 
     @field_validator("methods")
     @classmethod
-    def _with_baseline(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return value if BASELINE in value else (BASELINE, *value)
+    def _with_baseline(cls, value: tuple[StudyMethod, ...]) -> tuple[StudyMethod, ...]:
+        baseline = StudyMethod(name=BASELINE, method=BASELINE)
+        entries = value if baseline in value else (baseline, *value)
+        check_together(entries)
+        return entries
 
     @model_validator(mode="after")
     def _together(self) -> StudyConfig:
@@ -341,6 +367,21 @@ class StudyConfig(_Section):
             raise ValueError(
                 "`runner: warm` must have one worker per trial, but got "
                 f"(workers={self.resources.workers}); leave `runner` at `auto`."
+            )
+        if self.replicates == 1 and self.confirm.seeds < 2:
+            raise ValueError(
+                "`confirm.seeds >= 2` must hold with one replicate, but got "
+                f"(seeds={self.confirm.seeds}, replicates=1); give more seeds, or `replicates: 5`."
+            )
+        if self.replicates > 1 and self.protocol == "paper":
+            raise ValueError(
+                "`protocol: paper` must have one replicate, because its test part decides, but got "
+                f"(replicates={self.replicates})."
+            )
+        if self.replicates > 1 and (self.search.trials or 0) > MAX_TRIALS_REPLICATED:
+            raise ValueError(
+                f"`search.trials <= {MAX_TRIALS_REPLICATED}` must hold with several replicates, but got "
+                f"(trials={self.search.trials}, replicates={self.replicates})."
             )
         for name in self.resources.datasets:
             if name not in self.datasets:
@@ -361,8 +402,9 @@ class StudyConfig(_Section):
     def as_dict(self) -> dict[str, Any]:
         """Return all settings as plain data, defaults written out; `load_config` reads it back as an equal study."""
         settings = self.model_dump(mode="json")
-        if not self.augment:  # a study that does not have it keeps the hash it had before there was such a setting
-            del settings["augment"]
+        for later in ("augment", "missing"):  # a study without them keeps the hash it had before there were these
+            if getattr(self, later) == type(self).model_fields[later].default:
+                del settings[later]
         return settings
 
     def as_yaml(self) -> str:

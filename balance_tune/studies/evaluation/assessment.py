@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from balance_tune.datasets.manifest import Manifest
-    from balance_tune.datasets.shards import Part
     from balance_tune.studies.tracking.served import Served
 
 ROWS = 256  # of a table that are decoded at a time
@@ -26,13 +25,21 @@ def assess_part(served: Served, store: Path | str, part: str, *, unseal: bool = 
     Raises:
         UserError: the data has other modalities or classes than the model, or the part is sealed.
     """
-    from balance_tune.datasets.store import open_store
+    from balance_tune.datasets.modality import Statistics
+    from balance_tune.datasets.redraw import open_redrawn, restandardised
+    from balance_tune.datasets.store import open_store, read_manifest
     from balance_tune.training.evaluation import predict
     from balance_tune.training.feed import Feed
 
-    data = open_store(store, parts=(part,), unseal=unseal)
+    seed, ours = served.known.get("split_seed"), read_manifest(store).data_hash == served.known["data_hash"]
+    if part == "test" or seed is None or not ours:
+        data = open_store(store, parts=(part,), unseal=unseal)
+    else:  # the store's own validation rows may be among those the model was trained on
+        data = open_redrawn(str(store), seed)
     _check_alike(served, data.manifest)
-    opened = Feed(_rescaled(data.parts[part], data.manifest, served), served.transforms)
+    known = served.known["modalities"]
+    statistics = {m: Statistics(known[m]["mean"], known[m]["std"]) for m in data.manifest.statistics}
+    opened = Feed(restandardised(data.parts[part], data.manifest, statistics), served.transforms)
     fused, alone = predict(served.model, opened)
     by_modality = {}
     for i, m in enumerate(served.model.modalities):
@@ -115,29 +122,3 @@ def _check_alike(served: Served, manifest: Manifest) -> None:
             f"a model must know the modalities and classes of its data, but it was trained on {served.known['dataset']}"
             f" and asked for {manifest.dataset}."
         )
-
-
-def _rescaled(part: Part, manifest: Manifest, served: Served) -> Part:
-    """Return the part, what is stored standardised scaled by the model's own statistics where the data's are others."""
-    import torch
-
-    from balance_tune.datasets.shards import Part as Made
-
-    inputs = {}
-    for m, x in part.inputs.items():
-        known = served.known["modalities"][m]
-        if served.transforms[m].modality.normalise != "baked":  # it is scaled when it is read
-            inputs[m] = x
-            continue
-        own = manifest.statistics[m]
-        if (own.mean, own.std) == (known["mean"], known["std"]):
-            inputs[m] = x
-            continue
-        axes = known["standardise"]
-        shape = [size if axis in axes else 1 for axis, size in enumerate(known["shape"])]
-        mean, std, to_mean, to_std = (
-            torch.tensor(v, dtype=torch.float64).reshape(shape)
-            for v in (own.mean, own.std, known["mean"], known["std"])
-        )
-        inputs[m] = ((x.double() * std + mean - to_mean) / to_std).to(x.dtype)
-    return Made(inputs, part.labels, part.rows, part.groups, part.present)

@@ -1,4 +1,4 @@
-"""Which checkpoints of a decided arm stay; the others, large and of no more use, are deleted."""
+"""Which checkpoints of an arm in a decided replicate stay; the others, large and of no more use, are deleted."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ WEIGHTS, SEALED = "best.safetensors", "test.json"
 
 
 def kept(records: Sequence[TrialRecord], rule: Rule, keep: Keep, folder: Path) -> set[Path]:
-    """Return the trial folders of one decided arm whose weights stay.
+    """Return the trial folders of one arm in one decided replicate whose weights stay.
 
-    Whatever `keep` says, the one that stands for the arm in MLflow stays, and so does a confirmed one until it has met
+    Whatever `keep` says, the one that stands for the arm there stays, and so does a confirmed one until it has met
     the test rows.
     """
     complete = [r for r in records if r.state == "complete" and r.attrs.get("folder")]
@@ -33,7 +33,7 @@ def kept(records: Sequence[TrialRecord], rule: Rule, keep: Keep, folder: Path) -
 
 
 def prune(records: Sequence[TrialRecord], rule: Rule, keep: Keep, folder: StudyFolder) -> int:
-    """Delete the weights of one decided arm that need not stay; return how many were."""
+    """Delete the weights of one arm in one decided replicate that need not stay; return how many were."""
     staying = kept(records, rule, keep, folder.path) if records else set()
     ended = [str(r.attrs["folder"]) for r in records if r.finished and r.attrs.get("folder")]
     doomed = [f"{name}/{WEIGHTS}" for name in ended if folder.path / name not in staying]

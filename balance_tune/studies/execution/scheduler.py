@@ -91,7 +91,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
             return str(TrialScheduler.CONTINUE)
         value = float(result[self._queue.config.objective])
         with self.halting():
-            if self._pruner.should_prune(key.arm, key.number, int(result["epoch"]), value, run.min_epochs):
+            if self._pruner.should_prune(key.cell, key.number, int(result["epoch"]), value, run.min_epochs):
                 self.stopped.add(trial.trial_id)
                 return str(TrialScheduler.STOP)
         return str(TrialScheduler.CONTINUE)
@@ -176,7 +176,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
 
 def key_of(config: Mapping[str, Any]) -> TrialKey:
     """Return the place of a trial from its configuration."""
-    return TrialKey(config["arm"], config["phase"], config["number"])
+    return TrialKey(config["arm"], config["phase"], config["number"], config.get("replicate", 0))
 
 
 def _said(trial: Trial) -> str:

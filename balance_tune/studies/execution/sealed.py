@@ -15,6 +15,7 @@ from balance_tune.studies.cluster.placement import elsewhere
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.storage.files import STATE
 from balance_tune.studies.storage.study_folder import StudyFolder, trial_folder
+from balance_tune.tasks import METRICS
 
 TEST = "test.json"
 
@@ -26,34 +27,43 @@ class Sealed:
     key: TrialKey
     folder: StudyFolder
     store: Path | str
+    rates: tuple[float, ...] = ()  # at which modalities are missing from rows (`missing.test`)
 
     @property
     def done(self) -> bool:
         return (self.folder.path / TEST).is_file()
 
 
-def evaluate_sealed(folder: StudyFolder, store: Path | str, device: str = "cpu") -> dict[str, Any]:
+def evaluate_sealed(
+    folder: StudyFolder, store: Path | str, device: str = "cpu", rates: Sequence[float] = ()
+) -> dict[str, Any]:
     """Evaluate `folder`/best.safetensors on the store's test rows, write `folder`/test.json at once, and return it.
 
     Keys: the metrics of the task, loss, one metric of each modality, gap; "n": rows; "groups": the rows' groups, if the
     data has any; "correct": base64 of one packed bit a row (all labels right), or of a regression "errors": base64 of a
     row's mean absolute error, float32; "units": each metric's pseudo-values (`training.jackknife`); of classes "ece",
-    and "confusion": counts, a row a true class. An evaluation that was made before is returned as it is.
+    and "confusion": counts, a row a true class; with `rates` "missing": the metrics where modalities are missing from
+    rows at these rates (`training.missing.robustness`). An evaluation that was made before is returned as it is.
     """
     import numpy as np
 
-    from balance_tune.datasets.store import open_store
+    from balance_tune.datasets.redraw import restandardised
+    from balance_tune.datasets.store import Data, open_store
     from balance_tune.models.losses import sample_losses
-    from balance_tune.training.checkpoint import load_best
+    from balance_tune.training.checkpoint import load_best, manifest_of
     from balance_tune.training.details import calibration_error, confusion
     from balance_tune.training.evaluation import evaluate, predict
     from balance_tune.training.feed import feed_of
     from balance_tune.training.jackknife import packed, unit_values
+    from balance_tune.training.missing import robustness
 
     if (folder.path / TEST).is_file():
         found: dict[str, Any] = json.loads((folder.path / TEST).read_text())
         return found
-    part = feed_of(open_store(store, parts=("test",), unseal=True), "test", device)
+    data = open_store(store, parts=("test",), unseal=True)
+    manifest = manifest_of(folder.path, data.manifest)
+    test = restandardised(data.parts["test"], data.manifest, manifest.statistics)
+    part = feed_of(Data(manifest, {"test": test}), "test", device)
     model = load_best(folder.path).to(device)
     metrics = {k.removeprefix("test/"): v for k, v in evaluate(model, part, prefix="test").items()}
     answers, _ = predict(model, part)
@@ -70,6 +80,9 @@ def evaluate_sealed(folder: StudyFolder, store: Path | str, device: str = "cpu")
         details["correct"] = base64.b64encode(np.packbits(correct).tobytes()).decode()
         details["ece"] = calibration_error(answers.softmax(1), part.labels)
         details["confusion"] = confusion(guesses, part.labels, model.classes)
+    if rates:
+        complete = {name: metrics[name] for name in (*METRICS[model.task], "loss")}
+        details["missing"] = robustness(model, part, rates, complete)
     result = {
         **metrics,
         **details,
@@ -92,7 +105,7 @@ def evaluate_all(
 
     options: dict[str, Any] = {"label_selector": elsewhere(avoid)} if avoid else {}
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3, retry_exceptions=[OSError], **options)(_task)
-    pending = {task.remote(_places(one), one.store, device): one for one in waiting}
+    pending = {task.remote(_places(one), one.store, device, one.rates): one for one in waiting}
     while pending:
         (ready, *_), _ = ray.wait(list(pending), num_returns=1)
         one = pending.pop(ready)
@@ -108,7 +121,7 @@ def _places(one: Sealed) -> dict[str, Any]:
     return {"folder": str(one.folder.path), "location": one.folder.location}
 
 
-def _task(places: Mapping[str, Any], store: Path | str, device: str) -> dict[str, Any]:
+def _task(places: Mapping[str, Any], store: Path | str, device: str, rates: Sequence[float] = ()) -> dict[str, Any]:
     import torch
 
     from balance_tune.training.errors import device_failed
@@ -117,7 +130,7 @@ def _task(places: Mapping[str, Any], store: Path | str, device: str) -> dict[str
     with trial_folder(places) as folder:
         folder.download(lambda name: name != STATE)
         try:
-            return evaluate_sealed(folder, store, device)
+            return evaluate_sealed(folder, store, device, rates)
         except RuntimeError as error:
             if not device_failed(error):
                 raise

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ArmState:
-    """How far one arm is.
+    """How far one arm is, in all replicates together.
 
     Attributes:
+        replicates: (ended, all) replicates of the arm.
         counts: trials by state: complete, pruned, failed, running.
         expected: how many trials the arm will have, at most.
         search_val: the best objective of its completed search trials so far.
@@ -34,6 +35,7 @@ class ArmState:
     search_val: float | None
     epochs_left: float
     seconds_an_epoch: float | None
+    replicates: tuple[int, int] = (0, 1)
 
     @property
     def done(self) -> int:
@@ -54,29 +56,37 @@ def seconds_left(states: list[ArmState], slots: int) -> float | None:
     return sum(s.epochs_left * (s.seconds_an_epoch or usual) for s in states) / max(1, slots)
 
 
-def _arm_state(queue: StudyQueue, arm: str) -> ArmState:
-    records = queue.records(arm)
-    finished = [r for r in records if r.finished]
-    running = queue.live_of(arm)
-    counts: Counter[str] = Counter(r.state for r in finished)
-    search_left, later_left = _trials_left(queue, arm, records)
-    epochs = queue.arms[arm].epochs(queue.arms[arm].space.defaults())
-    searched = [r for r in finished if r.phase == "search"]
-    usual = sum(r.epochs for r in searched) / len(searched) if searched else 0.6 * epochs
-    left = search_left * usual + later_left * epochs - sum(run.epochs for run in running)
-    values = [r.value for r in searched if r.state == "complete" and r.value is not None]
-    seconds, seen = queue.pace.get(queue.arms[arm].dataset, (0.0, 0))
+def _arm_state(queue: StudyQueue, name: str) -> ArmState:
+    arm, objective = queue.arms[name], Objective(queue.config.objective)
+    counts: Counter[str] = Counter()
+    values: list[float] = []
+    expected, left, ended = 0, 0.0, 0
+    for cell in queue.cells_of(name):
+        records, running = queue.records(cell), queue.live_of(cell)
+        finished = [r for r in records if r.finished]
+        search_left, later_left = _trials_left(queue, cell, records)
+        epochs = arm.epochs(arm.space.defaults())
+        searched = [r for r in finished if r.phase == "search"]
+        usual = sum(r.epochs for r in searched) / len(searched) if searched else 0.6 * epochs
+        left += max(0.0, search_left * usual + later_left * epochs - sum(run.epochs for run in running))
+        expected += len(finished) + math.ceil(search_left) + later_left
+        counts.update(r.state for r in finished)
+        counts["running"] += len(running)
+        values += [r.value for r in searched if r.state == "complete" and r.value is not None]
+        ended += not (search_left or later_left or running)
+    seconds, seen = queue.pace.get(arm.dataset, (0.0, 0))
     return ArmState(
-        arm,
-        {**counts, "running": len(running)},
-        len(finished) + math.ceil(search_left) + later_left,
-        Objective(queue.config.objective).best(values),
-        max(0.0, left),
+        name,
+        dict(counts),
+        expected,
+        objective.best(values),
+        left,
         seconds / seen if seen else None,
+        (ended, queue.config.replicates),
     )
 
 
-def _trials_left(queue: StudyQueue, arm: str, records: list[TrialRecord]) -> tuple[float, int]:
+def _trials_left(queue: StudyQueue, cell: str, records: list[TrialRecord]) -> tuple[float, int]:
     """Return how many search trials, and how many select and confirm trials, have not ended (the latter at most)."""
     searched = [r for r in records if r.phase == "search"]
     ended = [r for r in searched if r.finished]
@@ -88,9 +98,9 @@ def _trials_left(queue: StudyQueue, arm: str, records: list[TrialRecord]) -> tup
         share = spent / (search.device_seconds or math.inf)
         search_left = len(ended) * max(0.0, 1 / share - 1) if share > 0 else 20.0
     later = [r for r in records if r.phase != "search"]
-    due = queue.due(arm)
+    due = queue.due(cell)
     begun = any(r.phase == "confirm" for r in later) or any(d.phase == "confirm" for d in due)
-    if begun and not queue.searching(arm):
+    if begun and not queue.searching(cell):
         return search_left, len(due) + sum(not r.finished for r in later)
     most = (budget.points + 1) * budget.select_seeds + budget.confirm_seeds + budget.default_seeds
     return search_left, max(0, most - sum(r.finished for r in later))

@@ -24,7 +24,7 @@ HERE = "this machine"
 
 @dataclass(frozen=True)
 class ArmPlan:
-    """What one arm would run.
+    """What one arm would run, in all replicates together.
 
     Attributes:
         searched: names of the searched parameters.
@@ -34,6 +34,7 @@ class ArmPlan:
         select: selection trials; fewer only where a search fails so often, or is so small, that it has not the points.
         confirm, confirm_least: confirmation trials, the fewer where the default wins: the same trials then serve both.
         epochs_most, epochs_expected: of all trials of the arm.
+        chain: epochs that are trained one after another in a replicate, however many trials run at a time.
     """
 
     arm: str
@@ -48,6 +49,7 @@ class ArmPlan:
     confirm_least: int
     epochs_most: int | None
     epochs_expected: float | None
+    chain: float
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class Plan:
     """What a study would run and take.
 
     `trials` by phase, and "total"; of "confirm" and "total" also the "..._least". `epoch_seconds` by arm.
-    `device_hours` count each worker of each trial. `place` is what has so many CPUs and GPUs, in words.
+    `slots` is how many trials fit at a time, `fills` how many the study can run at a time. `device_hours` count each
+    worker of each trial. `place` is what has so many CPUs and GPUs, in words.
     """
 
     study: str
@@ -72,6 +75,7 @@ class Plan:
     arms: tuple[ArmPlan, ...]
     trials: Mapping[str, int | None]
     slots: int
+    fills: int
     cpus: int
     gpus: int
     place: str
@@ -131,13 +135,15 @@ def plan_of(
         arms=planned,
         trials=trials,
         slots=slots,
+        fills=len(arms) * config.replicates * config.search.parallel,
         cpus=cpus,
         gpus=gpus,
         place=place,
         epochs=Estimate(_sum(a.epochs_most for a in planned), _sum(a.epochs_expected for a in planned)),
         epoch_seconds=dict(pace),
         wall_seconds=Estimate(
-            _wall(planned, pace, most, slots, trials["total"]), _wall(planned, pace, expected, slots, trials["total"])
+            _wall(planned, pace, most, slots, trials["total"]),
+            _wall(planned, pace, expected, slots, trials["total"]),
         ),
         device_hours=hours,
         price=None if price is None else Estimate(_scaled(hours.most, price), _scaled(hours.expected, price)),
@@ -176,8 +182,9 @@ def _plan(config: StudyConfig, arm: Arm, pace: float | None) -> ArmPlan:
         points = 0
     if points == 0:
         confirm = config.confirm.seeds
-    select = (points + 1) * config.select.seeds
+    select, replicates = (points + 1) * config.select.seeds, config.replicates
     later = (select + confirm) * epochs
+    steps = 2 * epochs + (0.0 if expected is None else expected / search.parallel)
     return ArmPlan(
         arm=arm.name,
         dataset=arm.dataset,
@@ -185,12 +192,13 @@ def _plan(config: StudyConfig, arm: Arm, pace: float | None) -> ArmPlan:
         epochs=epochs,
         first_judged=min(rule.rung_epochs(min_epochs), default=None),
         rungs=rungs,
-        search=search.trials,
-        select=select,
-        confirm=confirm,
-        confirm_least=config.confirm.seeds,
-        epochs_most=None if most is None else most + later,
-        epochs_expected=None if expected is None else round(expected + later, 1),
+        search=None if search.trials is None else search.trials * replicates,
+        select=select * replicates,
+        confirm=confirm * replicates,
+        confirm_least=config.confirm.seeds * replicates,
+        epochs_most=None if most is None else (most + later) * replicates,
+        epochs_expected=None if expected is None else round((expected + later) * replicates, 1),
+        chain=round(steps, 1),
     )
 
 
@@ -208,15 +216,20 @@ def _seconds(arms: Sequence[ArmPlan], pace: Mapping[str, float | None], epochs: 
 def _wall(
     arms: Sequence[ArmPlan], pace: Mapping[str, float | None], seconds: float | None, slots: int, trials: int | None
 ) -> float | None:
-    """Return the wall time: all work over all slots, but never less than one trial of each phase after the other."""
+    """Return the wall time: all work over all slots, but never less than a search goes on batch by batch."""
     if seconds is None or slots < 1:
         return None
-    chain = max(3 * arm.epochs * (pace[arm.arm] or 0.0) for arm in arms)
+    chain = max(arm.chain * (pace[arm.arm] or 0.0) for arm in arms)
     return round(START + max((seconds + TRIAL * (trials or 0)) / slots, chain), 1)
 
 
 def _notes(config: StudyConfig, arms: Sequence[ArmPlan], hours: Estimate) -> list[str]:
     notes = ["Gains are measured against joint, the baseline, which every study has."]
+    if config.replicates == 1:
+        notes.append(
+            "With one replicate the verdict is about one tuned point on one split; `replicates: 5` makes it one about "
+            "methods."
+        )
     if config.search.early_stopping.kind != "none":
         never = [a.arm for a in arms if a.first_judged is None]
         if never:

@@ -87,7 +87,7 @@ class PlainLines(Silence):
     def ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
         words = {"complete": "completed", "pruned": "stopped early", "failed": "FAILED"}[state]
         detail = _detail(attrs) if state != "failed" else f": {attrs.get('reason', '')}"
-        self._line(f"{key.arm} {key.phase} {key.number}: {words} after {attrs.get('epochs', 0)} epochs{detail}")
+        self._line(f"{key}: {words} after {attrs.get('epochs', 0)} epochs{detail}")
 
     def wants(self) -> bool:
         return time.monotonic() - self._last >= 10
@@ -153,7 +153,7 @@ class LiveTable(Silence):
 
     def ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
         if state == "failed":
-            self.message(f"{key.arm} {key.phase} {key.number} failed: {attrs.get('reason', '')}")
+            self.message(f"{key} failed: {attrs.get('reason', '')}")
 
     def wants(self) -> bool:
         return time.monotonic() - self._last >= PERIOD

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from balance_tune.studies.config.schema import BASELINE, StudyConfig
+from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.protocol.arms import Arm, trial_config
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.study_folder import StudyFolder
@@ -40,11 +40,11 @@ def epoch_seconds(
             durable.write_json(path, known)
         return known[key]["seconds"] if key in known else None
 
-    for arm in sorted(arms, key=lambda arm: arm.method != BASELINE):
+    for arm in sorted(arms, key=lambda arm: not arm.baseline):
         base = joint.get(arm.dataset)
         own = base if base is not None and base > SHORT else seconds(arm)
         found[arm.name] = base if own is None else own
-        if arm.method == BASELINE:
+        if arm.baseline:
             joint[arm.dataset] = own
     return {arm.name: found[arm.name] for arm in arms}
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from balance_tune.datasets.augmentation import overridden
 from balance_tune.errors import UserError
 from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
+from balance_tune.studies.config.schema import MAX_REPLICATES
+from balance_tune.studies.config.study_method import BASELINE
 from balance_tune.studies.early_stopping.rules import rule_of
 from balance_tune.studies.protocol.space import Parameter, Space, declared_method, space_of
 from balance_tune.studies.wording import did_you_mean, one_line, shown
@@ -29,17 +31,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arm:
-    """One dataset with one method (and variant of it), and what is searched there."""
+    """One dataset with one method (and variant of it), and what is searched there.
+
+    `method` is the registered name. `alias` is the arm's own name, where the study file gives it one.
+    """
 
     dataset: str
     method: str
     variant: str | None
     space: Space
+    alias: str | None = None
 
     @property
     def label(self) -> str:
-        """The method with its variant, as "unimodal-audio"."""
-        return f"{self.method}-{self.variant}" if self.variant else self.method
+        """What tables show: the arm's own name or its method's, with the variant, as "unimodal-audio"."""
+        name = self.alias or self.method
+        return f"{name}-{self.variant}" if self.variant else name
+
+    @property
+    def baseline(self) -> bool:
+        """Whether it is the arm that every other of its dataset is compared with."""
+        return self.label == BASELINE
 
     @property
     def name(self) -> str:
@@ -78,11 +90,11 @@ def arms_of(config: StudyConfig) -> list[Arm]:
     arms = []
     for dataset_name in config.datasets:
         dataset: type[Dataset] = datasets().get(dataset_name)
-        for method_name in config.methods:
-            method: type[Modulation] = modulations().get(method_name)
-            space = space_of(config, dataset, method)
+        for entry in config.methods:
+            method: type[Modulation] = modulations().get(entry.method)
+            space = space_of(config, dataset, method, entry)
             for variant in method.variants(tuple(dataset.modalities)) or (None,):
-                arm = Arm(dataset_name, method_name, variant, space)
+                arm = Arm(dataset_name, entry.method, variant, space, entry.name if entry.named else None)
                 _check(arm)
                 arms.append(arm)
     return arms
@@ -98,8 +110,10 @@ def trial_config(
     seed: int,
     study_folder: Path,
     store: Path | str,
+    replicate: int = 0,
 ) -> dict[str, Any]:
     """Return what one trial needs to run, anywhere, as JSON-able data; `params` name the arm's searched parameters."""
+    place = study_folder / "trials" / arm.dataset / arm.label
     stopping = config.search.early_stopping
     rungs = rule_of(stopping, arm.epochs(params)).rung_epochs(arm.min_epochs(params)) if phase == "search" else ()
     return {
@@ -111,13 +125,15 @@ def trial_config(
         "phase": phase,
         "number": number,
         "seed": seed,
-        "folder": str(study_folder / "trials" / arm.dataset / arm.label / f"{phase}-{number:04d}"),
+        "folder": str((place / f"replicate-{replicate + 1}" if replicate else place) / f"{phase}-{number:04d}"),
+        **_replicate(config, replicate),
         "store": str(store),
         "residency": config.data.residency,
         "objective": config.objective,
         "protocol": config.protocol,
         "training": arm.settings(params, "training"),
         **({"augment": dict(config.augment)} if config.augment else {}),
+        **_missing(config, arm.dataset),
         "model": config.model.model_dump(mode="json"),
         "modulation": arm.settings(params, "modulation"),
         "rung_epochs": list(rungs),
@@ -126,12 +142,31 @@ def trial_config(
     }
 
 
+def _replicate(config: StudyConfig, replicate: int) -> dict[str, int]:
+    """Return what a trial's configuration says of its replicate; the first one has the store's own split."""
+    if replicate == 0:
+        return {}
+    seed = {"split_seed": config.seed * MAX_REPLICATES + replicate} if config.splits == "redrawn" else {}
+    return {"replicate": replicate, **seed}
+
+
+def _missing(config: StudyConfig, dataset: str) -> dict[str, Any]:
+    """Return the rates at which training and validation rows lack modalities; nothing where they are as stored."""
+    modalities = list(datasets().get(dataset).modalities)
+    rates = {part: config.missing.rates(part, modalities) for part in ("train", "val")}
+    return {"missing": rates} if any(rates.values()) else {}
+
+
 def check_names(config: StudyConfig) -> None:
     """Raise a `UserError` with the nearest existing name where the study names what is not installed."""
     for name in config.datasets:
         check_objective(config.objective, getattr(datasets().get(name), "task", "classes"), name)
-    for name in config.methods:
-        modulations().get(name)
+    for entry in config.methods:
+        modulations().get(entry.method)
+        if entry.named and entry.name in modulations().names():
+            raise UserError(
+                f"the name of an arm must not be the name of a method, but there is a method {shown(entry.name)}."
+            )
     rule_of(config.search.early_stopping, epochs=100)
     fusions().get(config.model.fusion)
     if config.model.name is not None:
@@ -151,13 +186,22 @@ def check_names(config: StudyConfig) -> None:
             overridden(datasets().get(name).modalities, config.augment)
         except UserError as error:
             raise UserError(f"{str(error).rstrip('.')} (`augment` of the study, dataset {name}).") from error
-    for section, entries in config.search.space.items():
-        if section != "training" and section not in modulations().names():
+    own = {m: None for name in config.datasets for m in datasets().get(name).modalities}
+    for modality in config.missing.named():
+        if modality not in own:
             raise UserError(
-                f"`search.space` must name `training` or a method, but got {shown(section)}."
-                f"{did_you_mean(section, ['training', *modulations().names()])}"
+                f"`missing` must name modalities of the study's datasets, but got {shown(modality)}."
+                f"{did_you_mean(modality, own)}"
             )
-        if section != "training" and section not in config.methods:  # left by an override: its names must exist still
+    searched = {name for entry in config.methods for name in (entry.name, entry.method)}
+    for section, entries in config.search.space.items():
+        sections = ["training", *sorted(searched), *modulations().names()]
+        if section not in sections:
+            raise UserError(
+                f"`search.space` must name `training`, a method or an arm of `methods`, but got {shown(section)}."
+                f"{did_you_mean(section, dict.fromkeys(sections))}"
+            )
+        if section != "training" and section not in searched:  # left by an override: its names must exist still
             known = declared_method(modulations().get(section))
             for name in entries:
                 if name not in known:
@@ -200,7 +244,7 @@ def _check(arm: Arm) -> None:
     if reason is not None:
         raise UserError(
             f"every method must act, but arm {arm.name} never would in {epochs} epochs: {reason}; change its window, "
-            f"train longer, or leave `{arm.method}` out."
+            f"train longer, or leave `{arm.alias or arm.method}` out."
         )
 
 

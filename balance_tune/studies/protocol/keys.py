@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from balance_tune.studies.storage.records import CONFIRM, Phase
+from balance_tune.studies.storage.records import CONFIRM, Phase, cell_name
 
 
 class TrialKey(NamedTuple):
-    """A trial's place in its study; `number` counts search trials, and select and confirm trials together."""
+    """A trial's place in its study; `number` counts search trials, and select and confirm trials together, of a cell.
+
+    A cell is an arm in one replicate; replicates count from 0.
+    """
 
     arm: str
     phase: Phase
     number: int
+    replicate: int = 0
+
+    @property
+    def cell(self) -> str:
+        return cell_name(self.arm, self.replicate)
 
     @property
     def study_name(self) -> str:
-        return self.arm if self.phase == "search" else self.arm + CONFIRM
+        """The name of the Optuna study that holds the trial."""
+        return self.cell if self.phase == "search" else self.cell + CONFIRM
+
+    def __str__(self) -> str:
+        return f"{self.cell} {self.phase} {self.number}"

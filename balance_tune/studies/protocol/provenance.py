@@ -88,7 +88,7 @@ def code_of(config: StudyConfig) -> dict[str, str]:
 
 def _foreign(config: StudyConfig, package: Path) -> Iterator[tuple[str, Path]]:
     """Yield the classes of other packages that the study names, with the files they are written in."""
-    named = [("method", modulations().get(name)) for name in config.methods]
+    named = [("method", modulations().get(entry.method)) for entry in config.methods]
     named += [("dataset", datasets().get(name)) for name in config.datasets]
     named += [("fusion", fusions().get(config.model.fusion))]
     for encoder in config.model.encoders.values():

@@ -1,4 +1,6 @@
-"""Decides from an arm's records alone which selection and confirmation trials are still due; pure, so it resumes.
+"""Decides from the records of an arm in one replicate which selection and confirmation trials are due.
+
+It is pure, so that a study resumes.
 
 Select: the best `points` distinct points of the search beside the default, and the default, each on `select_seeds`
 fresh seeds; the best mean validation objective wins, but the default stays unless it is clearly beaten. Confirm: the
@@ -12,7 +14,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from balance_tune.errors import UserError
@@ -21,6 +23,7 @@ from balance_tune.studies.storage.records import Phase, TrialRecord
 from balance_tune.tasks import Objective
 
 PHASE_SEEDS = 1_000_000  # seeds a phase of one study may use; the phases of one study, and studies, use disjoint ranges
+REPLICATE_SEEDS = 10_000  # of them, those of one replicate
 PHASES: tuple[Phase, ...] = ("search", "select", "confirm")
 
 
@@ -52,6 +55,7 @@ class Rule:
     study_seed: int = 0
     objective: Objective = Objective("val/accuracy")
     margin: float = 0.0  # standard errors by which a point must beat the default
+    replicate: int = 0
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:
@@ -68,10 +72,14 @@ class Rule:
         }
         return cls(**{name: value for name, value in given.items() if value is not None})
 
+    def at(self, replicate: int) -> Self:
+        """Return the rule in another replicate (0, 1, ...), which has seeds of its own."""
+        return replace(self, replicate=replicate)
+
     def seeds(self, phase: Phase) -> list[int]:
-        """Return the seeds of select or confirm, the same for every arm."""
+        """Return the seeds of select or confirm in this replicate, the same for every arm."""
         count = self.select_seeds if phase == "select" else self.confirm_seeds
-        return [seed_of(self.study_seed, phase, i) for i in range(count)]
+        return [seed_of(self.study_seed, phase, self.replicate * REPLICATE_SEEDS + i) for i in range(count)]
 
 
 @dataclass(frozen=True)
@@ -208,19 +216,38 @@ def settled(records: Sequence[TrialRecord], rule: Rule) -> bool:
 
 
 def failures(records: Sequence[TrialRecord], config: Mapping[str, Any]) -> dict[str, str]:
-    """Return arm -> why it has nothing to compare, for the arms that are through without a finished confirmation.
+    """Return arm -> why it has nothing to compare: each of its replicates is through without a finished confirmation.
+
+    Args:
+        records: all of a study's trials.
+        config: the study as plain data.
+    """
+    reasons = cell_failures(records, config)
+    arms: dict[str, dict[str, None]] = {}
+    for r in records:
+        arms.setdefault(r.arm, {})[r.cell] = None
+    expected = config.get("replicates") or 1
+    return {
+        arm: reasons[list(cells)[-1]]
+        for arm, cells in arms.items()
+        if len(cells) >= expected and all(cell in reasons for cell in cells)
+    }
+
+
+def cell_failures(records: Sequence[TrialRecord], config: Mapping[str, Any]) -> dict[str, str]:
+    """Return cell -> why it has nothing to compare, for those that are through without a finished confirmation.
 
     Args:
         records: all of a study's trials.
         config: the study as plain data.
     """
     rule, search = Rule.of(config), config.get("search") or {}
-    arms: dict[str, list[TrialRecord]] = {}
+    cells: dict[str, list[TrialRecord]] = {}
     for r in records:
-        arms.setdefault(r.arm, []).append(r)
+        cells.setdefault(r.cell, []).append(r)
     reasons = {}
-    for name, own in arms.items():
-        reason = _failure([r for r in own if not r.superseded], rule, search)
+    for name, own in cells.items():
+        reason = _failure([r for r in own if not r.superseded], rule.at(own[0].replicate), search)
         if reason is not None:
             reasons[name] = reason
     return reasons

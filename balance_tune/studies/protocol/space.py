@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from balance_tune.datasets.base import Dataset
     from balance_tune.modulations.base import Modulation
     from balance_tune.studies.config.schema import StudyConfig
+    from balance_tune.studies.config.study_method import StudyMethod
 
 STUDY_FILE = "study file"
 METHOD = "method"  # the source of a setting that is no tunable
@@ -120,11 +121,19 @@ class _Declared:
         return "int" if isinstance(self.default, int) else "float"
 
 
-def space_of(config: StudyConfig, dataset: type[Dataset], method: type[Modulation]) -> Space:
-    """Return the space of one dataset and one method.
+def space_of(config: StudyConfig, dataset: type[Dataset], method: type[Modulation], entry: StudyMethod) -> Space:
+    """Return the space of one dataset and one entry of the study's methods.
 
     Of the training settings `lr` is searched, and others that `search.space.training` names; the rest is fixed: by the
-    study's `training`, else by the dataset's recipe, else by their default. A method's tunables are all searched.
+    study's `training`, else by the dataset's recipe, else by their default. A method's tunables are all searched. An
+    arm with a name of its own has the ranges of its method, those of `search.space.<name>` before them, and what its
+    `set` names is fixed.
+
+    Args:
+        config: the study.
+        dataset: the class of the dataset.
+        method: the class of the method that `entry` names.
+        entry: the entry of the study's methods.
 
     Raises:
         UserError: a setting that does not exist, a value of the wrong type, a range upside down or without the default.
@@ -139,21 +148,51 @@ def space_of(config: StudyConfig, dataset: type[Dataset], method: type[Modulatio
             )
     parameters: list[Parameter] = []
     fixed: dict[str, Fixed] = {}
-    for prefix, section, declared in (
-        ("training", "training", training),
-        ("modulation", method.name, declared_method(method)),
+    for prefix, sections, declared in (
+        ("training", ("training",), training),
+        ("modulation", (method.name, entry.name), declared_method(method)),
     ):
-        entries = ranges.get(section, {})
-        for name in entries:
-            if name not in declared:
-                raise UserError(f"{shown(name)} is not a setting of {section}.{did_you_mean(name, declared)}")
+        entries = _searched(ranges, sections, declared) | _set(entry, prefix, declared, ranges.get(entry.name, {}))
         for name, setting in declared.items():
-            made = _parameter(f"{prefix}.{name}", f"search.space.{section}.{name}", setting, entries.get(name))
+            where, given = entries.get(name, ("", None))
+            made = _parameter(f"{prefix}.{name}", where, setting, given)
             if isinstance(made, Parameter):
                 parameters.append(made)
             else:
                 fixed[f"{prefix}.{name}"] = made
     return Space(tuple(parameters), fixed)
+
+
+def _searched(
+    ranges: Mapping[str, Mapping[str, Any]], sections: Sequence[str], declared: Mapping[str, _Declared]
+) -> dict[str, tuple[str, Any]]:
+    """Return setting -> (address, entry) of `search.space`; a later one of `sections` goes before an earlier one."""
+    entries: dict[str, tuple[str, Any]] = {}
+    for section in sections:
+        for name, entry in ranges.get(section, {}).items():
+            if name not in declared:
+                raise UserError(f"{shown(name)} is not a setting of {section}.{did_you_mean(name, declared)}")
+            entries[name] = f"search.space.{section}.{name}", entry
+    return entries
+
+
+def _set(
+    entry: StudyMethod, prefix: str, declared: Mapping[str, _Declared], own_ranges: Mapping[str, Any]
+) -> dict[str, tuple[str, Any]]:
+    """Return setting -> (address, value) of what a named arm fixes of one side ("training" | "modulation")."""
+    fixed = entry.fixed(prefix)
+    for name in fixed:
+        if name not in declared:
+            of = "training" if prefix == "training" else entry.method
+            raise UserError(
+                f"{shown(name)} is not a setting of {of} (`set` of arm {entry.name}).{did_you_mean(name, declared)}"
+            )
+        if prefix == "modulation" and name in own_ranges:
+            raise UserError(
+                f"a setting of an arm must be fixed or searched, but `{name}` is in `set` of {entry.name} and in "
+                f"`search.space.{entry.name}`; leave one out."
+            )
+    return {name: (entry.where(prefix, name), value) for name, value in fixed.items()}
 
 
 def declared_method(method: type[Modulation]) -> dict[str, _Declared]:

@@ -10,7 +10,8 @@ from balance_tune.errors import UserError
 from balance_tune.kinds import misfit
 
 RECORD = "study.json"
-LOOK = "`confirm.seeds`"  # how the phrase of an extension begins that adds data to a verdict
+LOOKS = ("`replicates`", "`confirm.seeds`", "`search.trials`", "`search.device_seconds`", "`select.seeds`")
+"""How the phrase of an extension begins that changes a verdict that may have been seen."""
 SHAPE = {
     "code": dict[str, str],
     "packages": dict[str, str],
@@ -42,12 +43,12 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def looks_of(folder: Path) -> int:
     """Return how often a verdict on the study in `folder` has been shown: once, and once more for each time that
-    confirmation seeds were added afterwards.
+    replicates, trials or seeds were added afterwards.
     """
     if not (folder / RECORD).is_file():
         return 1
     extensions = read_record(folder / RECORD)["extensions"]
-    return 1 + sum(any(str(c).startswith(LOOK) for c in e.get("changes", ())) for e in extensions)
+    return 1 + sum(any(str(c).startswith(LOOKS) for c in e.get("changes", ())) for e in extensions)
 
 
 def families_of(folder: Path) -> dict[str, str]:

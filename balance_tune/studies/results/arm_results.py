@@ -1,4 +1,4 @@
-"""What the records and the sealed evaluations of one arm say, before the arm is compared with others."""
+"""What the records and the sealed evaluations of an arm say, before the arm is compared with others."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from balance_tune.errors import UserError
+from balance_tune.studies.config.study_method import StudyMethod
 from balance_tune.studies.protocol.selection import Candidate, Rule, candidates, confirmed, winner
 from balance_tune.studies.results.inference import Runs, pseudo_values
 from balance_tune.studies.results.statistics import Floats
@@ -20,77 +21,211 @@ from balance_tune.tasks import BY_MODALITY, Objective
 
 
 @dataclass
-class ArmResults:
-    """The results of one arm under one protocol.
+class CellResults:
+    """The results of one arm in one replicate.
 
     Attributes:
+        records: all its trials.
         point: the candidate that selection chose; None while nothing is chosen.
         tests: seed -> sealed metrics of the chosen candidate.
         default_tests: seed -> sealed metrics of the default.
         failed: seeds whose confirmation trial of the chosen candidate failed; `default_failed`: the default's.
-        groups: the group of each test row; None for independent rows.
-        metric: the test metric that is reported.
+        seeds: confirmation seeds that the chosen candidate gets; `default_seeds`: those of the default.
+        failure: why there is nothing to compare, where its trials failed.
+        replicate: counted from 0.
     """
 
-    protocol: str
-    dataset: str
-    method: str
     records: list[TrialRecord]
     point: Candidate | None = None
     tests: dict[int, dict[str, Any]] = field(default_factory=dict)
     default_tests: dict[int, dict[str, Any]] = field(default_factory=dict)
     failed: frozenset[int] = frozenset()
     default_failed: frozenset[int] = frozenset()
-    groups: list[int] | None = None
-    metric: Objective = Objective("accuracy")
+    seeds: list[int] = field(default_factory=list)
+    default_seeds: list[int] = field(default_factory=list)
+    failure: str | None = None
+    replicate: int = 0
 
     @classmethod
-    def of(cls, records: list[TrialRecord], rule: Rule, protocol: str, folder: Path) -> ArmResults:
-        """Return the results of the arm that `records` are all of; `folder` is the study's."""
-        arm = cls(protocol, records[0].dataset, records[0].method, records, winner(records, rule))
+    def of(cls, records: list[TrialRecord], rule: Rule, folder: Path, failure: str | None = None) -> CellResults:
+        """Return the results of the cell that `records` are all of.
+
+        Args:
+            records: at least one.
+            rule: the study's, of any replicate.
+            folder: the study's.
+            failure: why the cell has nothing to compare.
+        """
+        replicate = records[0].replicate
+        rule = rule.at(replicate)
+        cell = cls(records, winner(records, rule), failure=failure, replicate=replicate)
+        cell.seeds = rule.seeds("confirm")
+        cell.default_seeds = cell.seeds[: rule.default_seeds]
         default = next((c for c in candidates(records, rule) if c.default), None)
-        if default is not None:  # where it won, it has as many seeds as every winner
-            seeds = None if arm.point and arm.point.default else rule.default_seeds
-            arm.default_tests, arm.default_failed = _outcomes(confirmed(records, rule, default, seeds), folder)
-        if arm.point is not None:
-            arm.tests, arm.failed = _outcomes(confirmed(records, rule, arm.point), folder)
-        arm.groups = next((test["groups"] for test in arm.tests.values() if test.get("groups")), None)
+        if cell.point is not None and cell.point.default:  # it has as many seeds as every winner
+            cell.default_seeds = cell.seeds
+        if default is not None:
+            own = confirmed(records, rule, default, len(cell.default_seeds))
+            cell.default_tests, cell.default_failed = _outcomes(own, folder)
+        if cell.point is not None:
+            cell.tests, cell.failed = _outcomes(confirmed(records, rule, cell.point), folder)
+        return cell
+
+    def ended(self, *, default: bool = False) -> bool:
+        """Return whether each confirmation seed of the chosen candidate, or of the default, was evaluated or failed."""
+        if self.failure is not None:
+            return True
+        tests, failed = (self.default_tests, self.default_failed) if default else (self.tests, self.failed)
+        seeds = self.default_seeds if default else self.seeds
+        return bool(seeds) and all(seed in tests or seed in failed for seed in seeds)
+
+    def run(self, metric: str, *, default: bool = False, common: bool = False) -> tuple[float, Floats | None] | None:
+        """Return the mean score over seeds and the mean value of each test unit (U,); None where a seed failed.
+
+        Args:
+            metric: the test metric.
+            default: of the default instead of the chosen candidate.
+            common: over the seeds that the default has too.
+        """
+        tests, failed = (self.default_tests, self.default_failed) if default else (self.tests, self.failed)
+        seeds = self.default_seeds if default or common else self.seeds
+        if self.failure is not None or any(seed in failed for seed in seeds):
+            return None
+        own = [tests[seed] for seed in seeds if seed in tests and tests[seed].get(metric) is not None]
+        if not own:
+            return None
+        units = [u for test in own if (u := _units(test, metric)) is not None]
+        mean = float(np.mean([float(test[metric]) for test in own]))
+        return mean, np.mean(units, axis=0) if len(units) == len(own) else None
+
+
+@dataclass
+class ArmResults:
+    """The results of one arm under one protocol, over all replicates of the study.
+
+    What is compared between arms is a run: of a study of several replicates the mean over the confirmation seeds of a
+    replicate, of a study of one replicate a single confirmation seed. A run is named by its key, the replicate or the
+    seed.
+
+    Attributes:
+        cells: the replicates that have begun, in their order.
+        replicates: how many the study has.
+        groups: the group of each test row; None for independent rows.
+        metric: the test metric that is reported.
+        entry: what the study file says of it; None where that is not known.
+    """
+
+    protocol: str
+    dataset: str
+    method: str
+    cells: list[CellResults]
+    replicates: int = 1
+    groups: list[int] | None = None
+    metric: Objective = Objective("accuracy")
+    entry: StudyMethod | None = None
+
+    @classmethod
+    def of(
+        cls,
+        records: list[TrialRecord],
+        rule: Rule,
+        protocol: str,
+        folder: Path,
+        replicates: int = 1,
+        failures: Mapping[str, str] | None = None,
+    ) -> ArmResults:
+        """Return the results of the arm that `records` are all of.
+
+        Args:
+            records: at least one.
+            rule: the study's.
+            protocol: under which the trials ran.
+            folder: the study's.
+            replicates: of the study.
+            failures: cell -> why it has nothing to compare.
+        """
+        by_cell: dict[int, list[TrialRecord]] = {}
+        for r in records:
+            by_cell.setdefault(r.replicate, []).append(r)
+        reasons = failures or {}
+        cells = [
+            CellResults.of(own, rule, folder, reasons.get(own[0].cell))
+            for k, own in sorted(by_cell.items())
+            if k < replicates
+        ]
+        arm = cls(protocol, records[0].dataset, records[0].method, cells, replicates)
+        tests = [test for cell in cells for test in cell.tests.values()]
+        arm.groups = next((test["groups"] for test in tests if test.get("groups")), None)
         wanted = rule.objective.split("/", 1)[-1]
-        if wanted not in ("loss", "gap") and arm.tests and all(wanted in test for test in arm.tests.values()):
+        if wanted not in ("loss", "gap") and tests and all(wanted in test for test in tests):
             arm.metric = Objective(wanted)
         return arm
 
-    def scores(self) -> dict[int, float]:
-        """Return seed -> test score of the chosen candidate."""
-        return self._scores(self.tests)
+    @property
+    def records(self) -> list[TrialRecord]:
+        return [r for cell in self.cells for r in cell.records]
 
-    def default_scores(self) -> dict[int, float]:
-        """Return seed -> test score of the default."""
-        return self._scores(self.default_tests)
+    @property
+    def by_seed(self) -> bool:
+        """Whether a run is a seed, because there is one replicate only."""
+        return self.replicates == 1
 
-    def _scores(self, tests: Mapping[int, Mapping[str, Any]]) -> dict[int, float]:
-        return {seed: float(test[self.metric]) for seed, test in tests.items() if test.get(self.metric) is not None}
+    def keys(self) -> list[int]:
+        """Return the keys of all runs that the study will have: seeds, or replicates."""
+        if not self.by_seed:
+            return list(range(self.replicates))
+        return self.cells[0].seeds if self.cells else []
 
-    def runs(self, seeds: Sequence[int], *, default: bool = False) -> Runs:
-        """Return the runs of the chosen candidate, or of the default, on `seeds` that have ended, in their order."""
-        tests = self.default_tests if default else self.tests
-        units = [_units(tests[seed], self.metric) if seed in tests else None for seed in seeds]
+    def scores(self, *, default: bool = False) -> dict[int, float]:
+        """Return key -> test score of the runs of the chosen candidate, or of the default, that ended well."""
+        keys = sorted(self.ended(default=default))
+        runs = self.runs(keys, default=default)
+        return {key: float(score) for key, score in zip(keys, runs.scores, strict=True) if np.isfinite(score)}
+
+    def seeds(self) -> list[int]:
+        """Return the confirmation seeds with a test score, of all replicates."""
+        return sorted(
+            seed for cell in self.cells for seed, test in cell.tests.items() if test.get(self.metric) is not None
+        )
+
+    def runs(self, keys: Sequence[int], *, default: bool = False, common: bool = False) -> Runs:
+        """Return the runs of the chosen candidate, or of the default, that have these keys, in their order.
+
+        With `common`, a run is over the seeds that the default has too.
+        """
+        made: list[tuple[float, Floats | None] | None] = []
+        for key in keys:
+            if self.by_seed:
+                made.append(self._seed_run(key, default=default))
+            else:
+                cell = next((cell for cell in self.cells if cell.replicate == key), None)
+                made.append(None if cell is None else cell.run(self.metric, default=default, common=common))
+        units = [None if run is None else run[1] for run in made]
         length = next((len(u) for u in units if u is not None), None)
-        complete = length is not None and all(u is not None for s, u in zip(seeds, units, strict=True) if s in tests)
+        complete = length is not None and all(run is None or run[1] is not None for run in made)
         empty = np.full(length or 0, np.nan)
-        scores = [float(tests[s][self.metric]) if s in tests else np.nan for s in seeds]
+        scores = [np.nan if run is None else run[0] for run in made]
         return Runs(np.array(scores), np.stack([empty if u is None else u for u in units]) if complete else None)
 
+    def _seed_run(self, seed: int, *, default: bool) -> tuple[float, Floats | None] | None:
+        cell = self.cells[0]
+        test = (cell.default_tests if default else cell.tests).get(seed)
+        return None if test is None else (float(test[self.metric]), _units(test, self.metric))
+
     def ended(self, *, default: bool = False) -> set[int]:
-        """Return the seeds on which the chosen candidate, or the default, was evaluated or has failed."""
-        return set(self.default_scores() if default else self.scores()) | (
-            self.default_failed if default else self.failed
-        )
+        """Return the keys of the runs of the chosen candidate, or of the default, that were evaluated or failed."""
+        if not self.by_seed:
+            return {cell.replicate for cell in self.cells if cell.ended(default=default)}
+        if not self.cells:
+            return set()
+        cell = self.cells[0]
+        tests, failed = (cell.default_tests, cell.default_failed) if default else (cell.tests, cell.failed)
+        return {seed for seed, test in tests.items() if test.get(self.metric) is not None} | failed
 
     def by_modality(self) -> dict[str, float] | None:
         """Return modality -> mean test score of its own answers; None where an evaluation tells none."""
         scores: dict[str, list[float]] = {}
-        for test in self.tests.values():
+        for test in (test for cell in self.cells for test in cell.tests.values()):
             for name, value in test.items():
                 metric, _, modality = name.partition("/")
                 if modality and metric in BY_MODALITY.values():
@@ -99,7 +234,8 @@ class ArmResults:
 
     def test_rows(self) -> int | None:
         """Return the number of test rows; None while no evaluation is there."""
-        return max((int(test["n"]) for test in self.tests.values() if "n" in test), default=None)
+        tests = (test for cell in self.cells for test in cell.tests.values())
+        return max((int(test["n"]) for test in tests if "n" in test), default=None)
 
 
 def _outcomes(records: Sequence[TrialRecord], folder: Path) -> tuple[dict[int, dict[str, Any]], frozenset[int]]:

@@ -77,7 +77,8 @@ def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "seale
 
 def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
     """Return what a reader must keep in mind about these rows, a sentence or two each."""
-    found: list[str] = []
+    defined = dict.fromkeys((row.method, row.definition) for row in rows if row.definition)
+    found = [f"{name}: {definition}." for name, definition in defined]
     if any(row.delta_ci for row in rows):
         found.append(
             "Intervals and p-values cover training seeds and the finite test part. They compare tuned points on this "

@@ -15,17 +15,20 @@ from typing import Any
 import numpy as np
 
 from balance_tune.studies.config import strict_yaml
+from balance_tune.studies.config.study_method import StudyMethod
+from balance_tune.studies.protocol.recommendation import recommend
 from balance_tune.studies.protocol.selection import (
     Rule,
     advantage,
     best_selected,
+    cell_failures,
     confirmed,
     failures,
     selected,
     settled,
 )
 from balance_tune.studies.protocol.study_record import families_of, looks_of
-from balance_tune.studies.results.arm_results import ArmResults
+from balance_tune.studies.results.arm_results import ArmResults, CellResults
 from balance_tune.studies.results.columns import (
     BY_MODALITY,
     COUNT,
@@ -82,30 +85,40 @@ class LeaderboardRow:
     epochs: int = column("Epochs that the search trained.", COUNT, 0, header="epochs", mlflow=True)
     device_seconds: float = column("Device time of the search.", SECONDS, 0.0, mlflow=True)
     val: float | None = column("Mean objective of the chosen point on the selection seeds.", VALIDATION, mlflow=True)
-    params: Mapping[str, Any] | None = column("Hyperparameters of the chosen point.", SETTINGS)
+    params: Mapping[str, Any] | None = column(
+        "Hyperparameters of the chosen point; of several replicates, of the recommended point.", SETTINGS
+    )
+    replicates: int = column("Replicates of the study.", COUNT, 1)
+    replicates_done: int = column("Replicates in which the arm is through.", COUNT, 0)
+    default_kept: int = column("Replicates that chose the default.", COUNT, 0)
     seeds: tuple[int, ...] = column("Confirmation seeds with a test score.", SEEDS, ())
     test_mean: float | None = column(
-        "Mean test score over the confirmation seeds.", SCORE, header="test", mlflow=True,
+        "Mean test score over replicates, of one replicate over its confirmation seeds.", SCORE, header="test",
+        mlflow=True,
         cell=lambda row: row.metric.text(row.test_mean) + row.spread,
     )  # fmt: skip
     test_sd: float | None = column(
-        "Standard deviation of the test score over the confirmation seeds.", SCORE, mlflow=True
+        "Standard deviation of the test score over replicates, of one replicate over its confirmation seeds.",
+        SCORE,
+        mlflow=True,
     )
-    test_ci: Interval | None = column("95 % interval of `test_mean` over seeds and test rows.", RANGE)
+    test_ci: Interval | None = column("95 % interval of `test_mean` over replicates (or seeds) and test rows.", RANGE)
     default_test_mean: float | None = column(
         "Mean test score of the method's default point.", SCORE, header="default", mlflow=True
     )
     delta: float | None = column(
-        "Mean difference of the test score to the tuned joint baseline, paired by seed, without failed and collapsed "
-        "runs.", DIFFERENCE, header="to joint",
+        "Mean difference of the test score to the tuned joint baseline, paired by replicate (of one replicate by "
+        "seed), without failed and collapsed runs.", DIFFERENCE, header="to joint",
         cell=lambda row: "baseline" if row.baseline else row.metric.difference(row.delta), mlflow=True,
     )  # fmt: skip
     delta_ci: Interval | None = column(
-        "95 % interval of `delta` over seeds and test rows, wider after several looks.", INTERVAL,
+        "95 % interval of `delta` over replicates (or seeds) and test rows, wider after several looks.", INTERVAL,
         header="95 % interval",
     )  # fmt: skip
     p_value: float | None = column(
-        "Two-sided p-value of `delta` over seeds and test rows, adjusted for looks.", PROBABILITY, mlflow=True
+        "Two-sided p-value of `delta` over replicates (or seeds) and test rows, adjusted for looks.",
+        PROBABILITY,
+        mlflow=True,
     )
     test_by_modality: Mapping[str, float] | None = column(
         "Mean test score of each modality's own answers.", BY_MODALITY
@@ -113,9 +126,9 @@ class LeaderboardRow:
     p_holm: float | None = column(
         "`p_value` with Holm's correction for the methods of the dataset.", PROBABILITY, header="p Holm", mlflow=True
     )
-    n: int = column("Seeds that `delta` is paired on.", COUNT, 0)
+    n: int = column("Replicates (or seeds) that `delta` is paired on.", COUNT, 0)
     n_failed: int = column("Confirmation seeds that failed.", COUNT, 0)
-    n_collapsed: int = column("Confirmation seeds that ended far below the arm's median.", COUNT, 0)
+    n_collapsed: int = column("Replicates (or seeds) that ended far below the arm's median.", COUNT, 0)
     outcome: str | None = column('The verdict: "better", "equivalent", "worse" or "undecided".', TEXT)
     blocked: bool = column(
         "Whether `delta` is significant and the verdict fails with failed and collapsed runs.", YES_NO, False
@@ -131,17 +144,26 @@ class LeaderboardRow:
     p_improvement: float | None = column(
         "Probability that a run is better than a run of the baseline; failed runs are the worst.", SHARE, mlflow=True
     )
-    p_improvement_ci: Interval | None = column("95 % bootstrap interval of `p_improvement` over seeds.", SHARES)
-    looks: int = column("Verdicts shown so far, this one included: seeds were added after each earlier one.", COUNT, 1)
+    p_improvement_ci: Interval | None = column(
+        "95 % bootstrap interval of `p_improvement` over replicates (or seeds).", SHARES
+    )
+    looks: int = column(
+        "Verdicts shown so far, this one included: trials, seeds or replicates were added after each.", COUNT, 1
+    )
     delta_sd: float | None = column("Standard deviation of the paired differences.", SCORE)
     row_share: float | None = column("Share of the variance of `delta` that the finite test part causes.", SHARE)
     mde: float | None = column("Smallest true difference that the design finds with 80 % power.", SCORE, mlflow=True)
     mde_holm: float | None = column("`mde` at the strictest step of Holm's correction, as reports state it.", SCORE)
     tuning_gain: float | None = column(
-        "Mean test score of the chosen point minus that of the default, on their common seeds.", DIFFERENCE, mlflow=True
+        "Mean test score of the chosen point minus that of the default, on their common seeds; zero where the default "
+        "was chosen.",
+        DIFFERENCE,
+        mlflow=True,
     )
-    tuning_gain_ci: Interval | None = column("95 % interval of `tuning_gain` over seeds and test rows.", INTERVAL)
-    default_won: bool | None = column("Whether the chosen point is the default.", YES_NO)
+    tuning_gain_ci: Interval | None = column(
+        "95 % interval of `tuning_gain` over replicates (or seeds) and test rows.", INTERVAL
+    )
+    default_won: bool | None = column("Whether the chosen, or recommended, point is the default.", YES_NO)
     advantage: float | None = column(
         "Mean objective of the best point minus that of the default over the selection seeds.", DIFFERENCE
     )
@@ -164,6 +186,7 @@ class LeaderboardRow:
     confirm_epochs: int = column("Epochs that selection and confirmation trained.", COUNT, 0)
     confirm_device_seconds: float = column("Device time of selection and confirmation.", SECONDS, 0.0)
     arm: str = column("Dataset and method, the arm's name.", TEXT, "")
+    definition: str | None = column("What an arm with a name of its own is: its method and what is set.", TEXT)
     metric: Objective = column("The test metric.", TEXT, Objective("accuracy"))
     objective: Objective = column("The validation metric that decides.", TEXT, Objective("val/accuracy"))
     protocol: str = column('"sealed", or "paper" where the test rows decided.', TEXT, "sealed")
@@ -260,14 +283,17 @@ def rows_of(
         openings: recorded looks at sealed test parts (`storage.unsealed`).
     """
     rule, looks, equivalence = Rule.of(config), looks_of(folder), config.get("equivalence")
+    replicates, cells = int(config.get("replicates") or 1), cell_failures(records, config)
     by_arm: dict[tuple[str, str], list[TrialRecord]] = {}
     for r in records:
         protocol = str(r.attrs.get("protocol") or config.get("protocol") or "sealed")
         by_arm.setdefault((r.arm, protocol), []).append(r)
     families = families_of(folder)
+    entries = {e.name: e for e in map(StudyMethod.model_validate, config.get("methods") or ())}
     tables: dict[tuple[str, str], list[ArmResults]] = {}
     for (_, protocol), own in by_arm.items():
-        arm = ArmResults.of(own, rule, protocol, folder)
+        arm = ArmResults.of(own, rule, protocol, folder, replicates, cells)
+        arm.entry = entries.get(arm.method.partition("-")[0])
         tables.setdefault((protocol, arm.dataset), []).append(arm)
     order = {name: i for i, name in enumerate(config.get("datasets") or [])}
     keys = sorted(tables, key=lambda k: (k[0] != "sealed", order.get(k[1], len(order))))
@@ -287,9 +313,8 @@ def rows_of(
 def _table(arms: list[ArmResults], rule: Rule, looks: int, equivalence: float | None) -> list[LeaderboardRow]:
     """Return the rows of one dataset under one protocol, compared with its tuned joint baseline."""
     baseline = next((arm for arm in arms if arm.method == BASELINE), None)
-    seeds = rule.seeds("confirm")
     metric = arms[0].metric if baseline is None else baseline.metric
-    runs = {arm.method: arm.runs(seeds) for arm in arms}
+    runs = {arm.method: arm.runs(arm.keys()) for arm in arms}
     units = next((r.units.shape[1] for r in runs.values() if r.units is not None), None)
     resolution = 1 / units if units and metric.is_share else 0.0
     fallen = collapsed([r.scores for r in runs.values()], lower=metric.lower_is_better, resolution=resolution)
@@ -300,7 +325,7 @@ def _table(arms: list[ArmResults], rule: Rule, looks: int, equivalence: float | 
     for arm in arms:
         row = dataclasses.replace(_row(arm, rule), n_collapsed=int(bad[arm.method].sum()), looks=looks)
         if baseline is not None and baseline is not arm:
-            comparisons[arm.method], row = _compared(row, arm, baseline, rule, bad, level)
+            comparisons[arm.method], row = _compared(row, arm, baseline, bad, level)
         rows.append(row)
     options: dict[str, Any] = {
         "lower": metric.lower_is_better,
@@ -328,13 +353,12 @@ def _table(arms: list[ArmResults], rule: Rule, looks: int, equivalence: float | 
 
 
 def _compared(
-    row: LeaderboardRow, arm: ArmResults, baseline: ArmResults, rule: Rule, bad: Mapping[str, Bools], level: float
+    row: LeaderboardRow, arm: ArmResults, baseline: ArmResults, bad: Mapping[str, Bools], level: float
 ) -> tuple[Comparison, LeaderboardRow]:
     """Return an arm's comparison with the baseline, and its row with the difference and the chance to be better."""
-    seeds = rule.seeds("confirm")
-    ended = arm.ended() & baseline.ended()
-    common = [i for i, seed in enumerate(seeds) if seed in ended]
-    ours, theirs = (a.runs([seeds[i] for i in common]) for a in (arm, baseline))
+    keys, ended = arm.keys(), arm.ended() & baseline.ended()
+    common = [i for i, key in enumerate(keys) if key in ended]
+    ours, theirs = (a.runs([keys[i] for i in common]) for a in (arm, baseline))
     metric = arm.metric
     comparison = compare(
         ours,
@@ -380,11 +404,13 @@ def _row(arm: ArmResults, rule: Rule) -> LeaderboardRow:
     ended = [r for r in arm.records if r.finished and not r.superseded]
     search = [r for r in ended if r.phase == "search"]
     later = [r for r in ended if r.phase != "search"]
-    trained = confirmed(arm.records, rule, arm.point) if arm.point else []
-    complete = [r for r in trained if r.state == "complete"]
-    scores, default_scores = arm.scores(), arm.default_scores()
-    choice = advantage(arm.records, rule, best_selected(arm.records, rule)) if arm.point else None
+    trained = [(cell, confirmed(cell.records, rule.at(cell.replicate), cell.point)) for cell in arm.cells if cell.point]
+    complete = [[r for r in own if r.state == "complete"] for _, own in trained]
+    scores, default_scores = arm.scores(), arm.scores(default=True)
+    lead, error = _advantage(arm.cells, rule)
     own, gain = arm.runs(sorted(scores)), _tuning_gain(arm)
+    best = recommend({cell.replicate: cell.records for cell in arm.cells}, rule)
+    through = [cell for cell in arm.cells if cell.tests and settled(cell.records, rule.at(cell.replicate))]
 
     def counted(name: str) -> int:
         return sum(int(r.attrs.get(name) or 0) for r in arm.records)
@@ -398,23 +424,31 @@ def _row(arm: ArmResults, rule: Rule) -> LeaderboardRow:
         failed=sum(r.state == "failed" for r in search),
         epochs=sum(r.epochs for r in search),
         device_seconds=round(sum(r.device_seconds for r in search), 3),
-        val=mean_of(_values(selected(arm.records, rule, arm.point))) if arm.point else None,
-        params=dict(arm.point.params) if arm.point else None,
-        seeds=tuple(sorted(scores)),
+        val=_mean_of_means(
+            selected(cell.records, rule.at(cell.replicate), cell.point) for cell in arm.cells if cell.point
+        ),
+        params=dict(best.point.params) if best else None,
+        replicates=arm.replicates,
+        replicates_done=len(through),
+        default_kept=best.kept if best else 0,
+        seeds=tuple(arm.seeds()),
         test_mean=mean_of(list(scores.values())),
         test_sd=sd_of(list(scores.values())),
         test_ci=estimate(own.scores, own.units).ci,
         default_test_mean=mean_of(list(default_scores.values())),
         test_by_modality=arm.by_modality(),
-        n_failed=sum(r.state != "complete" for r in trained),
+        n_failed=sum(r.state != "complete" for _, own in trained for r in own)
+        + sum(cell.failure is not None and cell.point is None for cell in arm.cells),
         tuning_gain=gain.mean,
         tuning_gain_ci=gain.ci,
-        default_won=arm.point.default if arm.point else None,
-        advantage=rule.objective.gain(choice[1].mean) if choice else None,
-        advantage_error=choice[1].error if choice else None,
+        default_won=best.point.default if best else None,
+        advantage=lead,
+        advantage_error=error,
         search_val=rule.objective.best(_values(search)),
-        val_confirm=mean_of(_values(complete)),
-        gap=mean_of([float(m["val/gap"]) for r in complete if "val/gap" in (m := r.attrs.get("metrics") or {})]),
+        val_confirm=_mean_of_means(complete),
+        gap=mean_of(
+            [float(m["val/gap"]) for own in complete for r in own if "val/gap" in (m := r.attrs.get("metrics") or {})]
+        ),
         saved=_saved(search),
         lost=sum(r.superseded and not r.retried for r in arm.records) + counted("lost"),
         preempted=counted("preempted"),
@@ -427,8 +461,9 @@ def _row(arm: ArmResults, rule: Rule) -> LeaderboardRow:
         objective=rule.objective,
         protocol=arm.protocol,
         baseline=arm.method == BASELINE,
-        diagnostic=arm.method.split("-")[0] == DIAGNOSTIC,
-        confirmed=bool(search) and bool(scores) and settled(arm.records, rule),
+        diagnostic=(arm.entry.method if arm.entry else arm.method.partition("-")[0]) == DIAGNOSTIC,
+        definition=arm.entry.description if arm.entry else None,
+        confirmed=bool(search) and bool(scores) and len(through) == arm.replicates,
         test_rows=arm.test_rows(),
         test_groups=len(set(arm.groups or ())),
     )
@@ -436,6 +471,29 @@ def _row(arm: ArmResults, rule: Rule) -> LeaderboardRow:
 
 def _values(records: Iterable[TrialRecord]) -> list[float]:
     return [r.value for r in records if r.state == "complete" and r.value is not None]
+
+
+def _mean_of_means(trials: Iterable[Iterable[TrialRecord]]) -> float | None:
+    """Return the mean over replicates of the mean objective of its completed trials."""
+    return mean_of([mean for own in trials if (mean := mean_of(_values(own))) is not None])
+
+
+def _advantage(cells: Sequence[CellResults], rule: Rule) -> tuple[float | None, float | None]:
+    """Return how far the best point is ahead of the default on validation, and the standard error of that.
+
+    Of several replicates it is the mean, of those in which a point was ahead.
+    """
+    leads = []
+    for cell in cells:
+        own = rule.at(cell.replicate)
+        choice = advantage(cell.records, own, best_selected(cell.records, own)) if cell.point else None
+        if choice is not None:
+            leads.append(choice[1])
+    if not leads:
+        return None, None
+    errors = [lead.error for lead in leads if lead.error is not None]
+    error = float(np.sqrt(np.sum(np.square(errors)))) / len(leads) if len(errors) == len(leads) else None
+    return rule.objective.gain(float(np.mean([lead.mean for lead in leads]))), error
 
 
 def _openings(dataset: str, folder: Path, openings: Sequence[Mapping[str, Any]]) -> int:
@@ -447,12 +505,15 @@ def _openings(dataset: str, folder: Path, openings: Sequence[Mapping[str, Any]])
 
 
 def _tuning_gain(arm: ArmResults) -> Estimate:
-    """Return the difference of the chosen candidate to the default on the seeds on which both have ended."""
-    if arm.point is None or arm.point.default:
+    """Return the difference of the chosen candidate to the default, on the seeds of both.
+
+    A replicate that chose the default counts as a difference of zero: tuning has changed nothing there.
+    """
+    if all(cell.point is None or cell.point.default for cell in arm.cells):
         return Estimate(0)
-    seeds = sorted(arm.ended() & arm.ended(default=True))
+    keys = sorted(arm.ended() & arm.ended(default=True))
     metric = arm.metric
-    ours, default = arm.runs(seeds), arm.runs(seeds, default=True)
+    ours, default = arm.runs(keys, common=True), arm.runs(keys, default=True)
     return compare(ours, default, worst=metric.worst, lower=metric.lower_is_better).typical
 
 

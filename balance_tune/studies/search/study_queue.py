@@ -1,8 +1,11 @@
-"""What a study runs next, and what became of it: one queue over all arms, told by and kept in Optuna's storage.
+"""What a study runs next, and what became of it: one queue over all cells, kept in Optuna's storage.
 
-Knows nothing of Ray. With one trial at a time the order depends on the study alone, never on the clock or on where an
-earlier run of it was cut off: interrupted trials first, then the arm with the fewest search trials, then select and
-confirm.
+Knows nothing of Ray. A cell is an arm in one replicate. Its search goes on batch by batch (`search.parallel` trials):
+what is proposed depends on the trials of earlier batches alone, so that the results of a study never depend on the
+clock, on how many trials run at a time, or on where an earlier run of it was cut off.
+
+Order: interrupted trials first; then the earliest replicate in which something can start: there the cell with the
+fewest search trials, then select and confirm.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
@@ -25,10 +27,20 @@ from balance_tune.studies.protocol import selection
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.reporting import epochs_of
 from balance_tune.studies.search.live_trial import LiveTrial
-from balance_tune.studies.search.samplers import common_space, sampler_for
+from balance_tune.studies.search.proposals import propose
 from balance_tune.studies.storage import durable, trial_file
 from balance_tune.studies.storage.files import HISTORY, STATE
-from balance_tune.studies.storage.records import CONFIRM, RETRIED, RETRY_OF, Phase, State, TrialRecord, read_records
+from balance_tune.studies.storage.records import (
+    CONFIRM,
+    RETRIED,
+    RETRY_OF,
+    Phase,
+    State,
+    TrialRecord,
+    cell_name,
+    cell_of,
+    read_records,
+)
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import set_attrs, together
 from balance_tune.tasks import Objective
@@ -40,7 +52,6 @@ Params = Mapping[str, Any]
 Outcome = Literal["complete", "pruned", "failed", "lost", "preempted"]
 MAX_PREEMPTED = 100  # times a trial goes on after losing its node, before it counts as what takes nodes down
 MAX_LOST = 3  # times a trial is run again because its process died, before that counts as its failure
-TYPICAL_TRIALS = 20  # what a sampler plans for when the budget is not given in trials
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,8 @@ class StudyQueue:
         storage: Optuna's storage of the study.
         pruning_log: the decisions of early stopping.
         folder: the study folder.
-        configure: `(arm, params, phase, number, seed)` -> the trial's training configuration with its "folder".
+        configure: `(arm, params, phase, number, seed, replicate)` -> the trial's training configuration with its
+            "folder".
         retry_failed: run the trials that failed again, each under a new number at the same point and seed.
         warm: arm name -> points to try right after the default.
         on_trial_end: called with `(key, state, attrs)` for every trial that has ended, after Optuna knows of it.
@@ -77,13 +89,14 @@ class StudyQueue:
         pruning_log: PruningLog,
         folder: StudyFolder,
         *,
-        configure: Callable[[Arm, Params, Phase, int, int], dict[str, Any]],
+        configure: Callable[[Arm, Params, Phase, int, int, int], dict[str, Any]],
         retry_failed: bool = False,
         warm: Mapping[str, Sequence[Params]] | None = None,
         on_trial_end: Callable[[TrialKey, State, Mapping[str, Any]], None] = lambda key, state, attrs: None,
     ) -> None:
         self.config, self.pruning_log, self.folder = config, pruning_log, folder
         self.arms = {arm.name: arm for arm in arms}
+        self.cells = {cell_name(arm.name, k): arm for k in range(config.replicates) for arm in arms}
         self.live: dict[TrialKey, LiveTrial] = {}
         self.pace: dict[str, tuple[float, int]] = {}  # dataset -> (seconds, epochs) of training seen in this run
         self._storage, self._configure, self._warm, self._on_trial_end = storage, configure, warm or {}, on_trial_end
@@ -94,9 +107,9 @@ class StudyQueue:
         self._seconds = 0.0
         self._studies: dict[str, optuna.Study] = {}
         self._study_ids: dict[str, int] = {}
-        self._spaces = {name: common_space() for name in self.arms}
+        self._over: set[str] = set()  # cells in which nothing is due or live any more
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        for name in self.arms:
+        for name in self.cells:
             for study_name in (name, name + CONFIRM):
                 self._studies[study_name] = self._open(study_name)
                 self._study_ids[study_name] = storage.get_study_id_from_name(study_name)
@@ -111,90 +124,118 @@ class StudyQueue:
         """Return the next trial to run; None while nothing can start: wait for the live ones, or else all is done."""
         if self._again:
             return self._resume(self._again.popleft())
-        arm = self._arm_to_search()
-        return self._propose(arm) if arm is not None else self._select_or_confirm()
+        for cells in self._open_cells():
+            ready = [cell for cell in cells if self.searching(cell) and self._batch_is_open(cell)]
+            if ready:
+                return self._propose(min(ready, key=lambda cell: len(self._records[cell])))
+            due = [cell for cell in cells if self.due(cell)]
+            if due:
+                return self._select_or_confirm(min(due, key=lambda cell: len(self._records[cell + CONFIRM])))
+        return None
 
     def finished(self) -> bool:
         """Return whether nothing is live and nothing is due."""
-        if self.live or self._again or self._arm_to_search() is not None:
-            return False
-        return not any(self.due(name) for name in self.arms)
+        return not (self.live or self._again) and not any(self._open_cells())
 
-    def searching(self, arm: str) -> bool:
-        """Return whether the arm's search budget allows another trial."""
-        records = self._records[arm]
+    def _open_cells(self) -> list[list[str]]:
+        """Return the cells in which something is due or live, one list a replicate."""
+        replicates: dict[int, list[str]] = {}
+        for cell in self.cells:
+            if cell in self._over:
+                continue
+            ended = all(record.finished for record in self.records(cell))
+            if ended and not self.searching(cell) and not self.due(cell):
+                self._over.add(cell)
+                continue
+            replicates.setdefault(cell_of(cell)[1], []).append(cell)
+        return [replicates[k] for k in sorted(replicates)]
+
+    def _batch_is_open(self, cell: str) -> bool:
+        """Return whether the next search trial of a cell may be proposed: all of earlier batches have ended."""
+        records, first = self._records[cell], self._batch_start(len(self._records[cell]))
+        return all(record.finished for number, record in records.items() if number < first)
+
+    def _batch_start(self, number: int) -> int:
+        """Return the number of the first trial in the batch of a search trial."""
+        return number - number % self.config.search.parallel
+
+    def searching(self, cell: str) -> bool:
+        """Return whether the cell's search budget allows another trial."""
+        records = self._records[cell]
         if self.config.search.trials is not None:
             return sum(not r.superseded for r in records.values()) < self.config.search.trials
         spent = sum(r.device_seconds for r in records.values() if r.finished)
-        spent += sum(run.device_seconds for run in self.live_of(arm))
+        spent += sum(run.device_seconds for run in self.live_of(cell))
         return spent < (self.config.search.device_seconds or 0.0)
 
-    def due(self, arm: str) -> list[selection.PendingTrial]:
-        """Return the arm's outstanding select and confirm trials; none before its search is over."""
-        if self.searching(arm):
+    def due(self, cell: str) -> list[selection.PendingTrial]:
+        """Return the cell's outstanding select and confirm trials; none before its search is over."""
+        if self.searching(cell):
             return []
-        if arm not in self._due:
-            over = all(r.finished for r in self._records[arm].values())
-            self._due[arm] = selection.due(self.records(arm), self._rule) if over else []
-        return self._due[arm]
+        if cell not in self._due:
+            over = all(r.finished for r in self._records[cell].values())
+            rule = self._rule.at(cell_of(cell)[1])
+            self._due[cell] = selection.due(self.records(cell), rule) if over else []
+        return self._due[cell]
 
-    def _arm_to_search(self) -> str | None:
-        open_arms = [name for name in self.arms if self.searching(name)]
-        return min(open_arms, key=lambda name: len(self._records[name]), default=None)
-
-    def _propose(self, arm: str) -> Assignment:
+    def _propose(self, cell: str) -> Assignment:
         for key, record in self._retries.items():
-            if key.arm == arm and key.phase == "search":
+            if key.cell == cell and key.phase == "search":
                 return self._again_at(key, record)
-        index, space = len(self._records[arm]), self.arms[arm].space
-        given = [space.defaults(), *self._warm.get(arm, ())]
-        if index < len(given):
-            attrs = {"default": True, "sources": space.sources()} if index == 0 else {"warm_start": True}
-            return self._create(arm, "search", given[index], {"default": False, **attrs})
-        study = self._studies[arm]
-        study.sampler = self._sampler(arm, len(study.get_trials(deepcopy=False)))
-        trial = study.ask(space.distributions())
-        return self._start(TrialKey(arm, "search", trial.number))
+        number, arm = len(self._records[cell]), self.cells[cell]
+        given = [arm.space.defaults(), *self._warm.get(arm.name, ())]
+        if number < len(given):
+            attrs = {"default": True, "sources": arm.space.sources()} if number == 0 else {"warm_start": True}
+            return self._create(cell, "search", given[number], {"default": False, **attrs})
+        trials = self._studies[cell].get_trials(deepcopy=False)[:number]
+        point = propose(self.config, cell, arm.space, trials, self._batch_start(number))
+        return self._create(cell, "search", point.params, {"default": False}, point.system_attrs)
 
-    def _select_or_confirm(self) -> Assignment | None:
-        waiting = [name for name in self.arms if self.due(name)]
-        if not waiting:
-            return None
-        arm = min(waiting, key=lambda name: len(self._records[name + CONFIRM]))
-        due = self.due(arm)[0]
+    def _select_or_confirm(self, cell: str) -> Assignment:
+        due = self.due(cell)[0]
         attrs: dict[str, Any] = {"seed": due.seed, "default": due.default, "point": due.point}
         for key, record in self._retries.items():
-            if (key.arm, key.phase, record.seed) == (arm, due.phase, due.seed) and record.params == due.params:
+            if (key.cell, key.phase, record.seed) == (cell, due.phase, due.seed) and record.params == due.params:
                 return self._again_at(key, record)
-        return self._create(arm, due.phase, due.params, attrs)
+        return self._create(cell, due.phase, due.params, attrs)
 
     def _again_at(self, key: TrialKey, record: TrialRecord) -> Assignment:
         """Start a trial that failed again: a new number, the same point and seed."""
         del self._retries[key]
         kept = ("default", "sources", "warm_start", "point")
         attrs = {name: record.attrs[name] for name in kept if name in record.attrs}
-        return self._create(key.arm, key.phase, record.params, {**attrs, "seed": record.seed, RETRY_OF: key.number})
+        return self._create(key.cell, key.phase, record.params, {**attrs, "seed": record.seed, RETRY_OF: key.number})
 
-    def _create(self, arm: str, phase: Phase, params: Params, attrs: dict[str, Any]) -> Assignment:
+    def _create(
+        self,
+        cell: str,
+        phase: Phase,
+        params: Params,
+        attrs: dict[str, Any],
+        system_attrs: Mapping[str, Any] | None = None,
+    ) -> Assignment:
         """Create a trial at a given point in one write, so that a crash leaves all of it or nothing."""
-        study = self._studies[arm if phase == "search" else arm + CONFIRM]
+        study = self._studies[cell if phase == "search" else cell + CONFIRM]
         number = len(study.get_trials(deepcopy=False))
-        seed = attrs.get("seed", self._search_seed(number))
-        config = self._configure(self.arms[arm], params, phase, number, seed)
+        arm_name, replicate = cell_of(cell)
+        key = TrialKey(arm_name, phase, number, replicate)
+        seed = attrs.get("seed", self._search_seed(key))
+        config = self._configure(self.cells[cell], params, phase, number, seed, replicate)
         trial = create_trial(
             state=TrialState.RUNNING,
             params=dict(params),
-            distributions=self.arms[arm].space.distributions(),
+            distributions=self.cells[cell].space.distributions(),
             user_attrs={**attrs, "phase": phase, "seed": seed, **self._place(config)},
+            system_attrs=dict(system_attrs or {}),
         )
         study.add_trial(trial)
-        return self._start(TrialKey(arm, phase, number))
+        return self._start(key)
 
     def _start(self, key: TrialKey, trained: int = 0) -> Assignment:
-        arm, phase, trial_id = key.arm, key.phase, self._trial_id(key)
+        arm, phase, trial_id = self.arms[key.arm], key.phase, self._trial_id(key)
         trial = self._storage.get_trial(trial_id)
-        seed = trial.user_attrs.get("seed", self._search_seed(trial.number))
-        config = self._configure(self.arms[arm], trial.params, phase, trial.number, seed)
+        seed = trial.user_attrs.get("seed", self._search_seed(key))
+        config = self._configure(arm, trial.params, phase, trial.number, seed, key.replicate)
         place = self._place(config)
         attrs = {"phase": phase, "seed": seed, "default": False, **place, **trial.user_attrs}
         attrs["device"] = place["device"]  # another run of the study may have trained it elsewhere
@@ -202,7 +243,7 @@ class StudyQueue:
         known = trial.user_attrs
         new = {name: value for name, value in attrs.items() if name not in known or known[name] != value}
         set_attrs(self._storage, trial_id, new)
-        min_epochs = self.arms[arm].min_epochs(trial.params)
+        min_epochs = arm.min_epochs(trial.params)
         reported = max(trial.intermediate_values, default=0)
         self.live[key] = LiveTrial(
             key,
@@ -218,19 +259,8 @@ class StudyQueue:
         return Assignment(key, {**config, "reported": reported} if reported else config)
 
     def _resume(self, key: TrialKey) -> Assignment:
-        """Start an interrupted trial again under its number; draw its point if the crash came before that was done."""
-        trial_id = self._trial_id(key)
-        if key.phase == "search":
-            study = self._studies[key.arm]
-            study.sampler = self._sampler(key.arm, key.number)
-            trial = optuna.trial.Trial(study, trial_id)
-            drawn, distributions = set(trial.params), self.arms[key.arm].space.distributions()
-            torn = len(drawn) < len(distributions)
-            for name, distribution in distributions.items():
-                if torn and name in drawn and name not in trial.relative_params:  # once more, for the next one's sake
-                    study.sampler.sample_independent(study, self._storage.get_trial(trial_id), name, distribution)
-                _suggest(trial, name, distribution)
-        known = self._storage.get_trial(trial_id)
+        """Start an interrupted trial again under its number."""
+        known = self._storage.get_trial(self._trial_id(key))
         folder = self.folder / str(known.user_attrs.get("folder", ""))
         trained = max((int(row["epoch"]) for row in history(folder)), default=0)
         return self._start(key, trained)
@@ -330,19 +360,23 @@ class StudyQueue:
         self.live.pop(key, None)
 
     # what is known ---------------------------------------------------------------------------------------------------
-    def records(self, arm: str) -> list[TrialRecord]:
-        """Return the arm's trials that have begun."""
-        return [*self._records[arm].values(), *self._records[arm + CONFIRM].values()]
+    def records(self, cell: str) -> list[TrialRecord]:
+        """Return the cell's trials that have begun."""
+        return [*self._records[cell].values(), *self._records[cell + CONFIRM].values()]
 
-    def live_of(self, arm: str) -> list[LiveTrial]:
-        return [run for key, run in self.live.items() if key.arm == arm]
+    def cells_of(self, arm: str) -> list[str]:
+        """Return the arm's cells, one a replicate."""
+        return [cell_name(arm, replicate) for replicate in range(self.config.replicates)]
+
+    def live_of(self, cell: str) -> list[LiveTrial]:
+        return [run for key, run in self.live.items() if key.cell == cell]
 
     def confirmed(self) -> list[tuple[TrialKey, TrialRecord]]:
         """Return the completed confirmation trials, which the sealed evaluation is about."""
         return [
-            (TrialKey(arm, "confirm", r.number), r)
-            for arm in self.arms
-            for r in self._records[arm + CONFIRM].values()
+            (TrialKey(r.arm, "confirm", r.number, r.replicate), r)
+            for cell in self.cells
+            for r in self._records[cell + CONFIRM].values()
             if r.phase == "confirm" and r.state == "complete"
         ]
 
@@ -363,16 +397,18 @@ class StudyQueue:
     def _recover(self) -> None:
         interrupted: list[TrialKey] = []
         for record in read_records(self._storage):
-            if record.arm not in self.arms or record.state == "waiting":
+            if record.cell not in self.cells or record.state == "waiting":
                 continue
-            key = TrialKey(record.arm, record.phase, record.number)
+            key = TrialKey(record.arm, record.phase, record.number, record.replicate)
             self._records[key.study_name][key.number] = record
             self._seconds += record.device_seconds
-            if record.state == "running":
+            if record.state == "running" and record.params.keys() < self.arms[record.arm].space.distributions().keys():
+                self._drop(key, record)
+            elif record.state == "running":
                 interrupted.append(key)
-        order = {name: i for i, name in enumerate(self.arms)}
-        for key in sorted(interrupted, key=lambda k: (k.phase != "search", k.number, order[k.arm])):
-            stop = self.pruning_log.stop_of(key.arm, key.number) if key.phase == "search" else None
+        order = {name: i for i, name in enumerate(self.cells)}
+        for key in sorted(interrupted, key=lambda k: (k.phase != "search", k.number, order[k.cell])):
+            stop = self.pruning_log.stop_of(key.cell, key.number) if key.phase == "search" else None
             if stop is None:
                 self._again.append(key)
                 continue
@@ -386,14 +422,24 @@ class StudyQueue:
                 self._take(key, {**row, "replayed": True})
             self.finish(key, "pruned")
 
+    def _drop(self, key: TrialKey, record: TrialRecord) -> None:
+        """End a trial that has no point: an earlier version was killed while it drew one. Another takes its place."""
+        trial_id = self._trial_id(key)
+        attrs = {"phase": key.phase, "requeued_as": True, "reason": "the study was killed while its point was drawn"}
+        set_attrs(self._storage, trial_id, attrs)
+        self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        dropped = replace(record, state="failed", attrs={**record.attrs, **attrs})
+        self._records[key.study_name][key.number] = dropped
+
     def _retry(self) -> None:
         """Take the trials that failed out of the budget; `next` then runs each of them again."""
         for study_name, records in self._records.items():
             for number, r in records.items():
                 if r.state == "failed" and not r.superseded:
-                    self._retries[TrialKey(r.arm, r.phase, number)] = r
+                    self._retries[TrialKey(r.arm, r.phase, number, r.replicate)] = r
                     records[number] = replace(r, attrs={**r.attrs, RETRIED: True})
             self._due.pop(study_name.removesuffix(CONFIRM), None)
+        self._over.clear()
 
     def _record(
         self, key: TrialKey, state: State, params: Params, attrs: Mapping[str, Any], value: float | None = None
@@ -410,8 +456,9 @@ class StudyQueue:
             seed=attrs.get("seed"),
             value=value,
             attrs=dict(attrs),
+            replicate=key.replicate,
         )
-        self._due.pop(key.arm, None)
+        self._due.pop(key.cell, None)
 
     def _set(self, run: LiveTrial, attrs: Mapping[str, Any]) -> None:
         set_attrs(self._storage, run.trial_id, attrs)
@@ -420,29 +467,14 @@ class StudyQueue:
         study_id = self._study_ids[key.study_name]
         return self._storage.get_trial_id_from_study_id_trial_number(study_id, key.number)
 
-    def _sampler(self, arm: str, number: int) -> optuna.samplers.BaseSampler:
-        search = self.config.search
-        trials = search.trials or TYPICAL_TRIALS
-        seed, space = self.config.seed, self._spaces[arm]
-        return sampler_for(search.sampler, study_seed=seed, arm=arm, number=number, trials=trials, space=space)
-
-    def _search_seed(self, number: int) -> int:
-        return selection.seed_of(self.config.seed, "search", number)
+    def _search_seed(self, key: TrialKey) -> int:
+        index = key.replicate * selection.REPLICATE_SEEDS + key.number
+        return selection.seed_of(self.config.seed, "search", index)
 
     def _place(self, config: Mapping[str, Any]) -> dict[str, str]:
         """Return the attributes that say where a trial is trained: its folder in the study's, and on which device."""
         device = "cuda" if config.get("gpus") else "cpu"
         return {"folder": os.path.relpath(config["folder"], self.folder.path), "device": device}
-
-
-def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
-    """Draw a parameter as `study.ask(distributions)` does; a value that was drawn before stays."""
-    if isinstance(distribution, CategoricalDistribution):
-        trial.suggest_categorical(name, distribution.choices)
-    elif isinstance(distribution, IntDistribution):
-        trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
-    elif isinstance(distribution, FloatDistribution):
-        trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
 
 
 def history(folder: StudyFolder) -> Iterator[dict[str, Any]]:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 Phase = Literal["search", "select", "confirm"]
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
 
-CONFIRM = "/confirm"  # suffix of the Optuna study that holds an arm's select and confirm trials
+CONFIRM = "/confirm"  # suffix of the Optuna study that holds a cell's select and confirm trials
+REPLICATE = "#"  # between an arm's name and the number of a replicate, from the second one on
 RETRY_OF, RETRIED = "retry_of", "retried_as"
 SUCCESSORS = {"requeued_from": "requeued_as", RETRY_OF: RETRIED}
 """What a trial says of the one that it runs again, and what that one's record then says."""
@@ -32,6 +33,20 @@ STATES: dict[str, State] = {
     "RUNNING": "running",
     "WAITING": "waiting",
 }
+
+
+def cell_name(arm: str, replicate: int) -> str:
+    """Return the name of an arm in one replicate (0, 1, ...), by which its Optuna studies and decisions are kept.
+
+    In the first replicate it is the arm's own, so that a study of one replicate can be extended by more.
+    """
+    return arm if replicate == 0 else f"{arm}{REPLICATE}{replicate + 1}"
+
+
+def cell_of(name: str) -> tuple[str, int]:
+    """Return the arm and the replicate of a cell's name."""
+    arm, _, number = name.partition(REPLICATE)
+    return arm, int(number) - 1 if number else 0
 
 
 @dataclass(frozen=True)
@@ -52,7 +67,7 @@ class TrialRecord:
     `arm` is "dataset/method"; `method` includes a variant ("unimodal-audio"). `number` counts within the Optuna study,
     which select and confirm trials share. `curve` maps epoch (1-based) to the objective; `value` is the best of it that
     counts, in the objective's unit, or None. `attrs` are the trial's user attributes, `space` the searched ranges.
-    `started` and `ended` are in seconds since 1970.
+    `started` and `ended` are in seconds since 1970. `replicate` counts from 0.
     """
 
     arm: str
@@ -69,6 +84,12 @@ class TrialRecord:
     space: Mapping[str, Range] = field(default_factory=dict)
     started: float | None = None
     ended: float | None = None
+    replicate: int = 0
+
+    @property
+    def cell(self) -> str:
+        """The arm in its replicate."""
+        return cell_name(self.arm, self.replicate)
 
     @property
     def finished(self) -> bool:
@@ -96,7 +117,7 @@ class TrialRecord:
 
 
 def read_records(source: Path | str | BaseStorage) -> list[TrialRecord]:
-    """Return every trial of a study: arms in the order they were created, then search before select and confirm.
+    """Return every trial of a study: arms in the order they were created, then replicates, then search before the rest.
 
     `source` is a study folder (its journal file, or its part of a database), a journal file, a database URL, or an open
     Optuna storage.
@@ -114,7 +135,7 @@ def read_records(source: Path | str | BaseStorage) -> list[TrialRecord]:
         records += [_record(study.study_name, trial, again.get(trial.number)) for trial in trials]
     created = {arm: i for i, arm in reversed(list(enumerate(r.arm for r in records)))}
     phases = ("search", "select", "confirm")
-    return sorted(records, key=lambda r: (created[r.arm], phases.index(r.phase), r.number))
+    return sorted(records, key=lambda r: (created[r.arm], r.replicate, phases.index(r.phase), r.number))
 
 
 def studies_of(storage: BaseStorage) -> list[tuple[int, FrozenStudy]]:
@@ -147,7 +168,7 @@ def open_to_read(source: Path | str | BaseStorage) -> BaseStorage:
 
 
 def _record(study_name: str, trial: FrozenTrial, superseded: str | None) -> TrialRecord:
-    arm = study_name.removesuffix(CONFIRM)
+    arm, replicate = cell_of(study_name.removesuffix(CONFIRM))
     dataset, _, method = arm.partition("/")
     attrs = dict(trial.user_attrs)
     if superseded:
@@ -174,6 +195,7 @@ def _record(study_name: str, trial: FrozenTrial, superseded: str | None) -> Tria
         space=MappingProxyType({name: _range(d) for name, d in trial.distributions.items()}),
         started=trial.datetime_start.timestamp() if trial.datetime_start else None,
         ended=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
+        replicate=replicate,
     )
 
 

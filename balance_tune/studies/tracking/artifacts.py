@@ -8,7 +8,7 @@ from balance_tune.studies.storage.study_folder import StudyFolder
 
 CHECKPOINT = ("best.safetensors", "best.json", "history.jsonl")
 FOLDER = "checkpoint"  # in the artifacts of an arm's run
-LEADERBOARD = ("leaderboard.json", "leaderboard.csv", "leaderboard.md")
+TABLES = ("leaderboard.json", "leaderboard.csv", "leaderboard.md", "robustness.csv")
 
 
 def study_files(study_folder: Path, report_folder: Path | None) -> list[tuple[Path, str]]:
@@ -16,7 +16,7 @@ def study_files(study_folder: Path, report_folder: Path | None) -> list[tuple[Pa
     files = [(study_folder / "study.yaml", "study.yaml")]
     if report_folder is not None:
         files.append((report_folder / "index.html", "report.html"))
-        files += [(report_folder / name, name) for name in LEADERBOARD]
+        files += [(report_folder / name, name) for name in TABLES]
     return [(path, name) for path, name in files if path.is_file()]
 
 

@@ -14,7 +14,7 @@ from balance_tune.studies.protocol.selection import best_trial
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.artifacts import bring_weights
 from balance_tune.studies.tracking.client import Client
-from balance_tune.studies.tracking.runs import TAG, RunKey, metric_name
+from balance_tune.studies.tracking.runs import TAG, metric_name
 from balance_tune.tasks import Objective
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ def contender(row: LeaderboardRow, best: TrialRecord, manifest: Manifest, augmen
     return {
         "arm": row.arm,
         "trial": [best.phase, best.number],
+        "replicate": best.replicate,
+        "replicates": row.replicates,
         "folder": str(best.attrs.get("folder", "")),
         "objective": row.objective,
         "val": row.val_confirm,
@@ -117,7 +119,8 @@ class Champions:
         from balance_tune.studies.tracking.models import packed
 
         phase, number = contender["trial"]
-        key = RunKey(contender["arm"], phase, number)
+        replicate, replicates = contender["replicate"], contender["replicates"]
+        key = self._runs.key_of(contender["arm"], phase, number, replicate, replicates)
         run_id = self._runs.run_id(key)
         tags = {
             TAG + "identity": _identity(self._folder.path, contender),
@@ -173,6 +176,7 @@ def card(contender: Mapping[str, Any], manifest: Manifest) -> str:
         *_transforms(contender, manifest),
         f"{value}, by which it was chosen. Mean sealed test score, only shown: {test}.",
         "Trained with one of these seeds, the best of them by validation.",
+        *_replicates(contender),
         f"Split {contender['split_hash']}, data {contender['data_hash'][:12]}.",
         *_opened(contender),
         "Limits of the data:",
@@ -192,6 +196,15 @@ def _transforms(contender: Mapping[str, Any], manifest: Manifest) -> list[str]:
     return ["Samples as the model sees them:", "\n".join(lines)]
 
 
+def _replicates(contender: Mapping[str, Any]) -> list[str]:
+    if contender["replicates"] == 1:
+        return []
+    return [
+        f"The study has {contender['replicates']} replicates, each with its own search and split; the weights are of "
+        f"replicate {contender['replicate'] + 1}, trained at the point that the study recommends for this arm."
+    ]
+
+
 def _opened(contender: Mapping[str, Any]) -> list[str]:
     count = contender.get("openings", 0)
     if not count:
@@ -202,5 +215,5 @@ def _opened(contender: Mapping[str, Any]) -> list[str]:
 def _identity(study_folder: Path, contender: Mapping[str, Any]) -> str:
     """Return what a version is made of: the card of its checkpoint, and what it is said to be worth."""
     checkpoint = (study_folder / contender["folder"] / "best.json").read_bytes()
-    worth = json.dumps([contender[n] for n in ("arm", "trial", "val", "split_hash")]).encode()
+    worth = json.dumps([contender[n] for n in ("arm", "trial", "replicate", "val", "split_hash")]).encode()
     return hashlib.sha256(checkpoint + worth).hexdigest()[:16]

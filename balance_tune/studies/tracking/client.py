@@ -88,6 +88,18 @@ class Client:
             self.mlflow.set_experiment_tag(self.experiment_id, NOTE, content.tags[NOTE])
         self._set_status(run, content)
 
+    def key_of(self, arm: str, phase: str, number: int, replicate: int, replicates: int) -> RunKey:
+        """Return the run of a trial; one from before a study of one replicate was extended stays where it is.
+
+        Args:
+            replicate: of the trial, counted from 0.
+            replicates: of the study.
+        """
+        alone = RunKey(arm, phase, number)
+        if replicates == 1 or (replicate == 0 and alone in self.runs):
+            return alone
+        return RunKey(arm, phase, number, replicate + 1)
+
     def run_id(self, key: RunKey) -> str:
         """Return the id of a run; it is created, with those above it, where it is missing."""
         if key not in self.runs:

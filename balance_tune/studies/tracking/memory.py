@@ -89,7 +89,7 @@ class Cache:
 def fingerprint(records: Iterable[TrialRecord], folder: Path) -> str:
     """Return 16 hex digits that change with every trial that ends and with the leaderboard."""
     board = folder / "report" / "leaderboard.json"
-    trials = sorted([r.arm, r.phase, r.number, r.state] for r in records if r.finished)
+    trials = sorted([r.cell, r.phase, r.number, r.state] for r in records if r.finished)
     return digest([trials, board.read_text() if board.is_file() else ""])
 
 

@@ -19,9 +19,10 @@ from balance_tune.datasets.manifest import Manifest
 from balance_tune.datasets.stored import Stored
 from balance_tune.package import FOLDER
 from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
+from balance_tune.studies.storage import trial_file
 from balance_tune.studies.tracking.own_code import own_code
 from balance_tune.studies.tracking.served import PREPROCESSING, Served
-from balance_tune.training.checkpoint import CARD, WEIGHTS, load_best
+from balance_tune.training.checkpoint import CARD, WEIGHTS, load_best, manifest_of
 
 if TYPE_CHECKING:
     from mlflow.models import Model, ModelSignature
@@ -38,6 +39,7 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
     """Write `model` (MLflow's, which carries its id) with a trial's weights into a folder that lives for the block."""
     import mlflow.pyfunc
 
+    manifest = manifest_of(trial_folder, manifest)
     cls = Stored if manifest.raw else datasets().classes().get(manifest.dataset)
     decodes = cls is not None and cls.decode is not Dataset.decode
     own = own_code([*([cls] if cls is not None and decodes else []), *_classes(trial_folder)])
@@ -47,7 +49,9 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
         data.mkdir()
         for name in (WEIGHTS, CARD):
             shutil.copy(trial_folder / name, data / name)
-        known = {**preprocessing(manifest, cls), "imports": list(own.modules)}
+        known = {**preprocessing(manifest, cls), "imports": list(own.modules), "split_seed": _split_seed(trial_folder)}
+        missing = (trial_file.read(trial_folder) or {}).get("missing") or {}
+        known["silence"] = known["silence"] or bool(missing.get("train"))
         (data / PREPROCESSING).write_text(json.dumps(known))
         shutil.copytree(FOLDER, code, ignore=_not_served)
         target = Path(here) / "model"
@@ -64,6 +68,12 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
         )
         Served(data)  # a model that cannot be loaded must not be registered
         yield target
+
+
+def _split_seed(trial_folder: Path) -> int | None:
+    """Return the seed of the split that a trial was trained on; None for the store's own."""
+    seed: int | None = json.loads((trial_folder / CARD).read_text()).get("split_seed")
+    return seed
 
 
 def _classes(trial_folder: Path) -> Iterator[type[Any]]:

@@ -24,39 +24,54 @@ MAX_TAG, MAX_PARAM, MAX_KEY = 8000, 6000, 250  # characters; MLflow cuts longer 
 
 @dataclass(frozen=True)
 class RunKey:
-    """A run's place in the study: `RunKey()` is the study, with `arm` an arm, with `phase` and `number` one trial."""
+    """A run's place in the study.
+
+    `RunKey()` is the study, with `arm` an arm, with `replicate` an arm in a replicate (counted from 1), with `phase`
+    and `number` one trial. A trial of a study of one replicate has `replicate` 0 and hangs below its arm.
+    """
 
     arm: str = ""
     phase: str = ""
     number: int = -1
+    replicate: int = 0
 
     @property
     def kind(self) -> str:
-        return "trial" if self.phase else "arm" if self.arm else "study"
+        return "trial" if self.phase else "replicate" if self.replicate else "arm" if self.arm else "study"
 
     @property
     def parent(self) -> RunKey | None:
-        return RunKey(self.arm) if self.phase else RunKey() if self.arm else None
+        if self.phase and self.replicate:
+            return RunKey(self.arm, replicate=self.replicate)
+        return RunKey(self.arm) if self.phase or self.replicate else RunKey() if self.arm else None
 
     def name(self, study: str) -> str:
         """Return what a reader of the run table sees, like `av_digits / mlb / 007` or `... / confirm 003`."""
         if not self.arm:
             return study
         number = f"{self.number:03d}" if self.phase == "search" else f"{self.phase} {self.number:03d}"
-        return " / ".join([*self.arm.split("/"), *([number] if self.phase else [])])
+        replicate = [f"replicate {self.replicate}"] if self.replicate else []
+        return " / ".join([*self.arm.split("/"), *replicate, *([number] if self.phase else [])])
 
     def tags(self) -> dict[str, str]:
         """Return the tags by which this run is found again in its study."""
         tags = {TAG + "kind": self.kind}
         if self.arm:
             tags[TAG + "arm"] = self.arm
+        if self.replicate:
+            tags[TAG + "replicate"] = str(self.replicate)
         if self.phase:
             tags |= {TAG + "phase": self.phase, TAG + "number": str(self.number)}
         return tags
 
     @staticmethod
     def of_tags(tags: Mapping[str, str]) -> RunKey:
-        return RunKey(tags.get(TAG + "arm", ""), tags.get(TAG + "phase", ""), int(tags.get(TAG + "number", -1)))
+        return RunKey(
+            tags.get(TAG + "arm", ""),
+            tags.get(TAG + "phase", ""),
+            int(tags.get(TAG + "number", -1)),
+            int(tags.get(TAG + "replicate", 0)),
+        )
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,13 @@ from typing import Any, Literal
 from balance_tune.datasets.manifest import Manifest
 from balance_tune.studies.config.reader import stored_config
 from balance_tune.studies.protocol.provenance import CONFIG
-from balance_tune.studies.protocol.selection import best_trial
+from balance_tune.studies.protocol.selection import Rule, best_trial
 from balance_tune.studies.protocol.study_record import RECORD
+from balance_tune.studies.results.arm_results import CellResults
 from balance_tune.studies.results.leaderboard import LeaderboardRow, rows_of
 from balance_tune.studies.storage import trial_file
 from balance_tune.studies.storage.files import JOURNAL
-from balance_tune.studies.storage.records import CONFIRM, TrialRecord, open_to_read, read_records, studies_of
+from balance_tune.studies.storage.records import CONFIRM, TrialRecord, cell_of, open_to_read, read_records, studies_of
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.artifacts import checkpoint_files, study_files
 from balance_tune.studies.tracking.backend import Store, reason_of
@@ -49,6 +50,7 @@ from balance_tune.studies.tracking.runs import (
     params_of,
     params_of_study,
 )
+from balance_tune.tasks import METRICS
 
 StudyState = Literal["running", "interrupted", "complete"]
 
@@ -176,12 +178,14 @@ class Sync:
             self._journal = (stat.st_size, stat.st_mtime_ns)
         self._records = read_records(self._storage)
         names = [study.study_name for _, study in studies_of(self._storage)]
-        self._arms = [name for name in names if not name.endswith(CONFIRM)]
+        self._arms = list(dict.fromkeys(cell_of(name)[0] for name in names if not name.endswith(CONFIRM)))
 
     # study and arms --------------------------------------------------------------------------------------------------
     def _introduction(self, state: StudyState) -> Iterator[Step]:
         """Yield the runs of study and arms that are missing, or are to be shown as running."""
-        for at, key in enumerate([RunKey(), *map(RunKey, self._arms)], start=self._begun):  # their order in MLflow
+        replicates = [RunKey(arm, replicate=k) for arm in self._arms for k in self._replicates()]
+        keys = [RunKey(), *map(RunKey, self._arms), *replicates]
+        for at, key in enumerate(keys, start=self._begun):  # their order in MLflow
             missing = key not in self._client.runs
             if not missing and (state != "running" or key in self._written):
                 continue
@@ -204,11 +208,36 @@ class Sync:
         rows = rows_of(self._records, self._config.as_dict(), self._path) if state == "complete" else []
         by_arm = {row.arm: row for row in rows}
         for name in self._arms:
+            for k in self._replicates():
+                content = Content(RunKey(name, replicate=k), STATUS[state], self._begun, tags=dict(ended))
+                yield Step(content.key, partial(self._write_replicate, content, state))
             content = Content(RunKey(name), STATUS[state], self._begun, tags=dict(ended))
             yield Step(content.key, partial(self._write_arm, content, by_arm.get(name)))
         yield Step(RunKey(), partial(self._write_study, Content(RunKey(), STATUS[state], self._begun, tags=ended)))
         for dataset, contenders in candidates(rows, self._records, self._manifests, self._config.augment).items():
             yield Step(f"model {dataset}", partial(self._register_champion, contenders, self._manifests[dataset]))
+
+    def _replicates(self) -> range:
+        """Return the replicates that have runs of their own, counted from 1; none in a study of one."""
+        return range(1, self._config.replicates + 1 if self._config.replicates > 1 else 1)
+
+    def _key(self, r: TrialRecord) -> RunKey:
+        return self._client.key_of(r.arm, r.phase, r.number, r.replicate, self._config.replicates)
+
+    def _write_replicate(self, content: Content, state: StudyState) -> None:
+        """Write what an arm chose in a replicate, and how good that was."""
+        own = [r for r in self._records if r.arm == content.key.arm and r.replicate == content.key.replicate - 1]
+        if state == "complete" and own:
+            cell = CellResults.of(own, Rule.of(self._config.as_dict()), self._path)
+            if cell.point is not None:
+                content.tags[TAG + "params"] = cut(json.dumps(dict(cell.point.params)))
+                content.tags[TAG + "default"] = str(cell.point.default).lower()
+            known = {name for names in METRICS.values() for name in names}
+            names = {name for test in cell.tests.values() for name in known & test.keys()}
+            means = {f"replicate/test/{n}": run[0] for n in sorted(names) if (run := cell.run(n)) is not None}
+            content.results = [Row(0, _now(), means)] if means else []
+            content.documents = {CURVES: curves_of_arm(own, self._config.objective)}
+        self._write(content, (content.tags[TAG + "state"],))
 
     def _write_arm(self, content: Content, row: LeaderboardRow | None) -> None:
         if row is not None:
@@ -218,7 +247,7 @@ class Sync:
             best = best_trial(self._records, row.arm, row.params, row.objective)
             files: list[tuple[Path, str]] = []
             if best is not None:
-                content.tags[TAG + "best"] = RunKey(best.arm, best.phase, best.number).name(self._config.name)
+                content.tags[TAG + "best"] = self._key(best).name(self._config.name)
                 files = checkpoint_files(self._folder / str(best.attrs.get("folder", "")))
             content.files = files
             own = [r for r in self._records if r.arm == row.arm]
@@ -246,7 +275,7 @@ class Sync:
             if r.state == "waiting" or not place:  # its creation is not over yet
                 continue
             folder = self._folder / str(place)
-            key, shown = RunKey(r.arm, r.phase, r.number), r.state if r.finished or state == "running" else state
+            key, shown = self._key(r), r.state if r.finished or state == "running" else state
             sealed = r.phase == "confirm" and (folder.path / TEST).is_file()
             epochs = r.epochs if r.finished else max(r.curve, default=0)
             whole = (shown, r.superseded, sealed, epochs)
@@ -258,9 +287,11 @@ class Sync:
     ) -> None:
         """Write a trial as it is now; while the study is not `over`, one whose files are not there yet has time."""
         state, _, sealed, epochs = whole
-        key, config = RunKey(r.arm, r.phase, r.number), trial_file.read(folder.path)
+        key, config = self._key(r), trial_file.read(folder.path)
         content = Content(key, STATUS[state], _milliseconds(r.started) or self._begun, _milliseconds(r.ended))
         content.tags = self._data_tags(r.arm) | {TAG + "state": state} | _attr_tags(r)
+        if config is not None and "split_seed" in config:
+            content.tags[TAG + "split_hash"] = str(config.get("split_hash"))
         content.birth_tags = {TAG + "code_version": code_version()}
         if r.finished:
             content.results = _results(r, self._config.objective, content.ended or content.started)
@@ -307,6 +338,9 @@ class Sync:
     def _data_tags(self, arm: str) -> dict[str, str]:
         dataset, _, method = arm.partition("/")
         tags = {TAG + "dataset": dataset, TAG + "method": method}
+        named = next((entry for entry in self._config.methods if entry.name == method.partition("-")[0]), None)
+        if named is not None and named.description is not None:
+            tags[TAG + "definition"] = cut(named.description)
         manifest = self._manifests.get(dataset)
         if manifest is not None:
             tags |= {TAG + "split_hash": manifest.split_hash, TAG + "data_hash": manifest.data_hash}

@@ -76,3 +76,43 @@ def test_a_new_method_may_bring_its_own_space() -> None:
 
 def test_a_budget_cannot_change_its_unit() -> None:
     assert changes("search.trials=", "search.device_seconds=60").refused
+
+
+FIXED = "{name: fixed, method: mlb, set: {head: false}}"
+
+
+def with_arms(before: str, now: str, *overrides: str) -> Changes:
+    return read_config(BEGUN, [f"methods={now}", *overrides]).changes(read_config(BEGUN, [f"methods={before}"]))
+
+
+def test_a_named_arm_extends_a_study_with_a_space_of_its_own() -> None:
+    found = with_arms("[joint, mlb]", f"[joint, mlb, {FIXED}]", "search.space.fixed.alpha=1.0")
+    assert not found.refused
+    assert any(phrase.startswith("`methods` changed from") for phrase in found.extended)
+
+
+def test_an_arm_of_a_new_method_may_bring_the_space_of_that_method() -> None:
+    late = "{name: late, method: ogm, set: {start: 0.2}}"
+    assert not with_arms("[joint, mlb]", f"[joint, mlb, {late}]", "search.space.ogm.alpha=0.5").refused
+    assert with_arms(f"[joint, {late}]", f"[joint, {late}, ogm]", "search.space.ogm.alpha=0.5").refused
+    assert with_arms("[joint, mlb]", f"[joint, mlb, {FIXED}]", "search.space.mlb.alpha=1.0").refused
+
+
+@pytest.mark.parametrize(
+    ("now", "phrase"),
+    [
+        (
+            "[joint, {name: fixed, method: mlb, set: {head: true}}]",
+            "`methods.fixed.set.head` changed from `false` to `true`",
+        ),
+        ("[joint, {name: fixed, method: mlb}]", "`methods.fixed.set.head` changed from `false` to nothing"),
+        (
+            "[joint, {name: fixed, method: ogm, set: {head: false}}]",
+            "`methods.fixed.method` changed from `mlb` to `ogm`",
+        ),
+        ("[joint, mlb]", "`methods` changed from"),
+    ],
+)
+def test_an_arm_that_has_begun_stays_what_it_is(now: str, phrase: str) -> None:
+    found = with_arms(f"[joint, {FIXED}]", now)
+    assert any(phrase in refused for refused in found.refused)

@@ -13,6 +13,7 @@ from balance_tune.errors import UserError
 from balance_tune.studies.config.reader import read_config, stored_config
 from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.loading import load_config
+from tests.studies.toy import names_of
 
 SMALL = {"name": "small", "datasets": ["av_digits"], "methods": ["joint", "mlb"]}
 
@@ -38,8 +39,35 @@ def test_name_datasets_and_methods_are_enough() -> None:
 
 
 def test_the_baseline_is_always_among_the_methods() -> None:
-    assert load("methods=[mlb]").methods == ("joint", "mlb")
-    assert load("methods=[mlb, joint]").methods == ("mlb", "joint")
+    assert names_of(load("methods=[mlb]")) == ("joint", "mlb")
+    assert names_of(load("methods=[mlb, joint]")) == ("mlb", "joint")
+    assert names_of(load("methods=[{name: decayed, method: joint, set: {training.weight_decay: 0.1}}]")) == (
+        "joint",
+        "decayed",
+    )
+
+
+def test_a_study_without_named_arms_keeps_its_hash_and_its_text() -> None:
+    assert load("methods=[mlb, ogm]").as_dict()["methods"] == ["joint", "mlb", "ogm"]
+    assert load("methods=[{name: mlb, method: mlb}]") == load("methods=[mlb]")
+
+
+@pytest.mark.parametrize(
+    ("methods", "words"),
+    [
+        ("[mlb, mlb]", "must be named once, but `mlb` is named twice"),
+        ("[{name: a, method: mlb}, {name: a, method: ogm}]", "must be its own, but `a` is also the name"),
+        ("[{name: a, method: mlb}, {name: A, method: ogm}]", "must be its own, but `a` is also the name"),
+        ("[ogm, {name: ogm, method: mlb, set: {head: false}}]", "must be its own, but `ogm` is also the name"),
+        ("[{name: mlb, method: mlb, set: {head: false}}]", "must be its own, but `mlb` is also the name"),
+        ("[{name: ogm, method: mlb}, {name: b, method: ogm}]", "must be its own, but `ogm` is also the name"),
+        ("[{name: joint, method: mlb}]", "must be its own, but `joint` is also the name"),
+        ("[{name: joint, method: joint, set: {training.lr: 0.1}}]", "must be its own, but `joint` is also"),
+        ("[3]", "`methods` must hold names and mappings of name, method, set, but got `3`"),
+    ],
+)
+def test_entries_of_methods_that_cannot_be_together_are_refused(methods: str, words: str) -> None:
+    assert words in refusal(f"methods={methods}")
 
 
 def test_a_resolved_study_reads_back_as_itself(tmp_path: Path) -> None:
@@ -112,7 +140,7 @@ def test_workers_do_not_share_a_gpu() -> None:
         ("datasets=av_digits", "`datasets` must be a list, as `[a, b]`, but got `av_digits`."),
         ("datasets=[]", "`datasets` must be a list of at least one name"),
         ("datasets=[a, a]", "must be named once, but `a` is named twice"),
-        ("methods=[joint, 3]", "`methods[1]` must be text, but got `3`."),
+        ("methods=[joint, 3]", "`methods` must hold names and mappings of name, method, set, but got `3`."),
         ("methods=", "`methods` must be given"),
         ("confirm.seeds=1", "`confirm.seeds` must be at least 2"),
         ("confirm.default_seeds=11", "`confirm.default_seeds <= confirm.seeds` must hold"),
@@ -157,7 +185,7 @@ def test_each_mistake_is_one_line_with_rule_value_and_nearest_name(override: str
         ("model.encoders={audio: {features: -4}}", "arm av_digits/joint: "),
         (
             "search.space.ogmge.alpha=1",
-            "`search.space` must name `training` or a method, but got `ogmge`. Did you mean",
+            "`search.space` must name `training`, a method or an arm of `methods`, but got `ogmge`. Did you mean",
         ),
         ("search.space.ogm_ge.alpa=1", "`alpa` is not a setting of ogm_ge. Did you mean `alpha`?"),
         ("training.lerning_rate=1", "`lerning_rate` is not a training setting."),
@@ -176,7 +204,7 @@ def test_names_are_looked_up_among_what_is_installed(override: str, words: str) 
 
 def test_what_an_override_leaves_unused_is_no_mistake() -> None:
     raw = {**SMALL, "search": {"space": {"mlb": {"alpha": 1.0}}}, "model": {"encoders": {"audio": "cnn"}}}
-    assert load_config(raw, ["methods=[joint]", "datasets=[multiple_features]"]).methods == ("joint",)
+    assert load_config(raw, ["methods=[joint]", "datasets=[multiple_features]"]).datasets == ("multiple_features",)
 
 
 @pytest.mark.parametrize(

@@ -64,9 +64,12 @@ def test_a_study_in_miniature_keeps_its_datasets_and_the_methods_that_can_act() 
         {
             "name": "mine",
             "datasets": ["watch", "crema_d"],
-            "methods": ["joint", "ogm"],
+            "methods": ["joint", "ogm", {"name": "ogm_late", "method": "ogm", "set": {"start": 0.2}}],
             "model": {"encoders": {"visual": "resnet18"}},
-            "search": {"trials": 30, "space": {"training": {"lr": {"low": 0.0001, "high": 0.2}}}},
+            "search": {
+                "trials": 30,
+                "space": {"training": {"lr": {"low": 0.0001, "high": 0.2}}, "ogm_late": {"alpha": 1.0}},
+            },
         }
     )
     plain, left_out = miniature(config)

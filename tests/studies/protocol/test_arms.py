@@ -14,7 +14,7 @@ from balance_tune.modulations.base import Modulation
 from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.protocol import arms as module
-from balance_tune.studies.protocol.arms import arms_of, trial_config
+from balance_tune.studies.protocol.arms import arms_of, check_models, check_names, trial_config
 from balance_tune.tunable import tunable
 
 
@@ -119,3 +119,52 @@ def test_the_device_follows_the_gpus(gpus: str, device: str) -> None:
         config, arm, arm.space.defaults(), phase="search", number=0, seed=0, study_folder=Path(), store=Path()
     )
     assert made["device"] == device
+
+
+NAMED: dict[str, Any] = {"name": "headless", "method": "mlb", "set": {"head": False}}
+
+
+def test_an_arm_with_a_name_is_shown_by_it_and_trains_its_method_with_what_is_set() -> None:
+    config = study(methods=["mlb", NAMED, {"name": "alone", "method": "unimodal"}], datasets=["av_digits"])
+    arms = {arm.label: arm for arm in arms_of(config)}
+    assert list(arms) == ["joint", "mlb", "headless", "alone-audio", "alone-image"]
+    assert [label for label, arm in arms.items() if arm.baseline] == ["joint"]
+    arm = arms["headless"]
+    assert (arm.name, arm.method, arm.alias) == ("av_digits/headless", "mlb", "headless")
+    made = trial_config(
+        config, arm, arm.space.defaults(), phase="search", number=0, seed=0, study_folder=Path("/r/s"), store="/r/x"
+    )
+    assert (made["arm"], made["method"], made["modulation"]["head"]) == ("av_digits/headless", "mlb", False)
+    assert made["folder"] == "/r/s/trials/av_digits/headless/search-0000"
+    assert arms["mlb"].settings(arms["mlb"].space.defaults(), "modulation")["head"] is True
+    check_models(config, list(arms.values()))
+
+
+def test_a_variant_of_the_baseline_is_an_arm_beside_it() -> None:
+    decayed = {"name": "decayed", "method": "joint", "set": {"training.weight_decay": 0.25}}
+    joint, other = arms_of(study(methods=["joint", decayed], datasets=["av_digits"]))
+    assert (joint.baseline, other.baseline) == (True, False)
+    assert other.settings(other.space.defaults(), "training")["weight_decay"] == 0.25
+    assert joint.settings(joint.space.defaults(), "training")["weight_decay"] != 0.25
+
+
+def test_what_an_arm_sets_beyond_what_its_method_takes_is_reported_with_the_arm() -> None:
+    far = {"name": "far", "method": "mlb", "set": {"end": 7.0}}
+    with pytest.raises(UserError, match=r"arm av_digits/far: .*7"):
+        arms_of(study(methods=[far]))
+
+
+def test_an_arm_is_not_called_as_a_method_that_is_installed() -> None:
+    with pytest.raises(UserError, match="must not be the name of a method, but there is a method `ogm_ge`"):
+        check_names(study(methods=[{**NAMED, "name": "ogm_ge"}]))
+
+
+def test_the_method_of_a_named_arm_is_looked_up() -> None:
+    with pytest.raises(UserError, match="did you mean `mlb`"):
+        check_names(study(methods=[{**NAMED, "method": "mlbb"}]))
+
+
+def test_the_space_may_name_arms_of_the_study() -> None:
+    check_names(study("search.space.headless.alpha=1.0", methods=[NAMED]))
+    with pytest.raises(UserError, match=r"a method or an arm of `methods`, but got `hedless`. Did you mean `headless`"):
+        check_names(study("search.space.hedless.alpha=1.0", methods=[NAMED]))

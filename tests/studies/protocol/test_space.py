@@ -10,18 +10,21 @@ from balance_tune.errors import UserError
 from balance_tune.modulations.mlb import Mlb
 from balance_tune.settings import TrainingSettings
 from balance_tune.studies.config.reader import read_config
-from balance_tune.studies.protocol.space import STUDY_FILE, Parameter, Space, space_of
+from balance_tune.studies.config.study_method import StudyMethod
+from balance_tune.studies.protocol.space import STUDY_FILE, Fixed, Parameter, Space, space_of
 from balance_tune.tunable import tunables
 
+PLAIN = StudyMethod(name="mlb", method="mlb")
 
-def space(*overrides: str) -> Space:
+
+def space(*overrides: str, entry: StudyMethod = PLAIN) -> Space:
     raw = {"name": "a", "datasets": ["av_digits"], "methods": ["mlb"]}
-    return space_of(read_config(raw, overrides), AvDigits, Mlb)
+    return space_of(read_config(raw, overrides), AvDigits, Mlb, entry)
 
 
-def refusal(*overrides: str) -> str:
+def refusal(*overrides: str, entry: StudyMethod = PLAIN) -> str:
     with pytest.raises(UserError) as caught:
-        space(*overrides)
+        space(*overrides, entry=entry)
     assert len(str(caught.value).splitlines()) == 1
     return str(caught.value)
 
@@ -51,7 +54,7 @@ def test_a_recipe_beyond_the_declared_range_moves_the_range() -> None:
         recipe: ClassVar[dict[str, tuple[Any, str]]] = {**AvDigits.recipe, "lr": (1e-4, "made up")}
 
     config = read_config({"name": "a", "datasets": ["av_digits"], "methods": ["mlb"]})
-    lr, declared = parameter(space_of(config, Slow, Mlb), "training.lr"), tunables(TrainingSettings)["lr"]
+    lr, declared = parameter(space_of(config, Slow, Mlb, PLAIN), "training.lr"), tunables(TrainingSettings)["lr"]
     assert (lr.low, lr.high) == pytest.approx((1e-5, 1e-3))
     assert lr.high / lr.low == pytest.approx(declared.high / declared.low)  # type: ignore[operator]
     Slow.name = ""  # no study finds it
@@ -164,3 +167,57 @@ def test_a_recipe_with_an_unknown_setting_is_refused(monkeypatch: pytest.MonkeyP
     wrong: dict[str, Any] = {**AvDigits.recipe, "learning_rate": (0.1, "nowhere")}
     monkeypatch.setattr(AvDigits, "recipe", wrong)
     assert "`learning_rate` in the recipe of dataset `av_digits` is not a training setting" in refusal()
+
+
+def arm(**settings: Any) -> StudyMethod:
+    return StudyMethod(name="plain_head", method="mlb", set={k.replace("__", "."): v for k, v in settings.items()})
+
+
+def test_a_named_arm_fixes_what_it_sets_and_shares_the_rest_of_its_methods_space() -> None:
+    shared = ["search.space.mlb.alpha={low: 0.2, high: 0.9}", "search.space.mlb.weight=0.7"]
+    plain, named = space(*shared), space(*shared, entry=arm(head=False, alpha=0.5))
+    assert named.fixed["modulation.head"] == Fixed(False, STUDY_FILE)
+    assert named.fixed["modulation.alpha"] == Fixed(0.5, STUDY_FILE)
+    assert named.fixed["modulation.weight"] == plain.fixed["modulation.weight"] == Fixed(0.7, STUDY_FILE)
+    assert named.parameters == tuple(p for p in plain.parameters if p.name != "modulation.alpha")
+
+
+def test_ranges_of_a_named_arm_go_before_those_of_its_method() -> None:
+    ranges = ["search.space.mlb.alpha={low: 0.2, high: 0.9}", "search.space.plain_head.alpha={low: 0.3, high: 0.6}"]
+    own, plain = (
+        parameter(space(*ranges, entry=arm()), "modulation.alpha"),
+        parameter(space(*ranges), "modulation.alpha"),
+    )
+    assert (own.low, own.high) == (0.3, 0.6)
+    assert (plain.low, plain.high) == (0.2, 0.9)
+
+
+def test_a_named_arm_sets_training_settings_against_recipe_study_and_search() -> None:
+    entry = arm(training__weight_decay=0.001, training__lr=0.02)
+    overrides = ["training.weight_decay=0.5", "search.space.training.lr={low: 0.001, high: 0.1, default: 0.01}"]
+    found = space(*overrides, entry=entry)
+    assert found.fixed["training.weight_decay"] == Fixed(0.001, STUDY_FILE)
+    assert found.fixed["training.lr"] == Fixed(0.02, STUDY_FILE)
+    assert space(*overrides).fixed["training.weight_decay"].value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"haed": False}, "`haed` is not a setting of mlb (`set` of arm plain_head). Did you mean `head`?"),
+        ({"training__weight_deca": 0.1}, "`weight_deca` is not a setting of training (`set` of arm plain_head). Did"),
+        ({"head": 1}, "`methods.plain_head.set.head` must be true or false, but got `1`"),
+        ({"alpha": "much"}, "`methods.plain_head.set.alpha` must be a number, but got `much`"),
+        ({"apply_to": 1}, "`methods.plain_head.set.apply_to` must be text"),
+        ({"training__epochs": 1.5}, "`methods.plain_head.set.training.epochs` must be a whole number"),
+    ],
+)
+def test_what_a_named_arm_sets_is_checked(settings: dict[str, Any], words: str) -> None:
+    assert words in refusal(entry=arm(**settings))
+
+
+def test_a_named_arm_does_not_search_what_it_sets() -> None:
+    message = refusal("search.space.plain_head.alpha=[0.1, 0.2]", entry=arm(alpha=0.5))
+    assert (
+        "must be fixed or searched, but `alpha` is in `set` of plain_head and in `search.space.plain_head`" in message
+    )

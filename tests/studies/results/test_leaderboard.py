@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from balance_tune.errors import UserError
+from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.results import findings, leaderboard, tables
 from balance_tune.studies.results.leaderboard import COLUMNS, LeaderboardRow
 from balance_tune.studies.results.statistics import holm
@@ -191,3 +192,17 @@ def test_mlflow_gets_the_numbers_of_a_row_that_are_known(rows: list[LeaderboardR
     assert {name for name in metrics if "/" in name} == {f"test_mean/{m}" for m in row.test_by_modality or {}}
     joint = row_of(rows, "watch/joint").mlflow_metrics()
     assert {"delta", "p_holm"} & joint.keys() == set()
+
+
+def test_a_named_arm_says_what_it_is_and_one_of_a_diagnostic_method_is_no_rival(tmp_path: Path) -> None:
+    folder = make_study(tmp_path, Made(datasets=["av_digits"]))
+    config = strict_yaml.read(folder / "study.yaml")
+    named = {"opm": {"method": "mlb", "set": {"head": False}}, "mlb": {"method": "unimodal", "set": {}}}
+    config["methods"] = [{"name": name, **named[name]} if name in named else name for name in config["methods"]]
+    (folder / "study.yaml").write_text(strict_yaml.dump(config))
+    rows = leaderboard.build(folder)
+    opm, mlb, ogm = (row_of(rows, f"av_digits/{name}") for name in ("opm", "mlb", "ogm_ge"))
+    assert (opm.definition, opm.rival) == ("mlb with head = false", True)
+    assert (mlb.definition, mlb.diagnostic, mlb.p_holm) == ("unimodal under another name", True, None)
+    assert (ogm.definition, ogm.rival) == (None, True)
+    assert "opm: mlb with head = false." in findings.remarks(rows)

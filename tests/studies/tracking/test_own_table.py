@@ -106,7 +106,7 @@ def test_a_wrong_column_or_file_is_one_line(own: OwnTable) -> None:
 
 def test_its_card_tells_what_is_done_to_samples(own: OwnTable) -> None:
     contender = {"arm": "wrens/joint", "objective": "val/accuracy", "val": 0.5, "test_mean": None, "seeds": 2}
-    contender |= {"split_hash": "abc", "data_hash": "def", "augment": {}}
+    contender |= {"split_hash": "abc", "data_hash": "def", "augment": {}, "replicates": 1}
     told = card(contender, own.manifest)
     assert "- `photo`: in training flip (p 0.25); in evaluation as stored\n" in told
     assert "- `weather`: in training as stored; in evaluation as stored\n" in told

@@ -24,6 +24,7 @@ from balance_tune.studies.results.report.charts import (
     text_width,
 )
 from balance_tune.studies.results.report.sources import Sources
+from balance_tune.studies.results.robustness import Robustness
 from balance_tune.studies.storage.records import TrialRecord
 from balance_tune.tasks import Objective
 
@@ -210,6 +211,38 @@ def anytime(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping[str
         if method in named:
             plot.end(curve[-1][1], shorten(method, NAME), look.colour)
     return plot.svg()
+
+
+def robustness_curves(
+    rows: Sequence[LeaderboardRow], found: Mapping[str, Sequence[Robustness]], looks: Mapping[str, Style]
+) -> dict[str, str]:
+    """Return modality (or "all") -> chart of each arm's test metric against the rate at which it is missing.
+
+    Args:
+        rows: of one dataset under one protocol.
+        found: method -> its results.
+        looks: method -> style.
+    """
+    metric = rows[0].metric
+    shown = {method: [r for r in results if r.metric == metric] for method, results in found.items()}
+    shown = {method: results for method, results in shown.items() if results}
+    named = [m for m in shown if m != BASELINE][:NAMED] + [m for m in shown if m == BASELINE]
+    y = spread([r.mean for results in shown.values() for r in results], percent=metric.is_share)
+    x = Axis(0, 1, "missing rate, %", percent=True)
+    charts = {}
+    for modality in dict.fromkeys(r.modality for results in shown.values() for r in results):
+        plot = Plot(x, y, f"Test {metric} of {rows[0].dataset} with {modality} missing", right=_room(named), height=210)
+        for method in [m for m in shown if m not in named] + named:
+            look = looks[method] if method in named else Style(FAINT)
+            curve = sorted((r.rate, r.mean) for r in shown[method] if r.modality == modality)
+            plot.line(curve, look, method)
+            for rate, value in curve:
+                text = f"{method}: {metric.text_with_unit(value)} with {modality} missing at {percent(rate, 0)} %"
+                plot.dot((rate, value), look.colour, text, radius=2)
+            if method in named:
+                plot.end(curve[-1][1], shorten(method, NAME), look.colour)
+        charts[modality] = plot.svg()
+    return charts
 
 
 def search_curves(sources: Sources, row: LeaderboardRow) -> str:

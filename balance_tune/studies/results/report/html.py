@@ -16,6 +16,7 @@ from markupsafe import Markup
 from balance_tune.datasets.augmentation import described, overridden
 from balance_tune.datasets.modality import Modality
 from balance_tune.studies.config import strict_yaml
+from balance_tune.studies.config.missing import Missing
 from balance_tune.studies.results.columns import SETTINGS, interval, p_text, percent
 from balance_tune.studies.results.findings import answer, by_table, ranking, remarks
 from balance_tune.studies.results.leaderboard import COLUMNS, LeaderboardRow
@@ -23,6 +24,7 @@ from balance_tune.studies.results.report import figures
 from balance_tune.studies.results.report.charts import INK, SOFT, Axis, Style, interval_axis, interval_mark, key, number
 from balance_tune.studies.results.report.importance import FEWEST, importances
 from balance_tune.studies.results.report.sources import Sources, gather
+from balance_tune.studies.results.robustness import as_csv
 from balance_tune.studies.results.tables import PROTOCOLS, heading, units, write_files
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.records import TrialRecord
@@ -34,13 +36,19 @@ SHOWN_DECISIONS = 2000  # decisions shown; the file has all
 
 
 def write(study_folder: Path | str) -> Path:
-    """Write `report/index.html` and the leaderboard files of a study, finished or not; return the page's path.
+    """Write the report of a study, finished or not, into its folder `report`; return the page's path.
+
+    `index.html` is the page, `leaderboard.*` its numbers. `robustness.csv` is there where modalities are missing from
+    test rows (`missing.test`).
 
     Raises:
         UserError: there is no study in this folder, or one of its files cannot be read.
     """
     sources = gather(study_folder)
     write_files(sources.folder, sources.rows)
+    robustness = [result for row in sources.rows for result in sources.robustness(row)]
+    if robustness:
+        durable.write(sources.folder / "report" / "robustness.csv", as_csv(robustness))
     page = sources.folder / "report" / "index.html"
     durable.write(page, render(sources))
     return page
@@ -86,9 +94,7 @@ def render(sources: Sources) -> str:
         objective=sources.rule.objective,
         units=units(sources.rows),
         protocol=sources.config.get("protocol") or "sealed",
-        data=[
-            _data(name, manifest, sources.config.get("augment") or {}) for name, manifest in sources.manifests.items()
-        ],
+        data=[_data(name, manifest, sources.config) for name, manifest in sources.manifests.items()],
         versions=_versions(sources.begun),
         begun=sources.begun.get("begun", ""),
         code=(sources.begun.get("code") or {}).items(),
@@ -142,6 +148,7 @@ def _table(sources: Sources, rows: list[LeaderboardRow], looks: Mapping[str, Sty
         "confirmed_any": any(row.val_confirm is not None for row in rows),
         "anytime": figures.anytime(sources, rows, looks),
         "shares": shares,
+        "robustness": figures.robustness_curves(rows, {row.method: sources.robustness(row) for row in rows}, looks),
     }
 
 
@@ -294,7 +301,7 @@ def _importance_table(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"datasets": datasets, "lines": lines}
 
 
-def _data(name: str, manifest: Mapping[str, Any], augment: Mapping[str, Any]) -> dict[str, Any]:
+def _data(name: str, manifest: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     identity = manifest.get("identity") or {}
     split = identity.get("split") or {}
     counts = {part: sum(by_class.values()) for part, by_class in (manifest.get("counts") or {}).items()}
@@ -304,7 +311,8 @@ def _data(name: str, manifest: Mapping[str, Any], augment: Mapping[str, Any]) ->
         "modalities": [
             f"{m} {'x'.join(map(str, s.get('shape', [])))}" for m, s in (identity.get("modalities") or {}).items()
         ],
-        "transforms": _transforms(identity.get("modalities") or {}, augment),
+        "transforms": _transforms(identity.get("modalities") or {}, config.get("augment") or {}),
+        "missing": Missing.model_validate(config.get("missing") or {}).words(identity.get("modalities") or {}),
         "classes": len(identity.get("classes") or []),
         "counts": counts,
         "split": f"{split.get('kind', '?')}, seed {split.get('seed', '?')}",

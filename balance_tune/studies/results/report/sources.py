@@ -12,6 +12,7 @@ from balance_tune.errors import UserError
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.protocol.selection import Rule, confirmed, winner
 from balance_tune.studies.results.leaderboard import LeaderboardRow, rows_of
+from balance_tune.studies.results.robustness import Robustness, robustness_of
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.records import TrialRecord, read_records
 
@@ -42,13 +43,20 @@ class Sources:
     def shown(self, row: LeaderboardRow) -> list[TrialRecord]:
         """Return the trials that show how an arm's chosen point trains: the confirmed ones, else its best."""
         own = self.arm(row)
-        point = winner(own, self.rule)
-        runs = [r for r in confirmed(own, self.rule, point) if r.state == "complete"] if point else []
+        runs: list[TrialRecord] = []
+        for replicate in sorted({r.replicate for r in own}):
+            cell, rule = [r for r in own if r.replicate == replicate], self.rule.at(replicate)
+            point = winner(cell, rule)
+            runs += [r for r in confirmed(cell, rule, point) if r.state == "complete"] if point else []
         if runs:
             return runs
         complete = [r for r in own if r.phase == "search" and r.state == "complete" and r.value is not None]
         best = self.rule.objective.best_of(complete, lambda r: r.value or 0.0)
         return [] if best is None else [best]
+
+    def robustness(self, row: LeaderboardRow) -> list[Robustness]:
+        """Return how a row's arm does where modalities are missing; nothing where the study does not ask for it."""
+        return robustness_of(self.arm(row), self.rule, row.protocol, self.folder)
 
     def history(self, record: TrialRecord) -> list[dict[str, Any]]:
         """Return a trial's metrics, one mapping an epoch; where its file is gone, the curve that the storage keeps."""
