@@ -14,6 +14,7 @@ from balance_tune import shadows, timeouts
 from balance_tune.datasets.redraw import redrawn_split_hash
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.devices import Devices
+from balance_tune.studies.cluster.importable import check_modules, check_workers, own_names
 from balance_tune.studies.cluster.preflight import preflight
 from balance_tune.studies.cluster.ray_address import check_ray_address
 from balance_tune.studies.cluster.ray_cluster import GPU_SHARE, TrialResources, ray_for, remote, study_resources
@@ -104,6 +105,7 @@ def run_study(
     config = config if isinstance(config, StudyConfig) else load_config(config, root=place)
     folder = _folder(place, config)
     check_answers(folder.path)
+    check_modules(own_names(config))
     hidden = shadows.hidden_by(os.getcwd())  # Ray's workers look there first
     if hidden is not None:
         raise UserError(shadows.sentence(hidden))
@@ -205,6 +207,7 @@ class _Study:
                 )
                 if wrong:
                     return "halted", wrong
+            check_workers(own_names(self.config))
             if self.resources.gpus:
                 wrong = self.devices.check()
                 if wrong:
