@@ -39,11 +39,17 @@ def run(args: argparse.Namespace) -> int:
     from balance_tune.studies.monitor.plan import plan_of
     from balance_tune.studies.monitor.timing import epoch_seconds
     from balance_tune.studies.protocol.arms import arms_of
+    from balance_tune.studies.protocol.compute_matched import measured, unmeasured
 
     config = study_of(args)
     arms = arms_of(config)
     root = root_of(args) if args.no_measure else writable_root(args)
     pace = epoch_seconds(config, arms, root, measure=not args.no_measure)
+    if unmeasured(config):
+        config = measured(config, arms, pace)
+        arms = arms_of(config)
+        joint = {arm.dataset: pace[arm.name] for arm in arms if arm.baseline}
+        pace = {arm.name: pace.get(arm.name, joint[arm.dataset]) for arm in arms}
     plan = plan_of(config, arms, pace)
     if args.format == "json":
         print_json({**asdict(plan), "transforms": transforms(config), "missing": missing_in_words(config)})

@@ -18,6 +18,7 @@ from balance_tune.studies.cluster.importable import check_modules, check_workers
 from balance_tune.studies.cluster.preflight import preflight
 from balance_tune.studies.cluster.ray_address import check_ray_address
 from balance_tune.studies.cluster.ray_cluster import GPU_SHARE, TrialResources, ray_for, remote, study_resources
+from balance_tune.studies.config.reader import stored_config
 from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.config.study_method import BASELINE
 from balance_tune.studies.early_stopping.pruner import Pruner
@@ -28,7 +29,7 @@ from balance_tune.studies.execution.sealed import Sealed
 from balance_tune.studies.loading import load_config
 from balance_tune.studies.monitor.estimate import outlook, seconds_left
 from balance_tune.studies.monitor.progress import Kind, Progress, progress_of
-from balance_tune.studies.protocol import provenance, selection
+from balance_tune.studies.protocol import compute_matched, provenance, selection
 from balance_tune.studies.protocol.arms import Arm, arms_of, check_models, trial_config
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.results import leaderboard, report, tables
@@ -138,6 +139,7 @@ class _Study:
         retry_failed: bool = False,
     ) -> None:
         self.on_leaderboard = on_leaderboard
+        config = _with_baselines(config, folder, display)
         self.config, self.folder, self.display, self.interruption = config, folder, display, interruption
         self.callbacks = list(callbacks)
         durable.sweep(folder.path)
@@ -378,7 +380,7 @@ class _Study:
         queue, records = self.queue, self.queue.records(cell)
         if queue.searching(cell) or queue.due(cell) or not records or not all(r.finished for r in records):
             return
-        rule = selection.Rule.of(self.config.as_dict()).at(records[0].replicate)
+        rule = selection.Rule.of(self.config.as_dict()).at(records[0].arm, records[0].replicate)
         try:
             retention.prune(records, rule, self.config.checkpoints, self.folder)
         except OSError as error:
@@ -402,6 +404,28 @@ def _folder(root: StudyFolder, config: StudyConfig) -> StudyFolder:
         mlflow_store(root, config.mlflow.tracking_uri)
         connect(shared_database(root))
     return folder
+
+
+def _with_baselines(config: StudyConfig, folder: StudyFolder, display: Progress) -> StudyConfig:
+    """Return the study with the cost of its arms measured, where it asks for a compute-matched baseline.
+
+    What was measured when the study began, or was extended by a dataset, stays.
+    """
+    from balance_tune.studies.monitor.timing import epoch_seconds
+
+    if not compute_matched.unmeasured(config):
+        return config
+    begun = (folder.path / provenance.CONFIG).is_file()
+    known = stored_config(folder.path).baselines.compute_matched if begun else {}
+    factors = dict(known) if isinstance(known, dict) else {}
+    if any(dataset not in factors for dataset in config.datasets):
+        display.message("measuring how long an epoch of each arm takes, for the compute-matched baseline")
+        arms = arms_of(config)
+        new = compute_matched.measured(config, arms, epoch_seconds(config, arms, folder.parent))
+        fresh = new.baselines.compute_matched
+        factors = {**(fresh if isinstance(fresh, dict) else {}), **factors}
+        display.message(compute_matched.in_words(factors))
+    return compute_matched.with_factors(config, factors)
 
 
 def _download(folder: StudyFolder) -> None:

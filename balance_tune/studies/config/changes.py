@@ -72,6 +72,8 @@ def changes_between(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
 def _extends(key: str, was: Any, now: Any, added_sections: set[str], added_names: set[str]) -> bool:
     if key.split(".")[0] in MAY_CHANGE:
         return True
+    if key == "placebo" or key.startswith("baselines.compute_matched"):  # an arm more
+        return not was
     if key in MAY_GROW:
         return was is not None and now is not None and bool(now > was)
     if key in MAY_BE_ADDED_TO:

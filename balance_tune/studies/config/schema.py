@@ -24,7 +24,8 @@ from balance_tune.studies.config.study_method import BASELINE, StudyMethod, chec
 from balance_tune.studies.wording import did_you_mean, shown
 from balance_tune.tasks import OBJECTIVES
 
-MAX_REPLICATES, MAX_TRIALS_REPLICATED = 100, 10_000  # what seeds are set aside for
+MAX_REPLICATES, MAX_TRIALS_REPLICATED = 100, 5_000  # what seeds are set aside for
+RESERVED_ARMS = ("placebo", "joint_matched")  # the arms that `placebo` and `baselines` add
 RESERVED = ("data", "mlartifacts", "mlflow.db", "unsealed.jsonl")  # what else lies in a root
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _NAME_RULE = "must be letters, digits, `.`, `_` and `-`, start with a letter or digit, and have at most 100 of them"
@@ -192,6 +193,16 @@ def _gpus(value: Any, where: str) -> Any:
     raise ValueError(f"`{where}` must be `auto` or a number from 0 to 1000, but got {shown(value)}.")
 
 
+class Baselines(_Section):
+    """Further baselines. `compute_matched` adds `joint_matched`: joint training as long as the dearest arm takes.
+
+    `true` measures how much longer that is before the first trial and keeps it; a mapping of datasets to factors sets
+    it.
+    """
+
+    compute_matched: bool | dict[str, Annotated[float, Field(ge=1, le=1000)]] = False
+
+
 class DatasetResources(_Section):
     """What one trial on a certain dataset may use, where that is not what all others use."""
 
@@ -307,6 +318,8 @@ class StudyConfig(_Section):
     augment: dict[str, dict[str, Any]] = {}  # by modality, instead of what its dataset declares; {}: nothing
     replicates: int = Field(default=1, ge=1, le=MAX_REPLICATES)  # independent repetitions: split, search, seeds
     splits: Literal["redrawn", "fixed"] = "redrawn"  # whether each replicate draws train, monitor and val anew
+    placebo: bool = False  # whether a second joint arm shows what the study finds where there is nothing
+    baselines: Baselines = Baselines()
     missing: Missing = Missing()
     search: Search = Search(trials=20)
     select: Select = Select()
@@ -378,11 +391,14 @@ class StudyConfig(_Section):
                 "`protocol: paper` must have one replicate, because its test part decides, but got "
                 f"(replicates={self.replicates})."
             )
-        if self.replicates > 1 and (self.search.trials or 0) > MAX_TRIALS_REPLICATED:
+        if (self.replicates > 1 or self.placebo) and (self.search.trials or 0) > MAX_TRIALS_REPLICATED:
             raise ValueError(
-                f"`search.trials <= {MAX_TRIALS_REPLICATED}` must hold with several replicates, but got "
-                f"(trials={self.search.trials}, replicates={self.replicates})."
+                f"`search.trials <= {MAX_TRIALS_REPLICATED}` must hold with replicates or a placebo, but got "
+                f"(trials={self.search.trials}, replicates={self.replicates}, placebo={self.placebo})."
             )
+        for entry in self.methods:
+            if entry.name in RESERVED_ARMS:
+                raise ValueError(f"an arm must not be called {shown(entry.name)}, which is the name of a baseline.")
         for name in self.resources.datasets:
             if name not in self.datasets:
                 raise ValueError(

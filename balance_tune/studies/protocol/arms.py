@@ -15,8 +15,9 @@ from balance_tune.datasets.augmentation import overridden
 from balance_tune.errors import UserError
 from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
 from balance_tune.studies.config.schema import MAX_REPLICATES
-from balance_tune.studies.config.study_method import BASELINE
+from balance_tune.studies.config.study_method import BASELINE, StudyMethod
 from balance_tune.studies.early_stopping.rules import rule_of
+from balance_tune.studies.protocol.baselines import extra_entries
 from balance_tune.studies.protocol.model_space import SECTION as MODEL
 from balance_tune.studies.protocol.model_space import model_at, with_model
 from balance_tune.studies.protocol.space import Parameter, Space, declared_method, space_of
@@ -95,7 +96,9 @@ def arms_of(config: StudyConfig) -> list[Arm]:
     arms = []
     for dataset_name in config.datasets:
         dataset: type[Dataset] = datasets().get(dataset_name)
-        for entry in config.methods:
+        joint = space_of(config, dataset, modulations().get(BASELINE), StudyMethod(name=BASELINE, method=BASELINE))
+        epochs = int(joint.values(joint.defaults())["training.epochs"] or 0)
+        for entry in (*config.methods, *extra_entries(config, dataset_name, epochs)):
             method: type[Modulation] = modulations().get(entry.method)
             space = with_model(space_of(config, dataset, method, entry), config, dataset)
             for variant in method.variants(tuple(dataset.modalities)) or (None,):

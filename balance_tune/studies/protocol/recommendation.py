@@ -40,7 +40,8 @@ def recommend(cells: Mapping[int, Sequence[TrialRecord]], rule: Rule) -> Recomme
         cells: replicate -> all trials of the arm in it.
         rule: the study's.
     """
-    choices = {k: point for k, own in cells.items() if (point := winner(own, rule.at(k))) is not None}
+    rules = {k: rule.at(own[0].arm, k) for k, own in cells.items() if own}
+    choices = {k: point for k in rules if (point := winner(cells[k], rules[k])) is not None}
     if not choices:
         return None
     kept = [point for point in choices.values() if point.default]
@@ -49,7 +50,7 @@ def recommend(cells: Mapping[int, Sequence[TrialRecord]], rule: Rule) -> Recomme
     leads: dict[str, list[float]] = {}
     for k, point in choices.items():
         if not point.default:
-            lead = _lead(cells[k], rule.at(k), point)
+            lead = _lead(cells[k], rules[k], point)
             leads.setdefault(point.key, []).extend([] if lead is None else [lead])
     best = max(leads, key=lambda key: fmean(leads[key]) if leads[key] else float("-inf"))
     own = [point for point in choices.values() if point.key == best]

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from balance_tune.errors import UserError
+from balance_tune.studies.protocol.baselines import seed_offset
 from balance_tune.studies.protocol.lead import Lead, lead_of
 from balance_tune.studies.storage.records import Phase, TrialRecord
 from balance_tune.tasks import Objective
@@ -56,6 +57,7 @@ class Rule:
     objective: Objective = Objective("val/accuracy")
     margin: float = 0.0  # standard errors by which a point must beat the default
     replicate: int = 0
+    offset: int = 0  # of the arm's seeds
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:
@@ -72,14 +74,16 @@ class Rule:
         }
         return cls(**{name: value for name, value in given.items() if value is not None})
 
-    def at(self, replicate: int) -> Self:
-        """Return the rule in another replicate (0, 1, ...), which has seeds of its own."""
-        return replace(self, replicate=replicate)
+    def at(self, arm: str, replicate: int) -> Self:
+        """Return the rule for an arm in a replicate (0, 1, ...), which has seeds of its own."""
+        return replace(self, replicate=replicate, offset=seed_offset(arm))
 
     def seeds(self, phase: Phase) -> list[int]:
-        """Return the seeds of select or confirm in this replicate, the same for every arm."""
+        """Return the seeds of select or confirm in this replicate, the same for every arm but the placebo."""
         count = self.select_seeds if phase == "select" else self.confirm_seeds
-        return [seed_of(self.study_seed, phase, self.replicate * REPLICATE_SEEDS + i) for i in range(count)]
+        return [
+            seed_of(self.study_seed, phase, self.replicate * REPLICATE_SEEDS + self.offset + i) for i in range(count)
+        ]
 
 
 @dataclass(frozen=True)
@@ -247,7 +251,7 @@ def cell_failures(records: Sequence[TrialRecord], config: Mapping[str, Any]) -> 
         cells.setdefault(r.cell, []).append(r)
     reasons = {}
     for name, own in cells.items():
-        reason = _failure([r for r in own if not r.superseded], rule.at(own[0].replicate), search)
+        reason = _failure([r for r in own if not r.superseded], rule.at(own[0].arm, own[0].replicate), search)
         if reason is not None:
             reasons[name] = reason
     return reasons

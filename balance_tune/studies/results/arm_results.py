@@ -32,7 +32,7 @@ class CellResults:
         failed: seeds whose confirmation trial of the chosen candidate failed; `default_failed`: the default's.
         seeds: confirmation seeds that the chosen candidate gets; `default_seeds`: those of the default.
         failure: why there is nothing to compare, where its trials failed.
-        replicate: counted from 0.
+        arm: its name; `replicate`: counted from 0.
     """
 
     records: list[TrialRecord]
@@ -44,6 +44,7 @@ class CellResults:
     seeds: list[int] = field(default_factory=list)
     default_seeds: list[int] = field(default_factory=list)
     failure: str | None = None
+    arm: str = ""
     replicate: int = 0
 
     @classmethod
@@ -56,9 +57,9 @@ class CellResults:
             folder: the study's.
             failure: why the cell has nothing to compare.
         """
-        replicate = records[0].replicate
-        rule = rule.at(replicate)
-        cell = cls(records, winner(records, rule), failure=failure, replicate=replicate)
+        arm, replicate = records[0].arm, records[0].replicate
+        rule = rule.at(arm, replicate)
+        cell = cls(records, winner(records, rule), failure=failure, arm=arm, replicate=replicate)
         cell.seeds = rule.seeds("confirm")
         cell.default_seeds = cell.seeds[: rule.default_seeds]
         default = next((c for c in candidates(records, rule) if c.default), None)
@@ -104,8 +105,8 @@ class ArmResults:
     """The results of one arm under one protocol, over all replicates of the study.
 
     What is compared between arms is a run: of a study of several replicates the mean over the confirmation seeds of a
-    replicate, of a study of one replicate a single confirmation seed. A run is named by its key, the replicate or the
-    seed.
+    replicate, of a study of one replicate a single confirmation seed. A run is named by its key: the number of the
+    replicate, or the position of the seed.
 
     Attributes:
         cells: the replicates that have begun, in their order.
@@ -171,10 +172,10 @@ class ArmResults:
         return self.replicates == 1
 
     def keys(self) -> list[int]:
-        """Return the keys of all runs that the study will have: seeds, or replicates."""
+        """Return the keys of all runs that the study will have: replicates, or positions of seeds."""
         if not self.by_seed:
             return list(range(self.replicates))
-        return self.cells[0].seeds if self.cells else []
+        return list(range(len(self.cells[0].seeds) if self.cells else 0))
 
     def scores(self, *, default: bool = False) -> dict[int, float]:
         """Return key -> test score of the runs of the chosen candidate, or of the default, that ended well."""
@@ -207,9 +208,9 @@ class ArmResults:
         scores = [np.nan if run is None else run[0] for run in made]
         return Runs(np.array(scores), np.stack([empty if u is None else u for u in units]) if complete else None)
 
-    def _seed_run(self, seed: int, *, default: bool) -> tuple[float, Floats | None] | None:
+    def _seed_run(self, key: int, *, default: bool) -> tuple[float, Floats | None] | None:
         cell = self.cells[0]
-        test = (cell.default_tests if default else cell.tests).get(seed)
+        test = (cell.default_tests if default else cell.tests).get(cell.seeds[key])
         return None if test is None else (float(test[self.metric]), _units(test, self.metric))
 
     def ended(self, *, default: bool = False) -> set[int]:
@@ -220,7 +221,8 @@ class ArmResults:
             return set()
         cell = self.cells[0]
         tests, failed = (cell.default_tests, cell.default_failed) if default else (cell.tests, cell.failed)
-        return {seed for seed, test in tests.items() if test.get(self.metric) is not None} | failed
+        ended = {seed for seed, test in tests.items() if test.get(self.metric) is not None} | failed
+        return {key for key, seed in enumerate(cell.seeds) if seed in ended}
 
     def by_modality(self) -> dict[str, float] | None:
         """Return modality -> mean test score of its own answers; None where an evaluation tells none."""

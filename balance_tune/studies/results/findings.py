@@ -46,32 +46,35 @@ def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "seale
     losses = [row for row in known if _loses(row)]
     provisional = [row for row in table if not row.diagnostic and not row.confirmed and not row.failure]
     aside = f" ({len(table) - len(provisional)} of {len(table)} arms are through so far)" if provisional else ""
+    where, rival = _where(dataset, best), _baseline_words(best)
     if all(row.n < 2 for row in known):
+        one, unit = ("replicate", "replicates") if best.replicates > 1 else ("confirmation seed", "confirm.seeds")
         return (
-            f"On {dataset}, {best.method} was {_signed_words(best)} the tuned joint baseline on the one "
-            f"confirmation seed{suffix}{aside}. One seed gives no interval and no test, so this may be chance: "
-            "set `confirm.seeds` to 2 or more (10 is a good number)."
+            f"{where}, {_subject(best)} was {_signed_words(best)} {rival} on the one {one}{suffix}{aside}. One {one} "
+            f"gives no interval and no test, so this may be chance: set `{unit}` to "
+            f"{'5 or more' if best.replicates > 1 else '2 or more (10 is a good number)'}."
         )
     if best in wins:
         others = [row.method for row in wins if row is not best]
-        also = f"; so did {_list(others)}" if others else ""
+        also = f"; so did {'that of ' if best.replicates == 1 else ''}{_list(others)}" if others else ""
         return (
-            f"On {dataset}, {best.method}, the best by validation, reached {reached(best)} on the "
-            f"test set and beat the tuned joint baseline by {best.metric.size(_delta(best))} ({_evidence(best)}){also}"
+            f"{where}, {_subject(best)}, the best by validation, reached {reached(best)} on the "
+            f"test set and beat {rival} by {best.metric.size(_delta(best))} ({_evidence(best)}){also}"
             f"{suffix}{aside}. {_rest(known, wins, losses, rivals)}"
         )
     if wins:
         return (
-            f"On {dataset}, {_list([row.method for row in wins])} beat the tuned joint baseline "
+            f"{where}, {_subjects([row.method for row in wins], best)} beat {rival} "
             f"({'; '.join(f'{_gain(row)}, {_evidence(row)}' for row in wins)}){suffix}{aside}. "
-            f"The best by validation, {best.method}, was {_signed_words(best)} it ({_evidence(best)})."
+            f"The best by validation, {_subject(best)}, was {_signed_words(best)} it ({_evidence(best)})."
         )
     worse = f"; {_list([row.method for row in losses])} did worse" if losses else ""
     equal = [row.method for row in known if row.outcome == "equivalent"]
     worse += f"; {_list(equal)} {'is' if len(equal) == 1 else 'are'} equivalent to it" if equal else ""
     return (
-        f"No method beat the tuned joint baseline on {dataset}; {_visible(known)}{suffix}{aside}. "
-        f"The best method by validation, {best.method}, was {_signed_words(best)} it ({_evidence(best)}){worse}."
+        f"{where} no {'method' if best.replicates > 1 else 'tuned point'} beat {rival}; {_visible(known)}{suffix}"
+        f"{aside}. "
+        f"The best by validation, {_subject(best)}, was {_signed_words(best)} it ({_evidence(best)}){worse}."
     )
 
 
@@ -80,10 +83,7 @@ def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
     defined = dict.fromkeys((row.method, row.definition) for row in rows if row.definition)
     found = [f"{name}: {definition}." for name, definition in defined]
     if any(row.delta_ci for row in rows):
-        found.append(
-            "Intervals and p-values cover training seeds and the finite test part. They compare tuned points on this "
-            "split, not methods: another search or another split may choose another point."
-        )
+        found.append(_scope(rows))
     failed = [f"{row.n_failed} of {row.arm}" for row in rows if row.n_failed]
     if failed:
         found.append(
@@ -111,20 +111,26 @@ def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
     looks = max((row.looks for row in rows), default=1)
     if looks > 1:
         found.append(
-            f"This is look {looks} at the study: seeds were added after earlier verdicts. p-values are multiplied by "
-            f"{looks_factor(looks)} and intervals are {100 * interval_level(looks):.4g} % intervals for it."
+            f"This is look {looks} at the study: trials, seeds or replicates were added after earlier verdicts. "
+            f"p-values are multiplied by {looks_factor(looks)} and intervals are "
+            f"{100 * interval_level(looks):.4g} % intervals for it."
         )
     still = [row.arm for row in rows if row.delta_sd == 0 and row.n > 1]
     if still:
         found.append(
-            f"{_list(still)}: the difference is the same on every seed, so there is no t test; p is a sign-flip test's."
+            f"{_list(still)}: the difference is the same in every run, so there is no t test; p is a sign-flip test's."
         )
     few = sorted({(row.dataset, row.test_groups) for row in rows if 0 < row.test_groups < FEW_GROUPS})
     found += [
         f"The test rows of {dataset} come from only {count} groups; so few say little about others."
         for dataset, count in few
     ]
-    kept = [row.arm for row in rows if row.default_won and row.advantage is not None]
+    kept = [row.arm for row in rows if row.replicates == 1 and row.default_won and row.advantage is not None]
+    kept += [
+        f"{row.arm} ({row.default_kept} of {row.replicates} replicates)"
+        for row in rows
+        if row.default_kept and row.replicates > 1
+    ]
     if kept:
         found.append(
             f"{_list(kept)}: the default was kept, because no point was ahead of it on validation by more than the "
@@ -135,7 +141,8 @@ def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
             "Rows of protocol paper chose hyperparameters and epochs on the test set, as published work did; they can "
             "be compared with published numbers, never with sealed rows."
         )
-    if any(row.diagnostic for row in rows):
+    found += [_placebo(row) for row in rows if row.placebo and row.p_value is not None]
+    if any(row.diagnostic and not row.placebo for row in rows):
         found.append("Unimodal arms show what one modality can do alone; they are outside Holm's correction.")
     lost, preempted, repeated = (sum(row[name] for row in rows) for name in ("lost", "preempted", "repeated"))
     if lost or preempted or repeated:
@@ -207,6 +214,54 @@ def reached(row: LeaderboardRow) -> str:
     return value if row.metric.is_share else f"{row.metric} {value}"
 
 
+def _placebo(row: LeaderboardRow) -> str:
+    """Return whether the study finds a difference between two joint arms, where there is none."""
+    size = f"{interval(row.delta_ci, row.metric)}, p {p_text(row.p_value)}"
+    if row.p_value is not None and row.p_value < LEVEL:
+        return (
+            f"ALARM on {row.dataset}: the placebo, a second joint arm, differs from the baseline (95 % interval "
+            f"{size}). One study in twenty shows this by chance; else the other verdicts on this dataset are as wrong."
+        )
+    return f"The placebo on {row.dataset}, a second joint arm, is level with the baseline (95 % interval {size})."
+
+
+def _where(dataset: str, row: LeaderboardRow) -> str:
+    return f"On {dataset}" if row.replicates > 1 else f"On this split of {dataset}"
+
+
+def _subject(row: LeaderboardRow) -> str:
+    """Return what is compared: a method, or of one replicate the one point that its search came to."""
+    return _subjects([row.method], row)
+
+
+def _subjects(methods: Sequence[str], row: LeaderboardRow) -> str:
+    points = "point" if len(methods) == 1 else "points"
+    return _list(methods) if row.replicates > 1 else f"the tuned {points} of {_list(methods)}"
+
+
+def _baseline_words(row: LeaderboardRow) -> str:
+    return "the tuned joint baseline" if row.replicates > 1 else "that of the joint baseline"
+
+
+def _scope(rows: Sequence[LeaderboardRow]) -> str:
+    """Return what the intervals and p-values of these rows cover."""
+    replicates = max(row.replicates for row in rows)
+    if replicates == 1:
+        return (
+            "Intervals and p-values cover training seeds and the finite test part. With one replicate they compare "
+            "tuned points on this split, not methods: another search or another split may choose another point. "
+            "`replicates: 5` answers for methods."
+        )
+    text = (
+        f"Intervals and p-values are over {replicates} replicates, each with its own search, choice and training "
+        "seeds, and over the finite test part: they compare methods as this protocol tunes them."
+    )
+    fixed = sorted({row.dataset for row in rows if not row.splits_redrawn})
+    if fixed:
+        text += f" The split of {_list(fixed)} is the same in all replicates, so its luck is not covered."
+    return text
+
+
 def _standing(row: LeaderboardRow, table: Sequence[LeaderboardRow]) -> int:
     return -next(i for i, other in enumerate(table) if other is row)  # rows come best validation first
 
@@ -226,8 +281,9 @@ def _delta(row: LeaderboardRow) -> float:
 
 def _evidence(row: LeaderboardRow) -> str:
     if row.delta_ci is None:
-        return f"{row.n} seed, no interval"
-    return f"95 % interval {interval(row.delta_ci, row.metric)}, Holm p {p_text(row.p_holm)}, {row.n} seeds"
+        return f"{row.n} {'replicate' if row.replicates > 1 else 'seed'}, no interval"
+    runs = f"{row.n} {'replicates' if row.replicates > 1 else 'seeds'}"
+    return f"95 % interval {interval(row.delta_ci, row.metric)}, Holm p {p_text(row.p_holm)}, {runs}"
 
 
 def _gain(row: LeaderboardRow) -> str:

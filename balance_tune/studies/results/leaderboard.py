@@ -16,6 +16,7 @@ import numpy as np
 
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.config.study_method import StudyMethod
+from balance_tune.studies.protocol.baselines import PLACEBO
 from balance_tune.studies.protocol.recommendation import recommend
 from balance_tune.studies.protocol.selection import (
     Rule,
@@ -65,7 +66,8 @@ from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.tasks import Objective
 
 BASELINE = "joint"
-DIAGNOSTIC = "unimodal"  # arms that tell what one modality can do alone: shown, but no rival of the baseline
+DIAGNOSTICS = ("unimodal", PLACEBO)
+"""Arms that are no rivals of the baseline: one modality alone, and a second baseline."""
 NAME = 20  # characters of the longest method name that the table shows whole
 
 
@@ -89,6 +91,9 @@ class LeaderboardRow:
         "Hyperparameters of the chosen point; of several replicates, of the recommended point.", SETTINGS
     )
     replicates: int = column("Replicates of the study.", COUNT, 1)
+    splits_redrawn: bool = column(
+        "Whether each replicate has its own train, monitor and validation rows.", YES_NO, False
+    )
     replicates_done: int = column("Replicates in which the arm is through.", COUNT, 0)
     default_kept: int = column("Replicates that chose the default.", COUNT, 0)
     seeds: tuple[int, ...] = column("Confirmation seeds with a test score.", SEEDS, ())
@@ -191,7 +196,12 @@ class LeaderboardRow:
     objective: Objective = column("The validation metric that decides.", TEXT, Objective("val/accuracy"))
     protocol: str = column('"sealed", or "paper" where the test rows decided.', TEXT, "sealed")
     baseline: bool = column("Whether this is the joint baseline.", YES_NO, False)
-    diagnostic: bool = column("Whether the arm only shows what one modality can do.", YES_NO, False)
+    diagnostic: bool = column(
+        "Whether the arm is no rival: it shows what one modality can do, or is the placebo.", YES_NO, False
+    )
+    placebo: bool = column(
+        "Whether this is the second joint arm, in which the study should find nothing.", YES_NO, False
+    )
     confirmed: bool = column("Whether every selection and confirmation trial has ended.", YES_NO, False)
     chosen: bool = column("Whether this is the dataset's best method by validation.", YES_NO, False)
     test_rows: int | None = column("Test rows.", COUNT)
@@ -305,6 +315,7 @@ def rows_of(
             failure=reasons.get(row.arm),
             family=families.get(row.dataset, row.dataset),
             openings=_openings(row.dataset, folder, openings),
+            splits_redrawn=replicates > 1 and _redrawn(row.dataset, config, folder),
         )
         for row in rows
     ]
@@ -404,13 +415,17 @@ def _row(arm: ArmResults, rule: Rule) -> LeaderboardRow:
     ended = [r for r in arm.records if r.finished and not r.superseded]
     search = [r for r in ended if r.phase == "search"]
     later = [r for r in ended if r.phase != "search"]
-    trained = [(cell, confirmed(cell.records, rule.at(cell.replicate), cell.point)) for cell in arm.cells if cell.point]
+    trained = [
+        (cell, confirmed(cell.records, rule.at(cell.arm, cell.replicate), cell.point))
+        for cell in arm.cells
+        if cell.point
+    ]
     complete = [[r for r in own if r.state == "complete"] for _, own in trained]
     scores, default_scores = arm.scores(), arm.scores(default=True)
     lead, error = _advantage(arm.cells, rule)
     own, gain = arm.runs(sorted(scores)), _tuning_gain(arm)
     best = recommend({cell.replicate: cell.records for cell in arm.cells}, rule)
-    through = [cell for cell in arm.cells if cell.tests and settled(cell.records, rule.at(cell.replicate))]
+    through = [cell for cell in arm.cells if cell.tests and settled(cell.records, rule.at(cell.arm, cell.replicate))]
 
     def counted(name: str) -> int:
         return sum(int(r.attrs.get(name) or 0) for r in arm.records)
@@ -425,7 +440,7 @@ def _row(arm: ArmResults, rule: Rule) -> LeaderboardRow:
         epochs=sum(r.epochs for r in search),
         device_seconds=round(sum(r.device_seconds for r in search), 3),
         val=_mean_of_means(
-            selected(cell.records, rule.at(cell.replicate), cell.point) for cell in arm.cells if cell.point
+            selected(cell.records, rule.at(cell.arm, cell.replicate), cell.point) for cell in arm.cells if cell.point
         ),
         params=dict(best.point.params) if best else None,
         replicates=arm.replicates,
@@ -461,7 +476,8 @@ def _row(arm: ArmResults, rule: Rule) -> LeaderboardRow:
         objective=rule.objective,
         protocol=arm.protocol,
         baseline=arm.method == BASELINE,
-        diagnostic=(arm.entry.method if arm.entry else arm.method.partition("-")[0]) == DIAGNOSTIC,
+        diagnostic=(arm.entry.method if arm.entry else arm.method.partition("-")[0]) in DIAGNOSTICS,
+        placebo=arm.method == PLACEBO,
         definition=arm.entry.description if arm.entry else None,
         confirmed=bool(search) and bool(scores) and len(through) == arm.replicates,
         test_rows=arm.test_rows(),
@@ -485,7 +501,7 @@ def _advantage(cells: Sequence[CellResults], rule: Rule) -> tuple[float | None, 
     """
     leads = []
     for cell in cells:
-        own = rule.at(cell.replicate)
+        own = rule.at(cell.arm, cell.replicate)
         choice = advantage(cell.records, own, best_selected(cell.records, own)) if cell.point else None
         if choice is not None:
             leads.append(choice[1])
@@ -494,6 +510,14 @@ def _advantage(cells: Sequence[CellResults], rule: Rule) -> tuple[float | None, 
     errors = [lead.error for lead in leads if lead.error is not None]
     error = float(np.sqrt(np.sum(np.square(errors)))) / len(leads) if len(errors) == len(leads) else None
     return rule.objective.gain(float(np.mean([lead.mean for lead in leads]))), error
+
+
+def _redrawn(dataset: str, config: Mapping[str, Any], folder: Path) -> bool:
+    """Return whether replicates have splits of their own, as far as the study's copy of the manifest says."""
+    path = folder / "data" / f"{dataset}.json"
+    split = json.loads(path.read_text())["identity"]["split"] if path.is_file() else None
+    given = split is not None and split["kind"] == "official" and not (split["monitor"] or split["val"])
+    return config.get("splits", "redrawn") == "redrawn" and not given
 
 
 def _openings(dataset: str, folder: Path, openings: Sequence[Mapping[str, Any]]) -> int:

@@ -54,7 +54,8 @@ def robustness_of(records: list[TrialRecord], rule: Rule, protocol: str, folder:
         protocol: of the arm.
         folder: of the study.
     """
-    tests = ArmResults.of(records, rule, protocol, folder).tests.values()
+    arm_results = ArmResults.of(records, rule, protocol, folder, 1 + max(r.replicate for r in records))
+    tests = [test for cell in arm_results.cells for test in cell.tests.values()]
     by_case: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
     for test in tests:
         for case in test.get("missing") or ():

@@ -81,7 +81,10 @@ def heading(table: Sequence[LeaderboardRow]) -> str:
     parts = [PROTOCOLS.get(table[0].protocol, table[0].protocol)]
     if table[0].metric != "accuracy":
         parts.append(table[0].metric)
-    parts.append(f"{seeds} confirmation seeds" if seeds != 1 else "1 confirmation seed")
+    if table[0].replicates > 1:
+        parts.append(f"{table[0].replicates} replicates")
+    else:
+        parts.append(f"{seeds} confirmation seeds" if seeds != 1 else "1 confirmation seed")
     if test:
         groups = table[0].test_groups
         parts.append(f"{test} test rows" + (f" of {groups} groups" if groups else ""))

@@ -24,6 +24,7 @@ from optuna.trial import TrialState, create_trial
 from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.early_stopping.pruning_log import PruningLog
 from balance_tune.studies.protocol import selection
+from balance_tune.studies.protocol.baselines import seed_offset
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.reporting import epochs_of
 from balance_tune.studies.search.live_trial import LiveTrial
@@ -174,7 +175,7 @@ class StudyQueue:
             return []
         if cell not in self._due:
             over = all(r.finished for r in self._records[cell].values())
-            rule = self._rule.at(cell_of(cell)[1])
+            rule = self._rule.at(*cell_of(cell))
             self._due[cell] = selection.due(self.records(cell), rule) if over else []
         return self._due[cell]
 
@@ -468,7 +469,7 @@ class StudyQueue:
         return self._storage.get_trial_id_from_study_id_trial_number(study_id, key.number)
 
     def _search_seed(self, key: TrialKey) -> int:
-        index = key.replicate * selection.REPLICATE_SEEDS + key.number
+        index = key.replicate * selection.REPLICATE_SEEDS + seed_offset(key.arm) + key.number
         return selection.seed_of(self.config.seed, "search", index)
 
     def _place(self, config: Mapping[str, Any]) -> dict[str, str]:

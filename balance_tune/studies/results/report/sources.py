@@ -45,7 +45,7 @@ class Sources:
         own = self.arm(row)
         runs: list[TrialRecord] = []
         for replicate in sorted({r.replicate for r in own}):
-            cell, rule = [r for r in own if r.replicate == replicate], self.rule.at(replicate)
+            cell, rule = [r for r in own if r.replicate == replicate], self.rule.at(row.arm, replicate)
             point = winner(cell, rule)
             runs += [r for r in confirmed(cell, rule, point) if r.state == "complete"] if point else []
         if runs:

@@ -1,0 +1,45 @@
+"""How much longer joint training is trained to take as long as the dearest arm: measured once, then the study's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from balance_tune.studies.config.schema import Baselines, StudyConfig
+from balance_tune.studies.config.study_method import BASELINE
+from balance_tune.studies.protocol.arms import Arm
+
+
+def unmeasured(config: StudyConfig) -> list[str]:
+    """Return the datasets on which the cost of the arms has to be measured for the compute-matched baseline."""
+    factors = config.baselines.compute_matched
+    return list(config.datasets) if factors is True else []
+
+
+def measured(config: StudyConfig, arms: Sequence[Arm], pace: Mapping[str, float | None]) -> StudyConfig:
+    """Return the study with the measured factors of the compute-matched baseline in place of `true`.
+
+    Args:
+        config: the study.
+        arms: its arms without the compute-matched one.
+        pace: arm -> seconds that an epoch takes; arms without one are left out.
+    """
+    factors: dict[str, float] = {}
+    for dataset in unmeasured(config):
+        own = [arm for arm in arms if arm.dataset == dataset and pace.get(arm.name)]
+        costs = {arm.label: (pace[arm.name] or 0.0) * arm.epochs(arm.space.defaults()) for arm in own}
+        if costs.get(BASELINE):
+            factors[dataset] = round(max(1.0, max(costs.values()) / costs[BASELINE]), 2)
+    return with_factors(config, factors)
+
+
+def with_factors(config: StudyConfig, factors: Mapping[str, float]) -> StudyConfig:
+    """Return the study with these factors, dataset -> how much longer, in place of `true`."""
+    if not unmeasured(config):
+        return config
+    return config.model_copy(update={"baselines": Baselines(compute_matched=dict(factors))})
+
+
+def in_words(factors: Mapping[str, float]) -> str:
+    """Return what was measured, for the user."""
+    each = ", ".join(f"{factor:g} times as long on {dataset}" for dataset, factor in factors.items())
+    return f"joint_matched trains {each}: so much dearer than joint is the dearest arm"
