@@ -86,13 +86,14 @@ def configuration(config: StudyConfig, folder: Path, row: LeaderboardRow) -> dic
         **({"data": {"stores": stores}} if stores else {}),
         "search": {"trials": 1, "space": {} if arm.alias else {arm.method: settings}},
     }
+    score = row.search_val if row.val is None else row.val  # without selection seeds
     test = "" if row.test_mean is None else f", sealed test {row.test_mean:.4f} over {len(row.seeds)} seeds"
     delta = "" if row.delta is None else f" ({row.delta:+.4f} over tuned joint)"
     plain = config.as_dict()
     study |= {name: plain[name] for name in ("augment", "missing") if name in plain}
     return {
         "arm": arm.name,
-        "why": f"{config.objective} {row.val:.4f}{test}{delta}",
+        "why": f"{config.objective} {score:.4f}{test}{delta}",
         "study": study,
         "trial": {name: trial[name] for name in kept},
     }

@@ -1,9 +1,8 @@
-"""Pictures and sounds of twenty speakers, some of the files broken, as a new user might have them; and a study of them."""
+"""Pictures and sounds of twenty speakers, some of the files broken, and a study of them, as a new user has them."""
 
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +75,3 @@ def write(folder: Path) -> list[dict[str, str]]:
     (folder / "recipe.yaml").write_text(RECIPE)
     (folder / "study.yaml").write_text(STUDY)
     return rows
-
-
-def as_json(rows: list[dict[str, str]]) -> str:
-    return json.dumps({"dataframe_records": rows})
