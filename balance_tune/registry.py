@@ -74,6 +74,12 @@ class Registry:
         return classes[name]
 
 
+def named(registry: Registry, name: str) -> Any:
+    """Return the class called `name`, or what a user's own import path `package.module:name` leads to."""
+    article = "an" if registry.kind[0] in "aeiou" else "a"
+    return import_path(f"{article} {registry.kind}", name) if ":" in name else registry.get(name)
+
+
 def import_path(kind: str, path: str) -> Any:
     """Return the object at `package.module:attribute` (a user's own encoder, say).
 

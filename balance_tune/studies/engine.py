@@ -14,7 +14,7 @@ from balance_tune import shadows, timeouts
 from balance_tune.datasets.redraw import redrawn_split_hash
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.devices import Devices
-from balance_tune.studies.cluster.importable import check_modules, check_workers, own_names
+from balance_tune.studies.cluster.importable import check_modules, check_workers
 from balance_tune.studies.cluster.preflight import preflight
 from balance_tune.studies.cluster.ray_address import check_ray_address
 from balance_tune.studies.cluster.ray_cluster import GPU_SHARE, TrialResources, ray_for, remote, study_resources
@@ -32,6 +32,7 @@ from balance_tune.studies.monitor.progress import Kind, Progress, progress_of
 from balance_tune.studies.protocol import compute_matched, provenance, selection
 from balance_tune.studies.protocol.arms import Arm, arms_of, check_models, trial_config
 from balance_tune.studies.protocol.keys import TrialKey
+from balance_tune.studies.protocol.own_names import own_names
 from balance_tune.studies.results import leaderboard, report, tables
 from balance_tune.studies.search.study_queue import Params, StudyQueue
 from balance_tune.studies.signals import STOPPED, Interruption

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from balance_tune.datasets.augmentation import overridden
 from balance_tune.errors import UserError
-from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
+from balance_tune.registry import datasets, encoders, fusions, import_path, modulations, named
 from balance_tune.studies.config.schema import MAX_REPLICATES
 from balance_tune.studies.config.study_method import BASELINE, StudyMethod
 from balance_tune.studies.early_stopping.rules import rule_of
@@ -176,16 +176,15 @@ def check_names(config: StudyConfig) -> None:
                 f"the name of an arm must not be the name of a method, but there is a method {shown(entry.name)}."
             )
     rule_of(config.search.early_stopping, epochs=100)
-    fusions().get(config.model.fusion)
+    named(fusions(), config.model.fusion)
     if config.model.name is not None:
         import_path("a model", config.model.name)
     modalities = {m: None for cls in datasets().classes().values() for m in cls.modalities}
     for modality, encoder in config.model.encoders.items():
         if modality not in modalities:
             raise UserError(f"{shown(modality)} is not a modality of any dataset.{did_you_mean(modality, modalities)}")
-        named = encoder.get("name")
-        if named is not None:
-            import_path("an encoder", named) if ":" in named else encoders().get(named)
+        if "name" in encoder:
+            named(encoders(), encoder["name"])
     for modality in config.augment:
         if modality not in modalities:
             raise UserError(f"{shown(modality)} is not a modality of any dataset.{did_you_mean(modality, modalities)}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from balance_tune.errors import UserError
-from balance_tune.registry import encoders, fusions, import_path
+from balance_tune.registry import encoders, fusions, import_path, named
 from balance_tune.studies.protocol.space import RANGE_KEYS, Declared, Parameter, Space, parameter_of
 from balance_tune.studies.wording import did_you_mean, shown
 from balance_tune.tunable import Value
@@ -129,13 +129,13 @@ def _defaults(path: tuple[str, ...], config: StudyConfig, dataset: type[Dataset]
         if path[2] == "name":
             yield modality.encoder, f"dataset {dataset.name}"
             return
-        named = _given(config.model, (*path[:2], "name"))
-        name = modality.encoder if named is _MISSING else named
+        chosen = _given(config.model, (*path[:2], "name"))
+        name = modality.encoder if chosen is _MISSING else chosen
         if name == modality.encoder and path[2] in modality.settings:
             yield modality.settings[path[2]], f"dataset {dataset.name}"
-        taker: Any = import_path("an encoder", name) if ":" in name else encoders().get(name)
+        taker: Any = named(encoders(), name)
     elif path[0] == "fusion_settings":
-        name, taker = config.model.fusion, fusions().get(config.model.fusion)
+        name, taker = config.model.fusion, named(fusions(), config.model.fusion)
     elif path[0] == "settings":
         name, taker = str(config.model.name), import_path("a model", str(config.model.name))
     else:

@@ -18,7 +18,7 @@ from balance_tune.datasets.columns import needs_of
 from balance_tune.datasets.manifest import Manifest
 from balance_tune.datasets.stored import Stored
 from balance_tune.package import FOLDER
-from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
+from balance_tune.registry import datasets, encoders, fusions, import_path, modulations, named
 from balance_tune.studies.storage import trial_file
 from balance_tune.studies.tracking.own_code import own_code
 from balance_tune.studies.tracking.served import PREPROCESSING, Served
@@ -83,9 +83,9 @@ def _classes(trial_folder: Path) -> Iterator[type[Any]]:
     if card["model"].get("name"):  # it has its own encoders and fusion
         yield import_path("a model", card["model"]["name"])
         return
-    yield fusions().get(card["model"]["fusion"])
+    yield named(fusions(), card["model"]["fusion"])
     for _, name, _ in card["model"]["encoders"].values():
-        yield import_path("an encoder", name) if ":" in name else encoders().get(name)
+        yield named(encoders(), name)
 
 
 def _needs(manifest: Manifest, cls: type[Dataset] | None, model: MultimodalModel) -> Iterator[str]:

@@ -5,32 +5,18 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from balance_tune.errors import UserError
 from balance_tune.models.encoders import Mlp
-from balance_tune.studies.cluster.importable import check_modules, check_workers, missing_here, own_names
-from balance_tune.studies.config.reader import read_config
+from balance_tune.studies.cluster.importable import check_modules, check_workers, missing_here
 
 HERE = __name__
-STUDY: dict[str, Any] = {"name": "s", "datasets": ["av_digits"], "methods": ["joint", "ogm"]}
 
 
 class Wide(Mlp):
     """An encoder by import path."""
-
-
-def test_only_classes_of_other_packages_are_looked_up() -> None:
-    assert own_names(read_config(STUDY)) == []
-    model = {"encoders": {"audio": f"{HERE}:Wide", "image": "cnn"}}
-    search = {"space": {"model": {"encoders": {"image": {"name": ["cnn", "their_models:Cnn"]}}}}}
-    found = own_names(read_config({**STUDY, "model": model, "search": search}))
-    assert found == [("encoder", f"{HERE}:Wide"), ("encoder", "their_models:Cnn")]
-    assert own_names(read_config({**STUDY, "model": {"name": "their_models:build"}})) == [
-        ("model", "their_models:build")
-    ]
 
 
 def test_a_class_of_a_notebook_is_told_before_anything_starts() -> None:
