@@ -98,7 +98,9 @@ def import_path(kind: str, path: str) -> Any:
     except (Exception, SystemExit) as error:  # a module may raise anything, and a script ends the process
         reason = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
         reason = (reason.splitlines() or [""])[0]
-        raise UserError(f"{kind} `{path}` must be importable as `package.module:name`, but: {reason}.") from error
+        missing = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
+        hint = "; put its folder on PYTHONPATH" if missing else ""
+        raise UserError(f"{kind} `{path}` must be importable as `package.module:name`, but: {reason}{hint}.") from error
     return value
 
 

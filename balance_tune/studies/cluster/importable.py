@@ -34,7 +34,7 @@ def check_workers(names: Sequence[Named]) -> None:
     ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_WITHIN)
     for reference, node in asked.items():
         try:
-            wrong = ray.get(reference, timeout=0.1)
+            wrong = ray.get(reference, timeout=0.1).removesuffix("; put its folder on PYTHONPATH.")
         except ray.exceptions.GetTimeoutError:
             wrong = f"it did not answer within {ANSWER_WITHIN:g} s"
         except ray.exceptions.RayError as error:
