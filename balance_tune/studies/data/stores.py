@@ -15,7 +15,7 @@ from balance_tune.datasets.address import expanded
 from balance_tune.datasets.distribution import Distribution
 from balance_tune.datasets.place import Place, is_remote
 from balance_tune.datasets.store import build_store, read_manifest, store_name
-from balance_tune.datasets.stored import Stored, stored
+from balance_tune.datasets.stored import Stored, forget, stored
 from balance_tune.errors import UserError
 from balance_tune.registry import datasets
 from balance_tune.studies.storage.study_folder import StudyFolder
@@ -116,7 +116,8 @@ def announce(names: Iterable[str], given: Mapping[str, str], folder: StudyFolder
             stored(name, where.uri)
         elif name in given:
             raise UserError(f"`data.stores.{name}` must be a store, but there is none in {given[name]}.")
-        elif there is None:
+        else:
+            forget(name)  # one of another root
             unknown.append(name)
     return unknown
 
