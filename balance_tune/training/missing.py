@@ -108,7 +108,7 @@ def robustness(
         for rate in sorted({0.0, *rates}):
             present = present_at(numbers, torch.where(concerned, rate, 0.0), available)
             own = available[:, concerned]
-            taken = float((own & ~present[:, concerned]).sum() / own.sum().clamp_min(1))
+            taken = int((own & ~present[:, concerned]).sum()) / max(1, int(own.sum()))
             measured = complete if rate == 0 else _measured(model, part.having(present))
             results.append({"modality": modality, "rate": rate, "missing": taken, **measured})
     return results

@@ -21,7 +21,13 @@ HEADLESS = {"name": "headless", "method": "mlb", "set": {"head": False, "trainin
 def config() -> StudyConfig:
     space = {"mlb": {"alpha": {"low": 0.2, "high": 0.9}}, "headless": {"weight": 0.5}}
     return load_config(
-        {"name": "s", "datasets": ["av_digits"], "methods": ["mlb", HEADLESS], "search": {"space": space}}
+        {
+            "name": "s",
+            "datasets": ["av_digits"],
+            "methods": ["mlb", HEADLESS],
+            "search": {"space": space},
+            "missing": {"test": [0.5]},
+        }
     )
 
 
@@ -32,6 +38,7 @@ def test_the_best_of_a_named_arm_is_a_study_file_of_that_arm(config: StudyConfig
     made: dict[str, Any] = configuration(config, Path("/r/s"), row)
     assert made["trial"]["method"] == "mlb"
     again = load_config(made["study"])
+    assert again.missing == config.missing
     arm = next(arm for arm in arms_of(again) if arm.name == "av_digits/headless")
     assert arm.space.parameters == ()
     assert arm.settings({}, "modulation") == made["trial"]["modulation"]

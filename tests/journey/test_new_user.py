@@ -26,7 +26,7 @@ def new_files(folder: Path) -> list[dict[str, str]]:
     for k in range(10):
         points_to = made_up.CLASSES[k % 2]
         made_up.picture(points_to, generator).save(folder / f"new {k}.png")
-        rows.append({"file": f"new {k}.png", "recording": f"{k}.wav" if k else "", "points_to": points_to})
+        rows.append({"file": f"new {k}.png", "recording": f"{k + 10}.wav" if k else "", "points_to": points_to})
     with (folder / "new.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, list(rows[0]))
         table.writeheader()

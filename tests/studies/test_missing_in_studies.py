@@ -14,11 +14,18 @@ from balance_tune.studies.loading import load_config
 from balance_tune.studies.results.report import html
 from balance_tune.studies.storage import trial_file
 from balance_tune.studies.storage.records import read_records
+from balance_tune.studies.tracking.models import trained_on_silence
 from tests.studies import in_process
 from tests.studies.test_tasks_in_studies import STUDY, Feelings
 
 ARMS: list[Any] = ["joint", {"name": "decayed", "method": "joint", "set": {"training.weight_decay": 0.5}}]
 MISSING = {"train": {"a": 0.4}, "val": {"a": 0.2}, "test": [0.5, 1.0]}
+
+
+def test_a_model_of_complete_rows_was_not_trained_on_silence(tmp_path: Path) -> None:
+    for missing in ({}, {"missing": {"train": {}, "val": {"a": 0.2}}}):
+        (tmp_path / trial_file.FILE).write_text(json.dumps({"method": "joint", **missing}))
+        assert not trained_on_silence(tmp_path)
 
 
 def test_a_study_with_missing_modalities_and_a_named_arm(tmp_path: Path) -> None:
@@ -35,6 +42,7 @@ def test_a_study_with_missing_modalities_and_a_named_arm(tmp_path: Path) -> None
         trial = trial_file.read(folder / r.attrs["folder"])
         assert trial is not None
         assert trial["missing"] == {"train": {"a": 0.4}, "val": {"a": 0.2}}
+        assert trained_on_silence(folder / r.attrs["folder"])
         assert (trial["training"]["weight_decay"] == 0.5) == (r.arm == "feelings/decayed")
     tests = [json.loads(file.read_text()) for file in folder.rglob("test.json")]
     cases = [[(case["modality"], case["rate"], case["missing"]) for case in test["missing"]] for test in tests]

@@ -54,7 +54,7 @@ class Changes:
 def changes_between(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
     """Return the differences of two studies given as plain data with all defaults written out."""
     before, after = (dict(_leaves(_by_name({k: v for k, v in x.items() if k != WHOLE}))) for x in (old, new))
-    names = set(after["methods"]) - set(before["methods"])
+    arms = tuple(f"methods.{name}." for name in set(after["methods"]) - set(before["methods"]))
     added = _sections(new) - _sections(old)
     extended: list[str] = []
     refused: list[str] = []
@@ -62,14 +62,14 @@ def changes_between(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
         refused.append(f"`{WHOLE}` changed from {shown(old.get(WHOLE, {}))} to {shown(new.get(WHOLE, {}))}")
     for key in dict.fromkeys([*before, *after]):
         was, now = before.get(key), after.get(key)
-        if was == now or key.startswith(MAY_MOVE):
+        if was == now or key.startswith((MAY_MOVE, *arms)):  # that arms were added is told of `methods`
             continue
         phrase = f"`{key}` changed from {shown(was)} to {shown(now)}"
-        (extended if _extends(key, was, now, added, names) else refused).append(phrase)
+        (extended if _extends(key, was, now, added) else refused).append(phrase)
     return Changes(tuple(extended), tuple(refused))
 
 
-def _extends(key: str, was: Any, now: Any, added_sections: set[str], added_names: set[str]) -> bool:
+def _extends(key: str, was: Any, now: Any, added_sections: set[str]) -> bool:
     if key.split(".")[0] in MAY_CHANGE:
         return True
     if key == "placebo" or key.startswith("baselines.compute_matched"):  # an arm more
@@ -78,8 +78,7 @@ def _extends(key: str, was: Any, now: Any, added_sections: set[str], added_names
         return was is not None and now is not None and bool(now > was)
     if key in MAY_BE_ADDED_TO:
         return set(was) <= set(now)
-    prefixes = [f"search.space.{name}." for name in added_sections] + [f"methods.{name}." for name in added_names]
-    return key.startswith(tuple(prefixes))
+    return key.startswith(tuple(f"search.space.{section}." for section in added_sections))
 
 
 def _named(entry: Any) -> Mapping[str, Any]:

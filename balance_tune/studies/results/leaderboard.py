@@ -90,12 +90,6 @@ class LeaderboardRow:
     params: Mapping[str, Any] | None = column(
         "Hyperparameters of the chosen point; of several replicates, of the recommended point.", SETTINGS
     )
-    replicates: int = column("Replicates of the study.", COUNT, 1)
-    splits_redrawn: bool = column(
-        "Whether each replicate has its own train, monitor and validation rows.", YES_NO, False
-    )
-    replicates_done: int = column("Replicates in which the arm is through.", COUNT, 0)
-    default_kept: int = column("Replicates that chose the default.", COUNT, 0)
     seeds: tuple[int, ...] = column("Confirmation seeds with a test score.", SEEDS, ())
     test_mean: float | None = column(
         "Mean test score over replicates, of one replicate over its confirmation seeds.", SCORE, header="test",
@@ -128,6 +122,12 @@ class LeaderboardRow:
     test_by_modality: Mapping[str, float] | None = column(
         "Mean test score of each modality's own answers.", BY_MODALITY
     )
+    replicates: int = column("Replicates of the study.", COUNT, 1)
+    splits_redrawn: bool = column(
+        "Whether each replicate has its own train, monitor and validation rows.", YES_NO, False
+    )
+    replicates_done: int = column("Replicates in which the arm is through.", COUNT, 0)
+    default_kept: int = column("Replicates that chose the default.", COUNT, 0)
     p_holm: float | None = column(
         "`p_value` with Holm's correction for the methods of the dataset.", PROBABILITY, header="p Holm", mlflow=True
     )

@@ -50,8 +50,7 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
         for name in (WEIGHTS, CARD):
             shutil.copy(trial_folder / name, data / name)
         known = {**preprocessing(manifest, cls), "imports": list(own.modules), "split_seed": _split_seed(trial_folder)}
-        missing = (trial_file.read(trial_folder) or {}).get("missing") or {}
-        known["silence"] = known["silence"] or bool(missing.get("train"))
+        known["silence"] = known["silence"] or trained_on_silence(trial_folder)
         (data / PREPROCESSING).write_text(json.dumps(known))
         shutil.copytree(FOLDER, code, ignore=_not_served)
         target = Path(here) / "model"
@@ -105,6 +104,12 @@ def _not_served(folder: str, names: list[str]) -> list[str]:
     )
     unused = ("__pycache__", "embedded", "commands", "testing", "cli.py")
     return [name for name in names if name in unused or (kept is not None and name not in kept)]
+
+
+def trained_on_silence(trial_folder: Path) -> bool:
+    """Return whether modalities were taken from a trial's training rows (`missing.train`)."""
+    missing = (trial_file.read(trial_folder) or {}).get("missing") or {}
+    return bool(missing.get("train"))
 
 
 def preprocessing(manifest: Manifest, cls: type[Dataset] | None) -> dict[str, Any]:

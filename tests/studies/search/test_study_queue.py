@@ -16,9 +16,7 @@ from balance_tune.studies.search.study_queue import MAX_LOST, Assignment, StudyQ
 from balance_tune.studies.storage import trial_file
 from balance_tune.studies.storage.records import read_records
 from balance_tune.studies.storage.trials import JournalFile
-from tests.studies.toy import EPOCHS, ToyArm, ToyStudy, toy_arm, toy_config
-
-SET_PARAM = 5  # of Optuna's journal operations
+from tests.studies.toy import EPOCHS, ToyArm, ToyStudy, bowl, toy_arm, toy_config
 
 
 def told(study: ToyStudy) -> list[tuple[Any, ...]]:
@@ -165,16 +163,16 @@ def test_a_stopped_trial_whose_node_wrote_less_than_its_verdict_gets_there_again
     assert study.trained[given.key] == [1]
 
 
-def test_a_crash_before_a_point_was_drawn_draws_the_same_point(tmp_path: Path) -> None:
-    config = toy_config(datasets=["d1"], methods=["joint"])
-    whole, cut = ToyStudy(tmp_path / "whole", config), ToyStudy(tmp_path / "cut", config)
-    whole.play()
-    cut.play(EPOCHS)
-    queue = cut.queue
-    queue._studies["d1/joint"].ask()  # a trial without parameters, as a crash leaves it
-    cut.reopen()
-    cut.play()
-    assert told(cut) == told(whole)
+def test_a_trial_without_a_point_of_an_earlier_version_is_replaced(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+    study.play(EPOCHS)
+    study.queue._studies["d1/joint"].ask()  # a trial without parameters, as versions up to 0.1 left it when killed
+    study.reopen()
+    study.play()
+    search = [r for r in read_records(tmp_path) if r.phase == "search"]
+    assert [r.number for r in search if r.superseded] == [1]
+    assert sum(not r.superseded for r in search) == 5
+    assert all(r.params for r in search if not r.superseded)
 
 
 def test_a_lost_trial_runs_again_under_its_number_and_is_not_counted(tmp_path: Path) -> None:
@@ -403,9 +401,9 @@ def test_an_interrupted_trial_is_told_what_is_known_of_it(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "cmaes", "gp"])
-@pytest.mark.parametrize("number", [1, 2, 4])
-def test_a_crash_between_two_parameters_changes_no_point(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str, number: int
+@pytest.mark.parametrize("writes", [3, 10, 17])
+def test_a_crash_at_any_write_changes_no_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str, writes: int
 ) -> None:
     config = toy_config(datasets=["d1"], methods=["joint"], search={"trials": 6, "sampler": sampler})
     x = Parameter("modulation.x", "float", 0.0, 1.0, False, None, 0.5, "a paper")
@@ -413,11 +411,11 @@ def test_a_crash_between_two_parameters_changes_no_point(
     arms = (ToyArm("d1", "joint", None, Space((x, y), {"training.epochs": Fixed(EPOCHS, "study file")})),)
     whole, cut = (ToyStudy(tmp_path / name, config, arms) for name in ("whole", "cut"))
     whole.play()
-    append, drawn = JournalFile.append_logs, list[dict[str, Any]]()
+    append, written = JournalFile.append_logs, list[int]()
 
     def dying(self: JournalFile, logs: list[dict[str, Any]]) -> None:
-        drawn.extend(log for log in logs if log["op_code"] == SET_PARAM)
-        if len(drawn) == 2 * number:  # the second parameter of the trial of that number; the first was given whole
+        written.append(len(logs))
+        if len(written) == writes:
             raise KeyboardInterrupt
         append(self, logs)
 
@@ -425,8 +423,94 @@ def test_a_crash_between_two_parameters_changes_no_point(
         patch.setattr(JournalFile, "append_logs", dying)
         with pytest.raises(KeyboardInterrupt):
             cut.play()
-    (torn,) = (r for r in read_records(tmp_path / "cut") if not r.finished)
-    assert list(torn.params) == ["modulation.x"]
     cut.reopen()
     cut.play()
     assert told(cut) == told(whole)
+
+
+def outcome(study: ToyStudy) -> list[tuple[Any, ...]]:
+    """Return what a study came to, in the order of cells and numbers: never of time."""
+    return [
+        (r.cell, r.phase, r.number, r.state, r.seed, r.value, tuple(sorted(r.params.items())), r.epochs)
+        for r in read_records(study.folder)
+    ]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "random"])
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_results_do_not_depend_on_how_many_trials_run_at_a_time_nor_on_kills(
+    tmp_path: Path, sampler: str, parallel: int
+) -> None:
+    config = toy_config(
+        datasets=["d1"], methods=["joint", "mlb"], replicates=2,
+        search={"trials": 7, "sampler": sampler, "parallel": parallel,
+                "early_stopping": {"reduction": 3, "grace": 1}},
+    )  # fmt: skip
+    alone = ToyStudy(tmp_path / "1", config)
+    alone.play()
+    many = [ToyStudy(tmp_path / f"{slots}", config, slots=slots) for slots in (2, 5, 12)]
+    for study in many:
+        study.play()
+        assert outcome(study) == outcome(alone)
+    killed = ToyStudy(tmp_path / "killed", config, slots=4)
+    for steps in (3, 11, 17, 29, 41, 60):
+        killed.play(steps)
+        killed.reopen()
+    killed.play()
+    assert outcome(killed) == outcome(alone)
+
+
+def test_a_batch_is_proposed_only_when_the_one_before_has_ended(tmp_path: Path) -> None:
+    config = toy_config(datasets=["d1"], methods=["joint"], search={"trials": 6, "sampler": "tpe", "parallel": 2})
+    study = ToyStudy(tmp_path, config)
+    first, second = study.queue.next(), study.queue.next()
+    assert first is not None
+    assert second is not None
+    assert study.queue.next() is None  # the next batch waits for both
+    study.queue.report(first.key, {"epoch": 1, "val/accuracy": 0.5, "best_epoch": 1, "device_seconds": 1.0})
+    study.queue.finish(first.key, "complete")
+    assert study.queue.next() is None
+    study.queue.finish(second.key, "failed", "broken")
+    third = study.queue.next()
+    assert third is not None
+    assert third.key.number == 2
+
+
+def test_no_replicate_learns_from_another(tmp_path: Path) -> None:
+    config = toy_config(datasets=["d1"], methods=["joint"], replicates=3, search={"trials": 7, "sampler": "tpe"})
+    study = ToyStudy(tmp_path / "a", config)
+    study.play()
+
+    def other(params: dict[str, Any], epoch: int) -> float:  # the first replicate is another problem now
+        return bowl({"modulation.x": 1 - params["modulation.x"]} if "#" not in params["folder"] else params, epoch)
+
+    changed = ToyStudy(tmp_path / "b", config, curve=other)
+    changed.play()
+    later = [[row for row in outcome(s) if row[0] != "d1/joint"] for s in (study, changed)]
+    assert later[0] == later[1]
+    assert [r for r in outcome(study) if r[0] == "d1/joint"] != [r for r in outcome(changed) if r[0] == "d1/joint"]
+
+
+def test_replicates_share_no_seed_and_arms_share_those_of_confirmation(tmp_path: Path) -> None:
+    study = ToyStudy(tmp_path, toy_config(datasets=["d1"], replicates=2, placebo=True), (
+        toy_arm("d1/joint"), toy_arm("d1/mlb"), toy_arm("d1/placebo")
+    ))  # fmt: skip
+    study.play()
+    seeds: dict[tuple[int, str], dict[str, set[int | None]]] = {}
+    for r in read_records(tmp_path):
+        seeds.setdefault((r.replicate, r.phase), {}).setdefault(r.method, set()).add(r.seed)
+    assert seeds[0, "confirm"]["joint"] == seeds[0, "confirm"]["mlb"]
+    assert not seeds[0, "confirm"]["joint"] & seeds[0, "confirm"]["placebo"]
+    every = [own for key, by_method in seeds.items() for own in [set.union(*by_method.values())]]
+    assert sum(map(len, every)) == len(set.union(*every))  # no phase and no replicate has a seed of another
+
+
+def test_a_study_is_extended_by_replicates(tmp_path: Path) -> None:
+    one = ToyStudy(tmp_path, toy_config(datasets=["d1"], methods=["joint"]))
+    one.play()
+    before = outcome(one)
+    one.config = toy_config(datasets=["d1"], methods=["joint"], replicates=3)
+    one.reopen()
+    one.play()
+    assert [row for row in outcome(one) if row[0] == "d1/joint"] == before
+    assert {row[0] for row in outcome(one)} == {"d1/joint", "d1/joint#2", "d1/joint#3"}

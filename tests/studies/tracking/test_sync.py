@@ -89,6 +89,16 @@ def test_trials_hang_below_their_arm_and_arms_below_the_study(written: Write, st
     assert begun[name] < begun["av_digits / joint"] < begun["av_digits / mlb"]  # their order in MLflow
 
 
+def test_an_arm_with_a_name_of_its_own_says_what_it_is(written: Write, store: Store, client: Any) -> None:
+    study = written(methods=["joint", {"name": "mlb", "method": "ogm", "set": {"end": 0.6}}])
+    study.begin(0).train(1).end()
+    sync(study.folder, store)
+    runs = runs_of(client, study.folder.name)
+    assert tag(runs["av_digits / joint"], "definition") is None
+    for name in ("av_digits / mlb", TRIAL):
+        assert tag(runs[name], "definition") == "ogm with end = 0.6"
+
+
 def test_a_trials_run_tells_how_it_ended_and_with_what_it_was_trained(
     written: Write, store: Store, client: Any
 ) -> None:
