@@ -82,7 +82,6 @@ def configuration(config: StudyConfig, folder: Path, row: LeaderboardRow) -> dic
         "methods": [arm.method if arm.alias is None else {"name": arm.alias, "method": arm.method, "set": settings}],
         "model": trial["model"],
         "training": trial["training"],
-        **({"augment": trial["augment"]} if "augment" in trial else {}),
         **({"data": {"stores": stores}} if stores else {}),
         "search": {"trials": 1, "space": {} if arm.alias else {arm.method: settings}},
     }

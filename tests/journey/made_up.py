@@ -21,7 +21,7 @@ missing: silence
 modalities:
   picture: {column: file, kind: image, size: 32, encoder: cnn}
   voice: {column: recording, kind: spectrogram, rate: 4000, seconds: 0.5, n_fft: 128, hop: 64, encoder: cnn}
-training: {batch_size: 16, epochs: 6}
+training: {batch_size: 16, epochs: 10}
 """
 STUDY = """
 name: arrows_study

@@ -6,6 +6,7 @@ import base64
 import csv
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import numpy as np
 import pytest
@@ -82,6 +83,9 @@ def test_from_files_to_a_served_model(tmp_path: Path) -> None:
     pictures = [base64.b64encode((tmp_path / row["file"]).read_bytes()).decode() for row in new]
     with serving(CHAMPION, store.uri, tmp_path) as ask:
         answers = ask([{"picture": picture} for picture in pictures])
+        with pytest.raises(HTTPError) as refused:
+            ask([{"pictrue": pictures[0]}])
+        assert "must be one of picture, voice, but got `pictrue`" in refused.value.read().decode()
     assert [answer["label"] for answer in answers] == [row["points_to"] for row in new]
 
 
@@ -90,4 +94,4 @@ def trial_of(root: Path) -> str:
     client: Any = connect(store_of(StudyFolder(root)))
     experiment = client.get_experiment_by_name("arrows_study").experiment_id
     runs = client.search_runs([experiment])
-    return next(run.info.run_id for run in runs if "search" in run.info.run_name)
+    return next(str(run.info.run_id) for run in runs if run.info.run_name == "arrows / joint / 001")
