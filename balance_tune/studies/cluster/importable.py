@@ -34,7 +34,7 @@ def check_workers(names: Sequence[Named]) -> None:
     ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_WITHIN)
     for reference, node in asked.items():
         try:
-            wrong = ray.get(reference, timeout=0.1).removesuffix("; put its folder on PYTHONPATH.")
+            wrong = ray.get(reference, timeout=0.1)
         except ray.exceptions.GetTimeoutError:
             wrong = f"it did not answer within {ANSWER_WITHIN:g} s"
         except ray.exceptions.RayError as error:
@@ -42,8 +42,8 @@ def check_workers(names: Sequence[Named]) -> None:
         if wrong:
             raise UserError(
                 one_line(
-                    f"Ray's workers must import what the study names, but on {node}: {wrong.rstrip('.')}; put its "
-                    "folder on PYTHONPATH (of a Ray that runs already: before it starts), or install it as a package."
+                    f"Ray's workers must import what the study names, but on {node}: {wrong.rstrip('.')}. A Ray that runs "
+                    "already has the PYTHONPATH that it was started with."
                 )
             )
 
@@ -54,5 +54,7 @@ def missing_here(names: Sequence[Named]) -> str:
         try:
             class_of(kind, name)
         except UserError as error:
-            return str(error).partition("; did you mean")[0].partition("; There are")[0]
+            if ":" in name:
+                return str(error)  # which says how to make it importable
+            return f"there is no {kind} `{name}`; announce it by an entry point (docs/extending.md)"
     return ""
