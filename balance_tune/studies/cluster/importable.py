@@ -42,8 +42,8 @@ def check_workers(names: Sequence[Named]) -> None:
         if wrong:
             raise UserError(
                 one_line(
-                    f"Ray's workers must import what the study names, but on {node}: {wrong.rstrip('.')}. A Ray that runs "
-                    "already has the PYTHONPATH that it was started with."
+                    f"Ray's workers must import what the study names, but on {node}: {wrong.rstrip('.')}. A Ray that "
+                    "runs already has the PYTHONPATH that it was started with."
                 )
             )
 
