@@ -76,8 +76,9 @@ class Registry:
 
 def named(registry: Registry, name: str) -> Any:
     """Return the class called `name`, or what a user's own import path `package.module:name` leads to."""
-    article = "an" if registry.kind[0] in "aeiou" else "a"
-    return import_path(f"{article} {registry.kind}", name) if ":" in name else registry.get(name)
+    if ":" not in name:
+        return registry.get(name)
+    return import_path(f"{'an' if registry.kind[0] in 'aeiou' else 'a'} {registry.kind}", name)
 
 
 def import_path(kind: str, path: str) -> Any:
