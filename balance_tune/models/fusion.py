@@ -131,8 +131,8 @@ class Concat(Fusion):
         return {m: F.linear(h, self.head.weight[:, self.columns[m]]) for m, h in features.items()}
 
     def unimodal_logits_by_class(self, features: Features) -> Tensor:
-        own = type(self).unimodal_logits is not Concat.unimodal_logits
-        if own or len(set(self.widths.values())) > 1:
+        overridden = type(self).unimodal_logits is not Concat.unimodal_logits
+        if overridden or len(set(self.widths.values())) > 1:
             return super().unimodal_logits_by_class(features)
         heads = self.head.weight.view(self.classes, len(self.widths), -1).transpose(0, 1)
         h = torch.stack(list(features.values())).transpose(1, 2)

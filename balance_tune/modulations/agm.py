@@ -67,7 +67,7 @@ def _own_losses(f: Mapping[str, Tensor], labels: Tensor, task: str) -> Tensor:
     if task == "regression":
         return squared_errors(f, labels)
     if task == "multilabel":
-        return torch.stack([sample_losses(task, own.detach(), labels) for own in f.values()])
+        return torch.stack([sample_losses(task, answer.detach(), labels) for answer in f.values()])
     return -true_class_probability(torch.stack(list(f.values())), labels).clamp_min(1e-8).log()
 
 

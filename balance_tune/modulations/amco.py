@@ -108,14 +108,14 @@ class Amco(Modulation):
         if not zeros:
             return output
         order = torch.randperm(classes, generator=ctx.shared_generator("amco"), device=dependent.device)
-        lost = (order < zeros).to(dependent.dtype)
+        mask = (order < zeros).to(dependent.dtype)
         fusion = ctx.model.fusion
         assert isinstance(fusion, Mixed)
         with ctx.autocast():
             z = fusion.inner(output.features)
             share = fusion.inner.share
-            taken = [d * lost * share * f for d, f in zip(dependent.unbind(), self.answers.values(), strict=True)]
-            return replace(output, logits=precise(fusion.mix(z - torch.stack(taken).sum(0))))
+            terms = [d * mask * share * f for d, f in zip(dependent.unbind(), self.answers.values(), strict=True)]
+            return replace(output, logits=precise(fusion.mix(z - torch.stack(terms).sum(0))))
 
     def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
         return {**losses, **{f"unimodal/{m}": ctx.loss(f, batch) for m, f in self.answers.items()}}

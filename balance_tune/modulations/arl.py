@@ -58,7 +58,7 @@ class Arl(Modulation):
     Until `warmup` is over gamma is 1 and nothing is scaled. F_m as in `dgl`. For two modalities 1 - d_m is the other's
     d, as in the official code; from four on the least share of 0.3 binds for modalities that are alike. gamma
     multiplies the encoders' rate by about 1.5 (1 + gamma): search the learning rate down, or clip.
-    `coefficients="published"`: k_m = 1/M for good. This is what the official code (shicaiwei123/ICCV2025-ARL) does
+    `coefficients="published"`: k_m = 1/M in all steps. This is what the official code (shicaiwei123/ICCV2025-ARL) does
     once it runs: it computes k and never uses it; besides, an exception stands in its only branch and its backward pass
     fails under present torch. Here k is of the step's own batch (assigned, the code's would lag by one). It clips the
     norm of all gradients to 40 (here `training.clip_norm`). Re-runs by others on CREMA-D: 62.9 and 63.3 where the paper

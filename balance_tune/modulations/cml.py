@@ -24,8 +24,8 @@ def official_overconfidence(partial: Tensor, full: Tensor, labels: Tensor) -> Te
     fixed; 0 where only the partial answer is right.
     """
     right, partly = full.argmax(1) == labels, partial.argmax(1) == labels
-    held = overconfidence(partial, full.detach())
-    return torch.where(right, overconfidence(partial, full), torch.where(partly, 0.0, held))
+    penalty = overconfidence(partial, full.detach())
+    return torch.where(right, overconfidence(partial, full), torch.where(partly, 0.0, penalty))
 
 
 def overconfidence(partial: Tensor, full: Tensor) -> Tensor:

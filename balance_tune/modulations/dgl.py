@@ -45,8 +45,8 @@ class Dgl(Modulation):
     def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
         with ctx.autocast():
             answers = ctx.model.fusion.answers_alone(output.full_features, fixed=True)
-        own = {f"alone/{m}": self.alpha * ctx.loss(precise(f), output.batch) for m, f in answers.items()}
-        return {**losses, **own}
+        unimodal = {f"alone/{m}": self.alpha * ctx.loss(precise(f), output.batch) for m, f in answers.items()}
+        return {**losses, **unimodal}
 
     @classmethod
     def neutral(cls) -> Neutral | str:

@@ -90,8 +90,8 @@ class Ensemble(Modulation):
 
     def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
         answers = unimodal_answers(output.features, ctx)
-        own = {f"unimodal/{m}": ctx.loss(f, output.batch) for m, f in answers.items()}
-        return {**{name: loss for name, loss in losses.items() if name != "fused"}, **own}
+        unimodal = {f"unimodal/{m}": ctx.loss(f, output.batch) for m, f in answers.items()}
+        return {**{name: loss for name, loss in losses.items() if name != "fused"}, **unimodal}
 
     @classmethod
     def neutral(cls) -> Neutral | str:

@@ -61,6 +61,7 @@ class G2d(Modulation):
         "Rakib and Bagavathi, G2D: Boosting Multimodal Learning with Gradient-Guided Distillation, ICCV 2025"
     )
     cost: ClassVar[str] = "a run of each modality alone beforehand, and one forward pass of each teacher per step"
+    reads: ClassVar[str] = "a model of each modality trained alone beforehand (`ctx.teacher`)"
 
     logit_weight: float = tunable(1.0, low=0.1, high=10.0, log=True, source=CODE)
     feature_weight: float = tunable(1.0, low=0.1, high=100.0, log=True, source=CODE)
@@ -78,8 +79,8 @@ class G2d(Modulation):
         self._priority: dict[str, Tensor] = {}
 
     def build(self, model: MultimodalModel) -> None:
-        made = {m: Teacher.of(m, copy.deepcopy(e), model.classes) for m, e in model.encoders.items()}  # type: ignore[arg-type]
-        self.teachers = nn.ModuleDict(made).requires_grad_(False)
+        teachers = {m: Teacher.of(m, copy.deepcopy(e), model.classes) for m, e in model.encoders.items()}  # type: ignore[arg-type]
+        self.teachers = nn.ModuleDict(teachers).requires_grad_(False)
 
     def modules(self) -> nn.ModuleDict:
         return self.teachers

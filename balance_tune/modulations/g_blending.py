@@ -25,9 +25,9 @@ def blending_weights(before: Mapping[str, Curve], after: Mapping[str, Curve]) ->
     G = L_held(before) - L_held(after);  O = (L_held - L_train)(after) - (L_held - L_train)(before);  w_k ~ |G| / O^2
     """
     raw = {}
-    for k, (train, held) in before.items():
+    for k, (train, monitor) in before.items():
         later_train, later_held = after[k]
-        gain, overfit = held - later_held, (later_held - later_train) - (held - train)
+        gain, overfit = monitor - later_held, (later_held - later_train) - (monitor - train)
         raw[k] = abs(gain) / max(overfit * overfit, SMALLEST)
     total = sum(raw.values())
     return {k: w / total if total else 1 / len(raw) for k, w in raw.items()}
@@ -51,6 +51,7 @@ class GBlending(MultiLoss):
     name: ClassVar[str] = "g_blending"
     paper: ClassVar[str] = "Wang et al., What Makes Training Multi-modal Classification Networks Hard?, CVPR 2020"
     cost: ClassVar[str] = "one linear head per modality; each epoch is trained again once per modality and once fused"
+    reads: ClassVar[str] = "copies of the model trained aside (`ctx.fork`)"
 
     weight: float = 1.0
     super_epoch: float = tunable(

@@ -38,7 +38,7 @@ def lead(mu: Tensor) -> Tensor:
 
 
 class Pace(nn.Module):
-    """The summed learning speeds `mu` (2, 2), and for how many more steps somebody is held, `left` (0-d)."""
+    """The summed learning speeds `mu` (2, 2), and for how many more steps a modality is held, `left` (0-d)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Greedy(Modulation):
 
     Bridges follow the stages of both encoders: s = relu(S [mean x_1, mean x_2]), x_m <- x_m sigmoid(E_m s), S of width
     2 (c_1 + c_2) / ratio. Bypass: E_m and every S. Main: encoder m and what of the fusion head serves m alone.
-    Stages are paired from the last backwards. Nobody is held before `warmup` of the run. Two modalities only, encoders
+    Stages are paired from the last backwards. None is held before `warmup` of the run. Two modalities only, encoders
     with `stages`.
     Deviations: each modality has its own average (official code: the first one's serves both), over the training steps
     before (official: this one too, and passes over validation and test rows); weights differ by 1e-2 after
@@ -105,8 +105,8 @@ class Greedy(Modulation):
         if self.objective == "fused":
             return losses
         answers = unimodal_answers(output.features, ctx)
-        own = {f"unimodal/{m}": ctx.loss(f, output.batch) for m, f in answers.items()}
-        return {**{name: loss for name, loss in losses.items() if name != "fused"}, **own}
+        unimodal = {f"unimodal/{m}": ctx.loss(f, output.batch) for m, f in answers.items()}
+        return {**{name: loss for name, loss in losses.items() if name != "fused"}, **unimodal}
 
     @torch.no_grad()
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:

@@ -83,6 +83,13 @@ class Lfm(Modulation):
         self.demand("0 < {} <= 1", "halving")
         self.alignment = self.a1
 
+    def beyond_step(self) -> str:
+        return (
+            'derivatives on a held-out part (`ctx.take`; none with `balance="fitted"`)'
+            if self.balance == "learnt"
+            else super().beyond_step()
+        )
+
     def on_epoch_start(self, ctx: Context) -> None:
         if self.balance == "fitted":
             self.alignment = fitted_alignment(ctx.epoch, ctx.epochs)

@@ -81,6 +81,13 @@ class Mcr(MultiLoss):
         self.demand("{} > 0", "temperature")
         self._reconstruction: Reconstruction | None = None
 
+    def beyond_step(self) -> str:
+        return (
+            "a model of each modality trained alone beforehand (`ctx.teacher`)"
+            if self.pretrain
+            else super().beyond_step()
+        )
+
     def build(self, model: MultimodalModel) -> None:
         if self.c and len(set(model.widths.values())) > 1:
             raise UserError(

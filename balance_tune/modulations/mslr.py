@@ -66,6 +66,7 @@ class Mslr(Modulation):
         "Yao and Mihalcea, Modality-specific Learning Rates for Effective Multimodal Additive Late-fusion, ACL 2022"
     )
     cost: ClassVar[str] = "one forward pass over `monitor` per epoch"
+    reads: ClassVar[str] = "accuracies on a held-out part (`ctx.encode`)"
 
     ratio: float = tunable(0.9 / 1.1, low=0.3, high=3.0, log=True, source=MLB_CONFIGS)
     memory: int = tunable(5, low=3, high=20, source=MLB_CONFIGS)

@@ -48,11 +48,11 @@ class MultiLoss(Modulation):
     def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
         with ctx.autocast():
             self.answers = {m: self.heads[m](h) for m, h in output.full_features.items()}
-        own = {
+        unimodal = {
             f"unimodal/{m}": self.weight * ctx.loss(g.float() if g.dtype.itemsize < 4 else g, output.batch)
             for m, g in self.answers.items()
         }
-        return {**losses, **own}
+        return {**losses, **unimodal}
 
     @classmethod
     def neutral(cls) -> Neutral | str:

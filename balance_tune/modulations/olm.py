@@ -44,7 +44,7 @@ class Olm(MultiLoss):
     O_i = fall of (training - held-out), both at least 1e-6 and their ratio at most 10.
     Deviations: sums over the batch are means (w's Adam does not notice; the network's rate does not follow the batch
     size); L_i(0) (official: the last batch of the first epoch). In `rates` the official code's r adds up to 1, so that
-    all w shrink for good; its held-out pass updates BatchNorm, its ratio may be 1e6, and its epoch ends with the
+    all w shrink permanently; its held-out pass updates BatchNorm, its ratio may be 1e6, and its epoch ends with the
     shorter of two loaders; its printed evaluation is on training batches.
     """
 
@@ -63,6 +63,9 @@ class Olm(MultiLoss):
         self._first: dict[str, Tensor] = {}  # summed losses of the first epoch, (M + 1,): "train" and "monitor"
         self._count = 0  # of the steps in `_first`
         self._gradient: Tensor | None = None
+
+    def beyond_step(self) -> str:
+        return "losses on a held-out part (`ctx.take`)" if self.variant == "rates" else super().beyond_step()
 
     def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
         with ctx.autocast():

@@ -27,6 +27,7 @@ class Pretrained(Modulation):
     name: ClassVar[str] = "pretrained"
     paper: ClassVar[str] = "the common baseline of MCR and others"
     cost: ClassVar[str] = "a run of each modality alone beforehand, of `share` of the epochs"
+    reads: ClassVar[str] = "a model of each modality trained alone beforehand (`ctx.teacher`)"
 
     share: float = tunable(0.5, choices=(0.25, 0.5, 1.0), source="half of the epochs: ours")
 

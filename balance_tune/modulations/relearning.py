@@ -48,6 +48,7 @@ class Relearning(Modulation):
     cost: ClassVar[str] = (
         "at most `count` times in a run, a forward pass over train and monitor and k-means of their features"
     )
+    reads: ClassVar[str] = "features of a training and a held-out part (`ctx.encode`)"
 
     lam: float = tunable(3.0, low=0.5, high=15.0, log=True, source=OFFICIAL)
     interval: float = tunable(0.22, low=0.1, high=0.4, source=f"{OFFICIAL}: every 20 of 90 epochs")

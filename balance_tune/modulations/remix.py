@@ -74,13 +74,13 @@ class Remix(MultiLoss):
     def plan_epoch(self, plan: EpochPlan, ctx: Context) -> EpochPlan:
         if ctx.epoch < self.first(ctx.epochs):
             return plan
-        own = self._divide(ctx)[plan.order]
-        places = torch.sort(own, stable=True, descending=True).indices
-        own = own[places]
+        modality = self._divide(ctx)[plan.order]
+        places = torch.sort(modality, stable=True, descending=True).indices
+        modality = modality[places]
         modalities = len(ctx.model.modalities)
-        present = F.one_hot(own, modalities).bool()
-        counts = torch.bincount(own, minlength=modalities).tolist()
-        ctx.log("samples", torch.tensor([count / len(own) for count in counts]))
+        present = F.one_hot(modality, modalities).bool()
+        counts = torch.bincount(modality, minlength=modalities).tolist()
+        ctx.log("samples", torch.tensor([count / len(modality) for count in counts]))
         groups = tuple((k, counts[k]) for k in reversed(range(modalities)))
         return replace(plan, order=plan.order[places], present=present, silence="features", groups=groups)
 

@@ -17,7 +17,7 @@ from balance_tune.tunable import tunable
 
 @dataclass
 class Sam(Modulation):
-    """Sharpness-aware minimisation, which knows nothing of modalities: the control for `m_sam`.
+    """Sharpness-aware minimisation, which does not look at modalities: the control for `m_sam`.
 
     eps = rho g / |g|,  g = grad L(theta), one norm over all parameters
     theta <- optimiser's step from theta with grad L(theta + eps)

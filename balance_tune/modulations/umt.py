@@ -34,6 +34,7 @@ class Umt(Modulation):
     name: ClassVar[str] = "umt"
     paper: ClassVar[str] = "Du et al., On Uni-Modal Feature Learning in Supervised Multi-Modal Learning, ICML 2023"
     cost: ClassVar[str] = "a run of each modality alone beforehand, and one forward pass of each teacher per step"
+    reads: ClassVar[str] = "a model of each modality trained alone beforehand (`ctx.teacher`)"
 
     scaling: float = tunable(10.0, low=0.1, high=100.0, log=True, source=BENCHMARK)
     teacher_epochs: float = 1.0

@@ -175,7 +175,7 @@ def test_each_mistake_is_one_line_with_rule_value_and_nearest_name(override: str
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("datasets=[av_digit]", "did you mean `av_digits`?"),
+        ("datasets=[av_digit]", "Did you mean `av_digits`?"),
         ("methods=[ogmge]", "did you mean `ogm_ge`?"),
         ("model.fusion=concatt", "did you mean `concat`?"),
         ("model.encoders={audio: cn}", "did you mean `cnn`?"),
