@@ -1,6 +1,6 @@
 """The command line: finds the command, turns whatever happens into an exit status.
 
-0: done. 1: failed. 2: the user's input is wrong, told in one line on standard error. 130: interrupted.
+0: done. 1: failed. 2: the user's input is wrong; one line on standard error. 130: interrupted.
 """
 
 from __future__ import annotations
@@ -24,28 +24,43 @@ REFUSALS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE,
     errno.ELOOP, errno.ENOTDIR,
 }  # fmt: skip
-"""What a file system answers that an operator can mend: one line instead of a traceback."""
-# command -> (module below balance_tune.commands, what it does)
+"""What a file system answers that an operator can fix: one line instead of a traceback."""
 COMMANDS = {
-    "run": ("run", "run, resume or extend a study"),
-    "submit": ("submit", "run a study as a job of a Ray cluster"),
-    "plan": ("plan", "what a study would run and take; starts nothing"),
-    "status": ("status", "how far a running or stopped study is"),
-    "report": ("report", "a study's leaderboard; writes its report as files"),
-    "best": ("best", "the winning configuration, ready to paste"),
-    "methods": ("methods", "the methods there are, or one in full"),
-    "datasets": ("datasets", "the datasets there are, or one in full"),
-    "data": ("data", "prepare real data into a store, check one, show what is in one"),
-    "fusions": ("parts", "the fusions there are, or one in full"),
-    "encoders": ("parts", "the encoders there are, or one in full"),
-    "evaluate": ("evaluate", "a stored model on a dataset's part, or on a table of files"),
-    "reproduce": ("reproduce", "train a recorded trial again and compare"),
-    "probe": ("probe", "what the frozen features of a trial still know"),
-    "export": ("export", "a study's trials as one sqlite file for Optuna's tools"),
-    "delete": ("delete", "remove a study everywhere"),
-    "doctor": ("doctor", "what would go wrong with a study here or on the cluster at RAY_ADDRESS"),
-    "ui": ("ui", "serve the MLflow UI on every trial"),
+    "run": ("run", "run, resume or extend a study", "quickstart search.trials=4"),
+    "submit": ("submit", "run a study as a job of a Ray cluster", "quickstart --address http://127.0.0.1:8265"),
+    "plan": ("plan", "what a study would run and take; starts nothing", "quickstart search.trials=4"),
+    "studies": ("studies", "the study files that ship with the package, or one as it is", "quickstart > mine.yaml"),
+    "init": ("init", "write a study file to start from, with every key and its meaning", "mine"),
+    "status": ("status", "how far a running or stopped study is", "quickstart"),
+    "report": ("report", "a study's leaderboard; writes its report as files", "quickstart -f json"),
+    "best": ("best", "the winning configuration, ready to paste", "quickstart --dataset av_digits --export winner"),
+    "methods": ("methods", "the methods there are, or one in full", "mlb"),
+    "datasets": ("datasets", "the datasets there are, or one in full", "av_digits"),
+    "data": (
+        "data",
+        "prepare real data into a store, check one, show what is in one",
+        "prepare crema_d --source ~/CREMA-D",
+    ),
+    "fusions": ("parts", "the fusions there are, or one in full", "film"),
+    "encoders": ("parts", "the encoders there are, or one in full", "cnn"),
+    "evaluate": (
+        "evaluate",
+        "a stored model on a dataset's part, or on a table of files",
+        "models:/quickstart-av_digits@champion --data av_digits",
+    ),
+    "reproduce": ("reproduce", "train a recorded trial again and compare", "0123456789abcdef0123456789abcdef"),
+    "probe": ("probe", "what the frozen features of a trial still know", "quickstart av_digits/mlb 3"),
+    "export": ("export", "a study's trials as one sqlite file for Optuna's tools", "quickstart"),
+    "delete": ("delete", "remove a study everywhere", "quickstart"),
+    "doctor": ("doctor", "what would go wrong with a study here or on the cluster at RAY_ADDRESS", "quickstart"),
+    "ui": ("ui", "serve the MLflow UI on every trial", "quickstart --port 5001"),
+    "completion": (
+        "completion",
+        "print what a shell needs to complete commands, options and files",
+        "bash > ~/.local/share/bash-completion/completions/balance-tune",
+    ),
 }
+"""Command -> (module below `balance_tune.commands`, what it does, arguments of the example in its help)."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,15 +83,22 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    made = _Parser(prog="balance-tune", description="Studies of balanced multimodal training.", allow_abbrev=False)
-    made.add_argument("--version", action="version", version=f"balance-tune {__version__}")
-    root_option(made)
-    commands = made.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
-    for name, (module, words) in COMMANDS.items():
+    root = _Parser(prog="balance-tune", description="Studies of balanced multimodal training.", allow_abbrev=False)
+    root.add_argument("--version", action="version", version=f"balance-tune {__version__}")
+    root_option(root)
+    commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    for name, (module, words, example) in COMMANDS.items():
         import_module(f"balance_tune.commands.{module}").add(
-            commands.add_parser(name, help=words, description=words[0].upper() + words[1:] + ".", allow_abbrev=False)
+            commands.add_parser(
+                name,
+                help=words,
+                description=words[0].upper() + words[1:] + ".",
+                epilog=f"example: balance-tune {name} {example}",
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+                allow_abbrev=False,
+            )
         )
-    return made
+    return root
 
 
 def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -85,11 +107,11 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     Raises:
         UserError: there is no such command or option.
     """
-    made = parser()
-    args, rest = made.parse_known_args(argv)
+    arguments_parser = parser()
+    args, rest = arguments_parser.parse_known_args(argv)
     for word in rest:  # argparse does not look for more `key=value` behind an option
         if word.startswith("-") or not hasattr(args, "overrides"):
-            made.error(f"unrecognized argument: {word}")
+            arguments_parser.error(f"unrecognized argument: {word}")
         args.overrides = [*args.overrides, word]
     return args
 
@@ -106,9 +128,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except UserError as error:
-        return _told(str(error), 2)
+        return _failed(str(error), 2)
     except KeyboardInterrupt:
-        return _told("interrupted", 130)
+        return _failed("interrupted", 130)
     except BrokenPipeError:  # `balance-tune methods | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -117,20 +139,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         name = str(error.filename or "standard output" if error.errno == errno.ENOSPC else error.filename)
         if error.errno == errno.ENAMETOOLONG:
-            return _told(f"a name must fit into the file system, but `{name[:60]}...` is too long", 2)
+            return _failed(f"a name must fit into the file system, but `{name[:60]}...` is too long", 2)
         if error.filename is None and sys.stdout is not None:  # /dev/full, say: what is left in the buffer goes nowhere
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _told(f"files must be readable and writable, but {name}: {error.strerror}", 2)
+        return _failed(f"files must be readable and writable, but {name}: {error.strerror}", 2)
     except Exception:
         file = shadows.imported_shadow()
         if file is None:
             raise
-        return _told(shadows.sentence(file), 2)
+        return _failed(shadows.sentence(file), 2)
     return status
 
 
-def _told(message: str, status: int) -> int:
+def _failed(message: str, status: int) -> int:
     if sys.stderr is not None:
         print(f"balance-tune: {one_line(message)}", file=sys.stderr)
     return status

@@ -28,14 +28,25 @@ def root_option(parser: argparse.ArgumentParser) -> None:
 
 
 def format_option(parser: argparse.ArgumentParser) -> None:
+    """Add `-f` and `--format`: a table or JSON."""
     parser.add_argument(
         "-f", "--format", choices=("table", "json"), default="table", help="how to print (default: table)"
     )
 
 
 def miniature_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--miniature`, which tries a study on made-up data."""
     parser.add_argument(
         "--miniature", action="store_true", help="try the study on made-up data: two epochs, a minute or two"
+    )
+
+
+def study_file_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Let `parser` take a study and entries of it to set."""
+    words = "a study file, or a study that ships with balance_tune (see `balance-tune studies`)"
+    parser.add_argument("study_file", metavar="STUDY.yaml", nargs=None if required else "?", type=Path, help=words)
+    parser.add_argument(
+        "overrides", metavar="key=value", nargs="*", default=[], help="an entry to set, as search.trials=4"
     )
 
 
@@ -43,17 +54,20 @@ def study_of(args: argparse.Namespace) -> StudyConfig:
     """Return the study of `study_file` after its overrides, or its miniature where that is asked for."""
     from balance_tune.studies.loading import load_config
 
+    root = root_of(args)
     if not args.miniature:
-        return load_config(args.study_file, args.overrides)
+        return load_config(args.study_file, args.overrides, root=root)
     from balance_tune.studies.miniature import miniature
 
-    plain, left_out = miniature(load_config(args.study_file, args.overrides))
+    plain, left_out = miniature(load_config(args.study_file, args.overrides, root=root))
     if left_out:
         print(f"left out, because two epochs are too few for them: {', '.join(left_out)}", file=sys.stderr)
-    return load_config(plain, [word for word in args.overrides if not word.startswith(("methods=", "name="))])
+    kept = [word for word in args.overrides if not word.startswith(("methods=", "name="))]
+    return load_config(plain, kept, root=root)
 
 
 def study_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the name of a study under the root."""
     parser.add_argument("study", metavar="STUDY", help="name of a study under the root")
 
 
@@ -106,6 +120,6 @@ def study_folder(args: argparse.Namespace) -> StudyFolder:
     place = root.display_uri()
     if not names:
         raise UserError(f"a study must have been run, but there is none in {place}; is that the right --root?")
-    stem = Path(name).stem  # somebody gave the study file
+    stem = Path(name).stem  # the study file was given
     hint = f" Did you mean `{stem}`?" if nearest(name, names) is None and stem in names else did_you_mean(name, names)
     raise UserError(one_line(f"a study must exist, but there is no {shown(name)} in {place}.{hint}"))

@@ -44,10 +44,12 @@ class Column:
 
     @property
     def is_file(self) -> bool:
+        """Whether its entries are files, by path or by content."""
         return self.kind not in WORDS
 
     @property
     def is_sound(self) -> bool:
+        """Whether its entries are sounds."""
         return self.kind in HEARD
 
     def empty(self, cells: tuple[Cell, ...]) -> str | None:
@@ -155,8 +157,8 @@ def _frames(
     return modality, partial(_watched, count=count, size=modality.stored[-1], fit=_fit(fit))
 
 
-def _watched(seen: media.Seen, *, count: int, size: int, fit: media.Fit = "cover") -> NDArray[Any]:
-    return media.clip(media.middles(seen, count), count, (size, size), fit)
+def _watched(video: media.Seen, *, count: int, size: int, fit: media.Fit = "cover") -> NDArray[Any]:
+    return media.clip(media.middles(video, count), count, (size, size), fit)
 
 
 def _text(length: int = 40, vocabulary: int = VOCABULARY, encoder: str = "text") -> tuple[Modality, Read]:
@@ -213,6 +215,27 @@ WORDS = ("text", "numbers")  # in the table itself
 HEARD, LOOKED = ("spectrogram", "filter_bank"), ("image", "frames")
 
 
+_SOUND = ("av", "soundfile", "soxr")
+NEEDS: dict[str, tuple[str, ...]] = {
+    "spectrogram": (*_SOUND, "scipy"),
+    "filter_bank": (*_SOUND, "torchaudio"),
+    "image": ("pillow",),
+    "frames": ("av", "pillow"),
+}
+"""Kind of a modality -> the packages that reading it needs."""
+
+
+def needs_of(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the packages that modalities need to be read, of their entries in a recipe."""
+    return tuple(dict.fromkeys(name for entry in raw.values() for name in NEEDS.get(entry["kind"], ())))
+
+
+def columns_of(entry: Any) -> tuple[str, ...]:
+    """Return the columns that a modality comes from, of its entry in a recipe; none where there is no entry."""
+    column = entry["column"] if isinstance(entry, Mapping) else ()
+    return tuple(map(str, column)) if isinstance(column, list | tuple) else (str(column),)
+
+
 def column_of(name: str, entry: Any, decimal: str = ".", declared: Modality | None = None) -> Column:
     """Return a modality of a table from its entry in the recipe.
 
@@ -233,8 +256,8 @@ def column_of(name: str, entry: Any, decimal: str = ".", declared: Modality | No
         raise UserError(f"`kind` of modality `{name}` must be one of {', '.join(KINDS)}, but got `{kind}`.")
     if kind not in HEARD + LOOKED:
         checked(settings.pop("augment", None) or {}, (), f"modality `{name}` of kind {kind}")
-    given = entry["column"]
-    names = tuple(map(str, given)) if isinstance(given, list) else (str(given),)
+    column = entry["column"]
+    names = tuple(map(str, column)) if isinstance(column, list) else (str(column),)
     if len(names) > 1 and kind != "numbers":
         raise UserError(f"modality `{name}` must come from one column, because it is of kind {kind}, but got {names}.")
     try:

@@ -55,15 +55,15 @@ class Decoding(Dataset):
         elif rank is not None:
             return self.shaped(modality, raw)
         try:
-            made = self.sample(modality, bytes(raw) if isinstance(raw, bytearray) else raw)
+            decoded = self.sample(modality, bytes(raw) if isinstance(raw, bytearray) else raw)
         except Unreadable as error:
             raise UserError(f"`{modality}` must be such as `{self.name}` has, but {error}.") from error
-        return self.shaped(modality, made)
+        return self.shaped(modality, decoded)
 
 
 def _rank(raw: Any) -> int | None:
     """Return how many axes an array of numbers has; None of anything else, 0 of what is no array."""
-    if isinstance(raw, bytes | bytearray | str | Mapping):
+    if isinstance(raw, bytes | bytearray | str | Path | Mapping):
         return None
     if isinstance(raw, Sequence) and raw and isinstance(raw[0], bytes | bytearray):
         return None

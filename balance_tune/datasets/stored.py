@@ -35,9 +35,9 @@ class Stored(Decoding):
 
 def decoding(name: str, raw: Mapping[str, Any], modalities: Mapping[str, Modality]) -> Stored:
     """Return a dataset that decodes as the table did that a store was prepared from, where the store is not."""
-    made: Stored = type("Stored", (Stored,), {"name": "", **_decoded(raw), "modalities": dict(modalities)})()
-    made.name = name  # type: ignore[misc]  # of this one alone: no study finds it
-    return made
+    dataset: Stored = type("Stored", (Stored,), {"name": "", **_decoded(raw), "modalities": dict(modalities)})()
+    dataset.name = name  # type: ignore[misc]  # of this one alone: no study finds it
+    return dataset
 
 
 def _decoded(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,6 +45,13 @@ def _decoded(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _KNOWN: dict[str, type[Stored]] = {}
+
+
+def forget(name: str) -> None:
+    """Have a dataset that only a store declares not be found by its name any more."""
+    known = _KNOWN.pop(name, None)
+    if known is not None:
+        known.name = ""
 
 
 def stored(name: str, where: str) -> type[Stored]:
@@ -58,8 +65,7 @@ def stored(name: str, where: str) -> type[Stored]:
         raise UserError(f"the store {where} must be of `{name}`, but is of `{manifest.dataset}`.")
     if name in _KNOWN and _KNOWN[name].where == where and _KNOWN[name].manifest == manifest:
         return _KNOWN[name]
-    if name in _KNOWN:
-        _KNOWN[name].name = ""  # another store under this name: the older class is not found any more
+    forget(name)  # another store under this name
     _KNOWN[name] = type(
         "Stored",
         (Stored,),

@@ -36,6 +36,7 @@ class Conformer(Encoder):
     """
 
     name = "conformer"
+    needs = ("torchaudio",)
     axes = (("channels", "frequencies", "time"), ("time", "features"))
 
     def __init__(
@@ -58,8 +59,8 @@ class Conformer(Encoder):
 
         inputs = shape[0] * shape[1] if len(shape) == 3 else shape[1]
         self.project = nn.Linear(inputs, width)
-        made = Layers(width, heads, round(ratio * width), layers, kernel, dropout)
-        self.stages = nn.ModuleList(Block(layer) for layer in made.conformer_layers)
+        stack = Layers(width, heads, round(ratio * width), layers, kernel, dropout)
+        self.stages = nn.ModuleList(Block(layer) for layer in stack.conformer_layers)
         self.pool = pool
         self.features = width
 
