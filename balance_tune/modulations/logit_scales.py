@@ -69,7 +69,9 @@ class Scales:
         return w
 
     def state_dict(self) -> dict[str, Any]:
+        """Return what `load_state_dict` takes."""
         return {"state": self._state, "steps": self._steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of `state_dict`."""
         self._state, self._steps = list(state["state"]), state["steps"]

@@ -77,6 +77,17 @@ MEANINGS: dict[str, Meaning] = {
     "splits": Meaning(
         "Whether each replicate draws its training, monitor and validation rows anew, or all have the same.", "fixed"
     ),
+    "placebo": Meaning(
+        "Whether a second joint arm, with searches and seeds of its own, shows what the study finds where there is no "
+        "difference.",
+        "true",
+    ),
+    "baselines": Meaning("Further baselines.", "{compute_matched: true}"),
+    "baselines.compute_matched": Meaning(
+        "Whether `joint_matched` is added: joint training as long as the most expensive arm takes. `true` measures how "
+        "much longer that is; a mapping of datasets and factors sets it.",
+        "{av_digits: 2.5}",
+    ),
     "missing": Meaning(
         "Modalities that are taken from rows at random, to measure robustness. A rate is the probability that a row "
         "lacks a modality.",

@@ -194,7 +194,7 @@ def _gpus(value: Any, where: str) -> Any:
 
 
 class Baselines(_Section):
-    """Further baselines. `compute_matched` adds `joint_matched`: joint training as long as the dearest arm takes.
+    """Further baselines. `compute_matched` adds `joint_matched`: joint training as long as the costliest arm takes.
 
     `true` measures how much longer that is before the first trial and keeps it; a mapping of datasets to factors sets
     it.

@@ -1,7 +1,7 @@
-"""The arms that keep a study honest: the placebo, and joint training with as much compute as the dearest method takes.
+"""The arms beside `methods`: the placebo, and joint training with as much compute as the costliest method takes.
 
 The placebo is a second joint arm with searches and seeds of its own. Whatever the study finds between it and the
-baseline is an error of the study. The compute-matched baseline trains so many times longer as an epoch of the dearest
+baseline is an error of the study. The compute-matched baseline trains so many times longer as an epoch of the costliest
 arm takes longer than one of joint training: equal epochs are not equal compute.
 """
 

@@ -1,4 +1,4 @@
-"""How much longer joint training is trained to take as long as the dearest arm: measured once, then the study's own."""
+"""How much longer joint training must be to take as long as the costliest arm: measured once for a study."""
 
 from __future__ import annotations
 
@@ -42,4 +42,4 @@ def with_factors(config: StudyConfig, factors: Mapping[str, float]) -> StudyConf
 def in_words(factors: Mapping[str, float]) -> str:
     """Return what was measured, for the user."""
     each = ", ".join(f"{factor:g} times as long on {dataset}" for dataset, factor in factors.items())
-    return f"joint_matched trains {each}: so much dearer than joint is the dearest arm"
+    return f"joint_matched trains {each}: so much more does the most expensive arm cost"

@@ -352,7 +352,7 @@ def _failures(dataset: str, table: Sequence[LeaderboardRow], suffix: str) -> str
     others = [row.method for row in failed if row is not first]
     more = f"; so {'has' if len(others) == 1 else 'have'} {_list(others)}" if others else ""
     return (
-        f"There is no answer for {dataset}: {first.method} has failed ({first.failure}){more}. Mend the cause; "
+        f"There is no answer for {dataset}: {first.method} has failed ({first.failure}){more}. Fix the cause; "
         "`balance-tune run --retry-failed` then runs the failed trials again."
     )
 
