@@ -48,8 +48,8 @@ def train_digits(root: Path, device: str = "cpu") -> Digits:
     client = Client(store_of(root), "digits", "1d")
     client.open()
     candidate = {
-        "arm": "av_digits/joint", "trial": ["confirm", 0], "replicate": 0, "replicates": 1, "folder": place,
-        "objective": "val/accuracy", "val": run.best.value, "test_mean": None, "seeds": 1,
+        "arm": "av_digits/joint", "trial": ["confirm", 0], "folder": place, "objective": "val/accuracy",
+        "val": run.best.value, "test_mean": None, "seeds": 1, "replicate": 0, "replicates": 1,
         "split_hash": manifest.split_hash, "data_hash": manifest.data_hash,
     }  # fmt: skip
     Champions(client, StudyFolder(root / "digits")).register_champion([candidate], manifest)
