@@ -24,7 +24,10 @@ MOST_CLASSES = 40  # shown in the table; JSON has them all
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="models:/STUDY-DATASET@champion, runs:/ID/PATH, or a folder")
     parser.add_argument(
-        "--data", metavar="D", required=True, help="a dataset, or a CSV or Parquet table of files with a column `label`"
+        "--data",
+        metavar="D",
+        required=True,
+        help="a dataset, the place of its store, or a CSV or Parquet table of files with a column `label`",
     )
     parser.add_argument("--split", choices=SPLITS, help="part of the dataset (default: val)")
     parser.add_argument("--unseal", action="store_true", help="open the sealed test part; this is recorded")
@@ -33,20 +36,22 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from balance_tune.datasets.place import Place
     from balance_tune.registry import datasets
-    from balance_tune.studies.data.stores import announce
+    from balance_tune.studies.data.stores import MANIFEST, announce
     from balance_tune.studies.evaluation.stored_model import stored_model
 
     root, table = root_of(args), Path(args.data)
-    if not table.is_file() and announce([args.data], {}, root / "data"):
+    is_store = "/" in args.data and not table.is_file() and Place.of(args.data).holds(MANIFEST)
+    if not is_store and not table.is_file() and announce([args.data], {}, root / "data"):
         names = ", ".join(datasets().names())
         raise UserError(
             f"--data must be a dataset ({names}), one of your own in {root.display_uri('data')}, or a table's file, "
             f"but got {shown(args.data)}."
         )
     with stored_model(args.model, root) as served:
-        if args.data in datasets().names():
-            result = _on_dataset(args, served, root)
+        if is_store or args.data in datasets().names():
+            result = _on_dataset(args, served, root, is_store)
         elif args.split or args.unseal:
             raise UserError("a table of files has no parts; leave --split and --unseal out.")
         else:
@@ -74,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _on_dataset(args: argparse.Namespace, served: Served, root: StudyFolder) -> dict[str, Any]:
+def _on_dataset(args: argparse.Namespace, served: Served, root: StudyFolder, is_store: bool) -> dict[str, Any]:
+    from balance_tune.datasets.store import read_manifest
     from balance_tune.studies.data.stores import store_of
     from balance_tune.studies.evaluation.assessment import assess_part
     from balance_tune.studies.storage import unsealed
@@ -86,7 +92,7 @@ def _on_dataset(args: argparse.Namespace, served: Served, root: StudyFolder) -> 
             "the test part is sealed, so that nothing is chosen by it; say --unseal to open it, which is recorded in "
             f"{root.display_uri(unsealed.FILE)}."
         )
-    store, manifest = store_of(args.data, {}, root / "data")
+    store, manifest = (args.data, read_manifest(args.data)) if is_store else store_of(args.data, {}, root / "data")
     result = {"data": args.data, "split": split} | assess_part(served, store, split, unseal=args.unseal)
     if manifest.split_hash != served.known["split_hash"]:
         print(
@@ -96,7 +102,8 @@ def _on_dataset(args: argparse.Namespace, served: Served, root: StudyFolder) -> 
         )
     if split == "test":
         metric = METRICS[served.task][0]
-        entry = {"model": args.model, "dataset": args.data, "split_hash": manifest.split_hash, "rows": result["rows"]}
+        entry = {"model": args.model, "dataset": manifest.dataset, "rows": result["rows"]}
+        entry |= {"split_hash": manifest.split_hash}
         unsealed.record(root, {"code_version": code_version(), **entry, metric: result[metric]})
     return result
 

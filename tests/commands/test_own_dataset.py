@@ -92,6 +92,8 @@ def test_evaluate_finds_it_and_reads_tables_of_it(folder: Path, tmp_path: Path, 
     assert main([*words, "weather"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["accuracy"] == pytest.approx(run.best.metrics["val/accuracy"])
+    assert main([*words, str(store)]) == 0  # which may lie anywhere
+    assert json.loads(capsys.readouterr().out)["accuracy"] == told["accuracy"]
     assert main([*words, str(folder / "t.csv")]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 60
     assert main([*words, "wether"]) == 2

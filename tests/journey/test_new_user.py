@@ -60,7 +60,6 @@ def test_from_files_to_a_served_model(tmp_path: Path) -> None:
     rows = user.reads("report", "arrows_study")
     assert [row["method"] for row in rows] == ["joint", "ogm"]
     assert min(row["test_mean"] for row in rows) > 0.9  # half of it where pictures are mirrored in training
-    assert "(searched)" not in user.types("report", "arrows_study").stdout
 
     (best,) = user.reads("best", "arrows_study", "--export", "taken")
     assert best["study"]["model"]["fusion"] in ("concat", "sum")

@@ -112,8 +112,9 @@ MEANINGS: dict[str, Meaning] = {
         "Trials of an arm in a replicate that run side by side. What is proposed depends on earlier batches alone.", "4"
     ),
     "search.space": Meaning(
-        "Ranges that replace the declared ones, by method (or `training`) and setting. A range has `low`, `high` and "
-        "`log`, or `choices`; `default` sets trial 0. A plain value fixes the setting.",
+        "Ranges that replace the declared ones, by method (or `training`) and setting; `model` searches encoders, "
+        "fusion and their keywords. A range has `low`, `high` and `log`, or `choices`; `default` sets trial 0. A plain "
+        "value fixes the setting.",
         "{training: {lr: {low: 0.01, high: 0.2, log: true}}, ogm_ge: {alpha: 0.8}}",
     ),
     "search.early_stopping": Meaning("When a search trial is pruned. Arms never prune one another.", "none"),
