@@ -97,7 +97,7 @@ MEANINGS: dict[str, Meaning] = {
         "Device time of the search per arm, in seconds, in place of `search.trials`.", "3600"
     ),
     "search.sampler": Meaning(
-        "Sampler of each arm's search: `gp` is a Gaussian process that believes in the default, the others are Optuna's.",
+        "Sampler of each arm's search: `gp` is a Gaussian process with the default as prior, others are Optuna's.",
         "random",
     ),
     "search.parallel": Meaning(
