@@ -107,7 +107,10 @@ MEANINGS: dict[str, Meaning] = {
     "search.device_seconds": Meaning(
         "Device time of the search per arm, in seconds, in place of `search.trials`.", "3600"
     ),
-    "search.sampler": Meaning("Optuna's sampler of each arm's search.", "random"),
+    "search.sampler": Meaning(
+        "Sampler of each arm's search: `gp` is a Gaussian process with the default as prior, others are Optuna's.",
+        "random",
+    ),
     "search.parallel": Meaning(
         "Trials of an arm in a replicate that run side by side. What is proposed depends on earlier batches alone.", "4"
     ),
