@@ -10,6 +10,6 @@ VARIABLE = "BALANCE_TUNE_CACHE"
 
 def cache_folder() -> Path:
     """Return the folder of copies: $BALANCE_TUNE_CACHE, else the user's cache folder."""
-    given = os.environ.get(VARIABLE)
+    folder = os.environ.get(VARIABLE)
     base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "balance_tune"
-    return Path(given).expanduser().absolute() if given else base.absolute()
+    return Path(folder).expanduser().absolute() if folder else base.absolute()

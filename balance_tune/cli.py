@@ -1,6 +1,6 @@
 """The command line: finds the command, turns whatever happens into an exit status.
 
-0: done. 1: failed. 2: the user's input is wrong, told in one line on standard error. 130: interrupted.
+0: done. 1: failed. 2: the user's input is wrong; one line on standard error. 130: interrupted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REFUSALS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE,
     errno.ELOOP, errno.ENOTDIR,
 }  # fmt: skip
-"""What a file system answers that an operator can mend: one line instead of a traceback."""
+"""What a file system answers that an operator can fix: one line instead of a traceback."""
 COMMANDS = {
     "run": ("run", "run, resume or extend a study", "quickstart search.trials=4"),
     "submit": ("submit", "run a study as a job of a Ray cluster", "quickstart --address http://127.0.0.1:8265"),
@@ -83,10 +83,10 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    made = _Parser(prog="balance-tune", description="Studies of balanced multimodal training.", allow_abbrev=False)
-    made.add_argument("--version", action="version", version=f"balance-tune {__version__}")
-    root_option(made)
-    commands = made.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    root = _Parser(prog="balance-tune", description="Studies of balanced multimodal training.", allow_abbrev=False)
+    root.add_argument("--version", action="version", version=f"balance-tune {__version__}")
+    root_option(root)
+    commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     for name, (module, words, example) in COMMANDS.items():
         import_module(f"balance_tune.commands.{module}").add(
             commands.add_parser(
@@ -98,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
                 allow_abbrev=False,
             )
         )
-    return made
+    return root
 
 
 def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -107,11 +107,11 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     Raises:
         UserError: there is no such command or option.
     """
-    made = parser()
-    args, rest = made.parse_known_args(argv)
+    arguments_parser = parser()
+    args, rest = arguments_parser.parse_known_args(argv)
     for word in rest:  # argparse does not look for more `key=value` behind an option
         if word.startswith("-") or not hasattr(args, "overrides"):
-            made.error(f"unrecognized argument: {word}")
+            arguments_parser.error(f"unrecognized argument: {word}")
         args.overrides = [*args.overrides, word]
     return args
 
@@ -128,9 +128,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except UserError as error:
-        return _told(str(error), 2)
+        return _failed(str(error), 2)
     except KeyboardInterrupt:
-        return _told("interrupted", 130)
+        return _failed("interrupted", 130)
     except BrokenPipeError:  # `balance-tune methods | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -139,20 +139,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         name = str(error.filename or "standard output" if error.errno == errno.ENOSPC else error.filename)
         if error.errno == errno.ENAMETOOLONG:
-            return _told(f"a name must fit into the file system, but `{name[:60]}...` is too long", 2)
+            return _failed(f"a name must fit into the file system, but `{name[:60]}...` is too long", 2)
         if error.filename is None and sys.stdout is not None:  # /dev/full, say: what is left in the buffer goes nowhere
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _told(f"files must be readable and writable, but {name}: {error.strerror}", 2)
+        return _failed(f"files must be readable and writable, but {name}: {error.strerror}", 2)
     except Exception:
         file = shadows.imported_shadow()
         if file is None:
             raise
-        return _told(shadows.sentence(file), 2)
+        return _failed(shadows.sentence(file), 2)
     return status
 
 
-def _told(message: str, status: int) -> int:
+def _failed(message: str, status: int) -> int:
     if sys.stderr is not None:
         print(f"balance-tune: {one_line(message)}", file=sys.stderr)
     return status

@@ -51,6 +51,7 @@ class FileLock:
         return self._socket is not None
 
     def release(self) -> None:
+        """Release the lock; without effect where it is not held."""
         if self._socket is not None:
             self._socket.close()
         else:

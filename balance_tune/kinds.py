@@ -18,8 +18,8 @@ def misfit(value: Any, hint: Any, where: str = "it") -> str | None:
         return None
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        found = [misfit(value, one, where) for one in arguments]
-        return None if None in found else found[0]
+        misfits = [misfit(value, one, where) for one in arguments]
+        return None if None in misfits else misfits[0]
     if origin is Literal:
         return None if value in arguments else _words(value, f"one of {', '.join(map(str, arguments))}", where)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
@@ -42,8 +42,8 @@ def misfit(value: Any, hint: Any, where: str = "it") -> str | None:
     return None
 
 
-def _first(found: Any) -> str | None:
-    return next((words for words in found if words), None)
+def _first(misfits: Any) -> str | None:
+    return next((words for words in misfits if words), None)
 
 
 def _words(value: Any, wanted: str, where: str) -> str:

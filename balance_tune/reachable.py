@@ -138,7 +138,7 @@ def check_bucket(uri: str) -> None:
     where = server if "://" in server else f"{scheme}://{server}"
     bucket = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     setting = f"the object store of {bucket} must answer, but {host_of(where)} does not"
-    check_url(where, setting, "start it, mend the address, or take a folder as --root")
+    check_url(where, setting, "start it, correct the address, or take a folder as --root")
 
 
 def host_of(url: str) -> str:

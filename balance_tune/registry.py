@@ -14,10 +14,10 @@ from typing import Any
 from balance_tune.errors import UserError
 
 
-def unknown(kind: str, name: str, known: list[str]) -> UserError:
+def unknown(kind: str, name: str, names: list[str]) -> UserError:
     """Return the error for a name that does not exist; the nearest existing names come first."""
-    near = difflib.get_close_matches(name, known, n=len(known), cutoff=0.5)
-    ordered = near + [k for k in known if k not in near]
+    near = difflib.get_close_matches(name, names, n=len(names), cutoff=0.5)
+    ordered = near + [k for k in names if k not in near]
     hint = f"did you mean `{near[0]}`? " if near else ""
     return UserError(f"{kind} must be one that exists, but got `{name}`; {hint}There are: {', '.join(ordered)}.")
 
@@ -26,7 +26,7 @@ class Registry:
     """All classes below `base` ("module:Class") in `package` and in the entry-point group `group`.
 
     A class is registered by having its own `name`; importing the modules of `package` is enough for ours, an entry
-    point in `group` for somebody else's.
+    point in `group` for those of other packages.
     """
 
     def __init__(self, kind: str, base: str, package: str, group: str) -> None:
@@ -43,7 +43,7 @@ class Registry:
             except Exception as error:
                 raise UserError(
                     f"every entry point of `{self.group}` must load, but `{point.name} = {point.value}` raised "
-                    f"{type(error).__name__}: {error}; mend or uninstall that package."
+                    f"{type(error).__name__}: {error}; fix or uninstall that package."
                 ) from error
         module_name, class_name = self.base.split(":")
         base: type[Any] = getattr(importlib.import_module(module_name), class_name)
@@ -51,19 +51,20 @@ class Registry:
 
     def classes(self) -> dict[str, type[Any]]:
         """Return name -> class, sorted by name; two classes under one name are an error that names both."""
-        found: dict[str, type[Any]] = {}
+        classes: dict[str, type[Any]] = {}
         for cls in _below(self._load()):
             name = cls.__dict__.get("name")
             if not isinstance(name, str) or not name:
                 continue
-            if name in found and found[name] is not cls:
+            if name in classes and classes[name] is not cls:
                 raise UserError(
-                    f"a {self.kind} name must be unique, but `{name}` is both {_path(found[name])} and {_path(cls)}."
+                    f"a {self.kind} name must be unique, but `{name}` is both {_path(classes[name])} and {_path(cls)}."
                 )
-            found[name] = cls
-        return dict(sorted(found.items()))
+            classes[name] = cls
+        return dict(sorted(classes.items()))
 
     def names(self) -> list[str]:
+        """Return all names, sorted."""
         return list(self.classes())
 
     def get(self, name: str) -> type[Any]:
@@ -108,6 +109,7 @@ def _path(cls: type[Any]) -> str:
 
 @cache
 def modulations() -> Registry:
+    """Return the registry of methods."""
     return Registry(
         "method", "balance_tune.modulations.base:Modulation", "balance_tune.modulations", "balance_tune.modulations"
     )
@@ -115,20 +117,24 @@ def modulations() -> Registry:
 
 @cache
 def datasets() -> Registry:
+    """Return the registry of datasets."""
     return Registry("dataset", "balance_tune.datasets.base:Dataset", "balance_tune.datasets", "balance_tune.datasets")
 
 
 @cache
 def encoders() -> Registry:
+    """Return the registry of encoders."""
     return Registry("encoder", "balance_tune.models.encoders:Encoder", "balance_tune.models", "balance_tune.encoders")
 
 
 @cache
 def fusions() -> Registry:
+    """Return the registry of fusions."""
     return Registry("fusion", "balance_tune.models.fusion:Fusion", "balance_tune.models", "balance_tune.fusions")
 
 
 @cache
 def stopping_rules() -> Registry:
+    """Return the registry of early-stopping rules."""
     room = "balance_tune.studies.early_stopping"
     return Registry("early-stopping rule", f"{room}.rules:StoppingRule", room, "balance_tune.stopping_rules")

@@ -134,7 +134,7 @@ class SharedBatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (N, C, ...) per channel; in training with the statistics of all workers' samples."""
         shape = [1, -1] + [1] * (x.dim() - 2)
-        given, x = x.dtype, x if x.dtype.itemsize >= 4 else x.float()  # bfloat16 cannot even count the samples
+        dtype, x = x.dtype, x if x.dtype.itemsize >= 4 else x.float()  # bfloat16 cannot even count the samples
         if self.training or self.running_mean is None or self.running_var is None:
             dims = [0, *range(2, x.dim())]
             count = x.new_full((1,), x.numel() / x.shape[1])
@@ -148,7 +148,7 @@ class SharedBatchNorm(nn.Module):
         y: Tensor = (x - mean.view(shape)) * torch.rsqrt(var.view(shape) + self.eps)
         if self.weight is not None and self.bias is not None:
             y = y * self.weight.view(shape) + self.bias.view(shape)
-        return y.to(given)
+        return y.to(dtype)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor, total: Tensor) -> None:

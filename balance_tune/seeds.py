@@ -15,6 +15,6 @@ def derive(seed: int, *names: str | int) -> int:
 
 def generator(device: torch.device | str, seed: int, *names: str | int) -> torch.Generator:
     """Return a fresh generator on `device` for one purpose."""
-    made = torch.Generator(device)
-    made.manual_seed(derive(seed, *names))
-    return made
+    source = torch.Generator(device)
+    source.manual_seed(derive(seed, *names))
+    return source

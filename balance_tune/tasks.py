@@ -115,9 +115,9 @@ class Objective(str):
 
 def check_objective(objective: str, task: str, dataset: str) -> None:
     """Raise a `UserError` where an objective does not exist for a dataset's task."""
-    known = METRICS[task]
-    if Objective(objective).metric not in known:
+    metrics = METRICS[task]
+    if Objective(objective).metric not in metrics:
         raise UserError(
             f"`objective` must be a metric of every dataset, but got `{objective}`, and {dataset} ({task}) has "
-            f"{', '.join(f'val/{name}' for name in known)}."
+            f"{', '.join(f'val/{name}' for name in metrics)}."
         )

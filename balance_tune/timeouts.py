@@ -12,15 +12,15 @@ DEFAULTS = {
     "BALANCE_TUNE_OUTAGE_S": 600.0,  # how long a store or database that does not answer is waited for
     "BALANCE_TUNE_REPORT_EVERY_S": 1.0,  # between two reports of a trial
     "BALANCE_TUNE_SAVE_EVERY_S": 10.0,  # between two states that an interrupted trial can go on from
-    "BALANCE_TUNE_SILENCE_S": 1800.0,  # without a word from a trial
+    "BALANCE_TUNE_SILENCE_S": 1800.0,  # without a report from a trial
     "BALANCE_TUNE_TAKEOVER_S": 0.0,  # how long a run waits for another driver of the study to end
 }
 
 
 def seconds(name: str) -> float:
     """Return a time of `DEFAULTS` as it is set; its default where it is not, or not as `check` wants it."""
-    found = _read(name)
-    return DEFAULTS[name] if found is None else found
+    value = _read(name)
+    return DEFAULTS[name] if value is None else value
 
 
 def check() -> None:
@@ -32,7 +32,7 @@ def check() -> None:
 
 def _read(name: str) -> float | None:
     try:
-        found = float(os.environ.get(name) or "nan")
+        value = float(os.environ.get(name) or "nan")
     except ValueError:
         return None
-    return found if math.isfinite(found) and found >= 0 else None
+    return value if math.isfinite(value) and value >= 0 else None

@@ -27,6 +27,7 @@ class Tunable:
 
     @property
     def kind(self) -> Kind:
+        """What it is searched as: one of choices, a whole number or a float."""
         if self.choices is not None:
             return "categorical"
         return "int" if isinstance(self.default, int) and not isinstance(self.default, bool) else "float"
@@ -83,10 +84,10 @@ def _words(owner: type) -> Mapping[str, tuple[Value, ...]]:
     return {name: get_args(hints[name]) for name in fields if get_origin(hints[name]) is Literal}
 
 
-def check_values(owner: str, known: Sequence[str], given: dict[str, Any]) -> None:
-    """Raise a `UserError` when `given` has a name that is not among `known`; the nearest comes first."""
+def check_values(owner: str, names: Sequence[str], values: dict[str, Any]) -> None:
+    """Raise a `UserError` when `values` has a name that is not among `names`; the nearest comes first."""
     from balance_tune.registry import unknown
 
-    for name in given:
-        if name not in known:
-            raise unknown(f"a setting of {owner}", name, list(known))
+    for name in values:
+        if name not in names:
+            raise unknown(f"a setting of {owner}", name, list(names))

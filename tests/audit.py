@@ -41,7 +41,7 @@ def verdict(packages: Sequence[Mapping[str, Any]]) -> tuple[int, list[str]]:
     """Return the exit status and what to say of pip-audit's findings."""
     known = [p for p in packages if "skip_reason" not in p]
     lines = [
-        f"audit: {p['name']} {p['version']} has {v['id']}, mended in {', '.join(v['fix_versions']) or 'no version yet'}"
+        f"audit: {p['name']} {p['version']} has {v['id']}, fixed in {', '.join(v['fix_versions']) or 'no version yet'}"
         for p in known
         for v in p["vulns"]
     ]

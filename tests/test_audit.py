@@ -29,4 +29,4 @@ def test_a_known_vulnerability_fails_and_an_audit_that_was_not_done_is_told(
 
 
 def test_an_advisory_names_the_package_and_the_version_that_mends_it() -> None:
-    assert verdict([UNSOUND])[1][0] == "audit: unsound 2.0 has GHSA-1, mended in 2.1"
+    assert verdict([UNSOUND])[1][0] == "audit: unsound 2.0 has GHSA-1, fixed in 2.1"

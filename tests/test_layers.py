@@ -38,6 +38,7 @@ LAYERS = {  # what a part of the package may import of the others, beside `BASE`
     "datasets": set(),
     "modulations": {"models"},
     "training": {"modulations", "models", "datasets"},
+    "balancing": {"training", "modulations", "models"},
     "testing": {"training", "modulations", "models", "datasets"},
 }
 ROOMS = (  # of `studies`, the lowest first: each may import those before it

@@ -28,12 +28,14 @@ def root_option(parser: argparse.ArgumentParser) -> None:
 
 
 def format_option(parser: argparse.ArgumentParser) -> None:
+    """Add `-f` and `--format`: a table or JSON."""
     parser.add_argument(
         "-f", "--format", choices=("table", "json"), default="table", help="how to print (default: table)"
     )
 
 
 def miniature_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--miniature`, which tries a study on made-up data."""
     parser.add_argument(
         "--miniature", action="store_true", help="try the study on made-up data: two epochs, a minute or two"
     )
@@ -63,6 +65,7 @@ def study_of(args: argparse.Namespace) -> StudyConfig:
 
 
 def study_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the name of a study under the root."""
     parser.add_argument("study", metavar="STUDY", help="name of a study under the root")
 
 
@@ -115,6 +118,6 @@ def study_folder(args: argparse.Namespace) -> StudyFolder:
     place = root.display_uri()
     if not names:
         raise UserError(f"a study must have been run, but there is none in {place}; is that the right --root?")
-    stem = Path(name).stem  # somebody gave the study file
+    stem = Path(name).stem  # the study file was given
     hint = f" Did you mean `{stem}`?" if nearest(name, names) is None and stem in names else did_you_mean(name, names)
     raise UserError(one_line(f"a study must exist, but there is no {shown(name)} in {place}.{hint}"))

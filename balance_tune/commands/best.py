@@ -38,28 +38,28 @@ def run(args: argparse.Namespace) -> int:
     every = build(folder)
     rows = [row for row in every if row.chosen and args.dataset in (None, row.dataset)]
     rows = [row for row in rows if row.params is not None]
-    found = [configuration(config, folder.path, row) for row in rows]
+    points = [configuration(config, folder.path, row) for row in rows]
     failed = next((row for row in every if row.failure), None)
-    if not found and failed is not None:
+    if not points and failed is not None:
         raise UserError(
             f"a study must have selected a point, but {failed.arm} of {shown(config.name)} has failed "
-            f"({failed.failure}); mend the cause and run it with --retry-failed."
+            f"({failed.failure}); fix the cause and run it with --retry-failed."
         )
-    if not found:
+    if not points:
         raise UserError(f"a study must have selected a point, but {shown(config.name)} has not yet; run it on.")
     if args.export is not None:
         from balance_tune.studies.evaluation.export import export_best
 
-        for row, made in zip(rows, found, strict=True):
-            made["exported"] = str(export_best(folder, row, made["study"], args.export))
+        for row, point in zip(rows, points, strict=True):
+            point["exported"] = str(export_best(folder, row, point["study"], args.export))
     if args.format == "json":
-        print_json(found)
+        print_json(points)
         return 0
-    for made in found:
-        print(f"# {made['arm']}: {made['why']}")
-        print(strict_yaml.dump(made["study"]))
-        if "exported" in made:
-            print(f"# its model is in {made['exported']}")
+    for point in points:
+        print(f"# {point['arm']}: {point['why']}")
+        print(strict_yaml.dump(point["study"]))
+        if "exported" in point:
+            print(f"# its model is in {point['exported']}")
     return 0
 
 
@@ -71,7 +71,7 @@ def configuration(config: StudyConfig, folder: Path, row: LeaderboardRow) -> dic
     trial = trial_config(
         config, arm, row.params or {}, phase="confirm", number=0, seed=config.seed, study_folder=folder, store=folder
     )
-    kept = ("dataset", "method", "variant", "training", "model", "modulation")
+    fields = ("dataset", "method", "variant", "training", "model", "modulation")
     settings = trial["modulation"]
     study: dict[str, Any] = {
         "name": f"{config.name}-best-{arm.dataset}"[:100],
@@ -91,5 +91,5 @@ def configuration(config: StudyConfig, folder: Path, row: LeaderboardRow) -> dic
         "arm": arm.name,
         "why": f"{config.objective} {val}{test}{delta}",
         "study": study,
-        "trial": {name: trial[name] for name in kept},
+        "trial": {name: trial[name] for name in fields},
     }

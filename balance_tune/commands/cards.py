@@ -19,17 +19,17 @@ PACKAGE = FOLDER
 def cards() -> list[dict[str, Any]]:
     """Return the card (`balance_tune.modulations.card.card`) of every method, sorted by name.
 
-    Methods of other packages may change in files that nobody knows here: with such installed, the classes are asked.
+    Methods of other packages may change in files that are not known here: with such installed, the classes are asked.
     """
     if entry_points(group="balance_tune.modulations"):
         return _asked()
-    kept, of = cache_folder() / "methods.json", hash_of(sorted(PACKAGE.rglob("*.py")))
-    found = _read(kept, of)
-    if found is None:
-        found = _asked()
+    cache, of = cache_folder() / "methods.json", hash_of(sorted(PACKAGE.rglob("*.py")))
+    content = _read(cache, of)
+    if content is None:
+        content = _asked()
         with contextlib.suppress(OSError):  # a cache that cannot be written costs a second and a half, no more
-            durable.write_json(kept, {"of": of, "cards": found})
-    return found
+            durable.write_json(cache, {"of": of, "cards": content})
+    return content
 
 
 def _asked() -> list[dict[str, Any]]:
@@ -39,10 +39,10 @@ def _asked() -> list[dict[str, Any]]:
     return [card(cls) for cls in modulations().classes().values()]
 
 
-def _read(kept: Path, of: str) -> list[dict[str, Any]] | None:
+def _read(cache: Path, of: str) -> list[dict[str, Any]] | None:
     try:
-        content = json.loads(kept.read_bytes())
+        content = json.loads(cache.read_bytes())
     except (OSError, ValueError):
         return None
-    found = content.get("cards") if isinstance(content, dict) and content.get("of") == of else None
-    return found if isinstance(found, list) else None
+    stored = content.get("cards") if isinstance(content, dict) and content.get("of") == of else None
+    return stored if isinstance(stored, list) else None

@@ -26,30 +26,30 @@ def add(parser: argparse.ArgumentParser) -> None:
 
     def action(name: str, words: str, example: str) -> argparse.ArgumentParser:
         epilog = f"example: balance-tune data {name} {example}"
-        made: argparse.ArgumentParser = actions.add_parser(
+        subparser: argparse.ArgumentParser = actions.add_parser(
             name, help=words, description=f"{words[0].upper()}{words[1:]}.", epilog=epilog, allow_abbrev=False
         )
-        root_option(made)
-        return made
+        root_option(subparser)
+        return subparser
 
-    made = action("prepare", "turn a distribution into a store; run again, it goes on", "crema_d --source ~/CREMA-D")
-    made.add_argument("name", metavar="NAME", help="a dataset, or `table` for data of your own")
-    made.add_argument("--source", metavar="DIR", required=True, help="the distribution's folder, or the table")
-    made.add_argument("--out", metavar="URI", help="folder or URI of the store (default: <root>/data/NAME)")
-    made.add_argument("--recipe", metavar="RECIPE", help="how: ogm, balance_benchmark, mlb; of a table, a YAML file")
-    made.add_argument("--workers", metavar="N", type=int, help="processes (default: one a core)")
-    made.add_argument("--max-corrupt", metavar="SHARE", type=float, help="share of samples that may be unreadable")
-    format_option(made)
-    made = action("verify", "check a store: hashes, shapes, ranges, counts, no leak between parts", "crema_d")
-    made.add_argument("store", metavar="STORE", help="folder or URI of a store, or a dataset's name")
-    made = action("info", "what is in a store", "crema_d")
-    made.add_argument("store", metavar="STORE", help="folder or URI of a store, or a dataset's name")
-    format_option(made)
-    made = action(
+    command = action("prepare", "turn a distribution into a store; run again, it goes on", "crema_d --source ~/CREMA-D")
+    command.add_argument("name", metavar="NAME", help="a dataset, or `table` for data of your own")
+    command.add_argument("--source", metavar="DIR", required=True, help="the distribution's folder, or the table")
+    command.add_argument("--out", metavar="URI", help="folder or URI of the store (default: <root>/data/NAME)")
+    command.add_argument("--recipe", metavar="RECIPE", help="how: ogm, balance_benchmark, mlb; of a table, a YAML file")
+    command.add_argument("--workers", metavar="N", type=int, help="processes (default: one a core)")
+    command.add_argument("--max-corrupt", metavar="SHARE", type=float, help="share of samples that may be unreadable")
+    format_option(command)
+    command = action("verify", "check a store: hashes, shapes, ranges, counts, no leak between parts", "crema_d")
+    command.add_argument("store", metavar="STORE", help="folder or URI of a store, or a dataset's name")
+    command = action("info", "what is in a store", "crema_d")
+    command.add_argument("store", metavar="STORE", help="folder or URI of a store, or a dataset's name")
+    format_option(command)
+    command = action(
         "miniature", "make a tiny distribution in a dataset's official layout, to try things on", "crema_d --out tiny"
     )
-    made.add_argument("name", metavar="NAME", help="a dataset")
-    made.add_argument("--out", metavar="DIR", required=True, help="a folder that does not exist or is empty")
+    command.add_argument("name", metavar="NAME", help="a dataset")
+    command.add_argument("--out", metavar="DIR", required=True, help="a folder that does not exist or is empty")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -94,10 +94,10 @@ def _table(recipe: str | None, table: Path) -> Distribution:
 
     if recipe is None:
         raise UserError("`data prepare table` must have --recipe, a YAML file that says what the columns are.")
-    made = Table(strict_yaml.read(Path(recipe)), table.absolute())
-    if made.name in datasets().names():
-        raise UserError(f"`name` of a recipe must be new, but `{made.name}` is a dataset already.")
-    return made
+    dataset = Table(strict_yaml.read(Path(recipe)), table.absolute())
+    if dataset.name in datasets().names():
+        raise UserError(f"`name` of a recipe must be new, but `{dataset.name}` is a dataset already.")
+    return dataset
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -148,8 +148,8 @@ def _store(args: argparse.Namespace) -> str:
 
 
 def _show(args: argparse.Namespace, manifest: Manifest, where: str) -> None:
-    told = describe(manifest, where)
-    print_json(told) if args.format == "json" else print(_card(told))
+    info = describe(manifest, where)
+    print_json(info) if args.format == "json" else print(_card(info))
 
 
 def describe(manifest: Manifest, where: str) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def describe(manifest: Manifest, where: str) -> dict[str, Any]:
         "counts": manifest.counts,
         "transforms": {name: described(m) for name, m in manifest.modalities.items()},
         "absent": manifest.absent,
-        "groups": {part: len(found) for part, found in manifest.groups.items()},
+        "groups": {part: len(groups) for part, groups in manifest.groups.items()},
         "modalities": {
             name: {
                 "stored": list(m.stored),
@@ -188,10 +188,10 @@ def describe(manifest: Manifest, where: str) -> dict[str, Any]:
     }
 
 
-def _card(told: dict[str, Any]) -> str:
-    groups = told["groups"]
-    absent = told["absent"]
-    without = [m for m in told["modalities"] if any(m in own for own in absent.values())]
+def _card(info: dict[str, Any]) -> str:
+    groups = info["groups"]
+    absent = info["absent"]
+    without = [m for m in info["modalities"] if any(m in lacking for lacking in absent.values())]
     parts = [
         (
             part,
@@ -199,7 +199,7 @@ def _card(told: dict[str, Any]) -> str:
             f"{groups[part]:,}" if part in groups else "",
             *(f"{absent.get(part, {}).get(m, 0):,}" for m in without),
         )
-        for part, n in told["rows"].items()
+        for part, n in info["rows"].items()
     ]
     modalities = [
         (
@@ -209,30 +209,30 @@ def _card(told: dict[str, Any]) -> str:
             " x ".join(map(str, m["model_sees"])),
             f"{m['range'][0]:.4g} to {m['range'][1]:.4g}",
         )
-        for name, m in told["modalities"].items()
+        for name, m in info["modalities"].items()
     ]
-    classes = ", ".join(told["classes"][:12]) + (", ..." if len(told["classes"]) > 12 else "")
-    lost = told["skipped"]
+    classes = ", ".join(info["classes"][:12]) + (", ..." if len(info["classes"]) > 12 else "")
+    skipped = info["skipped"]
     sections = [
-        f"{told['dataset']} (version {told['version']}), {told['store']}: {told['bytes'] / 2**20:,.1f} MiB in "
-        f"{told['shards']} shards",
+        f"{info['dataset']} (version {info['version']}), {info['store']}: {info['bytes'] / 2**20:,.1f} MiB in "
+        f"{info['shards']} shards",
         columns(
             ("part", "samples", "groups", *(f"without {m}" for m in without)), parts, right=range(1, 3 + len(without))
         ),
         columns(("modality", "stored", "type", "the model sees", "training values"), modalities),
         columns(
             ("modality", "in training", "in evaluation"),
-            [(name, m["training"], m["evaluation"]) for name, m in told["transforms"].items()],
+            [(name, m["training"], m["evaluation"]) for name, m in info["transforms"].items()],
         ),
-        f"{len(told['classes'])} {'classes' if told['task'] == 'classes' else told['task']}: {classes}",
-        f"{len(lost)} {'sample was' if len(lost) == 1 else 'samples were'} left out:\n"
-        + "\n".join(f"- {entry['file']}: {entry['reason']}" for entry in lost[:10])
-        + ("\n- ..." if len(lost) > 10 else "")
-        if lost
+        f"{len(info['classes'])} {'classes' if info['task'] == 'classes' else info['task']}: {classes}",
+        f"{len(skipped)} {'sample was' if len(skipped) == 1 else 'samples were'} left out:\n"
+        + "\n".join(f"- {entry['file']}: {entry['reason']}" for entry in skipped[:10])
+        + ("\n- ..." if len(skipped) > 10 else "")
+        if skipped
         else "",
-        f"Split {told['split_hash']}, data {told['data_hash'][:12]}",
-        f"Licence: {told['licence']}\nSource: {told['source']}",
-        "Known limits:\n" + "\n".join(f"- {limit}" for limit in told["limits"]) if told["limits"] else "",
+        f"Split {info['split_hash']}, data {info['data_hash'][:12]}",
+        f"Licence: {info['licence']}\nSource: {info['source']}",
+        "Known limits:\n" + "\n".join(f"- {limit}" for limit in info["limits"]) if info["limits"] else "",
     ]
     return "\n\n".join(section for section in sections if section)
 
@@ -247,24 +247,24 @@ class _Progress:
     def __init__(self, name: str) -> None:
         import time
 
-        self._name, self._clock, self._began, self._told = name, time.monotonic, time.monotonic(), -1
+        self._name, self._clock, self._began, self._tenth = name, time.monotonic, time.monotonic(), -1
         self._live = sys.stderr.isatty()
 
     def __enter__(self) -> Advance:
         return self._advance
 
     def __exit__(self, *_: object) -> None:
-        if self._live and self._told >= 0:
+        if self._live and self._tenth >= 0:
             print(file=sys.stderr)
 
     def _advance(self, done: int, total: int, before: int) -> None:
         tenth = 10 * done // total
-        if tenth == self._told and not self._live:
+        if tenth == self._tenth and not self._live:
             return
-        self._told = tenth
-        left = ""
+        self._tenth = tenth
+        remaining = ""
         if before < done < total:
             seconds = (self._clock() - self._began) / (done - before) * (total - done)
-            left = f", {duration(seconds)} left"
-        line = f"preparing {self._name}: {done:,} of {total:,} samples{left}"
+            remaining = f", {duration(seconds)} left"
+        line = f"preparing {self._name}: {done:,} of {total:,} samples{remaining}"
         print(f"\r{line:<79}" if self._live else line, end="" if self._live else "\n", file=sys.stderr, flush=True)

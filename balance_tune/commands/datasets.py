@@ -23,8 +23,8 @@ def run(args: argparse.Namespace) -> int:
     from balance_tune.registry import datasets
 
     if args.name is not None:
-        told = describe(datasets().get(args.name))
-        print_json(told) if args.format == "json" else print(_in_full(told))
+        description = describe(datasets().get(args.name))
+        print_json(description) if args.format == "json" else print(_in_full(description))
         return 0
     every = [describe(cls) for cls in datasets().classes().values()]
     if args.format == "json":
@@ -54,17 +54,17 @@ def describe(cls: type[Dataset]) -> dict[str, Any]:
     }
 
 
-def _in_full(told: dict[str, Any]) -> str:
-    modalities = [(n, " x ".join(map(str, m["shape"])), m["encoder"]) for n, m in told["modalities"].items()]
-    recipe = [(name, str(entry["value"]), entry["source"]) for name, entry in told["recipe"].items()]
+def _in_full(description: dict[str, Any]) -> str:
+    modalities = [(n, " x ".join(map(str, m["shape"])), m["encoder"]) for n, m in description["modalities"].items()]
+    recipe = [(name, str(entry["value"]), entry["source"]) for name, entry in description["recipe"].items()]
     parts = [
-        f"{told['name']} (version {told['version']})",
-        told["description"],
+        f"{description['name']} (version {description['version']})",
+        description["description"],
         columns(("modality", "shape", "encoder"), modalities),
-        f"Classes: {', '.join(told['classes'])}\nSplit: {_split(told['split'])}",
+        f"Classes: {', '.join(description['classes'])}\nSplit: {_split(description['split'])}",
         columns(("training recipe", "value", "source"), recipe) if recipe else "",
-        f"Licence: {told['licence']}\nSource: {told['source']}",
-        "Known limits:\n" + "\n".join(f"- {limit}" for limit in told["limits"]) if told["limits"] else "",
+        f"Licence: {description['licence']}\nSource: {description['source']}",
+        "Known limits:\n" + "\n".join(f"- {limit}" for limit in description["limits"]) if description["limits"] else "",
     ]
     return "\n\n".join(part for part in parts if part)
 

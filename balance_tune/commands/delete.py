@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     folder = study_folder(args)
     if not args.yes:
         if not sys.stdin.isatty():
-            raise UserError("a study is removed only after a yes, but nobody can be asked here; say it with --yes.")
+            raise UserError("a study is removed only after a yes, but there is no terminal to ask on; add --yes.")
         try:
             answer = input(f"Remove {folder.display_uri()} and its runs in MLflow? [y/N] ").strip().lower()
         except EOFError:  # Ctrl-D

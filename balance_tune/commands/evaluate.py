@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from balance_tune.studies.tracking.served import Served
 
 SPLITS = ("train", "monitor", "val", "test")
-MOST_CLASSES = 40  # told in the table; JSON has them all
+MOST_CLASSES = 40  # shown in the table; JSON has them all
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -38,11 +38,11 @@ def run(args: argparse.Namespace) -> int:
 
     root, table = root_of(args), Path(args.data)
     if args.data not in datasets().names() and not table.is_file():
-        known = ", ".join(datasets().names())
-        raise UserError(f"--data must be a dataset ({known}) or a table's file, but got {shown(args.data)}.")
+        names = ", ".join(datasets().names())
+        raise UserError(f"--data must be a dataset ({names}) or a table's file, but got {shown(args.data)}.")
     with stored_model(args.model, root) as served:
         if args.data in datasets().names():
-            told = _on_dataset(args, served, root)
+            result = _on_dataset(args, served, root)
         elif args.split or args.unseal:
             raise UserError("a table of files has no parts; leave --split and --unseal out.")
         else:
@@ -64,9 +64,9 @@ def run(args: argparse.Namespace) -> int:
                     f"balance-tune: the labels of {table} are read as indices of the classes ({first}).",
                     file=sys.stderr,
                 )
-            told = {"data": str(table)} | assess_table(served, opened)
-    told = {"model": args.model, **told}
-    print_json(told) if args.format == "json" else print(_as_text(told))
+            result = {"data": str(table)} | assess_table(served, opened)
+    result = {"model": args.model, **result}
+    print_json(result) if args.format == "json" else print(_as_text(result))
     return 0
 
 
@@ -83,7 +83,7 @@ def _on_dataset(args: argparse.Namespace, served: Served, root: StudyFolder) -> 
             f"{root.display_uri(unsealed.FILE)}."
         )
     store, manifest = store_of(args.data, {}, root / "data")
-    told = {"data": args.data, "split": split} | assess_part(served, store, split, unseal=args.unseal)
+    result = {"data": args.data, "split": split} | assess_part(served, store, split, unseal=args.unseal)
     if manifest.split_hash != served.known["split_hash"]:
         print(
             f"balance-tune: the model was trained on another split ({served.known['split_hash']}) than this one "
@@ -92,31 +92,31 @@ def _on_dataset(args: argparse.Namespace, served: Served, root: StudyFolder) -> 
         )
     if split == "test":
         metric = METRICS[served.task][0]
-        entry = {"model": args.model, "dataset": args.data, "split_hash": manifest.split_hash, "rows": told["rows"]}
-        unsealed.record(root, {"code_version": code_version(), **entry, metric: told[metric]})
-    return told
+        entry = {"model": args.model, "dataset": args.data, "split_hash": manifest.split_hash, "rows": result["rows"]}
+        unsealed.record(root, {"code_version": code_version(), **entry, metric: result[metric]})
+    return result
 
 
-def _as_text(told: dict[str, Any]) -> str:
-    place = f"{told['data']} {told['split']}" if "split" in told else told["data"]
-    metrics = [name for name, value in told.items() if isinstance(value, float)]
-    inputs = {"all": told, **told["modalities"]}
+def _as_text(result: dict[str, Any]) -> str:
+    place = f"{result['data']} {result['split']}" if "split" in result else result["data"]
+    metrics = [name for name, value in result.items() if isinstance(value, float)]
+    inputs = {"all": result, **result["modalities"]}
     summary = columns(
         ("input", "rows", *metrics),
         [
-            (name, str(own["rows"]), *(Objective(metric).text(own[metric]) for metric in metrics))
-            for name, own in inputs.items()
+            (name, str(row["rows"]), *(Objective(metric).text(row[metric]) for metric in metrics))
+            for name, row in inputs.items()
         ],
         right=range(1, len(metrics) + 2),
     )
-    some = told["classes"][:MOST_CLASSES]
+    some = result["classes"][:MOST_CLASSES]
     measured = [name for name in some[0] if name not in ("class", "rows")]
     classes = columns(
         ("class", "rows", *measured),
-        [(own["class"], str(own["rows"]), *(Objective(name).text(own[name]) for name in measured)) for own in some],
+        [(row["class"], str(row["rows"]), *(Objective(name).text(row[name]) for name in measured)) for row in some],
         right=range(1, len(measured) + 2),
     )
-    rest = len(told["classes"]) - len(some)
+    rest = len(result["classes"]) - len(some)
     more = f"\n... and {rest} more; -f json tells all." if rest else ""
-    ece = "; ece is the expected calibration error" if "ece" in told else ""
-    return f"{told['model']} on {place}; shares in %{ece}\n\n{summary}\n\n{classes}{more}"
+    ece = "; ece is the expected calibration error" if "ece" in result else ""
+    return f"{result['model']} on {place}; shares in %{ece}\n\n{summary}\n\n{classes}{more}"

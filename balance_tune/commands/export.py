@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise UserError(one_line(f"an export must be writable, but {out}: {error.strerror}.")) from error
     finally:
-        with suppress(OSError):  # told already
+        with suppress(OSError):  # reported already
             temporary.unlink(missing_ok=True)
     print(f"{out}\nOptuna's tools open it, for example: optuna-dashboard sqlite:///{out}")
     return 0

@@ -20,10 +20,10 @@ def run(args: argparse.Namespace) -> int:
 
     every = cards()
     if args.name is not None:
-        told = next((card for card in every if card["name"] == args.name), None)
-        if told is None:
-            raise unknown("method", args.name, [card["name"] for card in every])
-        print_json(told) if args.format == "json" else print(as_text(told))
+        card = next((c for c in every if c["name"] == args.name), None)
+        if card is None:
+            raise unknown("method", args.name, [c["name"] for c in every])
+        print_json(card) if args.format == "json" else print(as_text(card))
     elif args.format == "json":
         print_json(every)
     else:

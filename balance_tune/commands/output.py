@@ -10,6 +10,7 @@ from typing import Any
 
 
 def print_json(value: Any) -> None:
+    """Print a value as indented JSON; it must hold no number that is not finite."""
     utf = sys.stdout is None or (sys.stdout.encoding or "").lower().startswith("utf")
     print(json.dumps(value, indent=1, ensure_ascii=not utf, allow_nan=False))
 

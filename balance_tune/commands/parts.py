@@ -22,8 +22,8 @@ def run(args: argparse.Namespace) -> int:
 
     registry = fusions() if args.command == "fusions" else encoders()
     if args.name is not None:
-        told = describe(registry.get(args.name))
-        print_json(told) if args.format == "json" else print(_in_full(told))
+        description = describe(registry.get(args.name))
+        print_json(description) if args.format == "json" else print(_in_full(description))
         return 0
     every = [describe(cls) for cls in registry.classes().values()]
     if args.format == "json":
@@ -44,9 +44,9 @@ def describe(cls: type[Any]) -> dict[str, Any]:
         for name, argument in inspect.signature(cls).parameters.items()
         if name not in GIVEN and argument.kind not in (argument.VAR_KEYWORD, argument.VAR_POSITIONAL)
     }
-    told = {"name": cls.name, "summary": text.partition("\n")[0], "description": text, "settings": settings}
+    description = {"name": cls.name, "summary": text.partition("\n")[0], "description": text, "settings": settings}
     axes = getattr(cls, "axes", None)
-    return told if axes is None else {**told, "inputs": [list(names) for names in axes]}
+    return description if axes is None else {**description, "inputs": [list(names) for names in axes]}
 
 
 def _plain(default: Any) -> Any:
@@ -57,9 +57,9 @@ def _plain(default: Any) -> Any:
     return default if default is None or isinstance(default, bool | int | float | str) else repr(default)
 
 
-def _in_full(told: dict[str, Any]) -> str:
-    settings = [(name, str(default)) for name, default in told["settings"].items()]
+def _in_full(description: dict[str, Any]) -> str:
+    settings = [(name, str(default)) for name, default in description["settings"].items()]
     table = columns(("setting", "default"), settings) if settings else "It has no settings."
-    inputs = " or ".join(f"({', '.join(names)})" for names in told.get("inputs", ())) or "any shape"
-    shapes = f"One sample's input: {inputs}.\n\n" if "inputs" in told else ""
-    return f"{told['name']}\n\n{told['description']}\n\n{shapes}{table}"
+    inputs = " or ".join(f"({', '.join(names)})" for names in description.get("inputs", ())) or "any shape"
+    shapes = f"One sample's input: {inputs}.\n\n" if "inputs" in description else ""
+    return f"{description['name']}\n\n{description['description']}\n\n{shapes}{table}"

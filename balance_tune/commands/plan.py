@@ -89,10 +89,10 @@ def as_text(plan: Plan, config: StudyConfig) -> str:
             if text
         ),
         "\n".join(
-            f"{name} of {dataset}: in training {told['training']}; in evaluation {told['evaluation']}"
-            for dataset, own in transforms(config).items()
-            for name, told in own.items()
-            if set(told.values()) != {"as stored"}
+            f"{name} of {dataset}: in training {words['training']}; in evaluation {words['evaluation']}"
+            for dataset, modalities in transforms(config).items()
+            for name, words in modalities.items()
+            if set(words.values()) != {"as stored"}
         ),
         "\n".join(f"{dataset} lacks {text}" for dataset, text in missing_in_words(config).items()),
         "\n".join(plan.notes),
@@ -117,8 +117,8 @@ def missing_in_words(config: StudyConfig) -> dict[str, str]:
     """Return dataset -> which modalities are taken from its rows at random, in words; nothing of complete ones."""
     from balance_tune.registry import datasets
 
-    told = {name: config.missing.words(datasets().get(name).modalities) for name in config.datasets}
-    return {name: text for name, text in told.items() if text}
+    phrases = {name: config.missing.words(datasets().get(name).modalities) for name in config.datasets}
+    return {name: text for name, text in phrases.items() if text}
 
 
 def _trials(plan: Plan, config: StudyConfig) -> str:
@@ -142,14 +142,14 @@ def _rungs(arm: ArmPlan) -> str:
 
 def _paces(plan: Plan) -> str:
     """Return how long an epoch takes on each dataset, from the fastest method to the slowest."""
-    told = []
+    phrases = []
     for dataset in dict.fromkeys(arm.dataset for arm in plan.arms):
-        known = [plan.epoch_seconds.get(arm.arm) for arm in plan.arms if arm.dataset == dataset]
-        seconds = sorted(s for s in known if s is not None)
+        times = [plan.epoch_seconds.get(arm.arm) for arm in plan.arms if arm.dataset == dataset]
+        seconds = sorted(s for s in times if s is not None)
         low, high = (f"{seconds[0]:.2g}", f"{seconds[-1]:.2g}") if seconds else ("", "")
         text = f"{low} s" if low == high else f"{low} to {high} s"
-        told.append(f"{text if seconds else 'not measured'} ({dataset})")
-    return ", ".join(told)
+        phrases.append(f"{text if seconds else 'not measured'} ({dataset})")
+    return ", ".join(phrases)
 
 
 def _estimate(estimate: Estimate, shown: Callable[[float], str]) -> str:

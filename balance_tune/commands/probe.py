@@ -52,19 +52,19 @@ def run(args: argparse.Namespace) -> int:
     if data.manifest.task != "classes":
         raise UserError(f"the probe asks for classes, but {record.dataset} is a {data.manifest.task} task.")
     model, trained = _model(folder, record, store)
-    found = linear_probe(model, data)
+    accuracies = linear_probe(model, data)
     best = record.attrs.get("metrics") or {}
-    told = {"arm": record.arm, "phase": record.phase, "number": record.number, **found}
-    told |= {name: best[name] for name in best if name.startswith("val/accuracy")}
+    result = {"arm": record.arm, "phase": record.phase, "number": record.number, **accuracies}
+    result |= {name: best[name] for name in best if name.startswith("val/accuracy")}
     if args.format == "json":
-        print_json(told)
+        print_json(result)
         return 0
     if trained:
         print("balance-tune: its checkpoint is not kept; the trial was trained again.", file=sys.stderr)
     print(
         f"{record.arm} {record.phase} {record.number}: accuracy on validation in %, linear heads on frozen features\n"
     )
-    print(_table(told, list(model.modalities)))
+    print(_table(result, list(model.modalities)))
     return 0
 
 
@@ -75,14 +75,14 @@ def _record(folder: StudyFolder, args: argparse.Namespace) -> TrialRecord:
     arms = sorted({r.arm for r in records})
     if args.arm not in arms:
         raise UserError(f"an arm must be one of the study, but got {shown(args.arm)}.{did_you_mean(args.arm, arms)}")
-    own = [r for r in records if (r.arm, r.phase, r.replicate + 1) == (args.arm, args.phase, args.replicate)]
-    found = next((r for r in own if r.number == args.number), None)
-    if found is None:
-        numbers = ", ".join(str(r.number) for r in own[:20]) or "none"
+    candidates = [r for r in records if (r.arm, r.phase, r.replicate + 1) == (args.arm, args.phase, args.replicate)]
+    match = next((r for r in candidates if r.number == args.number), None)
+    if match is None:
+        numbers = ", ".join(str(r.number) for r in candidates[:20]) or "none"
         raise UserError(f"{args.arm} has no {args.phase} trial {args.number}; there are: {numbers}.")
-    if not found.finished or found.epochs < 1:
+    if not match.finished or match.epochs < 1:
         raise UserError(f"a trial must have finished an epoch to be probed, but {args.arm} {args.number} has not.")
-    return found
+    return match
 
 
 def _model(folder: StudyFolder, record: TrialRecord, store: str) -> tuple[MultimodalModel, bool]:
@@ -106,10 +106,10 @@ def _model(folder: StudyFolder, record: TrialRecord, store: str) -> tuple[Multim
     return model.eval(), True
 
 
-def _table(told: dict[str, Any], modalities: list[str]) -> str:
-    rows = [("all", told["probe/accuracy"], None, told.get("val/accuracy"))]
+def _table(result: dict[str, Any], modalities: list[str]) -> str:
+    rows = [("all", result["probe/accuracy"], None, result.get("val/accuracy"))]
     rows += [
-        (m, told[f"probe/accuracy/{m}"], told[f"probe/slice_accuracy/{m}"], told.get(f"val/accuracy/{m}"))
+        (m, result[f"probe/accuracy/{m}"], result[f"probe/slice_accuracy/{m}"], result.get(f"val/accuracy/{m}"))
         for m in modalities
     ]
     percents = [(name, *("-" if v is None else f"{100 * v:.1f}" for v in values)) for name, *values in rows]

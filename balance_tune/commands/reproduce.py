@@ -38,34 +38,36 @@ def run(args: argparse.Namespace) -> int:
     """Return 0 if the trial comes out as it was recorded, bit by bit or within the tolerance, else 1."""
     from balance_tune.studies.evaluation.reproduction import reproduce
 
-    found = reproduce(args.run_id, root_of(args), args.tolerance)
+    result = reproduce(args.run_id, root_of(args), args.tolerance)
     if args.format == "json":
         print_json(
             {
                 "run_id": args.run_id,
-                "name": found.name,
-                "verdict": found.verdict,
-                "epochs": found.epochs,
-                "values": found.values,
-                "different": len(found.differences),
-                "largest": None if (d := found.largest) is None else [d.epoch, d.metric, repr(d.recorded), repr(d.now)],
-                "circumstances": found.circumstances,
+                "name": result.name,
+                "verdict": result.verdict,
+                "epochs": result.epochs,
+                "values": result.values,
+                "different": len(result.differences),
+                "largest": None
+                if (d := result.largest) is None
+                else [d.epoch, d.metric, repr(d.recorded), repr(d.now)],
+                "circumstances": result.circumstances,
             }
         )
     else:
-        print(f"{found.name}: {found.epochs} epochs with {found.values} values trained again")
-        for circumstance in found.circumstances:
+        print(f"{result.name}: {result.epochs} epochs with {result.values} values trained again")
+        for circumstance in result.circumstances:
             print(f"not as it was: {circumstance}")
-        print(f"{found.verdict}{_where(found)}")
-    return 1 if found.verdict == "different" else 0
+        print(f"{result.verdict}{_where(result)}")
+    return 1 if result.verdict == "different" else 0
 
 
-def _where(found: Comparison) -> str:
-    if found.largest is None:
+def _where(result: Comparison) -> str:
+    if result.largest is None:
         return ""
-    first, largest = found.differences[0], found.largest
+    first, largest = result.differences[0], result.largest
     return (
-        f": {len(found.differences)} values differ, first {first.metric} of epoch {first.epoch} ({first.recorded:.9g}, "
-        f"now {first.now:.9g}), most {largest.metric} of epoch {largest.epoch} ({largest.recorded:.9g}, now "
-        f"{largest.now:.9g})"
+        f": {len(result.differences)} values differ, first {first.metric} of epoch {first.epoch} "
+        f"({first.recorded:.9g}, now {first.now:.9g}), most {largest.metric} of epoch {largest.epoch} "
+        f"({largest.recorded:.9g}, now {largest.now:.9g})"
     )

@@ -42,7 +42,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     study_file_arguments(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, only the leaderboard")
     parser.add_argument(
-        "--retry-failed", action="store_true", help="run the trials again that failed, after their cause is mended"
+        "--retry-failed", action="store_true", help="run the trials again that failed, after their cause is fixed"
     )
     miniature_option(parser)
     root_option(parser)
@@ -84,7 +84,7 @@ def _run(args: argparse.Namespace) -> int:
     status, sentence = ENDINGS[result.state]
     if sentence:
         reason = f" ({result.reason})" if result.reason else ""
-        advice = "After its cause is mended" if result.state == "failed" else "The same command goes on"
+        advice = "After its cause is fixed" if result.state == "failed" else "The same command goes on"
         retry = args.retry_failed or result.state == "failed"
         print(f"{sentence}{reason}. {advice}: {_again(args, retry)}", file=sys.stderr)
     return status

@@ -52,23 +52,23 @@ def progress(config: StudyConfig, records: Iterable[TrialRecord]) -> list[dict[s
             if not any(arm == name or arm.startswith(f"{name}-") for arm in arms):
                 arms[name] = []
     rows = []
-    for name, own in arms.items():
-        counted = [r for r in own if not r.superseded]
+    for name, trials in arms.items():
+        counted = [r for r in trials if not r.superseded]
         states = Counter(r.state for r in counted)
-        done = Counter(r.phase for r in counted if r.finished)
+        finished = Counter(r.phase for r in counted if r.finished)
         values = [r.value for r in counted if r.phase == "search" and r.state == "complete" and r.value is not None]
         rows.append(
             {
                 "arm": name,
-                "search": done["search"],
+                "search": finished["search"],
                 "search_trials": None if config.search.trials is None else config.search.trials * config.replicates,
                 "replicates": config.replicates,
-                "select": done["select"],
-                "confirm": done["confirm"],
+                "select": finished["select"],
+                "confirm": finished["confirm"],
                 **{state: states[state] for state in ("complete", "pruned", "failed", "running")},
                 "search_val": objective.best(values),
                 "best": objective.best(values),  # what 0.1 calls `search_val`
-                "device_seconds": round(sum(r.device_seconds for r in own), 1),
+                "device_seconds": round(sum(r.device_seconds for r in trials), 1),
             }
         )
     return rows

@@ -72,10 +72,10 @@ def run(args: argparse.Namespace) -> int:
     if args.stop:
         return _stop(client, config.name)
     if args.follow:
-        known = jobs.jobs_of(client, config.name)
-        if not known:
+        submitted = jobs.jobs_of(client, config.name)
+        if not submitted:
             raise UserError(f"a job must exist to be followed, but there is none of `{config.name}` at {address}.")
-        return _follow(client, str(known[-1].submission_id), args)
+        return _follow(client, str(submitted[-1].submission_id), args)
     request = jobs.Request(
         config.name,
         study_path(args.study_file),
@@ -142,21 +142,21 @@ def _root(args: argparse.Namespace) -> str | None:
     return root
 
 
-def _variables(given: list[str]) -> dict[str, str]:
-    found = {}
-    for text in given:
+def _variables(assignments: list[str]) -> dict[str, str]:
+    variables = {}
+    for text in assignments:
         name, equals, value = text.partition("=")
         if not name or (not equals and name not in os.environ):
             raise UserError(f"--env must be NAME=VALUE, or the NAME of a variable that is set, but got {shown(text)}.")
-        found[name] = value if equals else os.environ[name]
-    return found
+        variables[name] = value if equals else os.environ[name]
+    return variables
 
 
-def _pairs(option: str, given: list[str]) -> dict[str, str]:
-    for text in given:
+def _pairs(option: str, pairs: list[str]) -> dict[str, str]:
+    for text in pairs:
         if not all(text.partition("=")):
             raise UserError(f"{option} must be KEY=VALUE, but got {shown(text)}.")
-    return dict(text.split("=", 1) for text in given)
+    return dict(text.split("=", 1) for text in pairs)
 
 
 def _say(text: str) -> None:

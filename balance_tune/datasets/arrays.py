@@ -1,4 +1,4 @@
-"""Reads one array of numbers from a .npy file whose header nobody has to believe."""
+"""Reads one array of numbers from a .npy file whose header is checked and not trusted."""
 
 from __future__ import annotations
 

@@ -63,21 +63,21 @@ def checked(augment: Any, allowed: Sequence[str], where: str) -> dict[str, dict[
             raise UserError(f"`augment` of {where} {fits}, but has `{name}`.")
     if "crop" in augment and "resized_crop" in augment:
         raise UserError(f"`augment` of {where} may have `crop` or `resized_crop`, but has both.")
-    found = {}
+    augmentations = {}
     for name, settings in AUGMENTATIONS.items():
         if name not in augment:
             continue
-        given = augment[name] or {}
-        if not isinstance(given, Mapping) or any(key not in settings for key in given):
-            raise UserError(f"`{name}` of {where} must have settings of {', '.join(settings)}, but is {given!r:.60}.")
-        found[name] = {
-            key: _value(given, key, number, f"`{name}.{key}` of {where}") for key, number in settings.items()
+        values = augment[name] or {}
+        if not isinstance(values, Mapping) or any(key not in settings for key in values):
+            raise UserError(f"`{name}` of {where} must have settings of {', '.join(settings)}, but is {values!r:.60}.")
+        augmentations[name] = {
+            key: _value(values, key, number, f"`{name}.{key}` of {where}") for key, number in settings.items()
         }
-    return found
+    return augmentations
 
 
-def _value(given: Mapping[str, Any], key: str, number: _Number, where: str) -> Any:
-    value = given.get(key, number.default)
+def _value(settings: Mapping[str, Any], key: str, number: _Number, where: str) -> Any:
+    value = settings.get(key, number.default)
     values = list(value) if number.pair and isinstance(value, list | tuple) else [value]
     kind: Any = int if number.whole else int | float
     bounds = f"{number.low:g} to {number.high:g}"
@@ -121,24 +121,24 @@ def overridden(modalities: Mapping[str, Modality], augment: Mapping[str, Any]) -
     Raises:
         UserError: what a modality's store holds cannot be augmented so.
     """
-    made = dict(modalities)
+    results = dict(modalities)
     for name, wanted in augment.items():
         if name not in modalities:
             continue
         modality, where = modalities[name], f"modality `{name}`"
         picture = modality.dtype == "uint8" and modality.stored[0] == 3 and len(modality.stored) in (3, 4)
-        heard = modality.dtype in ("int16", "float16") and len(modality.stored) == 3 and modality.stored[0] == 1
-        given = checked(wanted, PICTURES if picture else SOUNDS if heard else (), where)
-        if "crop" in given and given["crop"]["of"] != modality.stored[-1]:
+        sound = modality.dtype in ("int16", "float16") and len(modality.stored) == 3 and modality.stored[0] == 1
+        settings = checked(wanted, PICTURES if picture else SOUNDS if sound else (), where)
+        if "crop" in settings and settings["crop"]["of"] != modality.stored[-1]:
             raise UserError(
                 f"`crop.of` of {where} must be the size of its stored pictures, {modality.stored[-1]}, but is "
-                f"{given['crop']['of']}."
+                f"{settings['crop']['of']}."
             )
-        if "crop" in given and min(modality.stored[-2:]) < modality.shape[-1]:
+        if "crop" in settings and min(modality.stored[-2:]) < modality.shape[-1]:
             raise UserError(f"{where} is stored smaller than the model sees it; use `resized_crop`.")
         bank = modality.dtype == "float16" and modality.shape[-1] == FILTER_BANK
-        made[name] = augmented(modality, given, time_first=bank)
-    return made
+        results[name] = augmented(modality, settings, time_first=bank)
+    return results
 
 
 def described(modality: Modality) -> dict[str, str]:
@@ -147,11 +147,11 @@ def described(modality: Modality) -> dict[str, str]:
 
 
 def _words(operations: Sequence[Operation]) -> str:
-    told = [
+    phrases = [
         name + (f" ({', '.join(f'{key} {_plain(value)}' for key, value in settings.items())})" if settings else "")
         for name, settings in operations
     ]
-    return ", ".join(told) or "as stored"
+    return ", ".join(phrases) or "as stored"
 
 
 def _plain(value: Any) -> str:

@@ -53,6 +53,7 @@ class Event:
 
 
 def visual(count: int) -> Modality:
+    """Return `count` frames at 224 x 224, cropped from 256 x 256 in training and resized in evaluation."""
     return rgb(
         (3, count, 224, 224),
         stored=(3, count, 256, 256),
@@ -116,7 +117,7 @@ class Ave(Distribution):
         return tuple(self.present(source / name) for name in FILES.values())
 
     def items(self, source: Path) -> list[Item]:
-        found: dict[str, Item] = {}
+        items: dict[str, Item] = {}
         for part, name in FILES.items():
             path = self.present(source / name)
             lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
@@ -126,9 +127,9 @@ class Ave(Distribution):
                 if number == 1 and line.strip().lower() == HEADER.lower():
                     continue
                 item = self._item(line, part, f"line {number} of {path}")
-                found.setdefault(item.sample, item)
+                items.setdefault(item.sample, item)
         order = list(FILES)
-        return sorted(found.values(), key=lambda item: (order.index(item.part), item.sample))
+        return sorted(items.values(), key=lambda item: (order.index(item.part), item.sample))
 
     def _item(self, line: str, part: str, where: str) -> Item:
         try:
@@ -154,6 +155,7 @@ class Ave(Distribution):
         return self.hear(event) if modality == "audio" else self.look(event)
 
     def hear(self, event: Event) -> NDArray[Any]:
+        """Return the spectrogram of an event; raise `Unreadable` where it is silent."""
         wave = media.sound(event.file, RATE)
         if event.end is not None:
             wave = wave[int(event.start * RATE) : int(event.end * RATE)]
@@ -162,11 +164,12 @@ class Ave(Distribution):
         return spectra.standard_spectrogram(spectra.tiled(wave, SECONDS * RATE), RATE)
 
     def look(self, event: Event) -> NDArray[np.uint8]:
-        seen = media.stills(event.file)
-        if seen is None:
+        """Return the frames (3, frames, 256, 256) of an event."""
+        frames = media.stills(event.file)
+        if frames is None:
             end = media.duration(event.file) if event.end is None else event.end
-            seen = media.video_frames(event.file, self.times(event.start, end))
-        return media.clip(seen, self.frames, (256, 256))
+            frames = media.video_frames(event.file, self.times(event.start, end))
+        return media.clip(frames, self.frames, (256, 256))
 
     def miniature(self, folder: Path) -> None:
         listed: dict[str, list[str]] = {part: [] for part in FILES}

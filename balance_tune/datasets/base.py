@@ -76,7 +76,7 @@ def _finite(name: str, values: Any, rows: int) -> NDArray[Any]:
         raise UserError(
             f"modality `{name}` must have shape (samples, *shape) with {rows} samples, but got {array.shape}."
         )
-    with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, and is told below
+    with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, and is reported below
         array = np.ascontiguousarray(array, dtype=array.dtype if array.dtype.name in KEPT else np.float32)
     bad = np.flatnonzero(~np.isfinite(array).reshape(rows, -1).all(axis=1))
     if len(bad):

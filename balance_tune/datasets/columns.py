@@ -44,10 +44,12 @@ class Column:
 
     @property
     def is_file(self) -> bool:
+        """Whether its entries are files, by path or by content."""
         return self.kind not in WORDS
 
     @property
     def is_sound(self) -> bool:
+        """Whether its entries are sounds."""
         return self.kind in HEARD
 
     def empty(self, cells: tuple[Cell, ...]) -> str | None:
@@ -155,8 +157,8 @@ def _frames(
     return modality, partial(_watched, count=count, size=modality.stored[-1], fit=_fit(fit))
 
 
-def _watched(seen: media.Seen, *, count: int, size: int, fit: media.Fit = "cover") -> NDArray[Any]:
-    return media.clip(media.middles(seen, count), count, (size, size), fit)
+def _watched(video: media.Seen, *, count: int, size: int, fit: media.Fit = "cover") -> NDArray[Any]:
+    return media.clip(media.middles(video, count), count, (size, size), fit)
 
 
 def _text(length: int = 40, vocabulary: int = VOCABULARY, encoder: str = "text") -> tuple[Modality, Read]:
@@ -233,8 +235,8 @@ def column_of(name: str, entry: Any, decimal: str = ".", declared: Modality | No
         raise UserError(f"`kind` of modality `{name}` must be one of {', '.join(KINDS)}, but got `{kind}`.")
     if kind not in HEARD + LOOKED:
         checked(settings.pop("augment", None) or {}, (), f"modality `{name}` of kind {kind}")
-    given = entry["column"]
-    names = tuple(map(str, given)) if isinstance(given, list) else (str(given),)
+    column = entry["column"]
+    names = tuple(map(str, column)) if isinstance(column, list) else (str(column),)
     if len(names) > 1 and kind != "numbers":
         raise UserError(f"modality `{name}` must come from one column, because it is of kind {kind}, but got {names}.")
     try:

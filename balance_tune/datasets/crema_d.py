@@ -32,6 +32,7 @@ HEADERS = (["clip", "label"], ["file", "label"], ["filename", "label"])
 
 
 def frames(count: int, how: str, train: bool) -> tuple[Operation, ...]:
+    """Return the operations that take `count` frames of a clip, then crop in training, or resize in evaluation."""
     return (("frames", {"count": count, "how": how}), *(CROP if train else RESIZE))
 
 
@@ -72,7 +73,7 @@ class CremaD(Distribution):
 
     def items(self, source: Path) -> list[Item]:
         self.present(source / "AudioWAV")
-        made = []
+        items = []
         for part, path in zip(("train", "test"), self.annotations(source), strict=True):
             rows = [row for row in csv.reader(path.read_text("utf-8-sig").splitlines()) if row]
             if not rows:
@@ -83,13 +84,13 @@ class CremaD(Distribution):
                 if len(row) != 2:
                     raise UserError(f"line {number} of {path} must be `clip,LABEL`, but is `{','.join(row)}`.")
                 label = self.label_of(row[1].strip(), f"line {number} of {path}")
-                made.append(self._item(source, row[0].strip(), label, part))
-        return made
+                items.append(self._item(source, row[0].strip(), label, part))
+        return items
 
     def _item(self, source: Path, clip: str, label: int, part: str) -> Item:
         extracted = source / "Image-01-FPS" / clip
-        seen = f"Image-01-FPS/{clip}" if extracted.is_dir() else f"VideoFlash/{clip}.flv"
-        return Item(clip, label, part, group=clip.partition("_")[0], files=(f"AudioWAV/{clip}.wav", seen))
+        visual = f"Image-01-FPS/{clip}" if extracted.is_dir() else f"VideoFlash/{clip}.flv"
+        return Item(clip, label, part, group=clip.partition("_")[0], files=(f"AudioWAV/{clip}.wav", visual))
 
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
         return {m: self.sample(m, source / file) for m, file in zip(("audio", "visual"), item.files, strict=True)}
@@ -98,14 +99,15 @@ class CremaD(Distribution):
         """Take a sound file or a waveform; a video, its frames at one a second as pictures, or one picture."""
         return self.hear(raw) if modality == "audio" else media.clip(look(raw), FRAMES, (256, 256))
 
-    def told(self, items: Sequence[Item]) -> tuple[str, ...]:
+    def remarks(self, items: Sequence[Item]) -> tuple[str, ...]:
         extracted = sum(item.files[1].startswith("Image-01-FPS/") for item in items)
         if extracted in (0, len(items)):
             return ()
         return (f"{extracted} clips are seen by extracted frames, {len(items) - extracted} by their videos",)
 
-    def hear(self, heard: media.Sound) -> NDArray[Any]:
-        wave = spectra.tiled(media.sound(heard, 22050), 3 * 22050)
+    def hear(self, sound: media.Sound) -> NDArray[Any]:
+        """Return the spectrogram (or filter bank) of a clip's sound, as the store holds it."""
+        wave = spectra.tiled(media.sound(sound, 22050), 3 * 22050)
         return spectra.steps(spectra.log_spectrogram(wave, n_fft=512, hop=353))
 
     def miniature(self, folder: Path) -> None:
@@ -138,8 +140,8 @@ class CremaDBalance(CremaD):
     }
     recipe: ClassVar[published.Recipe] = published.balance_benchmark()
 
-    def hear(self, heard: media.Sound) -> NDArray[Any]:
-        return spectra.filter_bank(media.sound(heard, 16000), 16000)
+    def hear(self, sound: media.Sound) -> NDArray[Any]:
+        return spectra.filter_bank(media.sound(sound, 16000), 16000)
 
 
 class CremaDMlb(CremaD):
@@ -170,26 +172,26 @@ class CremaDMlb(CremaD):
 
     def items(self, source: Path) -> list[Item]:
         folder = self.present(source / "AudioWAV")
-        made = []
+        items = []
         for path in sorted(folder.glob("[!.]*.wav")):
             words = path.stem.split("_")
             if len(words) != 4:
                 raise UserError(
                     f"a clip must be called <actor>_<sentence>_<EMOTION>_<level>.wav, but one is {path.name}."
                 )
-            made.append(self._item(source, path.stem, self.label_of(words[2], f"the name {path.name}"), ""))
-        return made
+            items.append(self._item(source, path.stem, self.label_of(words[2], f"the name {path.name}"), ""))
+        return items
 
 
-def look(seen: media.Seen) -> list[NDArray[np.uint8]]:
+def look(visual: media.Seen) -> list[NDArray[np.uint8]]:
     """Return a clip's frames at one a second, from its video or its extracted frames, in their order.
 
     More extracted frames than a clip has seconds are at another rate: the middles of segments are taken of them.
     """
-    if isinstance(seen, Path) and seen.is_dir() and len(media.jpgs(seen)) > MOST_FRAMES:
-        return media.middles(seen, FRAMES)
-    extracted = media.stills(seen)
-    return media.video_frames(seen, fps=1.0, most=FRAMES) if extracted is None else extracted
+    if isinstance(visual, Path) and visual.is_dir() and len(media.jpgs(visual)) > MOST_FRAMES:
+        return media.middles(visual, FRAMES)
+    extracted = media.stills(visual)
+    return media.video_frames(visual, fps=1.0, most=FRAMES) if extracted is None else extracted
 
 
 def _found(source: Path, name: str) -> Path:

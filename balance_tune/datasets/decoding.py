@@ -55,10 +55,10 @@ class Decoding(Dataset):
         elif rank is not None:
             return self.shaped(modality, raw)
         try:
-            made = self.sample(modality, bytes(raw) if isinstance(raw, bytearray) else raw)
+            decoded = self.sample(modality, bytes(raw) if isinstance(raw, bytearray) else raw)
         except Unreadable as error:
             raise UserError(f"`{modality}` must be such as `{self.name}` has, but {error}.") from error
-        return self.shaped(modality, made)
+        return self.shaped(modality, decoded)
 
 
 def _rank(raw: Any) -> int | None:

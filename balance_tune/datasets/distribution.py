@@ -85,7 +85,7 @@ class Distribution(Decoding):
             Unreadable: one of its files is missing, broken, silent, ...
         """
 
-    def told(self, items: Sequence[Item]) -> tuple[str, ...]:
+    def remarks(self, items: Sequence[Item]) -> tuple[str, ...]:
         """Return what a reader of the results must know about these samples, beside `limits`."""
         return ()
 
@@ -137,18 +137,18 @@ def distribution(name: str, protocol: str | None = None) -> Distribution:
     """
     from balance_tune.registry import datasets, unknown
 
-    found = {n: cls for n, cls in datasets().classes().items() if issubclass(cls, Distribution)}
+    distributions = {n: cls for n, cls in datasets().classes().items() if issubclass(cls, Distribution)}
     if protocol is None:
-        if name not in found:
+        if name not in distributions:
             if name in datasets().classes():
                 raise UserError(f"dataset `{name}` needs no preparation: its data comes with the package.")
-            raise unknown("a dataset to prepare", name, sorted(found))
-        made: Distribution = found[name]()
-        return made
-    family = found[name].family if name in found else name
-    recipes = {cls.protocol: cls for cls in found.values() if cls.family == family}
+            raise unknown("a dataset to prepare", name, sorted(distributions))
+        dataset: Distribution = distributions[name]()
+        return dataset
+    family = distributions[name].family if name in distributions else name
+    recipes = {cls.protocol: cls for cls in distributions.values() if cls.family == family}
     if not recipes:
-        raise unknown("a dataset to prepare", name, sorted(found))
+        raise unknown("a dataset to prepare", name, sorted(distributions))
     if protocol not in recipes:
         raise unknown(f"a recipe of {family}", protocol, sorted(recipes))
     chosen: Distribution = recipes[protocol]()

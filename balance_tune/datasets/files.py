@@ -10,21 +10,21 @@ from balance_tune.errors import UserError
 
 def by_stem(source: Path, suffix: str) -> dict[str, str]:
     """Return name without suffix -> path relative to `source`, of the files of a kind; of two, the first by path."""
-    found: dict[str, str] = {}
+    files: dict[str, str] = {}
     for path in sorted(source.rglob(f"*{suffix}")):
         if path.name.startswith("."):  # companion files of macOS are called ._NAME
             continue
-        found.setdefault(path.stem, str(path.relative_to(source)))
-    return found
+        files.setdefault(path.stem, str(path.relative_to(source)))
+    return files
 
 
 def by_lower_case(source: Path, pattern: str) -> dict[str, str]:
     """Return path in lower case -> path, both relative to `source`, of what a glob pattern gives."""
-    found: dict[str, str] = {}
+    files: dict[str, str] = {}
     for path in sorted(source.glob(pattern)):
         relative = path.relative_to(source).as_posix()
-        found.setdefault(relative.lower(), relative)
-    return found
+        files.setdefault(relative.lower(), relative)
+    return files
 
 
 def csv_rows(path: Path, columns: int) -> list[tuple[str, list[str]]]:

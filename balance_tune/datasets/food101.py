@@ -50,14 +50,14 @@ class Food101(Distribution):
         return tuple(self.present(source / "texts" / f"{part}_titles.csv") for part in ("train", "test"))
 
     def items(self, source: Path) -> list[Item]:
-        made = []
+        items = []
         for part, path in zip(("train", "test"), self.annotations(source), strict=True):
             for where, (image, title, kind) in csv_rows(path, 3):
                 if image == HEADER:
                     continue
                 label = self.label_of(kind, where)
-                made.append(Item(image, label, part, files=(f"images/{part}/{kind}/{image}",), more=(cleaned(title),)))
-        return made
+                items.append(Item(image, label, part, files=(f"images/{part}/{kind}/{image}",), more=(cleaned(title),)))
+        return items
 
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
         return {"image": self.sample("image", source / item.files[0]), "text": hashed(item.more[0], LENGTH)}

@@ -110,13 +110,13 @@ class KineticsSounds(Distribution):
         first, *_ = paths = self.annotations(source)
         listed = _from_json(first) if first.suffix == ".json" else _from_tables(paths)
         videos = by_stem(source, ".mp4")
-        made = []
+        items = []
         for name, (label, part, where) in sorted(listed.items()):
             if first.suffix != ".json" and label not in self.classes:  # Kinetics has 400
                 continue
             video = videos.get(name, f"{name}.mp4")
-            made.append(Item(name, self.label_of(label, where), part, name[:11], (video,)))
-        return made
+            items.append(Item(name, self.label_of(label, where), part, name[:11], (video,)))
+        return items
 
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
         return {m: self.sample(m, source / item.files[0]) for m in self.modalities}

@@ -64,27 +64,27 @@ def read_labels(
     if task == "regression":
         return _targets(table, columns, tuple(classes or columns), separator, decimal, missing)
     (column,) = columns
-    known = None if classes is None else tuple(clean(name) for name in classes)
+    class_names = None if classes is None else tuple(clean(name) for name in classes)
     rows = [_names(table, column, row, separator if task == "multilabel" else None) for row in range(len(table))]
-    special = set(known or ())
+    special = set(class_names or ())
     rows = [[name for name in names if name.lower() not in NO_VALUE or name in special] for names in rows]
     multilabel = task == "multilabel"
     _check_missing(table, column, [row for row, names in enumerate(rows) if not names], missing)
-    if known is None:
+    if class_names is None:
         _check_alike(table, column, rows)
         if multilabel:
             _check_separator(table, column, rows, separator)
-        known = tuple(sorted({name for names in rows for name in names}))
-    number, by_index = _numbering(table, column, rows, known, separator if multilabel else None)
+        class_names = tuple(sorted({name for names in rows for name in names}))
+    number, by_index = _numbering(table, column, rows, class_names, separator if multilabel else None)
     values: list[int | tuple[float, ...] | None]
     if multilabel:
         every = [{number[name] for name in names} for names in rows]
-        values = [tuple(float(k in own) for k in range(len(known))) for own in every]
+        values = [tuple(float(k in numbers) for k in range(len(class_names))) for numbers in every]
         if missing == "drop":
             values = [None if not names else value for names, value in zip(rows, values, strict=True)]
     else:
         values = [number[names[0]] if names else None for names in rows]
-    return Labels(values, known, by_index)
+    return Labels(values, class_names, by_index)
 
 
 def clean(text: str) -> str:
@@ -142,9 +142,9 @@ def _check_alike(table: TextTable, column: str, rows: Sequence[Sequence[str]]) -
     for row, names in enumerate(rows):
         for name in names:
             spellings.setdefault("".join(name.casefold().split()), {}).setdefault(name, []).append(row)
-    for found in spellings.values():
-        if len(found) > 1:
-            (one, first), (other, second) = list(found.items())[:2]
+    for variants in spellings.values():
+        if len(variants) > 1:
+            (one, first), (other, second) = list(variants.items())[:2]
             raise UserError(
                 f"labels must differ by more than case or blanks, but column `{column}` of {table.path} has `{one}` "
                 f"({rows_of(table, first)}) and `{other}` ({rows_of(table, second)}); make them one, or list both as "
@@ -154,7 +154,7 @@ def _check_alike(table: TextTable, column: str, rows: Sequence[Sequence[str]]) -
 
 def _check_separator(table: TextTable, column: str, rows: Sequence[Sequence[str]], separator: str) -> None:
     """Raise a `UserError` where labels look as if another separator stood between them."""
-    names = {name: row for row, own in reversed(list(enumerate(rows))) for name in own}
+    names = {name: row for row, labels in reversed(list(enumerate(rows))) for name in labels}
     for other in OTHER_SEPARATORS:
         split = {name: {part.strip() for part in name.split(other)} for name in names if other in name}
         for name, parts in split.items():
@@ -199,6 +199,7 @@ def _numbering(
 
 
 def as_whole(text: str) -> int | None:
+    """Return the whole number that a text of ASCII digits is, or None."""
     return int(text) if text.isascii() and text.isdigit() else None
 
 

@@ -111,32 +111,40 @@ class Manifest:
 
     @property
     def dataset(self) -> str:
+        """The dataset's name."""
         return self.identity.dataset
 
     @property
     def version(self) -> int:
+        """The version of the dataset's reader."""
         return self.identity.version
 
     @property
     def task(self) -> Task:
+        """The kind of labels."""
         return self.identity.task
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """The names of classes, labels or targets."""
         return self.identity.classes
 
     @property
     def modalities(self) -> dict[str, Modality]:
+        """Modality -> what the store holds of it."""
         return self.identity.modalities
 
     @property
     def split(self) -> SplitRecipe:
+        """How rows were divided into parts."""
         return self.identity.split
 
     def rows(self, part: str) -> int:
+        """Return the number of rows of a part."""
         return sum(shard.rows for shard in self.shards[part])
 
     def to_json(self) -> str:
+        """Return the manifest as indented JSON."""
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
 
     @classmethod

@@ -39,23 +39,23 @@ _PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")  #
 _EXIF_ORIENTATION = 0x0112
 
 
-def sound(heard: Sound, rate: int) -> NDArray[np.float32]:
+def sound(source: Sound, rate: int) -> NDArray[np.float32]:
     """Return a file's sound as mono (samples,) at `rate` Hz, as librosa.load does: mean of channels, soxr HQ.
 
     Raises:
         Unreadable: the file is missing or broken, has no sound, is silent throughout, or is beyond a limit.
     """
-    if isinstance(heard, np.ndarray):
-        values, native = heard[:, None], rate
+    if isinstance(source, np.ndarray):
+        values, native = source[:, None], rate
     else:
-        values, native = _soundfile(heard) if _is_sound(heard) else _av_sound(heard)
+        values, native = _soundfile(source) if _is_sound(source) else _av_sound(source)
     if not len(values):
-        raise Unreadable(named(heard), "it has no sound")
+        raise Unreadable(named(source), "it has no sound")
     mono = values.mean(axis=1, dtype=np.float32) if values.shape[1] > 1 else values[:, 0]
     if not np.isfinite(mono).all():
-        raise Unreadable(named(heard), "its sound has values that are not finite")
+        raise Unreadable(named(source), "its sound has values that are not finite")
     if not mono.any():
-        raise Unreadable(named(heard), "it is silent")
+        raise Unreadable(named(source), "it is silent")
     return resampled(mono, native, rate)
 
 
@@ -84,7 +84,7 @@ def unreadable(file: Any, reason: str) -> Unreadable:
 
 
 def _is_sound(file: Any) -> bool:
-    """Whether soundfile should read it: by its content, and where that says nothing by its ending."""
+    """Whether soundfile should read it: by its content, and where that does not decide by its ending."""
     start = beginning(file, 12)
     if start[:4] in (b"fLaC", b"OggS") or (start[:4] == b"RIFF" and start[8:12] == b"WAVE"):
         return True
@@ -104,13 +104,19 @@ def _readable(file: File) -> Any:
 
 
 def resampled(mono: NDArray[np.float32], native: int, rate: int) -> NDArray[np.float32]:
-    """Return sound at another rate, ceil(samples * rate / native) of it."""
+    """Return sound at another rate, ceil(samples * rate / native) of it.
+
+    Args:
+        mono: (samples,).
+        native: its rate in Hz.
+        rate: the wanted rate in Hz.
+    """
     if native == rate:
         return mono
     soxr = extra("soxr")
     length = math.ceil(len(mono) * rate / native)
-    made: NDArray[np.float32] = soxr.resample(mono, native, rate, quality="HQ")[:length]
-    return np.pad(made, (0, length - len(made)))
+    resampled_mono: NDArray[np.float32] = soxr.resample(mono, native, rate, quality="HQ")[:length]
+    return np.pad(resampled_mono, (0, length - len(resampled_mono)))
 
 
 def _soundfile(file: File) -> tuple[NDArray[np.float32], int]:
@@ -167,7 +173,7 @@ def _av_sound(file: File) -> tuple[NDArray[np.float32], int]:
     return np.concatenate(blocks, axis=1).T.astype(np.float32, copy=False), native
 
 
-def middles(seen: Seen, count: int) -> list[NDArray[np.uint8]]:
+def middles(visual: Seen, count: int) -> list[NDArray[np.uint8]]:
     """Return the frames at the middles of `count` equal segments of a video, or of pictures in order.
 
     Of at most `count` pictures all are taken.
@@ -175,26 +181,26 @@ def middles(seen: Seen, count: int) -> list[NDArray[np.uint8]]:
     Raises:
         Unreadable: as `video_frames` and `picture`.
     """
-    files = _pictures(seen)
+    files = _pictures(visual)
     if files is None:
-        return video_frames(seen, middle_times(seen, count))
+        return video_frames(visual, middle_times(visual, count))
     if len(files) > count:
         files = [files[int((k + 0.5) * len(files) / count)] for k in range(count)]
     return [picture(file) for file in files]
 
 
-def middle_times(seen: Seen, count: int) -> list[float]:
+def middle_times(video: Seen, count: int) -> list[float]:
     """Return the seconds at the middles of `count` equal segments of a video."""
-    length = duration(seen)
+    length = duration(video)
     return [(k + 0.5) * length / count for k in range(count)]
 
 
-def stills(seen: Seen) -> list[NDArray[np.uint8]] | None:
+def stills(visual: Seen) -> list[NDArray[np.uint8]] | None:
     """Return the frames that pictures are, (height, width, 3) each; None of a video.
 
     Pictures are those of a folder, in natural order, or the content of one picture's file, or of several.
     """
-    files = _pictures(seen)
+    files = _pictures(visual)
     if files is None:
         return None
     pictures: list[NDArray[np.uint8]] = []
@@ -206,17 +212,17 @@ def stills(seen: Seen) -> list[NDArray[np.uint8]] | None:
     return pictures
 
 
-def _pictures(seen: Seen) -> list[File] | None:
+def _pictures(visual: Seen) -> list[File] | None:
     """Return the files of pictures, in order; None of a video."""
-    if isinstance(seen, Path):
-        if seen.is_dir():
-            return list(jpgs(seen))
-        return [seen] if _is_picture(seen) else None
-    if isinstance(seen, bytes):
-        return [seen] if _is_picture(seen) else None
-    if not isinstance(seen, list | tuple) or not seen:
-        raise Unreadable(named(seen), f"it is of type {type(seen).__name__}, and empty or no file")
-    return list(seen)
+    if isinstance(visual, Path):
+        if visual.is_dir():
+            return list(jpgs(visual))
+        return [visual] if _is_picture(visual) else None
+    if isinstance(visual, bytes):
+        return [visual] if _is_picture(visual) else None
+    if not isinstance(visual, list | tuple) or not visual:
+        raise Unreadable(named(visual), f"it is of type {type(visual).__name__}, and empty or no file")
+    return list(visual)
 
 
 def _is_picture(file: File) -> bool:
@@ -248,18 +254,24 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def video_frames(
-    seen: Seen, times: Sequence[float] | None = None, *, fps: float = 1.0, most: int | None = None
+    video: Seen, times: Sequence[float] | None = None, *, fps: float = 1.0, most: int | None = None
 ) -> list[NDArray[np.uint8]]:
     """Return frames (height, width, 3) of a video: at `times` (seconds), or at 0, 1/fps, 2/fps, ... at most `most`.
 
     A frame at a time is the first one shown then or later; times past the end give the last frame.
 
+    Args:
+        video: a file, or its content.
+        times: in seconds, ascending.
+        fps: frames a second, without `times`.
+        most: number of frames at most, without `times`; None: all.
+
     Raises:
         Unreadable: the file is missing or broken, has no pictures, is much shorter than it declares, or is beyond a
             limit (`limits`).
     """
-    path = _one(seen)
-    found: list[NDArray[np.uint8]] = []
+    path = _one(video)
+    frames: list[NDArray[np.uint8]] = []
     last: Any = None
     shown, decoded = 0.0, 0
     wanted = list(times) if times is not None else None
@@ -279,18 +291,18 @@ def video_frames(
             shown = (frame.time or 0.0) - (first or 0.0)
             last, decoded = frame, count
             _refuse(path, limits.too_long_video(shown, count))
-            due = wanted[len(found)] if wanted is not None else len(found) / fps
+            due = wanted[len(frames)] if wanted is not None else len(frames) / fps
             while shown + step / 2 >= due:
-                found.append(_upright(path, frame, len(found)))
-                if len(found) == (len(wanted) if wanted is not None else most):
-                    return found
-                due = wanted[len(found)] if wanted is not None else len(found) / fps
+                frames.append(_upright(path, frame, len(frames)))
+                if len(frames) == (len(wanted) if wanted is not None else most):
+                    return frames
+                due = wanted[len(frames)] if wanted is not None else len(frames) / fps
         if last is None:
             raise unreadable(path, "not one of its pictures can be decoded")
         _check_whole(path, container, stream, decoded, shown + step)
-    while wanted is not None and len(found) < len(wanted):
-        found.append(_upright(path, last, len(found)))
-    return found
+    while wanted is not None and len(frames) < len(wanted):
+        frames.append(_upright(path, last, len(frames)))
+    return frames
 
 
 def _upright(file: File, frame: Any, before: int) -> NDArray[np.uint8]:
@@ -351,14 +363,14 @@ def _length(stream: Any) -> float | None:
     return None if tag is None else 3600 * float(tag[1]) + 60 * float(tag[2]) + float(tag[3])
 
 
-def duration(seen: Seen) -> float:
+def duration(video: Seen) -> float:
     """Return the length in seconds that a video declares: of its pictures, where its sound is much longer."""
-    with _opened(_one(seen)) as container:
+    with _opened(_one(video)) as container:
         if not container.duration:
-            raise Unreadable(named(seen), "it does not say how long it is")
+            raise Unreadable(named(video), "it does not say how long it is")
         whole = float(container.duration / 1e6)
-        own = _length(container.streams.video[0]) if container.streams.video else None
-        return own if own is not None and own < COMPLETE * whole else whole
+        length = _length(container.streams.video[0]) if container.streams.video else None
+        return length if length is not None and length < COMPLETE * whole else whole
 
 
 def has_sound(path: Path) -> bool:
@@ -367,10 +379,10 @@ def has_sound(path: Path) -> bool:
         return bool(container.streams.audio)
 
 
-def _one(seen: Seen) -> File:
-    if not isinstance(seen, Path | bytes):
+def _one(video: Seen) -> File:
+    if not isinstance(video, Path | bytes):
         raise Unreadable("the file", "a video is one file, and these are several")
-    return seen
+    return video
 
 
 @contextmanager
@@ -428,19 +440,19 @@ def _of_8_bits(file: File, image: Any) -> Any:
             raise Unreadable(
                 named(file), "its values are whole numbers of 32 bits, which have no scale; save it as 8 bits"
             )
-        made = Image.fromarray(np.rint(values.astype(np.float64) * (255 / most)).clip(0, 255).astype(np.uint8))
+        converted = Image.fromarray(np.rint(values.astype(np.float64) * (255 / most)).clip(0, 255).astype(np.uint8))
     elif "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-        seen = image.convert("RGBA")
-        made = Image.alpha_composite(Image.new("RGBA", seen.size, (255, 255, 255, 255)), seen).convert("RGB")
+        layered = image.convert("RGBA")
+        converted = Image.alpha_composite(Image.new("RGBA", layered.size, (255, 255, 255, 255)), layered).convert("RGB")
     else:
         return image
     if exif is not None:
-        made.info["exif"] = exif
-    return made
+        converted.info["exif"] = exif
+    return converted
 
 
 def _turned(image: Any) -> Any:
-    """Return a PIL image turned by its EXIF orientation; an EXIF block that cannot be read says nothing."""
+    """Return a PIL image turned by its EXIF orientation; an EXIF block that cannot be read is ignored."""
     from PIL import ImageOps
 
     try:
@@ -456,24 +468,36 @@ def fitted(image: NDArray[np.uint8], size: tuple[int, int], fit: Fit = "squash")
     """Return an image (H, W[, 3]) at (height, width), bilinear with antialiasing as torchvision's Resize of images.
 
     "squash" changes the aspect; "cover" keeps it and cuts what sticks out, equally on both sides.
+
+    Args:
+        image: 8-bit values.
+        size: (height, width) of the result.
+        fit: how another aspect is treated.
     """
     from PIL import Image
 
     height, width = size
-    made = Image.fromarray(image)
+    scaled = Image.fromarray(image)
     if fit == "squash":
-        return np.asarray(made.resize((width, height), Image.Resampling.BILINEAR))
-    scale = max(height / made.height, width / made.width)
-    tall, wide = max(height, round(made.height * scale)), max(width, round(made.width * scale))
-    made = made.resize((wide, tall), Image.Resampling.BILINEAR)
+        return np.asarray(scaled.resize((width, height), Image.Resampling.BILINEAR))
+    scale = max(height / scaled.height, width / scaled.width)
+    tall, wide = max(height, round(scaled.height * scale)), max(width, round(scaled.width * scale))
+    scaled = scaled.resize((wide, tall), Image.Resampling.BILINEAR)
     left, top = (wide - width) // 2, (tall - height) // 2
-    return np.asarray(made.crop((left, top, left + width, top + height)))
+    return np.asarray(scaled.crop((left, top, left + width, top + height)))
 
 
 def clip(
     frames: Sequence[NDArray[np.uint8]], count: int, size: tuple[int, int], fit: Fit = "squash"
 ) -> NDArray[np.uint8]:
-    """Return (channels, count, height, width) of the first `count` frames; of fewer the last is repeated."""
+    """Return (channels, count, height, width) of the first `count` frames; of fewer the last is repeated.
+
+    Args:
+        frames: (height, width, 3) each.
+        count: number of frames.
+        size: (height, width) of the result.
+        fit: as of `fitted`.
+    """
     chosen = [fitted(frame, size, fit) for frame in frames[:count]]
     chosen += [chosen[-1]] * (count - len(chosen))
     stacked = np.stack(chosen)

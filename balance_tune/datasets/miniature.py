@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from balance_tune.datasets.media import extra
 
-TONES = 12  # classes that are told apart by ear
+TONES = 12  # classes that differ in sound
 HUES = 12  # ... and by eye
 
 
@@ -45,6 +45,7 @@ def scene(label: int, name: str, count: int, size: tuple[int, int] = (48, 64)) -
 
 
 def write_sound(path: Path, wave: NDArray[np.float32], rate: int) -> None:
+    """Write a mono sound (samples,) of floats in -1 .. 1 as 16-bit WAV."""
     import soundfile
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,6 +53,7 @@ def write_sound(path: Path, wave: NDArray[np.float32], rate: int) -> None:
 
 
 def write_picture(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write a picture (height, width, 3) in the format of its suffix."""
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -79,6 +79,7 @@ class Modality:
 
     @property
     def operations(self) -> tuple[Operation, ...]:
+        """Return the operations of training and of evaluation."""
         return (*self.augment, *self.evaluate)
 
     @property
@@ -118,15 +119,15 @@ class Modality:
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Modality:
         """Return the modality whose fields were written as JSON."""
-        made = dict(entry)
+        fields = dict(entry)
         for name in ("shape", "stored", "standardise"):
-            made[name] = tuple(made[name])
+            fields[name] = tuple(fields[name])
         for name in ("augment", "evaluate"):
-            made[name] = tuple((operation, settings) for operation, settings in made[name])
-        if isinstance(made["normalise"], list):
-            means, deviations = made["normalise"]
-            made["normalise"] = (tuple(means), tuple(deviations))
-        return cls(**made)
+            fields[name] = tuple((operation, settings) for operation, settings in fields[name])
+        if isinstance(fields["normalise"], list):
+            means, deviations = fields["normalise"]
+            fields["normalise"] = (tuple(means), tuple(deviations))
+        return cls(**fields)
 
 
 def rgb(

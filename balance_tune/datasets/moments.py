@@ -29,9 +29,9 @@ class Moments:
     @classmethod
     def of(cls, x: NDArray[Any], modality: Modality) -> Moments:
         """Return the moments of samples (N, *stored)."""
-        kept = [1 + axis for axis in modality.standardise]
-        shape = tuple(x.shape[axis] for axis in kept)
-        pooled = tuple(axis for axis in range(x.ndim) if axis not in kept)
+        axes = [1 + axis for axis in modality.standardise]
+        shape = tuple(x.shape[axis] for axis in axes)
+        pooled = tuple(axis for axis in range(x.ndim) if axis not in axes)
         total, squares = np.zeros(shape), np.zeros(shape)
         pivot = 0.5 / modality.unit if modality.dtype == "uint8" else 0.0
         for start in range(0, len(x), CHUNK):

@@ -26,6 +26,7 @@ LENGTH = 50
 
 
 def sequence(width: int) -> Modality:
+    """Return a modality of 50 time steps of `width` features each, for a transformer."""
     return Modality((LENGTH, width), "transformer", standardise=(1,), normalise=None)
 
 
@@ -64,13 +65,13 @@ class Mosei(Distribution):
         (path,) = self.annotations(source)
         arrays = _arrays(path, path.stat().st_mtime_ns)
         self._check(path, arrays)
-        made = []
+        items = []
         for split, part in PARTS.items():
             names = arrays[split].get("id")
             for row, sentiment in enumerate(arrays[split]["labels"].reshape(-1).tolist()):
                 video = "" if names is None else _video(names[row])
-                made.append(Item(f"{split}-{row:05d}", self.label(sentiment), part, video, (self.file,), (split, row)))
-        return made
+                items.append(Item(f"{split}-{row:05d}", self.label(sentiment), part, video, (self.file,), (split, row)))
+        return items
 
     def _check(self, path: Path, arrays: Any) -> None:
         for split in PARTS:
@@ -96,21 +97,21 @@ class Mosei(Distribution):
                 x = entry.get(_THEIRS.get(name, name))
                 wanted = (len(labels), *modality.stored)
                 if not isinstance(x, np.ndarray) or x.dtype.kind != "f" or x.shape != wanted:
-                    found = f"shape {x.shape} of {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
+                    actual = f"shape {x.shape} of {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
                     raise UserError(
-                        f"`{_THEIRS.get(name, name)}` of {split} in {path} must have shape {wanted}, but got {found}."
+                        f"`{_THEIRS.get(name, name)}` of {split} in {path} must have shape {wanted}, but got {actual}."
                     )
 
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
         split, row = item.more
         path = source / self.file
         arrays = _arrays(path, path.stat().st_mtime_ns)[split]
-        made = {}
+        sample = {}
         for name in self.modalities:
-            made[name] = self.sample(name, arrays[_THEIRS.get(name, name)][row])
-        if not any(x.any() for x in made.values()):
+            sample[name] = self.sample(name, arrays[_THEIRS.get(name, name)][row])
+        if not any(x.any() for x in sample.values()):
             raise Unreadable(path, f"row {row} of {split} is all zero")
-        return made
+        return sample
 
     def sample(self, modality: str, raw: Any) -> NDArray[np.float32]:
         """Take the features of a sentence (50, width); values that are not finite count as 0."""
@@ -161,7 +162,7 @@ def _video(name: Any) -> str:
 
 
 class MoseiMlb(Mosei):
-    """CMU-MOSEI with the strength of sentiment to be told, as in MLB."""
+    """CMU-MOSEI with the strength of sentiment as the label, as in MLB."""
 
     name = "mosei_mlb"
     protocol = "mlb"
@@ -191,7 +192,7 @@ class Mosi(Mosei):
 
 
 class MosiMlb(Mosi):
-    """CMU-MOSI with the strength of sentiment to be told."""
+    """CMU-MOSI with the strength of sentiment as the label."""
 
     name = "mosi_mlb"
     protocol = "mlb"

@@ -49,10 +49,12 @@ class Type:
 
     @property
     def name(self) -> str:
+        """The name of the type."""
         return self.order + self.code if self.order in "<>" else "<" + self.code
 
     @property
     def size(self) -> int:
+        """Bytes of one value."""
         return int(self.code[1:]) * (4 if self.code[0] == "U" else 1)
 
 

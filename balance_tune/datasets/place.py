@@ -65,8 +65,8 @@ class Place:
             path = self.local / name
             return path.stat().st_size if path.is_file() else None
         system, root = self._filesystem()
-        found = system.get_file_info(f"{root}/{name}")
-        return found.size if found.type == fs.FileType.File else None
+        info = system.get_file_info(f"{root}/{name}")
+        return info.size if info.type == fs.FileType.File else None
 
     def read(self, name: str) -> bytes:
         """Return a file's content; FileNotFoundError where there is none."""
@@ -124,8 +124,8 @@ class Place:
         if self.local is not None:
             return sorted(path.name for path in self.local.iterdir()) if self.local.is_dir() else []
         system, root = self._filesystem()
-        found = system.get_file_info(fs.FileSelector(root, allow_not_found=True))
-        return sorted(info.base_name for info in found if info.type == fs.FileType.File)
+        infos = system.get_file_info(fs.FileSelector(root, allow_not_found=True))
+        return sorted(info.base_name for info in infos if info.type == fs.FileType.File)
 
     def __str__(self) -> str:
         return bare(self.uri)

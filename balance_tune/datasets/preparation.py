@@ -45,6 +45,7 @@ class Chunk:
 
     @property
     def outcome(self) -> str:
+        """The name of the file that says how the chunk came out."""
         return f"{self.file}.json"
 
 
@@ -73,6 +74,7 @@ class Outcome:
     absent: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
+        """Return the outcome as JSON bytes."""
         moments = {
             name: {"count": m.count, "total": m.total.tolist(), "squares": m.squares.tolist(), "pivot": m.pivot}
             for name, m in self.moments.items()
@@ -81,6 +83,7 @@ class Outcome:
 
     @classmethod
     def from_json(cls, text: bytes) -> Outcome:
+        """Return the outcome that `to_json` wrote."""
         raw = json.loads(text)
         return cls(
             shard=None if raw["shard"] is None else Shard(**raw["shard"]),
@@ -97,6 +100,11 @@ class Outcome:
 
 def plan_of(dataset: Distribution, source: Path, shard_bytes: int = SHARD_BYTES) -> Plan:
     """Return what preparing `dataset` from `source` comes to; reads annotations and the sizes of all files.
+
+    Args:
+        dataset: which distribution it is.
+        source: its folder, or a table.
+        shard_bytes: size of a shard of the store.
 
     Raises:
         UserError: the source is not what the dataset expects, names a sample twice, or cannot be split.
@@ -135,15 +143,17 @@ def plan_of(dataset: Distribution, source: Path, shard_bytes: int = SHARD_BYTES)
 def _check(dataset: Distribution, source: Path, items: Sequence[Item]) -> None:
     if not items:
         raise UserError(f"the source of `{dataset.name}` must list samples, but {source} lists none.")
-    seen: dict[str, str] = {}
+    parts: dict[str, str] = {}
     for item in items:
-        if item.sample in seen:
+        if item.sample in parts:
             where = (
-                f"twice in {item.part}" if seen[item.sample] == item.part else f"in {seen[item.sample]} and {item.part}"
+                f"twice in {item.part}"
+                if parts[item.sample] == item.part
+                else f"in {parts[item.sample]} and {item.part}"
             )
             where = where if item.part else "twice"
             raise UserError(f"a sample of `{dataset.name}` must be listed once, but `{item.sample}` is {where}.")
-        seen[item.sample] = item.part
+        parts[item.sample] = item.part
     files = {file for item in items for file in item.files}
     if files and not any((source / file).exists() for file in files):
         raise UserError(
@@ -185,9 +195,9 @@ def _chunks(
     for index, part in enumerate(PARTS):
         rows = np.flatnonzero(assignment == index).tolist()
         for number, start in enumerate(range(0, len(rows), size)):
-            own = rows[start : start + size]
-            of = None if groups is None else tuple(groups[own].tolist())
-            chunks.append(Chunk(f"{part}-{number:05d}.arrow", part, tuple(own), tuple(items[r] for r in own), of))
+            share = rows[start : start + size]
+            of = None if groups is None else tuple(groups[share].tolist())
+            chunks.append(Chunk(f"{part}-{number:05d}.arrow", part, tuple(share), tuple(items[r] for r in share), of))
     return tuple(chunks)
 
 
@@ -248,10 +258,16 @@ def finished(chunk: Chunk, place: Place) -> Outcome | None:
 def write_chunk(dataset: Distribution, source: Path, chunk: Chunk, place: Place) -> Outcome:
     """Read a chunk's samples and write its shard, then its outcome; runs anywhere the source can be read.
 
+    Args:
+        dataset: reads the samples.
+        source: the distribution's folder, or the table.
+        chunk: the samples and the shard's name.
+        place: of the store.
+
     Raises:
-        UserError: a reader failed in a way that says nothing about a file, or the place cannot be written.
+        UserError: a reader failed for a reason that lies in no file, or the place cannot be written.
     """
-    kept: list[int] = []
+    positions: list[int] = []
     read: dict[str, list[NDArray[Any]]] = {name: [] for name in dataset.modalities}
     present: dict[str, list[bool]] = {name: [] for name in dataset.modalities}
     skipped = []
@@ -263,14 +279,14 @@ def write_chunk(dataset: Distribution, source: Path, chunk: Chunk, place: Place)
             name = str(file.relative_to(source)) if file.is_relative_to(source) else str(file)
             skipped.append(Skipped(item.sample, name, error.reason))
             continue
-        kept.append(position)
+        positions.append(position)
         for name, x in sample.items():
             read[name].append(x)
             present[name].append(name not in item.absent)
-    there = {name: np.array(own, dtype=np.bool_) for name, own in present.items()}
+    there = {name: np.array(flags, dtype=np.bool_) for name, flags in present.items()}
     try:
         inputs = {name: np.stack(x) for name, x in read.items() if x}
-        outcome = _written(dataset, chunk, kept, inputs, there, tuple(skipped), place)
+        outcome = _written(dataset, chunk, positions, inputs, there, tuple(skipped), place)
         place.write(chunk.outcome, outcome.to_json())
     except OSError as error:
         raise UserError(f"the store {place} must be writable, but: {error.strerror or error}.") from error
@@ -311,7 +327,7 @@ def _loaded(dataset: Distribution, source: Path, item: Item) -> dict[str, NDArra
 def _written(
     dataset: Distribution,
     chunk: Chunk,
-    kept: list[int],
+    positions: list[int],
     inputs: dict[str, NDArray[Any]],
     present: dict[str, NDArray[np.bool_]],
     skipped: tuple[Skipped, ...],
@@ -319,17 +335,17 @@ def _written(
 ) -> Outcome:
     import tempfile
 
-    rows = np.array([chunk.rows[k] for k in kept], dtype=np.int64)
-    if not kept:
+    rows = np.array([chunk.rows[k] for k in positions], dtype=np.int64)
+    if not positions:
         return Outcome(None, (), skipped, {}, {})
-    of = None if chunk.groups is None else np.array([chunk.groups[k] for k in kept], dtype=np.int64)
+    of = None if chunk.groups is None else np.array([chunk.groups[k] for k in positions], dtype=np.int64)
     kind = np.int64 if dataset.task == "classes" else np.float32
-    labels = np.array([chunk.items[k].label for k in kept], dtype=kind)
+    labels = np.array([chunk.items[k].label for k in positions], dtype=kind)
     with tempfile.TemporaryDirectory() as folder:
         path = place.temporary(chunk.file) if place.local is not None else Path(folder) / chunk.file
         try:
             mask = np.stack(list(present.values()), axis=1)
-            made = write_shard(path, inputs, labels, rows, of, None if mask.all() else mask)
+            shard = write_shard(path, inputs, labels, rows, of, None if mask.all() else mask)
             place.adopt(chunk.file, path)
         finally:
             path.unlink(missing_ok=True)
@@ -338,31 +354,43 @@ def _written(
     if chunk.part == "train":
         moments = {n: Moments.of(there[n], m) for n, m in dataset.modalities.items() if not m.ids}
     return Outcome(
-        Shard(chunk.file, made.rows, made.bytes, made.sha256),
+        Shard(chunk.file, shard.rows, shard.bytes, shard.sha256),
         tuple(rows.tolist()),
         skipped,
         moments,
         {name: range_of([x]) for name, x in there.items() if len(x)},
-        {name: int((~own).sum()) for name, own in present.items() if not own.all()},
+        {name: int((~flags).sum()) for name, flags in present.items() if not flags.all()},
     )
 
 
 def check_losses(plan: Plan, outcomes: Iterable[Outcome], most: float) -> None:
-    """Raise a `UserError` where more than the share `most` of all samples could not be read."""
-    lost = [entry for outcome in outcomes for entry in outcome.skipped]
-    if len(lost) > most * len(plan.items):
-        share = len(lost) / len(plan.items)
-        wrong = [entry for entry in lost if is_pointer(entry.reason)]
-        first = (wrong or lost)[0]
-        advice = "get the files" if wrong else "mend the source, or run again with a higher --max-corrupt"
+    """Raise a `UserError` where more than the share `most` of all samples could not be read.
+
+    Args:
+        plan: as of `plan_of`.
+        outcomes: of all chunks.
+        most: the share, from 0 to 1.
+    """
+    unreadable = [entry for outcome in outcomes for entry in outcome.skipped]
+    if len(unreadable) > most * len(plan.items):
+        share = len(unreadable) / len(plan.items)
+        wrong = [entry for entry in unreadable if is_pointer(entry.reason)]
+        first = (wrong or unreadable)[0]
+        advice = "get the files" if wrong else "fix the source, or run again with a higher --max-corrupt"
         raise UserError(
-            f"at most {most:.1%} of the samples may be unreadable, but {len(lost)} of {len(plan.items)} are "
+            f"at most {most:.1%} of the samples may be unreadable, but {len(unreadable)} of {len(plan.items)} are "
             f"({share:.1%}), the first {first.file}: {first.reason}; {advice}."
         )
 
 
 def finish(plan: Plan, outcomes: Sequence[Outcome], place: Place, most: float) -> Manifest:
     """Write the list of samples and the manifest, remove what only the preparation needed, return the manifest.
+
+    Args:
+        plan: as of `plan_of`.
+        outcomes: of all chunks, in their order.
+        place: of the store.
+        most: share of samples that may be unreadable.
 
     Raises:
         UserError: too many samples could not be read, or a part or a class has lost all of its own.
@@ -378,16 +406,18 @@ def finish(plan: Plan, outcomes: Sequence[Outcome], place: Place, most: float) -
     groups: dict[str, list[int]] = {}
     absent: dict[str, dict[str, int]] = {}
     for index, part in enumerate(PARTS):
-        own = [o for chunk, o in zip(plan.chunks, outcomes, strict=True) if chunk.part == part and o.shard is not None]
-        if not own:
+        results = [
+            o for chunk, o in zip(plan.chunks, outcomes, strict=True) if chunk.part == part and o.shard is not None
+        ]
+        if not results:
             raise UserError(f"every part needs a sample that can be read, but {part} has none left.")
-        shards[part] = tuple(outcome.shard for outcome in own if outcome.shard is not None)
+        shards[part] = tuple(outcome.shard for outcome in results if outcome.shard is not None)
         for name in plan.dataset.modalities:
-            bounds = [o.ranges[name] for o in own if name in o.ranges]
+            bounds = [o.ranges[name] for o in results if name in o.ranges]
             if not bounds:
                 raise UserError(f"every modality must be in a row of every part, but `{name}` is in none of {part}.")
             ranges.setdefault(part, {})[name] = (min(low for low, _ in bounds), max(high for _, high in bounds))
-            lacking = sum(o.absent.get(name, 0) for o in own)
+            lacking = sum(o.absent.get(name, 0) for o in results)
             if lacking:
                 absent.setdefault(part, {})[name] = lacking
         if plan.groups is not None:
@@ -411,7 +441,7 @@ def finish(plan: Plan, outcomes: Sequence[Outcome], place: Place, most: float) -
         data_hash=data_hash(shards),
         licence=plan.dataset.licence,
         source=plan.dataset.source,
-        limits=(*plan.dataset.limits, *plan.dataset.told(plan.items)),
+        limits=(*plan.dataset.limits, *plan.dataset.remarks(plan.items)),
         recipe=dict(plan.dataset.recipe),
         raw=dict(plan.dataset.raw),
         skipped=(*plan.dataset.left_out, *(entry for outcome in outcomes for entry in outcome.skipped)),

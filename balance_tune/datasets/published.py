@@ -37,6 +37,7 @@ def adamw(source: str, *, epochs: int, lr: float, every: int) -> Recipe:
 
 
 def balance_benchmark() -> Recipe:
+    """Return the recipe of BalanceBenchmark."""
     return adamw(BALANCE, epochs=30, lr=1e-3, every=10)
 
 

@@ -61,8 +61,8 @@ def open_redrawn(store: str, seed: int) -> Data:
     for name in names:
         parts[name] = _selected(pool, np.flatnonzero(assignment == PARTS.index(name)))
     statistics = _statistics(manifest, parts["train"])
-    made = _manifest(manifest, parts, statistics, seed)
-    return Data(made, {name: restandardised(part, manifest, statistics) for name, part in parts.items()})
+    redrawn = _manifest(manifest, parts, statistics, seed)
+    return Data(redrawn, {name: restandardised(part, manifest, statistics) for name, part in parts.items()})
 
 
 def redrawn_split_hash(manifest: Manifest, seed: int) -> str:
@@ -104,8 +104,8 @@ def _assign(manifest: Manifest, pool: list[Part], seed: int, together: NDArray[n
     """Return the part of each row of the pool (N,), an index into `PARTS`."""
     recipe = manifest.split
     labels = np.concatenate([part.labels.numpy() for part in pool])
-    known = [part.groups.numpy() for part in pool if part.groups is not None]
-    groups = np.concatenate(known) if len(known) == len(pool) else None
+    numbers = [part.groups.numpy() for part in pool if part.groups is not None]
+    groups = np.concatenate(numbers) if len(numbers) == len(pool) else None
     if recipe.kind == "official":
         carved = recipe
     else:
@@ -115,8 +115,8 @@ def _assign(manifest: Manifest, pool: list[Part], seed: int, together: NDArray[n
     if together is not None and groups is not None and recipe.by_group:
         groups = connected(groups, together)
     for attempt in range(ATTEMPTS):
-        drawn = dataclasses.replace(carved, seed=seed * ATTEMPTS + attempt)
-        assignment = drawn.carve_rows(labels, groups, together)
+        draw = dataclasses.replace(carved, seed=seed * ATTEMPTS + attempt)
+        assignment = draw.carve_rows(labels, groups, together)
         trained = np.unique(labels[assignment == 0]) if labels.ndim == 1 else None
         filled = all((assignment == PARTS.index(name)).any() for name in drawn_parts(recipe))
         if filled and (trained is None or len(trained) == len(np.unique(labels))):
@@ -188,18 +188,18 @@ def _tensors(x: Any) -> tuple[Any, ...]:
 
 def _statistics(manifest: Manifest, train: Part) -> dict[str, Statistics]:
     """Return the statistics of the training rows in real values, of the modalities that are standardised by them."""
-    made: dict[str, Statistics] = {}
+    results: dict[str, Statistics] = {}
     for m, modality in manifest.modalities.items():
         if modality.normalise not in ("baked", "train"):
             if m in manifest.statistics:
-                made[m] = manifest.statistics[m]
+                results[m] = manifest.statistics[m]
             continue
         x, present = train.inputs[m], None
         if train.present is not None:
             present = train.present[:, list(train.inputs).index(m)].nonzero().squeeze(1)
         stored = _moments(x, present, modality).statistics(modality)
-        made[m] = stored if modality.normalise == "train" else _real(stored, manifest.statistics[m], modality)
-    return made
+        results[m] = stored if modality.normalise == "train" else _real(stored, manifest.statistics[m], modality)
+    return results
 
 
 def _moments(x: Any, rows: Tensor | None, modality: Modality) -> Moments:
@@ -227,12 +227,12 @@ def _manifest(manifest: Manifest, parts: Mapping[str, Part], statistics: dict[st
     groups = dict(manifest.groups)
     absent = dict(manifest.absent)
     for name in OPEN:
-        own = parts[name]
-        if own.groups is not None and manifest.groups:
-            groups[name] = np.unique(own.groups.numpy()).tolist()
-        if own.present is not None:
-            lacking = (~own.present).sum(0).tolist()
-            absent[name] = {m: n for m, n in zip(own.inputs, lacking, strict=True) if n}
+        rows = parts[name]
+        if rows.groups is not None and manifest.groups:
+            groups[name] = np.unique(rows.groups.numpy()).tolist()
+        if rows.present is not None:
+            lacking = (~rows.present).sum(0).tolist()
+            absent[name] = {m: n for m, n in zip(rows.inputs, lacking, strict=True) if n}
     return dataclasses.replace(
         manifest,
         counts=counts,

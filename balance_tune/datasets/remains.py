@@ -11,7 +11,7 @@ import time
 import uuid
 from pathlib import Path
 
-ABANDONED = 86400.0  # seconds after which nobody on another host is at work on one any more
+ABANDONED = 86400.0  # seconds after which no process on another host works on one any more
 BUILDER = re.compile(r"(?P<pid>\d+)\.[0-9a-f]{32}@(?P<host>[^@]+)\.tmp$")
 
 

@@ -38,24 +38,30 @@ class Sharded:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape of all files together, (N, *stored)."""
         return (len(self), *self.tensors[0].shape[1:])
 
     @property
     def dtype(self) -> torch.dtype:
+        """The type of the values."""
         return self.tensors[0].dtype
 
     @property
     def device(self) -> torch.device:
+        """Where the values are."""
         return self.tensors[0].device
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all values."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def dim(self) -> int:
+        """Return the number of axes."""
         return len(self.shape)
 
     def is_floating_point(self) -> bool:
+        """Whether the values are floats."""
         return self.tensors[0].is_floating_point()
 
     def __getitem__(self, rows: Tensor | slice | int) -> Tensor:
@@ -102,15 +108,15 @@ class Sharded:
         """Return all samples as one tensor on `device`, file after file."""
         import torch
 
-        made = torch.empty(self.shape, dtype=self.dtype, device=device)
+        whole = torch.empty(self.shape, dtype=self.dtype, device=device)
         if self.rows is None:
             for k, tensor in enumerate(self.tensors):
-                made[self._start(k) : self._ends[k]].copy_(tensor)
-            return made
+                whole[self._start(k) : self._ends[k]].copy_(tensor)
+            return whole
         for start in range(0, len(self), PIECE):
             rows = torch.arange(start, min(start + PIECE, len(self)))
-            made[start : start + PIECE].copy_(self.gather(rows))
-        return made
+            whole[start : start + PIECE].copy_(self.gather(rows))
+        return whole
 
     def _start(self, k: int) -> int:
         return self._ends[k - 1] if k else 0

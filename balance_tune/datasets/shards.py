@@ -36,8 +36,8 @@ class Part:
 
     Attributes:
         inputs: modality -> (N, *stored), in the type of the store. On the CPU they lie in private memory maps:
-            processes share the pages, and a write changes nobody else's and not the file. A part in several files has
-            `Sharded` inputs, which are read by row as tensors are.
+            processes share the pages, and a write changes neither other processes' pages nor the file. A part in
+            several files has `Sharded` inputs, which are read by row as tensors are.
         labels: (N,) int64; (N, classes) float32 of a multilabel task or a regression.
         rows: (N,) int64, the position of each sample in the source.
         groups: (N,) int64, or None.
@@ -76,6 +76,14 @@ def write_shard(
     """Write one record batch (uncompressed, fixed-shape tensors) to `path`, durably, and describe it.
 
     `present` (N, M) says which samples have which modalities; it is written where some lack one.
+
+    Args:
+        path: of the file.
+        inputs: modality -> (N, *stored).
+        labels: (N,) or (N, C).
+        rows: (N,), positions in the dataset.
+        groups: (N,) numbers of groups, or None.
+        present: (N, M) bool, or None where no sample lacks a modality.
     """
     import pyarrow as pa
 
@@ -106,6 +114,12 @@ def open_shards(
     folder: Path, shards: Sequence[Shard], modalities: Mapping[str, Modality], label: tuple[int, ...] = ()
 ) -> Part:
     """Map a part's files into memory and return it as tensors that share it; `label` is the shape of one label.
+
+    Args:
+        folder: of the store.
+        shards: the part's files.
+        modalities: types and shapes of the inputs.
+        label: shape of one label; () for classes.
 
     Raises:
         UserError: a file is missing or is not what the manifest describes; a clause that says in what.
@@ -166,8 +180,8 @@ def open_shard(path: Path, shard: Shard, modalities: Mapping[str, Modality], lab
     except UserError:
         raise
     except Exception as error:  # what readers raise over damaged bytes has no end
-        told = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise UserError(f"{shard.file} cannot be read ({(told.splitlines() or [''])[0]})") from error
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise UserError(f"{shard.file} cannot be read ({(reason.splitlines() or [''])[0]})") from error
 
 
 def _record_batch(buffer: Any) -> Any:
@@ -229,5 +243,6 @@ def _tensor(array: Any, memory: mmap.mmap, start: int, dtype: str, shape: tuple[
 
 
 def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,6 +13,12 @@ def log_spectrogram(wave: NDArray[np.float32], n_fft: int, hop: int, floor: floa
     """Return log(|STFT| + floor), (1, n_fft // 2 + 1, 1 + samples // hop), equal to librosa's.
 
     Periodic Hann window of n_fft, frames centred, zeros beyond both ends (librosa 0.10).
+
+    Args:
+        wave: (samples,).
+        n_fft: length of a window in samples.
+        hop: samples between windows.
+        floor: added before the logarithm.
     """
     from scipy.fft import rfft
     from scipy.signal import get_window
@@ -27,8 +33,8 @@ def log_spectrogram(wave: NDArray[np.float32], n_fft: int, hop: int, floor: floa
 def steps(log: NDArray[np.float32]) -> NDArray[np.int16]:
     """Return a log-spectrogram in whole steps of `UNIT`."""
     limits = np.iinfo(np.int16)
-    made: NDArray[np.int16] = np.clip(np.rint(log / np.float32(UNIT)), limits.min, limits.max).astype(np.int16)
-    return made
+    whole_steps: NDArray[np.int16] = np.clip(np.rint(log / np.float32(UNIT)), limits.min, limits.max).astype(np.int16)
+    return whole_steps
 
 
 def tiled(wave: NDArray[np.float32], samples: int) -> NDArray[np.float32]:
@@ -42,6 +48,11 @@ def filter_bank(wave: NDArray[np.float32], rate: int, frames: int = 1024) -> NDA
 
     Mean subtracted, Hanning window of 25 ms every 10 ms, no dither; (x + 4.503877) / (2 * 5.141276); cut, or filled
     with zeros before scaling.
+
+    Args:
+        wave: (samples,).
+        rate: in Hz.
+        frames: length of the result; longer sounds are cut, shorter ones padded.
     """
     import torch
     from torchaudio.compliance import kaldi
@@ -68,5 +79,5 @@ def standard_spectrogram(wave: NDArray[np.float32], rate: int) -> NDArray[np.flo
 
     _, _, power = spectrogram(wave, rate, nperseg=512, noverlap=353)
     log = np.log(power + 1e-7)
-    made: NDArray[np.float16] = ((log - log.mean()) / (log.std() + 1e-9)).astype(np.float16)
-    return made[None]
+    standardised: NDArray[np.float16] = ((log - log.mean()) / (log.std() + 1e-9)).astype(np.float16)
+    return standardised[None]

@@ -51,6 +51,7 @@ class SplitRecipe:
 
     @property
     def fractions(self) -> tuple[float, ...]:
+        """The shares of train, monitor, val and test."""
         return (self.train, self.monitor, self.val, self.test)
 
     @property
@@ -178,7 +179,12 @@ class SplitRecipe:
 def apportion(n: int, fractions: tuple[float, ...], owed: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return whole counts that sum to `n`, each its exact share rounded down or up, by largest remainder.
 
-    `owed` is what earlier calls left a share short of; it decides who is rounded up.
+    What is owed decides which share is rounded up.
+
+    Args:
+        n: the sum.
+        fractions: shares that sum to 1.
+        owed: (shares,), what earlier calls left each share short of.
     """
     exact = np.round(n * np.array(fractions), 9)  # 300 / 15 is 20, also in floating point
     counts = np.floor(exact).astype(np.int64)
@@ -190,15 +196,15 @@ def apportion(n: int, fractions: tuple[float, ...], owed: NDArray[np.float64]) -
 
 def connected(groups: NDArray[np.int64], together: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return groups (N,) in which those that share a number of `together` (N,) have become one, the lowest of them."""
-    found = groups.copy()
+    joined = groups.copy()
     while True:
         lowest = np.full(int(together.max()) + 1, np.iinfo(np.int64).max)
-        np.minimum.at(lowest, together, found)
+        np.minimum.at(lowest, together, joined)
         of_group = np.full(int(groups.max()) + 1, np.iinfo(np.int64).max)
         np.minimum.at(of_group, groups, lowest[together])
-        if np.array_equal(of_group[groups], found):
-            return found
-        found = of_group[groups]
+        if np.array_equal(of_group[groups], joined):
+            return joined
+        joined = of_group[groups]
 
 
 def check_leaks(assignment: NDArray[np.int8], groups: NDArray[np.int64] | None) -> None:
@@ -224,10 +230,10 @@ def redrawn_hash(base: str, seed: int) -> str:
 
 
 def _digest(recipe: SplitRecipe, more: bytes = b"") -> str:
-    told = dataclasses.asdict(recipe)
+    fields = dataclasses.asdict(recipe)
     if recipe.carve == "class":  # what there was before there was a choice keeps its hash
-        del told["carve"]
-    text = json.dumps(told, sort_keys=True)
+        del fields["carve"]
+    text = json.dumps(fields, sort_keys=True)
     return hashlib.sha256(text.encode() + more).hexdigest()[:12]
 
 

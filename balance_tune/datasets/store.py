@@ -115,6 +115,12 @@ def open_store(
     On the CPU nothing is copied: the tensors are views of the memory map. Of a store at a URI the parts that are asked
     for are fetched to this node, once.
 
+    Args:
+        folder: of the store, or its URI.
+        parts: names of the parts.
+        device: where the tensors are.
+        unseal: whether `test` may be opened.
+
     Raises:
         UserError: the folder is no store or is damaged, a part does not exist, or `test` is asked for without `unseal`,
             or while a trial runs in this process.
@@ -172,10 +178,10 @@ def verify_store(folder: Path | str) -> Manifest:
             lacking = 0 if present is None else int((~present).sum())
             if lacking != manifest.absent.get(part, {}).get(name, 0):
                 raise _damaged(folder, f"modality `{name}` of {part} is absent from other rows than its manifest says")
-            found = _range(_tensors(opened.inputs[name]), present)
-            if not np.isfinite(found).all():
+            range_read = _range(_tensors(opened.inputs[name]), present)
+            if not np.isfinite(range_read).all():
                 raise _damaged(folder, f"modality `{name}` has values that are not finite")
-            if found != manifest.ranges[part][name]:
+            if range_read != manifest.ranges[part][name]:
                 raise _damaged(folder, f"modality `{name}` of {part} has another range than its manifest says")
     return manifest
 
@@ -202,10 +208,10 @@ def _range(tensors: Sequence[Any], present: NDArray[np.bool_] | None) -> tuple[f
     """Return the range of the samples that are present, of tensors (n_k, *stored) one after the other."""
     arrays, start = [], 0
     for x in tensors:
-        own = x.numpy()
-        mask = None if present is None else present[start : start + len(own)]
-        start += len(own)
-        arrays.append(own if mask is None or mask.all() else own[mask])
+        values = x.numpy()
+        mask = None if present is None else present[start : start + len(values)]
+        start += len(values)
+        arrays.append(values if mask is None or mask.all() else values[mask])
     return range_of([x for x in arrays if len(x)])
 
 
@@ -329,9 +335,9 @@ def _write(dataset: Dataset, identity: Identity, samples: Samples, folder: Path)
         group = None if samples.groups is None else samples.groups[rows]
         if group is not None:
             groups[part] = np.unique(group).tolist()
-        own = {name: x[rows] for name, x in inputs.items()}
-        ranges[part] = {name: range_of([x]) for name, x in own.items()}
-        shards[part] = (write_shard(folder / f"{part}.arrow", own, samples.labels[rows], rows, group),)
+        part_inputs = {name: x[rows] for name, x in inputs.items()}
+        ranges[part] = {name: range_of([x]) for name, x in part_inputs.items()}
+        shards[part] = (write_shard(folder / f"{part}.arrow", part_inputs, samples.labels[rows], rows, group),)
     manifest = Manifest(
         identity=identity,
         counts=counts_of(samples.labels, assignment, identity.classes),
@@ -356,14 +362,14 @@ def counts_of(labels: NDArray[Any], assignment: NDArray[np.int8], classes: Seque
     """Return part -> class -> rows of it; of several labels the rows that have them, of quantities all rows."""
     counts = {}
     for index, part in enumerate(PARTS):
-        own = labels[assignment == index]
-        if own.ndim == 1:
-            found = np.bincount(own, minlength=len(classes)).tolist()
+        part_labels = labels[assignment == index]
+        if part_labels.ndim == 1:
+            rows_of_class = np.bincount(part_labels, minlength=len(classes)).tolist()
         elif np.isin(labels, (0, 1)).all():
-            found = own.sum(0).astype(int).tolist()
+            rows_of_class = part_labels.sum(0).astype(int).tolist()
         else:
-            found = [len(own)] * len(classes)
-        counts[part] = dict(zip(classes, found, strict=True))
+            rows_of_class = [len(part_labels)] * len(classes)
+        counts[part] = dict(zip(classes, rows_of_class, strict=True))
     return counts
 
 

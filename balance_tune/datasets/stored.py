@@ -35,9 +35,9 @@ class Stored(Decoding):
 
 def decoding(name: str, raw: Mapping[str, Any], modalities: Mapping[str, Modality]) -> Stored:
     """Return a dataset that decodes as the table did that a store was prepared from, where the store is not."""
-    made: Stored = type("Stored", (Stored,), {"name": "", **_decoded(raw), "modalities": dict(modalities)})()
-    made.name = name  # type: ignore[misc]  # of this one alone: no study finds it
-    return made
+    dataset: Stored = type("Stored", (Stored,), {"name": "", **_decoded(raw), "modalities": dict(modalities)})()
+    dataset.name = name  # type: ignore[misc]  # of this one alone: no study finds it
+    return dataset
 
 
 def _decoded(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class Table(Distribution):
         self.part_column, self.split = self._split(split)  # type: ignore[misc]
         self.separator = recipe.get("separator") or SEPARATOR
         classes = recipe.get("classes")
-        found = read_labels(
+        labels = read_labels(
             self.rows,
             self.labels,
             self.task,
@@ -101,7 +101,7 @@ class Table(Distribution):
             "missing_labels": choice["missing_labels"],
             "duplicates": choice["duplicates"],
         }
-        self._label, self.classes = found.values, found.classes  # type: ignore[misc]
+        self._label, self.classes = labels.values, labels.classes  # type: ignore[misc]
         self._missing, self._duplicates = choice["missing"], choice["duplicates"]
         training = recipe.get("training") or {}
         self.recipe = {name: (value, "the table's recipe") for name, value in training.items()}  # type: ignore[misc]
@@ -114,22 +114,22 @@ class Table(Distribution):
         """Leave the table's content out: what workers need of it is in their items."""
         return {**self.__dict__, "rows": None, "_label": None, "_items": None}
 
-    def _split(self, given: Any) -> tuple[str | None, SplitRecipe]:
-        if isinstance(given, str):
-            parts = [self.rows.text(given, row).lower() for row in range(len(self.rows))]
+    def _split(self, split: Any) -> tuple[str | None, SplitRecipe]:
+        if isinstance(split, str):
+            parts = [self.rows.text(split, row).lower() for row in range(len(self.rows))]
             wrong = [row for row, part in enumerate(parts) if part not in PARTS]
             if wrong:
                 raise UserError(
-                    f"column `{given}` of {self.table} must hold {', '.join(PARTS)}, but holds "
-                    f"`{self.rows.text(given, wrong[0])}` in {rows_of(self.rows, wrong)}."
+                    f"column `{split}` of {self.table} must hold {', '.join(PARTS)}, but holds "
+                    f"`{self.rows.text(split, wrong[0])}` in {rows_of(self.rows, wrong)}."
                 )
             monitor, val = 0.0 if "monitor" in parts else 0.05, 0.0 if "val" in parts else 0.1
             carve: Literal["class", "group"] = "group" if self.group else "class"
-            return given, SplitRecipe("official", monitor=monitor, val=val, carve=carve)
+            return split, SplitRecipe("official", monitor=monitor, val=val, carve=carve)
         kind = "group" if self.group else "stratified"
         default = {"kind": kind, "train": 0.65, "monitor": 0.05, "val": 0.15, "test": 0.15}
         try:
-            return None, SplitRecipe(**{**default, **(given or {})})
+            return None, SplitRecipe(**{**default, **(split or {})})
         except TypeError as error:
             reason = str(error).removeprefix("SplitRecipe.__init__() ")
             raise UserError(
@@ -154,10 +154,10 @@ class Table(Distribution):
     def _listed(self) -> tuple[list[Item], tuple[Skipped, ...]]:
         """Return the samples, and the rows that are left out."""
         table = self.rows
-        for own in self.columns.values():
-            for name in own.names:
+        for source in self.columns.values():
+            for name in source.names:
                 for row, cell in enumerate(table.columns[name]):
-                    if not isinstance(cell, str) and (not isinstance(cell, Embedded) or not own.is_file):
+                    if not isinstance(cell, str) and (not isinstance(cell, Embedded) or not source.is_file):
                         table.text(name, row)  # which says that it is no text
         cells = {m: list(zip(*(table.columns[n] for n in c.names), strict=True)) for m, c in self.columns.items()}
         empty = [
@@ -187,17 +187,17 @@ class Table(Distribution):
         left_out = [
             Skipped(f"{table.numbers[row]:07d}", f"row {table.numbers[row]}", reasons[row]) for row in sorted(reasons)
         ]
-        kept = [row for row in content if row not in reasons]
-        if not kept:
+        usable = [row for row in content if row not in reasons]
+        if not usable:
             raise UserError(
                 f"{self.table} must have rows with every modality, but has none; the first is left out because "
                 f"{left_out[0].reason} ({left_out[0].file})."
             )
-        groups = self._groups(kept)
-        parts = [self.rows.text(self.part_column, row).lower() if self.part_column else "" for row in kept]
-        together = self._together(kept, parts, content)
+        groups = self._groups(usable)
+        parts = [self.rows.text(self.part_column, row).lower() if self.part_column else "" for row in usable]
+        together = self._together(usable, parts, content)
         items = []
-        for row, group, part, joined in zip(kept, groups, parts, together, strict=True):
+        for row, group, part, joined in zip(usable, groups, parts, together, strict=True):
             label = self._label[row]
             assert label is not None
             entries = {m: _plain(cells[m][row]) if m not in empty[row] else () for m in self.columns}
@@ -206,11 +206,11 @@ class Table(Distribution):
             items.append(Item(sample, label, part, group, files, tuple(entries.values()), tuple(empty[row]), joined))
         return items, tuple(left_out)
 
-    def _groups(self, kept: Sequence[int]) -> list[str]:
+    def _groups(self, usable: Sequence[int]) -> list[str]:
         if not self.group:
-            return [""] * len(kept)
-        groups = [self.rows.text(self.group, row) for row in kept]
-        if missing := [row for row, group in zip(kept, groups, strict=True) if not group]:
+            return [""] * len(usable)
+        groups = [self.rows.text(self.group, row) for row in usable]
+        if missing := [row for row, group in zip(usable, groups, strict=True) if not group]:
             raise UserError(
                 f"every row must have a group, but `{self.group}` is empty in {rows_of(self.rows, missing)} of "
                 f"{self.table}."
@@ -221,23 +221,23 @@ class Table(Distribution):
         """Return why a row is left out, of those with the same content of every modality as an earlier row."""
         first: dict[Any, int] = {}
         reasons = {}
-        for row, own in content.items():
-            other = first.setdefault(tuple(own.values()), row)
+        for row, sample in content.items():
+            other = first.setdefault(tuple(sample.values()), row)
             if other == row:
                 continue
             if self._label[row] != self._label[other]:
                 raise UserError(
                     f"rows with the same content must have one label, but row {self.rows.numbers[other]} and row "
-                    f"{self.rows.numbers[row]} of {self.table} have two; mend one, or say `duplicates: group`."
+                    f"{self.rows.numbers[row]} of {self.table} have two; fix one, or say `duplicates: group`."
                 )
             reasons[row] = f"it is the same as row {self.rows.numbers[other]}"
         return reasons
 
     def _together(
-        self, kept: Sequence[int], parts: Sequence[str], content: Mapping[int, Mapping[str, Any]]
+        self, usable: Sequence[int], parts: Sequence[str], content: Mapping[int, Mapping[str, Any]]
     ) -> list[str]:
         """Return for each row the name of the set of rows that it must share a part with; "" for a row by itself."""
-        parent = list(range(len(kept)))
+        parent = list(range(len(usable)))
 
         def root(k: int) -> int:
             while parent[k] != k:
@@ -247,7 +247,7 @@ class Table(Distribution):
 
         first: dict[Any, int] = {}
         numbers = self.rows.numbers
-        for k, row in enumerate(kept if self._duplicates != "ignore" else ()):
+        for k, row in enumerate(usable if self._duplicates != "ignore" else ()):
             for key, what, shown in self._shared(row, content[row]):
                 j = first.setdefault(key, k)
                 if j == k:
@@ -255,13 +255,13 @@ class Table(Distribution):
                 if self._duplicates == "refuse" or parts[j] != parts[k]:
                     must = "lie in one part" if parts[j] != parts[k] else "be listed once (`duplicates: refuse`)"
                     raise UserError(
-                        f"{what} must {must}, but {shown} is in row {numbers[kept[j]]} of {self.table.name} and row "
+                        f"{what} must {must}, but {shown} is in row {numbers[usable[j]]} of {self.table.name} and row "
                         f"{numbers[row]}."
                     )
                 a, b = sorted((root(j), root(k)))
                 parent[b] = a
-        sizes = Counter(root(k) for k in range(len(kept)))
-        return [f"{numbers[kept[root(k)]]:07d}" if sizes[root(k)] > 1 else "" for k in range(len(kept))]
+        sizes = Counter(root(k) for k in range(len(usable)))
+        return [f"{numbers[usable[root(k)]]:07d}" if sizes[root(k)] > 1 else "" for k in range(len(usable))]
 
     def _shared(self, row: int, content: Mapping[str, Any]) -> Iterator[tuple[Any, str, str]]:
         """Yield what a row may share with another: a key, what it is, and how a message calls it."""
@@ -278,7 +278,7 @@ class Table(Distribution):
         cells = [column[row] for column in self.rows.columns.values()]
         yield ("row", *(cell.digest if isinstance(cell, Embedded) else cell for cell in cells)), "a row", "one"
 
-    def told(self, items: Sequence[Item]) -> tuple[str, ...]:
+    def remarks(self, items: Sequence[Item]) -> tuple[str, ...]:
         joined = sum(bool(item.together) for item in items)
         if not joined:
             return ()

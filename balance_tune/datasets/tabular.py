@@ -153,11 +153,11 @@ def _csv(path: Path, content: bytes, wanted: Sequence[str]) -> TextTable:
         )
     cells = [table[f].to_pylist() for f in fields]
     blank_before = next(k for k, row in enumerate(zip(*cells, strict=True)) if any(field.strip() for field in row))
-    kept = [k for k in range(blank_before + 1, len(cells[0])) if any(column[k].strip() for column in cells)]
+    filled = [k for k in range(blank_before + 1, len(cells[0])) if any(column[k].strip() for column in cells)]
     columns: dict[str, list[Cell]] = {
-        name: [column[k] for k in kept] for name, column in zip(names, cells, strict=True) if name is not None
+        name: [column[k] for k in filled] for name, column in zip(names, cells, strict=True) if name is not None
     }
-    return TextTable(path, columns, [k + before + HEADER for k in kept], separator)
+    return TextTable(path, columns, [k + before + HEADER for k in filled], separator)
 
 
 def _utf8(path: Path, content: bytes) -> str:

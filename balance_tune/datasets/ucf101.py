@@ -27,6 +27,7 @@ UCF50 = class_names("ucf50")
 
 
 def segments(train: bool) -> Operation:
+    """Return the operation that takes three frames: one of each segment in training, evenly spaced in evaluation."""
     return ("frames", {"count": 3, "how": "segments" if train else "even"})
 
 
@@ -76,7 +77,7 @@ class Ucf101(Distribution):
     def items(self, source: Path) -> list[Item]:
         self.present(source / "UCF-101")
         there = by_lower_case(source, "UCF-101/*/*") | by_lower_case(source, "tvl1_flow/[uv]/*")
-        made = []
+        items = []
         for part, path in zip(LISTS, self.annotations(source), strict=True):
             lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
             if not lines:
@@ -84,8 +85,8 @@ class Ucf101(Distribution):
             for number, line in enumerate(lines, start=1):
                 item = self._item(there, line.split()[0], part, f"line {number} of {path}")
                 if item is not None:
-                    made.append(item)
-        return made
+                    items.append(item)
+        return items
 
     def _item(self, there: Mapping[str, str], listed: str, part: str, where: str) -> Item | None:
         kind, slash, file = listed.partition("/")
@@ -119,7 +120,7 @@ class Ucf101(Distribution):
         published: dict[int | tuple[float, ...], list[bool]] = {}
         for item in items:
             published.setdefault(item.label, []).append(len(item.files) > 1)
-        without = [k for k, own in sorted(published.items()) if not any(own)]
+        without = [k for k, flags in sorted(published.items()) if not any(flags)]
         if without and len(without) < len(published):
             names = [self.classes[k] for k in without if isinstance(k, int)]
             raise UserError(
@@ -127,7 +128,7 @@ class Ucf101(Distribution):
                 f"of {', '.join(names[:8])}; add it, or move tvl1_flow away, and the flow of all clips is computed."
             )
 
-    def told(self, items: Sequence[Item]) -> tuple[str, ...]:
+    def remarks(self, items: Sequence[Item]) -> tuple[str, ...]:
         published = sum(len(item.files) > 1 for item in items)
         computed = len(items) - published
         return (f"flow of {published} clips is published (TV-L1), of {computed} computed (dense inverse search)",)
@@ -216,7 +217,7 @@ class Ucf101Sound(Ucf101):
     def check_items(self, items: Sequence[Item]) -> None:
         """Accept all: there is no flow."""
 
-    def told(self, items: Sequence[Item]) -> tuple[str, ...]:
+    def remarks(self, items: Sequence[Item]) -> tuple[str, ...]:
         return ()
 
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
@@ -227,8 +228,8 @@ class Ucf101Sound(Ucf101):
         if modality == "audio":
             wave = spectra.tiled(media.sound(raw, 16000), 3 * 16000)
             return spectra.steps(spectra.log_spectrogram(wave, n_fft=512, hop=353))
-        seen = media.stills(raw)
-        return media.clip(media.video_frames(raw, fps=1.0, most=4) if seen is None else seen, 4, (256, 256))
+        frames = media.stills(raw)
+        return media.clip(media.video_frames(raw, fps=1.0, most=4) if frames is None else frames, 4, (256, 256))
 
     def miniature(self, folder: Path) -> None:
         Ucf101().miniature(folder)

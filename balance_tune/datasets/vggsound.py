@@ -68,7 +68,7 @@ class VggSound(Distribution):
     def items(self, source: Path) -> list[Item]:
         (path,) = self.annotations(source)
         videos = by_stem(source, ".mp4")
-        found: dict[str, tuple[Item, str]] = {}
+        items: dict[str, tuple[Item, str]] = {}
         for k, (where, (video, start, label, part)) in enumerate(csv_rows(path, 4)):
             if k == 0 and (start.lower(), part.lower()) in HEADERS:
                 continue
@@ -77,13 +77,13 @@ class VggSound(Distribution):
             name = f"{video}_{int(start):06d}"
             file = videos.get(name, f"{name}.mp4")
             item = Item(name, self.label_of(label, where), part, video, (file,))
-            first, there = found.setdefault(name, (item, where))
+            first, there = items.setdefault(name, (item, where))
             if first != item:
                 raise UserError(
                     f"a video must be listed once, or with the same label and part, but `{name}` is not ({there} and "
                     f"{where})."
                 )
-        return sorted((item for item, _ in found.values()), key=lambda item: item.sample)
+        return sorted((item for item, _ in items.values()), key=lambda item: item.sample)
 
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
         path = source / item.files[0]

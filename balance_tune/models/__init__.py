@@ -1,1 +1,1 @@
-"""Encoders, fusions, and the multimodal model they make; knows nothing of training."""
+"""Encoders, fusions, and the multimodal model they make; independent of training."""

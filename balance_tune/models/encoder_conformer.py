@@ -58,8 +58,8 @@ class Conformer(Encoder):
 
         inputs = shape[0] * shape[1] if len(shape) == 3 else shape[1]
         self.project = nn.Linear(inputs, width)
-        made = Layers(width, heads, round(ratio * width), layers, kernel, dropout)
-        self.stages = nn.ModuleList(Block(layer) for layer in made.conformer_layers)
+        stack = Layers(width, heads, round(ratio * width), layers, kernel, dropout)
+        self.stages = nn.ModuleList(Block(layer) for layer in stack.conformer_layers)
         self.pool = pool
         self.features = width
 

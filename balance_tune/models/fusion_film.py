@@ -38,5 +38,5 @@ class Film(Fusion):
         return out
 
     def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
-        own = {m: [(self.condition.weight, columns)] for m, columns in self.columns.items()}
-        return {**own, self.conditioned: []}
+        shares = {m: [(self.condition.weight, columns)] for m, columns in self.columns.items()}
+        return {**shares, self.conditioned: []}

@@ -14,6 +14,11 @@ def sample_losses(task: str, answers: Tensor, labels: Tensor) -> Tensor:
 
     classes: cross-entropy, labels (B,). multilabel: mean binary cross-entropy over labels (B, C) of 0 and 1.
     regression: mean absolute error over the targets (B, C).
+
+    Args:
+        task: `classes`, `multilabel` or `regression`.
+        answers: (B, C) logits, or numbers of a regression.
+        labels: as of the task.
     """
     if task == "classes":
         return F.cross_entropy(answers, labels, reduction="none")

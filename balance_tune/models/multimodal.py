@@ -57,18 +57,31 @@ class MultimodalModel(nn.Module):
         return self.fusion.classes
 
     def encode(self, inputs: Inputs) -> Features:
-        """Return {modality: (B, d_m)}."""
+        """Return {modality: (B, d_m)}.
+
+        Args:
+            inputs: {modality: (B, *shape)}.
+        """
         if self.piece is not None and self.training and torch.is_grad_enabled():
             return encode_in_pieces(self._encode, inputs, self.piece, observers_of(self))
         return self._encode(inputs)
 
     def _encode(self, inputs: Inputs) -> Features:
         if self.bridge is not None:
-            return self.bridge(self.encoders, inputs)
-        return {m: encoder(inputs[m]) for m, encoder in self.encoders.items()}
+            features = self.bridge(self.encoders, inputs)
+        else:
+            features = {m: encoder(inputs[m]) for m, encoder in self.encoders.items()}
+        if not self.fusion.masks:
+            return features
+        given = {m: (inputs[m] != 0).flatten(1).any(1, keepdim=True) for m in features}
+        return {m: h * given[m].to(h.dtype) for m, h in features.items()}
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Return fused logits (B, C)."""
+        """Return fused logits (B, C).
+
+        Args:
+            inputs: {modality: (B, *shape)}.
+        """
         out: Tensor = self.fusion(self.encode(inputs))
         return out
 
@@ -78,33 +91,47 @@ class MultimodalModel(nn.Module):
         `auto` is `conv4d` where the encoder has 4-D weights (as the official OGM code) and `ndim>=2` elsewhere, unless
         the encoder says what it is for it (`Encoder.modulated`).
         The head's share of `encoder+head` comes from `Fusion.slices`.
+
+        Args:
+            modality: one of `modalities`.
+            policy: which of the encoder's parameters.
         """
         if (modality, policy) not in self._groups:
             parameters = list(self.encoders[modality].parameters())
-            asked: tuple[str, Policy] = (modality, policy)
-            own = str(getattr(self.encoders[modality], "modulated", ""))
-            if policy == "auto" and own:
-                policy = cast(Policy, own)
+            key: tuple[str, Policy] = (modality, policy)
+            preferred = str(getattr(self.encoders[modality], "modulated", ""))
+            if policy == "auto" and preferred:
+                policy = cast(Policy, preferred)
             conv = [p for p in parameters if p.dim() == 4]
             if policy == "conv4d" or (policy == "auto" and conv):
                 parameters = conv
             elif policy in ("ndim>=2", "auto"):
                 parameters = [p for p in parameters if p.dim() >= 2]
-            self._groups[asked] = parameters
+            self._groups[key] = parameters
             return parameters
         return self._groups[modality, policy]
 
     def gradients(self, modality: str, policy: Policy = "encoder") -> list[Tensor]:
-        """Return the gradients (views, to be changed in place) that belong to one modality under `policy`."""
-        found = [g for p in self.parameters_of(modality, policy) if (g := p.grad) is not None]
+        """Return the gradients (views, to be changed in place) that belong to one modality under `policy`.
+
+        Args:
+            modality: one of `modalities`.
+            policy: which parameters; `encoder+head` adds the fusion's share.
+        """
+        gradients = [g for p in self.parameters_of(modality, policy) if (g := p.grad) is not None]
         if policy == "encoder+head":
             shares = [(p.grad, c) for p, c in self.fusion.slices()[modality] if p.grad is not None]
-            found += [g[:, c] if g.dim() > 1 else g for g, c in shares]
-        return found
+            gradients += [g[:, c] if g.dim() > 1 else g for g, c in shares]
+        return gradients
 
 
 def silence(inputs: Inputs, present: Collection[str]) -> Inputs:
-    """Return the inputs with every modality that is not `present` set to zero."""
+    """Return the inputs with every modality that is not `present` set to zero.
+
+    Args:
+        inputs: {modality: (B, *shape)}.
+        present: the modalities that stay.
+    """
     return {m: x if m in present else torch.zeros_like(x) for m, x in inputs.items()}
 
 
@@ -134,7 +161,11 @@ class ModelSpec:
         return replace(self, encoders={m: (s, n, kept(n, kw)) for m, (s, n, kw) in self.encoders.items()})
 
     def build(self, seed: int) -> MultimodalModel:
-        """Return the model, initialised from `seed` alone; the caller's random state is left as it was."""
+        """Return the model, initialised from `seed` alone; the caller's random state is left as it was.
+
+        Args:
+            seed: of the weights.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if self.name is not None:
@@ -216,9 +247,9 @@ def _encoder(modality: str, shape: Sequence[int], name: str, settings: Mapping[s
             f"encoder {name} of {modality} must accept its settings {dict(settings)}, but: {kind}{_first_line(error)}."
         ) from error
     _check_features(encoder, name)
-    made = cast(Encoder, encoder)  # or a module of the user's that does without what methods may ask of encoders
-    made.shape = tuple(shape)
-    return made
+    typed = cast(Encoder, encoder)  # or a module of the user's that does without what methods may ask of encoders
+    typed.shape = tuple(shape)
+    return typed
 
 
 def _fusion(name: str, widths: Mapping[str, int], classes: int, settings: Mapping[str, Any]) -> Fusion:

@@ -25,6 +25,12 @@ def encode_in_pieces(
     whatever happens to features, logits and losses sees the whole batch, as without pieces. `observers` are the parts
     that keep something of a training pass (`observers_of`): they ignore the second encoding. Batch normalisations see
     one piece at a time.
+
+    Args:
+        encode: inputs to features.
+        inputs: {modality: (B, *shape)}.
+        size: rows of a piece.
+        observers: the parts that keep something of a training pass.
     """
     rows = len(next(iter(inputs.values())))
     again = KeepNothing(observers)

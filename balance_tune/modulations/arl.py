@@ -9,7 +9,6 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.answers import precise
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, Losses, Output
@@ -59,7 +58,7 @@ class Arl(Modulation):
     Until `warmup` is over gamma is 1 and nothing is scaled. F_m as in `dgl`. For two modalities 1 - d_m is the other's
     d, as in the official code; from four on the least share of 0.3 binds for modalities that are alike. gamma
     multiplies the encoders' rate by about 1.5 (1 + gamma): search the learning rate down, or clip.
-    `coefficients="published"`: k_m = 1/M for good. This is what the official code (shicaiwei123/ICCV2025-ARL) does
+    `coefficients="published"`: k_m = 1/M in all steps. This is what the official code (shicaiwei123/ICCV2025-ARL) does
     once it runs: it computes k and never uses it; besides, an exception stands in its only branch and its backward pass
     fails under present torch. Here k is of the step's own batch (assigned, the code's would lag by one). It clips the
     norm of all gradients to 40 (here `training.clip_norm`). Re-runs by others on CREMA-D: 62.9 and 63.3 where the paper
@@ -79,11 +78,8 @@ class Arl(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("gamma", "temperature"):
-            if getattr(self, field) < 0:
-                raise UserError(f"`{field} >= 0` must hold for arl, but got {getattr(self, field)!r}.")
-        if not 0 <= self.warmup <= 1:
-            raise UserError(f"`0 <= warmup <= 1` must hold for arl, but got {self.warmup!r}.")
+        self.demand("{} >= 0", "gamma", "temperature")
+        self.demand("0 <= {} <= 1", "warmup")
         self._k: dict[str, Tensor] = {}
 
     def first(self, epochs: int) -> int:

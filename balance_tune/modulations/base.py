@@ -1,14 +1,15 @@
-"""What a method is: hooks around one training step, each handing on what flows past it.
+"""What a method is: hooks around one training step. Each takes a value and returns the value to continue with.
 
-Every default hands it on unchanged, so `Modulation()` is joint training. A method takes the shallowest depth that
-suffices: transform what flows (most), replace the backward pass (`backward`), or take the whole step (`train_step`).
+Every default returns its value unchanged, so `Modulation()` is joint training. A method overrides the least invasive
+hook that is enough: transform values (most), replace the backward pass (`backward`), or take the whole step
+(`train_step`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,6 +23,15 @@ from balance_tune.modulations.context import Context
 from balance_tune.settings import TrainingSettings
 from balance_tune.tasks import TASKS, Task
 from balance_tune.tunable import check_values, tunables, words
+
+RULES: dict[str, Callable[[float], bool]] = {
+    "{} >= 0": lambda x: x >= 0,
+    "{} > 0": lambda x: x > 0,
+    "{} >= 1": lambda x: x >= 1,
+    "0 <= {} <= 1": lambda x: 0 <= x <= 1,
+    "0 < {} <= 1": lambda x: 0 < x <= 1,
+}
+"""What a method may demand of a setting, `{}` being its name."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,7 @@ class Modulation:
     twice: ClassVar[bool] = False  # whether it takes derivatives of derivatives, which compiled encoders have not
     second_pass: ClassVar[bool] = False  # whether its step calls `ctx.again`
     composes: ClassVar[bool] = True  # False: its `train_step` does not call `ctx.hooks`, so that it cannot be chained
+    reads: ClassVar[str] = ""  # what it needs of the data set between steps, in words; "" where a step's hooks suffice
     windowed: ClassVar[bool] = True  # False: the method changes the architecture and acts in the whole run or never
 
     start: float = 0.0
@@ -83,11 +94,22 @@ class Modulation:
             elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise UserError(f"{self.name}.{field} must be a finite number, but got {value!r}.")
 
+    def demand(self, rule: str, *fields: str) -> None:
+        """Raise a `UserError` that names rule and value where a field breaks one of `RULES`, such as "{} >= 0"."""
+        for field in fields:
+            value = getattr(self, field)
+            if not RULES[rule](value):
+                raise UserError(f"`{rule.format(field)}` must hold for {self.name}, but got {value!r}.")
+
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Modulation:
-        """Return the method with these settings; an unknown name is an error that names the nearest one."""
-        known = [f.name for f in dataclasses.fields(cls) if f.init]
-        check_values(f"method {cls.name}", known, dict(settings))
+        """Return the method with these settings; an unknown name is an error that names the nearest one.
+
+        Args:
+            settings: name of a field -> value; the other fields keep their defaults.
+        """
+        names = [f.name for f in dataclasses.fields(cls) if f.init]
+        check_values(f"method {cls.name}", names, dict(settings))
         return cls(**settings)
 
     @classmethod
@@ -104,7 +126,11 @@ class Modulation:
             )
 
     def check_training(self, training: TrainingSettings) -> None:
-        """Raise a `UserError` where the method cannot be trained with these settings."""
+        """Raise a `UserError` where the method cannot be trained with these settings.
+
+        Args:
+            training: the recipe of the run.
+        """
         if training.compile and self.twice:
             raise UserError(
                 f"{self.name} takes second derivatives, which compiled encoders have not; leave `training.compile` off."
@@ -115,6 +141,9 @@ class Modulation:
         """Change the model where inference needs it too (another head, bridges); called once, before the optimiser.
 
         Raises a `UserError` where model and method cannot be combined.
+
+        Args:
+            model: changed in place; its parameters are made on the CPU and moved later.
         """
 
     def modules(self) -> nn.ModuleDict:
@@ -122,44 +151,102 @@ class Modulation:
         return nn.ModuleDict()
 
     def parameter_groups(self, training: TrainingSettings) -> list[dict[str, Any]]:
-        """Return optimiser groups for `modules()` where their settings differ from the model's; none: the same."""
+        """Return optimiser groups for `modules()` where their settings differ from the model's; none: the same.
+
+        Args:
+            training: the recipe of the run.
+
+        Returns:
+            Groups as of a torch optimiser, `params` and settings; `lr` is absolute, `lr_factor` relative to the run's.
+        """
         return []
 
     # an epoch --------------------------------------------------------------------------------------------------------
     def plan_epoch(self, plan: EpochPlan, ctx: Context) -> EpochPlan:
-        """Return which rows the epoch visits, in which order, with which modalities present."""
+        """Return which rows the epoch visits, in which order, with which modalities present.
+
+        Args:
+            plan: the shuffled rows of the training part.
+            ctx: the run.
+        """
         return plan
 
-    def on_epoch_start(self, ctx: Context) -> None: ...
+    def on_epoch_start(self, ctx: Context) -> None:
+        """Prepare an epoch of the method's window; `ctx.epoch` is its number."""
 
     def on_epoch_end(self, ctx: Context) -> None:
         """Runs after the epoch was evaluated."""
 
     # a step ----------------------------------------------------------------------------------------------------------
     def forward(self, batch: Batch, ctx: Context) -> Output:
-        """Return the step's forward pass; extra passes with silenced modalities belong here."""
+        """Return the step's forward pass; extra passes with silenced modalities belong here.
+
+        Args:
+            batch: B samples of this worker.
+            ctx: the run; `ctx.forward(batch)` is the common pass.
+
+        Returns:
+            Logits (B, C) and features {modality: (B, d_m)}, with gradient.
+        """
         return ctx.forward(batch)
 
     def on_features(self, features: Features, batch: Batch, ctx: Context) -> tuple[Features, Batch]:
-        """Transform features before fusion; a dropped sample is weight 0 in the batch, never a smaller batch."""
+        """Transform features before fusion; a dropped sample is weight 0 in the batch, never a smaller batch.
+
+        Args:
+            features: {modality: (B, d_m)}, with gradient.
+            batch: the step's samples.
+            ctx: the run; its scores are those of these features.
+
+        Returns:
+            Features of the same shapes, and the batch, with other weights where samples are dropped.
+        """
         return features, batch
 
     def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
-        """Add, remove or reweigh losses; `losses["fused"]` is CE(f, y)."""
+        """Add, remove or reweigh losses; `losses["fused"]` is CE(f, y).
+
+        Args:
+            losses: name -> 0-d with gradient.
+            output: the forward pass.
+            batch: the step's samples, as `on_features` returned them.
+            ctx: the run.
+
+        Returns:
+            The losses of which `backward` takes the sum; the loss that is logged stays CE(f, y).
+        """
         return losses
 
     def backward(self, losses: Losses, ctx: Context) -> None:
+        """Add the gradients of the sum of the losses {name: 0-d}; override it to combine them in another way."""
         each = list(losses.values())
         ctx.backward(sum(each[1:], each[0]) if each else 0)  # not from 0 on: an operation less, there and back
 
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
-        """Change gradients in place; they are already averaged over workers."""
+        """Change gradients in place; they are already averaged over workers.
+
+        Args:
+            output: the forward pass.
+            batch: the step's samples.
+            ctx: the run; `ctx.model.gradients(m, policy)` are one modality's gradients.
+        """
 
     def observe(self, output: Output, batch: Batch, ctx: Context) -> None:
-        """Keep running statistics; runs in every step, also outside the window, before the optimiser's step."""
+        """Keep running statistics; runs in every step, also outside the window, before the optimiser's step.
+
+        Args:
+            output: the forward pass.
+            batch: the step's samples.
+            ctx: the run; its gradients are those of the step.
+        """
 
     def train_step(self, batch: Batch, ctx: Context) -> Tensor:
-        """Take one whole step and return its loss (0-d, detached)."""
+        """Take one whole step and return its loss (0-d, detached).
+
+        Args:
+            batch: B samples of this worker.
+            ctx: the run; `ctx.default_step` is the common step.
+        """
         return ctx.default_step(self, batch)
 
     # what others must know -------------------------------------------------------------------------------------------
@@ -168,16 +255,36 @@ class Modulation:
         return range(math.ceil(self.start * epochs - 1e-9), min(math.floor(self.end * epochs + 1e-9), epochs - 1) + 1)
 
     def acts(self, epoch: int, epochs: int) -> bool:
+        """Return whether 0-based `epoch` of a run of `epochs` lies in the window."""
         return epoch in self.epochs_of_window(epochs)
 
     def never_acts(self, epochs: int) -> str | None:
-        """Return why this method would change nothing in a run of so many epochs, or None."""
+        """Return why this method would change nothing in a run of so many epochs, or None.
+
+        Args:
+            epochs: length of the run.
+        """
         if self.epochs_of_window(epochs):
             return None
         return f"its window from {self.start:g} to {self.end:g} holds none of {epochs} epochs"
 
+    def beyond_step(self) -> str:
+        """Return what the method needs that a training loop of the user's cannot give, in words; "" for nothing.
+
+        A method that needs only the hooks of a step works in any loop (`balance_tune.balance`).
+        """
+        if type(self).train_step is not Modulation.train_step:
+            return "to take the optimiser's step itself (`train_step`)"
+        if type(self).plan_epoch is not Modulation.plan_epoch:
+            return "to choose the rows of each epoch (`plan_epoch`)"
+        return self.reads
+
     def min_epochs(self, epochs: int) -> int:
-        """Return the number of finished epochs before which a trial must not be pruned (a warm-up, a late event)."""
+        """Return the number of finished epochs before which a trial must not be pruned (a warm-up, a late event).
+
+        Args:
+            epochs: length of the run.
+        """
         return 0
 
     @classmethod
@@ -189,4 +296,5 @@ class Modulation:
         """Return what a resumed run needs beside `modules()`: tensors, numbers, strings, lists and dicts of them."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state that `state_dict` returned."""

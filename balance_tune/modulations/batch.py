@@ -36,7 +36,11 @@ class EpochPlan:
         return len(self.order)
 
     def batches(self, size: int) -> list[tuple[int | None, range]]:
-        """Return the group and the places in the plan of each global batch: at most `size` rows, none of two groups."""
+        """Return the group and the places in the plan of each global batch: at most `size` rows, none of two groups.
+
+        Args:
+            size: rows of a global batch, at most.
+        """
         runs = ((None, len(self)),) if self.groups is None else self.groups
         if sum(rows for _, rows in runs) != len(self):
             raise ValueError(f"groups must hold every row of a plan once, but got {runs} for {len(self)} rows.")
@@ -47,7 +51,13 @@ class EpochPlan:
         return batches
 
     def shares(self, size: int, rank: int, world: int) -> Iterator[Share]:
-        """Yield one worker's share of every global batch."""
+        """Yield one worker's share of every global batch.
+
+        Args:
+            size: rows of a global batch, at most.
+            rank: of this worker.
+            world: number of workers.
+        """
         for group, places in self.batches(size):
             whole, mine = slice(places.start, places.stop), slice(rank, None, world)
             present = None if self.present is None else self.present[whole][mine]

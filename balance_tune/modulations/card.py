@@ -33,8 +33,9 @@ def card(cls: type[Modulation]) -> dict[str, Any]:
     Keys: name, paper, summary (the docstring's first line), description (the rest: formula, deviations),
     hyperparameters {name: default, kind, low, high, log, choices, searched, source}, window, touches (which parameters'
     gradients, under the default policy; None where there is no policy to choose), cost, neutral, tasks (None: all),
-    judged (when a trial may be), variants (whether every modality makes an arm of its own), published (numbers of
-    papers: dataset, value, selection, setting, source).
+    judged (when a trial may be), needs (what a training loop of the user's lacks for it; None: nothing), variants
+    (whether every modality makes an arm of its own), published (numbers of papers: dataset, value, selection, setting,
+    source).
     """
     summary, _, description = (inspect.getdoc(cls) or "").partition("\n")
     defaults = {f.name: f.default for f in dataclasses.fields(cls) if f.init}
@@ -50,6 +51,7 @@ def card(cls: type[Modulation]) -> dict[str, Any]:
         "neutral": _neutral(cls.neutral()),
         "tasks": None if cls.tasks == TASKS else f"{' and '.join(cls.tasks)} only; it needs {cls.needs}",
         "judged": _judged(cls),
+        "needs": _default(cls).beyond_step() or None,
         "variants": bool(cls.variants(("first", "second"))),
         "published": [_without_method(row) for row in published(cls.name)],
     }
@@ -62,14 +64,14 @@ def cards() -> list[dict[str, Any]]:
 
 
 def _hyperparameters(cls: type[Modulation]) -> dict[str, dict[str, Any]]:
-    specs, found = tunables(cls), {}
+    specs, hyperparameters = tunables(cls), {}
     hidden = {"modality"} | (set() if cls.windowed else {"start", "end"})
     for f in dataclasses.fields(cls):
         if f.name in hidden or not f.init or not isinstance(f.default, bool | int | float | str):
             continue
         spec = specs.get(f.name)
         choices = spec.choices if spec else words(cls).get(f.name)
-        found[f.name] = {
+        hyperparameters[f.name] = {
             "default": f.default,
             "kind": spec.kind if spec else type(f.default).__name__,
             "low": spec.low if spec else None,
@@ -79,7 +81,7 @@ def _hyperparameters(cls: type[Modulation]) -> dict[str, dict[str, Any]]:
             "searched": spec is not None,
             "source": spec.source if spec else "not searched",
         }
-    return found
+    return hyperparameters
 
 
 def _window(cls: type[Modulation], defaults: Mapping[str, Any]) -> str:
@@ -105,9 +107,13 @@ def _without_method(row: Published) -> dict[str, str]:
 
 
 def _judged(cls: type[Modulation]) -> str:
-    variants = cls.variants(("first", "second"))
-    min_epochs = cls.of({"modality": variants[0]} if variants else {}).min_epochs(EPOCHS)
+    min_epochs = _default(cls).min_epochs(EPOCHS)
     return f"from epoch {min_epochs} of {EPOCHS}" if min_epochs else "from the first epoch"
+
+
+def _default(cls: type[Modulation]) -> Modulation:
+    variants = cls.variants(("first", "second"))
+    return cls.of({"modality": variants[0]} if variants else {})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ PREAMBLE = """# Methods
 
 Generated from the classes by `python -m balance_tune.modulations.card > docs/methods.md`; `balance-tune methods NAME`
 prints the same. Windows and intervals are fractions of the run. "Cost" is what a method adds to joint training's one
-forward and one backward pass per step. A setting without a range is not searched; a study may set it all the same.
+forward and one backward pass per step. "Your loop" says whether it works in a training loop of your own
+([own-loop.md](own-loop.md)). A setting without a range is not searched; a study may set it all the same.
 """
 
 REPORTED = (
@@ -42,8 +43,10 @@ def _published_text(card: Mapping[str, Any]) -> list[str]:
 def as_markdown(cards: Iterable[Mapping[str, Any]]) -> str:
     """Return docs/methods.md: a table of all methods, then each in full."""
     cards = list(cards)
-    index = ["| method | what it does | cost |", "|---|---|---|"]
-    index += [f"| [`{c['name']}`](#{c['name']}) | {_cell(c['summary'])} | {_cell(c['cost'])} |" for c in cards]
+    index = ["| method | what it does | cost | your loop |", "|---|---|---|---|"]
+    for c in cards:
+        cells = [f"[`{c['name']}`](#{c['name']})", _cell(c["summary"]), _cell(c["cost"]), "no" if c["needs"] else "yes"]
+        index.append(f"| {' | '.join(cells)} |")
     return "\n".join([PREAMBLE, *index, *(line for c in cards for line in ("", _section(c)))]) + "\n"
 
 
@@ -68,6 +71,7 @@ def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts |= {
         "tasks": card["tasks"],
         "judged": card["judged"],
+        "own loop": f"no: it needs {card['needs']}" if card["needs"] else "works in any training loop",
         "arms": "one per modality" if card["variants"] else None,
     }
     return [(name, text) for name, text in facts.items() if text]
@@ -85,7 +89,7 @@ def _rows(card: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
 
 
 def number(value: object) -> str:
-    """Return a number without digits that say nothing, anything else as it is."""
+    """Return a number without trailing zeros, anything else as it is."""
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 

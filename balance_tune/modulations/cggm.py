@@ -35,6 +35,12 @@ def cggm_coefficients(
     [0, `bound`]: where the d cancel the official c explodes, and a negative c reverses the gradient; bound 0 leaves it
     as it is. If no accuracy
     moves, c = 1 for all, as in the official code.
+
+    Args:
+        accuracies: of the classifiers in this step.
+        previous: of the step before.
+        rho: factor common to all modalities.
+        bound: the largest c; 0 for none.
     """
     d = torch.stack([acc - torch.as_tensor(previous[m]).to(acc) for m, acc in accuracies.items()])
     total = d.sum() + 1e-8
@@ -87,9 +93,7 @@ class Cggm(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("rho", "lam", "bound", "clip", "classifier_lr"):
-            if getattr(self, field) < 0:
-                raise UserError(f"`{field} >= 0` must hold for cggm, but got {getattr(self, field)!r}.")
+        self.demand("{} >= 0", "rho", "lam", "bound", "clip", "classifier_lr")
         self.classifiers = nn.ModuleDict()
         self._previous: dict[str, Tensor] = {}
         self._pull: dict[str, Tensor] = {}  # d L_gm / d W_m of the previous step
@@ -113,12 +117,12 @@ class Cggm(Modulation):
         features = {m: h.detach() if self.detach else h for m, h in output.full_features.items()}
         with ctx.autocast():
             answers = {m: self.classifiers[m](h) for m, h in features.items()}
-        own = {m: ctx.loss(g.float() if g.dtype.itemsize < 4 else g, batch) for m, g in answers.items()}
+        classifier_losses = {m: ctx.loss(g.float() if g.dtype.itemsize < 4 else g, batch) for m, g in answers.items()}
         self._coefficients = self._improvement(answers, batch, ctx)
-        made = {**losses, **{f"classifier/{m}": loss for m, loss in own.items()}}
+        total = {**losses, **{f"classifier/{m}": loss for m, loss in classifier_losses.items()}}
         if self.lam > 0 and self.direction == "gradient":
-            made["direction"] = self.lam * self._pull_of_gradients(losses["fused"], own, ctx)
-        return made
+            total["direction"] = self.lam * self._pull_of_gradients(losses["fused"], classifier_losses, ctx)
+        return total
 
     @torch.no_grad()
     def _improvement(self, answers: Mapping[str, Tensor], batch: Batch, ctx: Context) -> dict[str, Tensor]:
@@ -148,21 +152,21 @@ class Cggm(Modulation):
             torch.nn.utils.clip_grad_norm_(ctx.model.parameters(), self.clip)
         ctx.log("k", k)
 
-    def _l_gm(self, own: Mapping[str, Tensor], fused: Mapping[str, Tensor]) -> Tensor:
+    def _l_gm(self, guides: Mapping[str, Tensor], fused: Mapping[str, Tensor]) -> Tensor:
         """Return L_gm (0-d) from two matrices (C, d_m) per modality: of its classifier, and of the fused head."""
         terms = []
         for m, c in self._coefficients.items():
-            cosine = F.cosine_similarity(own[m].flatten(), fused[m].flatten(), dim=0)
+            cosine = F.cosine_similarity(guides[m].flatten(), fused[m].flatten(), dim=0)
             terms.append(c.abs() - c * cosine)
         return torch.stack(terms).mean()
 
     def _pull_of_weights(self, ctx: Context) -> dict[str, Tensor]:
         """Return d L_gm / d W_m, with the cosines between weights as they are before this step's update."""
-        own = {m: self.classifiers[m].get_parameter("weight").detach() for m in self._coefficients}
+        directions = {m: self.classifiers[m].get_parameter("weight").detach() for m in self._coefficients}
         fused = {m: w.detach()[:, columns].requires_grad_() for m, (w, columns) in _shares(ctx.model).items()}
-        return dict(zip(fused, torch.autograd.grad(self._l_gm(own, fused), list(fused.values())), strict=True))
+        return dict(zip(fused, torch.autograd.grad(self._l_gm(directions, fused), list(fused.values())), strict=True))
 
-    def _pull_of_gradients(self, loss: Tensor, own: Mapping[str, Tensor], ctx: Context) -> Tensor:
+    def _pull_of_gradients(self, loss: Tensor, head_losses: Mapping[str, Tensor], ctx: Context) -> Tensor:
         """Return a scalar whose gradient is that of L_gm, with the cosines between loss gradients G.
 
         The cosine is not linear in G: its derivative V is taken at the average of all workers' G. Each worker then
@@ -172,11 +176,11 @@ class Cggm(Modulation):
         weights = {id(w): w for w, _ in shares.values()}
         grads = dict(zip(weights, torch.autograd.grad(loss, list(weights.values()), create_graph=True), strict=True))
         local = {m: grads[id(w)][:, columns] for m, (w, columns) in shares.items()}
-        heads = [self.classifiers[m].get_parameter("weight") for m in own]
-        guides = torch.autograd.grad(list(own.values()), heads, retain_graph=True)
+        heads = [self.classifiers[m].get_parameter("weight") for m in head_losses]
+        guides = torch.autograd.grad(list(head_losses.values()), heads, retain_graph=True)
         averaged = ctx.replicas.average([*guides, *local.values()])
-        fused = {m: g.requires_grad_() for m, g in zip(local, averaged[len(own) :], strict=True)}
-        v = torch.autograd.grad(self._l_gm(dict(zip(own, averaged, strict=False)), fused), list(fused.values()))
+        fused = {m: g.requires_grad_() for m, g in zip(local, averaged[len(head_losses) :], strict=True)}
+        v = torch.autograd.grad(self._l_gm(dict(zip(head_losses, averaged, strict=False)), fused), list(fused.values()))
         return torch.stack([(a * b).sum() for a, b in zip(v, local.values(), strict=True)]).sum()
 
     @classmethod

@@ -47,9 +47,9 @@ class Chain(Modulation):
         hooks = () if owner.composes and not owner.second_pass else REPLACING[:2]
         hooks = hooks if owner.composes else (*hooks, "on_losses", "on_gradients")
         for m in self.links:
-            lost = [hook for hook in hooks if getattr(type(m), hook) is not getattr(Modulation, hook)]
-            if m is not owner and lost:
-                raise UserError(f"{owner.name} takes whole steps, in which `{lost[0]}` of {m.name} would not run.")
+            clash = [hook for hook in hooks if getattr(type(m), hook) is not getattr(Modulation, hook)]
+            if m is not owner and clash:
+                raise UserError(f"{owner.name} takes whole steps, in which `{clash[0]}` of {m.name} would not run.")
 
     def _acting(self, ctx: Context) -> Iterator[Modulation]:
         return (m for m in self.links if m.acts(ctx.epoch, ctx.epochs))
@@ -121,6 +121,9 @@ class Chain(Modulation):
     def train_step(self, batch: Batch, ctx: Context) -> Tensor:
         owner = self._owner("train_step", ctx)
         return super().train_step(batch, ctx) if owner is None else owner.train_step(batch, ctx)
+
+    def beyond_step(self) -> str:
+        return next((f"{needs}, for {m.name}" for m in self.links if (needs := m.beyond_step())), "")
 
     def min_epochs(self, epochs: int) -> int:
         return max((m.min_epochs(epochs) for m in self.links), default=0)

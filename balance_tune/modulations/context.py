@@ -1,8 +1,8 @@
 """What a method may use: the reference for method authors.
 
 Every hook of a `Modulation` receives a `Context` as `ctx`. It holds the model, the optimiser's step and the training
-data, and nothing else: no validation data, no test data, no Ray. The implementation is
-`balance_tune.training.context.RunContext`.
+data, and nothing else: no validation data, no test data, no Ray. The implementations are
+`balance_tune.training.context.RunContext` and, for a loop of the user's, `balance_tune.balancing.context.LoopContext`.
 
 Notation: B samples of this worker in the step, M modalities, C answers, d_m features of modality m; "0-d" is a tensor
 without axes, which stays on its device. With several workers every number that decides something must come from
@@ -139,10 +139,21 @@ class Context(Protocol):
         """Average, clip, update, and clear the gradients; parameters without a gradient (or outside `only`) stay."""
 
     def scale_lr(self, modality: str, factor: Tensor | float, policy: Policy = "encoder") -> None:
-        """Multiply the learning rate of one modality's parameters in this step's update, whatever the optimiser."""
+        """Multiply the learning rate of one modality's parameters in this step's update, whatever the optimiser.
+
+        Args:
+            modality: whose parameters.
+            factor: 1 changes nothing, 0 keeps them as they are; 0-d on the device, or a number.
+            policy: which of its parameters, as of `MultimodalModel.parameters_of`.
+        """
 
     def scale_lr_of(self, parameters: list[nn.Parameter], factor: Tensor | float) -> None:
-        """Multiply the learning rate of these parameters in this step's update, whatever the optimiser."""
+        """Multiply the learning rate of these parameters in this step's update, whatever the optimiser.
+
+        Args:
+            parameters: of the model or of the method.
+            factor: 1 changes nothing, 0 keeps them as they are; 0-d on the device, or a number.
+        """
 
     def autocast(self) -> AbstractContextManager[object]:
         """The arithmetic of encoders and fusion (`training.precision`), for passes through parts of the model."""
@@ -155,13 +166,23 @@ class Context(Protocol):
         """
 
     def shared_uniform(self, purpose: str, *shape: int) -> Tensor:
-        """Return this step's numbers of [0, 1) for a purpose, float32; valid until the next step."""
+        """Return this step's numbers of [0, 1) for a purpose, float32; valid until the next step.
+
+        Args:
+            purpose: names the draw within the step.
+            shape: of the result.
+        """
 
     def shared_normal(self, purpose: str, like: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield this step's N(0, 1) numbers in the shape of each tensor; valid until the next step."""
 
     def shared_coin(self, purpose: str, probability: float) -> bool:
-        """Return true with a probability, without a device: keyed by (trial, purpose, epoch, step)."""
+        """Return true with a probability, without a device: keyed by (trial, purpose, epoch, step).
+
+        Args:
+            purpose: names the draw within the step.
+            probability: of true; 1 or more is always true.
+        """
 
     def log(self, name: str, values: Mapping[str, Tensor] | Values | float) -> None:
         """Record a step's value; the epoch's mean becomes `modulation/<name>` or `modulation/<name>/<modality>`.
@@ -186,7 +207,15 @@ class Context(Protocol):
         """Yield this worker's share of every global batch of an epoch's plan, augmented as in training."""
 
     def take(self, split: SplitName, rows: Tensor, present: Tensor | None, position: Tensor, total: int) -> Batch:
-        """Return rows (B,) of a split as a batch, not augmented; `present` (B, M) zeroes absent modalities' inputs."""
+        """Return rows (B,) of a split as a batch, not augmented; `present` (B, M) zeroes absent modalities' inputs.
+
+        Args:
+            split: `train` or `monitor`.
+            rows: (B,) long, positions in the split.
+            present: (B, M) bool, or None where all modalities are present.
+            position: (B,) long, places in the global batch.
+            total: samples of the global batch, on all workers.
+        """
 
     def batches(self, split: SplitName, size: int | None = None) -> Iterator[Batch]:
         """Yield this worker's share of a split in its own order, `size` samples at once (default: what fits)."""
@@ -230,7 +259,8 @@ class Branch(Protocol):
     """
 
     @property
-    def model(self) -> MultimodalModel: ...
+    def model(self) -> MultimodalModel:
+        """The copy."""
 
     def train(self, epochs: int, present: Collection[str] | None = None) -> float:
         """Train so many epochs, only `present` modalities' inputs not zero; return the last epoch's mean loss."""

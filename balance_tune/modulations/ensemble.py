@@ -78,8 +78,7 @@ class Ensemble(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.ratio > 0:
-            raise UserError(f"`ratio > 0` must hold for ensemble, but got {self.ratio!r}.")
+        self.demand("{} > 0", "ratio")
 
     def build(self, model: MultimodalModel) -> None:
         if self.average == "probabilities" and model.task != "classes":
@@ -91,8 +90,8 @@ class Ensemble(Modulation):
 
     def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
         answers = unimodal_answers(output.features, ctx)
-        own = {f"unimodal/{m}": ctx.loss(f, output.batch) for m, f in answers.items()}
-        return {**{name: loss for name, loss in losses.items() if name != "fused"}, **own}
+        unimodal = {f"unimodal/{m}": ctx.loss(f, output.batch) for m, f in answers.items()}
+        return {**{name: loss for name, loss in losses.items() if name != "fused"}, **unimodal}
 
     @classmethod
     def neutral(cls) -> Neutral | str:

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from balance_tune.errors import UserError
 from balance_tune.models.multimodal import MultimodalModel, Policy
 from balance_tune.modulations.answers import precise
 from balance_tune.modulations.base import Modulation, Neutral
@@ -62,6 +61,7 @@ class G2d(Modulation):
         "Rakib and Bagavathi, G2D: Boosting Multimodal Learning with Gradient-Guided Distillation, ICCV 2025"
     )
     cost: ClassVar[str] = "a run of each modality alone beforehand, and one forward pass of each teacher per step"
+    reads: ClassVar[str] = "a model of each modality trained alone beforehand (`ctx.teacher`)"
 
     logit_weight: float = tunable(1.0, low=0.1, high=10.0, log=True, source=CODE)
     feature_weight: float = tunable(1.0, low=0.1, high=100.0, log=True, source=CODE)
@@ -72,19 +72,15 @@ class G2d(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("logit_weight", "feature_weight", "priority_end"):
-            if getattr(self, field) < 0:
-                raise UserError(f"`{field} >= 0` must hold for g2d, but got {getattr(self, field)!r}.")
-        for field in ("temperature", "teacher_epochs"):
-            if not getattr(self, field) > 0:
-                raise UserError(f"`{field} > 0` must hold for g2d, but got {getattr(self, field)!r}.")
+        self.demand("{} >= 0", "logit_weight", "feature_weight", "priority_end")
+        self.demand("{} > 0", "temperature", "teacher_epochs")
         self.teachers = nn.ModuleDict()
         self._taught = False
         self._priority: dict[str, Tensor] = {}
 
     def build(self, model: MultimodalModel) -> None:
-        made = {m: Teacher.of(m, copy.deepcopy(e), model.classes) for m, e in model.encoders.items()}  # type: ignore[arg-type]
-        self.teachers = nn.ModuleDict(made).requires_grad_(False)
+        teachers = {m: Teacher.of(m, copy.deepcopy(e), model.classes) for m, e in model.encoders.items()}  # type: ignore[arg-type]
+        self.teachers = nn.ModuleDict(teachers).requires_grad_(False)
 
     def modules(self) -> nn.ModuleDict:
         return self.teachers

@@ -11,7 +11,12 @@ from balance_tune.private_torch import foreach
 
 
 def scale(gradients: Sequence[Tensor], factor: Tensor | float) -> None:
-    """Multiply every gradient by a factor, a number or 0-d on the device, where it stays."""
+    """Multiply every gradient by a factor, a number or 0-d on the device, where it stays.
+
+    Args:
+        gradients: changed in place.
+        factor: common to all of them.
+    """
     if not gradients:
         return
     if isinstance(factor, Tensor):
@@ -30,7 +35,13 @@ def deviations(gradients: Sequence[Tensor], ctx: Context) -> list[Tensor | float
 
 
 def add_noise(gradients: Sequence[Tensor], sigma: Sequence[Tensor | float], ctx: Context) -> None:
-    """Add N(0, sigma^2) noise to each gradient, the same on every worker."""
+    """Add N(0, sigma^2) noise to each gradient, the same on every worker.
+
+    Args:
+        gradients: changed in place.
+        sigma: the noise's standard deviation for each gradient, numbers or 0-d.
+        ctx: the run, whose seed the noise follows from.
+    """
     if not gradients:
         return
     noise = ctx.shared_normal("noise", gradients)

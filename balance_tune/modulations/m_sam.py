@@ -66,8 +66,8 @@ class MSam(Sam):
         answers = {**whole, **silenced_answers(output.features, batch, ctx)}
         if self.share_of == "accuracy":
             right = {present: _accuracy(f, batch.labels) for present, f in answers.items()}
-            own = torch.stack(list(mono_modal_logits(right, modalities).values())).sum(1)
-            (s,) = ctx.replicas.sum(own)
+            accuracies = torch.stack(list(mono_modal_logits(right, modalities).values())).sum(1)
+            (s,) = ctx.replicas.sum(accuracies)
             s = s.clamp_min(0)
             s = torch.where(s.sum() > 0, s, torch.ones_like(s))
         else:

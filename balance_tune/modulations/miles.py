@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.base import Neutral
 from balance_tune.modulations.batch import Batch, Output
 from balance_tune.modulations.context import Context
@@ -31,12 +30,12 @@ def factors(
     u_m = (A_f - max_{j != m} A_j) / A_f, how much the answer needs m (0 where A_f is 0). If max u - min u <= threshold,
     or every u is negative, all factors are 1; else `factor` for the largest u and 1 for the others.
     """
-    own = torch.stack([torch.as_tensor(a, dtype=torch.float64) for a in unimodal.values()])
-    whole = torch.as_tensor(fused, dtype=torch.float64, device=own.device)
-    if len(own) == 1:
-        return by_name(torch.ones_like(own), unimodal)
-    best = own.topk(2).values
-    rival = torch.where(own == best[0], torch.where((own == best[0]).sum() > 1, best[0], best[1]), best[0])
+    accuracy = torch.stack([torch.as_tensor(a, dtype=torch.float64) for a in unimodal.values()])
+    whole = torch.as_tensor(fused, dtype=torch.float64, device=accuracy.device)
+    if len(accuracy) == 1:
+        return by_name(torch.ones_like(accuracy), unimodal)
+    best = accuracy.topk(2).values
+    rival = torch.where(accuracy == best[0], torch.where((accuracy == best[0]).sum() > 1, best[0], best[1]), best[0])
     use = torch.where(whole > 0, (whole - rival) / whole.clamp_min(1e-12), 0.0)
     slow = (use.amax() - use.amin() > threshold) & (use >= 0).any() & (use == use.amax())
     return by_name(torch.where(slow, factor, 1.0), unimodal)
@@ -62,15 +61,14 @@ class Miles(MultiLoss):
     needs: ClassVar[str] = "the accuracy of each modality"
     paper: ClassVar[str] = f"{PAPER}, IJCNN 2025"
     cost: ClassVar[str] = "one linear head per modality, and one forward pass over `monitor` per epoch"
+    reads: ClassVar[str] = "accuracies on a held-out part (`ctx.encode`)"
 
     threshold: float = tunable(0.2, low=0.05, high=0.6, source="the paper")
     factor: float = tunable(0.5, low=0.0, high=0.9, source="the paper")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("threshold", "factor"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise UserError(f"`0 <= {field} <= 1` must hold for miles, but got {getattr(self, field)!r}.")
+        self.demand("0 <= {} <= 1", "threshold", "factor")
         self._factors: dict[str, Tensor] = {}
 
     def on_epoch_start(self, ctx: Context) -> None:

@@ -79,7 +79,7 @@ class Mla(Modulation):
     updated with the modality that was just trained, so that the next one spares it.
     P's norm of 1 alone shrinks the head's rate by 1/sqrt(d): of the head's gradient 1 to 1.6 % is left at d = 512.
     Deviations: the projection runs (official code: a name comparison that never holds keeps it from running:
-    `projected=False`, equal to 3e-16 over 24 half-steps). With the name mended the official code would update P with
+    `projected=False`, equal to 3e-16 over 24 half-steps). With the name fixed the official code would update P with
     the present modality before it projects that modality's own gradient, all but the very first time, and would divide
     by a matrix where recursive least squares has the scalar r^T k (`official=True`); the weights differ by 4e-3 after
     two steps. At test time its weights are one per batch (a softmax over the batch axis), so that an answer depends on
@@ -103,8 +103,7 @@ class Mla(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.alpha <= 1:
-            raise UserError(f"`0 < alpha <= 1` must hold for mla, but got {self.alpha!r}.")
+        self.demand("0 < {} <= 1", "alpha")
         self._parts = nn.ModuleDict()
         self._first = self._steps = 0
 
@@ -127,7 +126,7 @@ class Mla(Modulation):
         ctx.hooks.observe(output, batch, ctx)
         alpha = self.alpha ** (1 + (ctx.step - self._first) / self._steps)
         losses: list[Tensor] = []
-        kept = {}
+        fractions = {}
         for m, h in output.features.items():
             with ctx.autocast():
                 f = precise(fusion.head(h))
@@ -138,12 +137,12 @@ class Mla(Modulation):
             first = ctx.step == 0 and not losses
             if self.official and not first:
                 memory.remember(r / batch.total, alpha, official=True)
-            kept[m] = self._project(fusion.head.weight, memory.p)
+            fractions[m] = self._project(fusion.head.weight, memory.p)
             ctx.optimizer_step()
             if not self.official:
                 memory.remember(r / batch.total, alpha)
             losses.append(loss.detach())
-        ctx.log("kept", kept)
+        ctx.log("kept", fractions)
         return torch.stack(losses).mean()
 
     def _project(self, weight: Tensor, p: Tensor) -> Tensor:
@@ -153,8 +152,8 @@ class Mla(Modulation):
             return p.new_ones(())
         before = g.norm()
         g.copy_(g @ p.to(g.dtype).T)
-        left: Tensor = g.norm() / before.clamp_min(1e-30)
-        return left
+        fraction: Tensor = g.norm() / before.clamp_min(1e-30)
+        return fraction
 
     @classmethod
     def neutral(cls) -> Neutral | str:

@@ -8,7 +8,6 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.models.losses import squared_errors
 from balance_tune.models.multimodal import Policy
 from balance_tune.modulations.base import Neutral
@@ -25,6 +24,11 @@ def mlb_coefficients(scores: Scores, alpha: float, beta_max: float) -> dict[str,
 
     r_m = (1/(M-1) sum_{j != m} s_j) / s_m, above 1 for a modality that is behind (the inverse of OGM's);
     k_m = 1 + (beta_m - 1) tanh(alpha (r_m - 1)) with beta_m = beta_max where r_m > 1, else 2.
+
+    Args:
+        scores: the sum over the batch of each modality's probability of the true class.
+        alpha: strength; at 0 every k is 1.
+        beta_max: bound of k for a modality that is behind.
     """
     return by_name(coefficients(stacked(scores), alpha, beta_max), scores)
 
@@ -74,19 +78,18 @@ class Mlb(MultiLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.beta_max < 1:
-            raise UserError(f"`beta_max >= 1` must hold for mlb, but got {self.beta_max!r}.")
+        self.demand("{} >= 1", "beta_max")
 
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
         k = modulated(self._behind(output.batch, ctx), self.alpha, self.beta_max)
         for m, k_m in by_name(k, self.answers).items():
-            own = list(self.heads[m].parameters())
+            head_parameters = list(self.heads[m].parameters())
             if self.apply_to == "lr":
                 ctx.scale_lr(m, k_m)
-                ctx.scale_lr_of(own, k_m)
+                ctx.scale_lr_of(head_parameters, k_m)
             else:
                 policy: Policy = "encoder+head" if self.head else "encoder"
-                scale([*ctx.model.gradients(m, policy), *(p.grad for p in own if p.grad is not None)], k_m)
+                scale([*ctx.model.gradients(m, policy), *(p.grad for p in head_parameters if p.grad is not None)], k_m)
         ctx.log("k", k)
 
     def _behind(self, batch: Batch, ctx: Context) -> Tensor:

@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.base import Neutral
 from balance_tune.modulations.batch import Losses
 from balance_tune.modulations.context import Context
@@ -31,25 +30,25 @@ def min_norm_weight(squared: Tensor, product: Tensor, other_squared: Tensor) -> 
     return torch.where(product >= squared, torch.full_like(inner, 0.999), ended)
 
 
-def pareto_weight(fused: Sequence[Tensor], own: Sequence[Tensor]) -> Tensor:
+def pareto_weight(fused: Sequence[Tensor], unimodal: Sequence[Tensor]) -> Tensor:
     """Return w_mm, the fused loss's weight (its own loss has the rest), from an encoder's two gradients.
 
     1/2 where they agree (positive cosine), else the min-norm weight.
     """
-    g_mm, g_u = (torch.cat([g.reshape(-1) for g in gs]) for gs in (fused, own))
+    g_mm, g_u = (torch.cat([g.reshape(-1) for g in gs]) for gs in (fused, unimodal))
     product = g_mm @ g_u
     return torch.where(product > 0, 0.5, min_norm_weight(g_mm @ g_mm, product, g_u @ g_u))
 
 
-def integrate(fused: Sequence[Tensor], own: Sequence[Tensor], weight: Tensor, gamma: float) -> list[Tensor]:
+def integrate(fused: Sequence[Tensor], unimodal: Sequence[Tensor], weight: Tensor, gamma: float) -> list[Tensor]:
     """Return an encoder's new gradients, per tensor gamma max(1, |g_mm + g_u| / |g|) g, g = 2 (w g_mm + (1-w) g_u).
 
     A tensor in which the two cancel is not stretched: its direction is rounding.
     """
-    plain = foreach("add", fused, list(own))
+    plain = foreach("add", fused, list(unimodal))
     new = foreach("mul", fused, 2 * weight)
-    foreach("add_", new, foreach("mul", own, 2 * (1 - weight)))
-    length, wanted, a, b = (torch.stack(foreach("norm", gs)) for gs in (new, plain, fused, own))
+    foreach("add_", new, foreach("mul", unimodal, 2 * (1 - weight)))
+    length, wanted, a, b = (torch.stack(foreach("norm", gs)) for gs in (new, plain, fused, unimodal))
     stretch = torch.where(length > CANCELLED * (a + b), wanted / length, 1.0).clamp_min(1) * gamma
     foreach("mul_", new, list(stretch.unbind()))
     return list(new)
@@ -80,21 +79,20 @@ class MMPareto(MultiLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.gamma <= 0:
-            raise UserError(f"`gamma > 0` must hold for mmpareto, but got {self.gamma!r}.")
+        self.demand("{} > 0", "gamma")
 
     def backward(self, losses: Losses, ctx: Context) -> None:
         gradients = ctx.gradients(losses)
         place = {id(p): i for i, p in enumerate(ctx.parameters)}
-        found, weights = _sum(list(gradients.values())), {}
+        integrated, weights = _sum(list(gradients.values())), {}
         for m in ctx.model.modalities:
             mine = [place[id(p)] for p in ctx.model.parameters_of(m) if id(p) in place]
-            own = [gradients[f"unimodal/{m}"][i] for i in mine]
+            unimodal = [gradients[f"unimodal/{m}"][i] for i in mine]
             fused = _sum([[gs[i] for i in mine] for name, gs in gradients.items() if name != f"unimodal/{m}"])
-            weights[m] = pareto_weight(fused, own)
-            for i, g in zip(mine, integrate(fused, own, weights[m], self.gamma), strict=True):
-                found[i] = g
-        for p, g in zip(ctx.parameters, found, strict=True):
+            weights[m] = pareto_weight(fused, unimodal)
+            for i, g in zip(mine, integrate(fused, unimodal, weights[m], self.gamma), strict=True):
+                integrated[i] = g
+        for p, g in zip(ctx.parameters, integrated, strict=True):
             p.grad = g
         ctx.log("fused_weight", weights)
 

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, Output
 from balance_tune.modulations.context import Context
@@ -67,6 +66,7 @@ class Mslr(Modulation):
         "Yao and Mihalcea, Modality-specific Learning Rates for Effective Multimodal Additive Late-fusion, ACL 2022"
     )
     cost: ClassVar[str] = "one forward pass over `monitor` per epoch"
+    reads: ClassVar[str] = "accuracies on a held-out part (`ctx.encode`)"
 
     ratio: float = tunable(0.9 / 1.1, low=0.3, high=3.0, log=True, source=MLB_CONFIGS)
     memory: int = tunable(5, low=3, high=20, source=MLB_CONFIGS)
@@ -74,10 +74,8 @@ class Mslr(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.ratio <= 0:
-            raise UserError(f"`ratio > 0` must hold for mslr, but got {self.ratio!r}.")
-        if self.memory < 1:
-            raise UserError(f"`memory >= 1` must hold for mslr, but got {self.memory!r}.")
+        self.demand("{} > 0", "ratio")
+        self.demand("{} >= 1", "memory")
         self._history: list[dict[str, Tensor]] = []
         self._multipliers: dict[str, Tensor] = {}
 

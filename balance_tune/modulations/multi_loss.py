@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from balance_tune.errors import UserError
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, Losses, Output
@@ -36,8 +35,7 @@ class MultiLoss(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.weight < 0:
-            raise UserError(f"`weight >= 0` must hold for {self.name}, but got {self.weight!r}.")
+        self.demand("{} >= 0", "weight")
         self.heads = nn.ModuleDict()
         self.answers: dict[str, Tensor] = {}
 
@@ -50,11 +48,11 @@ class MultiLoss(Modulation):
     def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
         with ctx.autocast():
             self.answers = {m: self.heads[m](h) for m, h in output.full_features.items()}
-        own = {
+        unimodal = {
             f"unimodal/{m}": self.weight * ctx.loss(g.float() if g.dtype.itemsize < 4 else g, output.batch)
             for m, g in self.answers.items()
         }
-        return {**losses, **own}
+        return {**losses, **unimodal}
 
     @classmethod
     def neutral(cls) -> Neutral | str:

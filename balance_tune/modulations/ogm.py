@@ -29,6 +29,14 @@ def ogm_coefficients(scores: Scores, alpha: float, form: Form = "tanh_alpha_rho"
     is no "-1" inside tanh, so k jumps to 1 - tanh(alpha) just above a tie). `form="alpha_tanh_rho_minus_1"` is the
     journal text's k_m = 1 - alpha tanh(rho_m - 1), which is negative for alpha above 1 and a large lead (the method
     stops at 0). Of two tied modalities the first is slowed, as in the official code.
+
+    Args:
+        scores: the sum over the batch of each modality's probability of the true class.
+        alpha: strength; 0 changes nothing.
+        form: of k, see above.
+
+    Returns:
+        {modality: 0-d tensor}.
     """
     return by_name(as_tensor(coefficients(ratios(stacked(scores)), alpha, form)), scores)
 
@@ -85,11 +93,11 @@ class Ogm(Modulation):
 
     def slow(self, gradients: Sequence[Sequence[Tensor]], ctx: Context) -> None:
         """Apply the step's factors; `gradients` are those of each modality."""
-        for m, own, k_m in zip(ctx.model.modalities, gradients, self.k, strict=True):
+        for m, group, k_m in zip(ctx.model.modalities, gradients, self.k, strict=True):
             if self.apply_to == "lr":
                 ctx.scale_lr(m, k_m, self.policy)
             else:
-                scale(own, k_m)
+                scale(group, k_m)
         ctx.log("k", self.k)
 
     @classmethod
@@ -111,7 +119,7 @@ class OgmGe(Ogm):
 
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
         gradients = [ctx.model.gradients(m, self.policy) for m in ctx.model.modalities]
-        flat = [g for own in gradients for g in own]
+        flat = [g for group in gradients for g in group]
         sigma = deviations(flat, ctx)
         self.slow(gradients, ctx)
         add_noise(flat, sigma, ctx)

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch
@@ -25,6 +24,11 @@ def drop_probabilities(scores: Scores, q_base: float, lam: float) -> dict[str, T
 
     z_m = tanh(relu(rho_m - 1));  q_m = q_base (1 + lam z_m) where z_m > 0, else 0; at most 1.
     rho_m = 1/(M-1) sum_{j != m} s_m / s_j, for two modalities the plain ratio.
+
+    Args:
+        scores: the sum over the batch of each modality's probability of the true class.
+        q_base: probability at the smallest lead.
+        lam: how much q grows with the lead.
     """
     return by_name(as_tensor(probabilities(ratios(stacked(scores)), q_base, lam)), scores)
 
@@ -47,11 +51,11 @@ def drop(features: Features, draws: Tensor, q: Values) -> Features:
     each: Sequence[Any] = q if isinstance(q, tuple) else q.unbind()
     widths = [h.shape[1] for h in features.values()]
     theta = sum(d * q_m for d, q_m in zip(widths, each, strict=True)) / sum(widths)
-    kept = {}
-    for (m, h), drawn, q_m in zip(features.items(), draws, each, strict=True):
+    results = {}
+    for (m, h), row, q_m in zip(features.items(), draws, each, strict=True):
         whole = isinstance(q_m, float) and q_m == 0  # nothing is dropped: known on the host only
-        kept[m] = h * (1 / (1 - theta) if whole else ((drawn >= q_m).to(h.dtype) * (1 / (1 - theta))).unsqueeze(-1))
-    return kept
+        results[m] = h * (1 / (1 - theta) if whole else ((row >= q_m).to(h.dtype) * (1 / (1 - theta))).unsqueeze(-1))
+    return results
 
 
 @dataclass
@@ -85,9 +89,7 @@ class Opm(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("q_base", "p_exe"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise UserError(f"`0 <= {field} <= 1` must hold for {self.name}, but got {getattr(self, field)!r}.")
+        self.demand("0 <= {} <= 1", "q_base", "p_exe")
 
     def on_features(self, features: Features, batch: Batch, ctx: Context) -> tuple[Features, Batch]:
         if not ctx.shared_coin("opm/coin", self.p_exe):

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, EpochPlan, Losses, Output
 from balance_tune.modulations.context import Context
@@ -62,6 +61,7 @@ class Pmr(Modulation):
     needs: ClassVar[str] = "classes, whose prototypes it makes"
     paper: ClassVar[str] = "Fan et al., PMR: Prototypical Modal Rebalance for Multimodal Learning, CVPR 2023"
     cost: ClassVar[str] = "a forward pass over a tenth of the training part per epoch, over all of it in the first"
+    reads: ClassVar[str] = "a pass over the training part before each epoch (`ctx.planned`)"
 
     alpha: float = tunable(1.0, low=0.1, high=5.0, log=True, source=ARGUMENTS)
     mu: float = tunable(0.2, low=0.0, high=0.9, source=ARGUMENTS)
@@ -71,11 +71,8 @@ class Pmr(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.alpha < 0:
-            raise UserError(f"`alpha >= 0` must hold for pmr, but got {self.alpha!r}.")
-        for field in ("mu", "share"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise UserError(f"`0 <= {field} <= 1` must hold for pmr, but got {getattr(self, field)!r}.")
+        self.demand("{} >= 0", "alpha")
+        self.demand("0 <= {} <= 1", "mu", "share")
         self._prototypes: dict[str, Tensor] = {}
         self._refreshes = 0
 
@@ -83,10 +80,10 @@ class Pmr(Modulation):
         plan = ctx.plan()
         batches = max(1, int(self.share * len(plan) / ctx.settings.batch_size))
         part = type(plan)(plan.order[: batches * ctx.settings.batch_size])
-        new, seen = self._class_means(part if self._prototypes or self.official else plan, ctx)
+        new, present = self._class_means(part if self._prototypes or self.official else plan, ctx)
         mu = 0.0 if self.official and self._refreshes == 1 else self.mu
         for m, old in (self._prototypes or new).items():
-            self._prototypes[m] = torch.where(seen[:, None], (1 - mu) * new[m] + mu * old, old)
+            self._prototypes[m] = torch.where(present[:, None], (1 - mu) * new[m] + mu * old, old)
         self._refreshes += 1
 
     @torch.no_grad()

@@ -44,8 +44,8 @@ def _rows() -> list[Published]:
 
 def published(method: str | None = None, dataset: str | None = None) -> list[Published]:
     """Return the numbers of a method, or on a dataset (by its name in a study), or all."""
-    found = [r for r in _rows() if method in (None, r.method) and dataset in (None, r.dataset)]
-    return sorted(found, key=lambda r: (r.method, r.dataset))
+    rows = [r for r in _rows() if method in (None, r.method) and dataset in (None, r.dataset)]
+    return sorted(rows, key=lambda r: (r.method, r.dataset))
 
 
 _DATASETS = ("kinetics_sounds", "crema_d", "ucf101", "food101", "mosei", "vggsound")

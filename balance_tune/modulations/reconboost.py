@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features, Sum
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.modulations.answers import unimodal_answers
@@ -34,10 +33,10 @@ class Boosted(Sum):
         return self.rate * super().forward(features)
 
 
-def boosting_loss(own: Tensor, others: Tensor, labels: Tensor, w1: float, w2: float) -> Tensor:
+def boosting_loss(answer: Tensor, others: Tensor, labels: Tensor, w1: float, w2: float) -> Tensor:
     """Return -1/C (w1 - w2 softmax(F)[y]) log softmax(f)[y] per sample (B,), from own and others' logits (B, C)."""
-    logp = own.log_softmax(1).gather(1, labels[:, None]).squeeze(1)
-    return -(w1 - w2 * true_class_probability(others, labels)) * logp / own.shape[1]
+    logp = answer.log_softmax(1).gather(1, labels[:, None]).squeeze(1)
+    return -(w1 - w2 * true_class_probability(others, labels)) * logp / answer.shape[1]
 
 
 @dataclass
@@ -71,11 +70,8 @@ class ReconBoost(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.phase <= 1:
-            raise UserError(f"`0 < phase <= 1` must hold for reconboost, but got {self.phase!r}.")
-        for field in ("w1", "w2", "alpha", "rate"):
-            if getattr(self, field) < 0:
-                raise UserError(f"`{field} >= 0` must hold for reconboost, but got {getattr(self, field)!r}.")
+        self.demand("0 < {} <= 1", "phase")
+        self.demand("{} >= 0", "w1", "w2", "alpha", "rate")
 
     def build(self, model: MultimodalModel) -> None:
         model.fusion = Boosted(model.widths, model.classes, self.rate)
@@ -98,10 +94,10 @@ class ReconBoost(Modulation):
         if turn is None:
             return losses
         answers = unimodal_answers(output.features, ctx)
-        own, before = answers[names[turn]], answers[names[turn - 1]].detach()
+        answer, before = answers[names[turn]], answers[names[turn - 1]].detach()
         others = torch.stack([f.detach() for m, f in answers.items() if m != names[turn]]).sum(0)
-        boost = boosting_loss(own, fusion.rate.detach() * others, output.batch.labels, self.w1, self.w2)
-        apart = (own.softmax(1) - before.softmax(1)).square().mean(1)
+        boost = boosting_loss(answer, fusion.rate.detach() * others, output.batch.labels, self.w1, self.w2)
+        apart = (answer.softmax(1) - before.softmax(1)).square().mean(1)
         return {
             "boosting": ctx.mean(boost, output.batch),
             "agreement": self.alpha * ctx.mean(apart, output.batch),

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.answers import precise
 from balance_tune.modulations.base import Neutral
 from balance_tune.modulations.batch import Batch, EpochPlan, Losses, Output
@@ -65,10 +64,8 @@ class Remix(MultiLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.gamma < 0:
-            raise UserError(f"`gamma >= 0` must hold for remix, but got {self.gamma!r}.")
-        if not 0 <= self.warmup <= 1:
-            raise UserError(f"`0 <= warmup <= 1` must hold for remix, but got {self.warmup!r}.")
+        self.demand("{} >= 0", "gamma")
+        self.demand("0 <= {} <= 1", "warmup")
 
     def first(self, epochs: int) -> int:
         """Return the first 0-based epoch whose samples are divided."""
@@ -77,13 +74,13 @@ class Remix(MultiLoss):
     def plan_epoch(self, plan: EpochPlan, ctx: Context) -> EpochPlan:
         if ctx.epoch < self.first(ctx.epochs):
             return plan
-        own = self._divide(ctx)[plan.order]
-        places = torch.sort(own, stable=True, descending=True).indices
-        own = own[places]
+        modality = self._divide(ctx)[plan.order]
+        places = torch.sort(modality, stable=True, descending=True).indices
+        modality = modality[places]
         modalities = len(ctx.model.modalities)
-        present = F.one_hot(own, modalities).bool()
-        counts = torch.bincount(own, minlength=modalities).tolist()
-        ctx.log("samples", torch.tensor([count / len(own) for count in counts]))
+        present = F.one_hot(modality, modalities).bool()
+        counts = torch.bincount(modality, minlength=modalities).tolist()
+        ctx.log("samples", torch.tensor([count / len(modality) for count in counts]))
         groups = tuple((k, counts[k]) for k in reversed(range(modalities)))
         return replace(plan, order=plan.order[places], present=present, silence="features", groups=groups)
 

@@ -43,8 +43,8 @@ def score_sums_by_class(logits: Tensor, labels: Tensor) -> Tensor:
 def ratios(s: Tensor) -> Tensor:
     """Return rho (M,) from scores s (M,): rho_m = 1/(M-1) sum_{j != m} s_m / s_j.
 
-    The journal form of OGM; for two modalities the plain ratio, 1 for a single one, which has nobody to be ahead of.
-    Scores are guarded by 1e-8 against underflow.
+    The journal form of OGM; for two modalities the plain ratio, 1 for a single one. Scores are
+    guarded by 1e-8 against underflow.
     """
     if len(s) == 1:
         return torch.ones_like(s)

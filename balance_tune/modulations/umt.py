@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from balance_tune.errors import UserError
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, Losses, Output
@@ -35,16 +34,15 @@ class Umt(Modulation):
     name: ClassVar[str] = "umt"
     paper: ClassVar[str] = "Du et al., On Uni-Modal Feature Learning in Supervised Multi-Modal Learning, ICML 2023"
     cost: ClassVar[str] = "a run of each modality alone beforehand, and one forward pass of each teacher per step"
+    reads: ClassVar[str] = "a model of each modality trained alone beforehand (`ctx.teacher`)"
 
     scaling: float = tunable(10.0, low=0.1, high=100.0, log=True, source=BENCHMARK)
     teacher_epochs: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.scaling < 0:
-            raise UserError(f"`scaling >= 0` must hold for umt, but got {self.scaling!r}.")
-        if not self.teacher_epochs > 0:
-            raise UserError(f"`teacher_epochs > 0` must hold for umt, but got {self.teacher_epochs!r}.")
+        self.demand("{} >= 0", "scaling")
+        self.demand("{} > 0", "teacher_epochs")
         self.teachers = nn.ModuleDict()
         self._taught = False
 

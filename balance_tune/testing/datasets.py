@@ -89,7 +89,7 @@ class DatasetContract:
         if dataset.split.kind != "group":
             pytest.skip("not split by group")
         groups = [set(_groups(part)) for part in data.parts.values()]
-        assert sum(len(found) for found in groups) == len(set().union(*groups))
+        assert sum(len(part_groups) for part_groups in groups) == len(set().union(*groups))
 
     def test_a_stratified_split_gives_every_class_its_share(self, data: Data, dataset: Dataset) -> None:
         if dataset.split.kind != "stratified":

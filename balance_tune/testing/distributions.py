@@ -27,8 +27,8 @@ def prepared(dataset: Distribution, source: Path, out: Path, most: float = 0.0, 
     """Prepare a distribution in this process, without any scheduler, and return the store's folder."""
     plan, place = plan_of(dataset, source, shard_bytes), Place.of(out)
     if begin(plan, place) is None:
-        done = [finished(chunk, place) or write_chunk(dataset, source, chunk, place) for chunk in plan.chunks]
-        finish(plan, done, place, most)
+        outcomes = [finished(chunk, place) or write_chunk(dataset, source, chunk, place) for chunk in plan.chunks]
+        finish(plan, outcomes, place, most)
     return out
 
 
@@ -150,9 +150,9 @@ class DistributionContract:
             for broken, reason in ((b"", "it has no bytes"), (whole[:40], "")):
                 path.write_bytes(broken)
                 folder = prepared(dataset, source, tmp_path / f"{len(broken)}", most=0.5)
-                (lost,) = verify_store(folder).skipped
-                assert (lost.sample, lost.file) == (item.sample, item.files[0])
-                assert reason in lost.reason
+                (entry,) = verify_store(folder).skipped
+                assert (entry.sample, entry.file) == (item.sample, item.files[0])
+                assert reason in entry.reason
         finally:
             path.write_bytes(whole)
 

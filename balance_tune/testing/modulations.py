@@ -9,6 +9,7 @@ four modalities. A combination that the method refuses with a `UserError` is ski
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from balance_tune.datasets.store import Data
 from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.registry import fusions, modulations
+from balance_tune.tasks import Task
 from balance_tune.testing.tiny import tiny_data, tiny_run
 from balance_tune.testing.workers import Workers
 from balance_tune.training.checkpoint import load_best, load_state, save_best, save_state
@@ -106,10 +108,12 @@ class Finished:
 
     @classmethod
     def of(cls, run: Run, modulation: Modulation, before: list[dict[str, float]] | None = None) -> Finished:
+        """Return a run, trained to its end; `before` are the metrics of epochs that were trained earlier."""
         return cls(run, modulation, [*(before or []), *train(run, modulation)])
 
     @property
     def weights(self) -> dict[str, Tensor]:
+        """The model's weights and buffers, by name."""
         return self.run.context.model.state_dict()
 
 
@@ -158,15 +162,15 @@ class ModulationContract:
         cls = self._class()
         variant = next(iter(cls.variants(("first", "second"))), None)
         for point in _points(tunables(cls)):
-            made = cls.of(method_settings({"modulation": {**self.settings, **point}, "variant": variant}))
-            assert pickle.loads(pickle.dumps(made)) == made
+            method = cls.of(method_settings({"modulation": {**self.settings, **point}, "variant": variant}))
+            assert pickle.loads(pickle.dumps(method)) == method
 
     def test_it_can_be_judged_before_the_run_ends(self) -> None:
-        made = self._made()
+        method = self._made()
         for epochs in (1, 2, 3, 5, 20, 90, 100):
-            if made.never_acts(epochs) is None:
-                assert 0 <= made.min_epochs(epochs) <= epochs
-        reason = made.never_acts(1)
+            if method.never_acts(epochs) is None:
+                assert 0 <= method.min_epochs(epochs) <= epochs
+        reason = method.never_acts(1)
         assert reason is None or "\n" not in reason
 
     def test_it_acts_in_so_short_a_run(self) -> None:
@@ -177,6 +181,18 @@ class ModulationContract:
         assert None in reasons, reasons[0]
 
     # runs ------------------------------------------------------------------------------------------------------------
+    @pytest.mark.parametrize("task", ["multilabel", "regression"])
+    def test_it_trains_on_the_labels_that_it_names_and_refuses_others(self, task: Task) -> None:
+        cls, data = self._class(), tiny_data(task=task, alike=True)
+        variant = next(iter(cls.variants(tuple(data.manifest.modalities))), None)
+        short: dict[str, Any] = {"data": data, "variant": variant, "epochs": 2, "lr": 0.02}
+        if task not in cls.tasks:
+            with pytest.raises(UserError, match=rf"^{self.method} needs .*, but got a task of {task}"):
+                tiny_run(self.method, self.settings, **short)
+            return
+        history = list(train(*tiny_run(self.method, self.settings, **short)))
+        assert all(math.isfinite(value) for metrics in history for value in metrics.values())
+
     def test_it_trains(self, case: Case) -> None:
         run, modulation = replace(self._admitted(case), training=LONG_ENOUGH_TO_LEARN).start()
         untrained = evaluate(run.context.model, run.validation)["val/loss"]
@@ -202,10 +218,10 @@ class ModulationContract:
             RECORD.without_neutral[self.method] = neutral
             pytest.skip(f"{self.method} has no neutral setting: {neutral}")
         setting = self._admitted(case)
-        own = _finished(replace(setting, settings=_frozen(neutral.settings))).weights
+        weights = _finished(replace(setting, settings=_frozen(neutral.settings))).weights
         reference = _finished(_reference(neutral, case, setting.alike)).weights
-        assert reference.keys() <= own.keys()
-        _assert_same({name: own[name] for name in reference}, reference, neutral.tolerance)
+        assert reference.keys() <= weights.keys()
+        _assert_same({name: weights[name] for name in reference}, reference, neutral.tolerance)
 
     def test_outside_its_window_it_equals_joint(self, case: Case) -> None:
         setting = self._admitted(case)
@@ -215,8 +231,8 @@ class ModulationContract:
                 replace(setting, settings=_frozen({**self.settings, "start": 1.0})).start()
             pytest.skip(f"{self.method} changes the architecture and has no window")
         never = _frozen({**self.settings, "start": 1.0, "end": 1.0})
-        own = _finished(replace(setting, settings=never))
-        _assert_same(own.weights, _finished(Setting(Modulation, case, (), setting.alike)).weights)
+        idle = _finished(replace(setting, settings=never))
+        _assert_same(idle.weights, _finished(Setting(Modulation, case, (), setting.alike)).weights)
 
     @pytest.mark.parametrize("done", [1, 2])
     def test_stopped_and_resumed_equals_uninterrupted(self, case: Case, done: int, tmp_path: Path) -> None:
@@ -269,8 +285,8 @@ class ModulationContract:
         plain = run.spec.build(seed=0)
         self._made(tuple(plain.modalities)).build(plain)
         assert finished.weights.keys() == plain.state_dict().keys()
-        own = {id(p) for p in finished.run.context.modules.parameters()}
-        assert own.isdisjoint(id(p) for p in finished.run.context.model.parameters())
+        parts = {id(p) for p in finished.run.context.modules.parameters()}
+        assert parts.isdisjoint(id(p) for p in finished.run.context.model.parameters())
 
     def test_evaluation_changes_nothing(self, case: Case) -> None:
         run = self._finished(case).run
@@ -282,13 +298,13 @@ class ModulationContract:
 
     # -----------------------------------------------------------------------------------------------------------------
     def _class(self) -> type[Modulation]:
-        found: type[Modulation] = modulations().get(self.method)
-        return found
+        cls: type[Modulation] = modulations().get(self.method)
+        return cls
 
     def _made(self, names: tuple[str, ...] = ("first", "second")) -> Modulation:
         variants = self._class().variants(names)
-        given = {"modulation": self.settings, "variant": variants[0] if variants else None}
-        return self._class().of(method_settings(given))
+        config = {"modulation": self.settings, "variant": variants[0] if variants else None}
+        return self._class().of(method_settings(config))
 
     def _setting(self, case: Case, alike: bool = False) -> Setting:
         return Setting(self._class(), case, _frozen(self.settings), alike)
@@ -352,8 +368,8 @@ def _train_shared(setting: Setting) -> tuple[dict[str, Tensor], list[dict[str, f
 
 
 def _all_weights(finished: Finished) -> dict[str, Tensor]:
-    own = finished.run.context.modules.state_dict()
-    return {**finished.weights, **{f"modules.{name}": t for name, t in own.items()}}
+    parts = finished.run.context.modules.state_dict()
+    return {**finished.weights, **{f"modules.{name}": t for name, t in parts.items()}}
 
 
 def _points(space: Mapping[str, Tunable], count: int = 20) -> Iterator[dict[str, Any]]:

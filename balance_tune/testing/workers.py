@@ -80,7 +80,7 @@ class Workers:
         if self._processes:
             return
         context = multiprocessing.get_context("spawn")
-        self._folder = tempfile.TemporaryDirectory()  # where they meet; it goes when the next one or no one needs it
+        self._folder = tempfile.TemporaryDirectory()  # where they meet; it goes when it is no longer needed
         meeting = os.path.join(self._folder.name, "meeting")
         for rank in range(self.world):
             ours, theirs = context.Pipe()

@@ -1,1 +1,1 @@
-"""The training loop, what a method may use inside it, evaluation and checkpoints; knows nothing of Ray."""
+"""The training loop, what a method may use inside it, evaluation and checkpoints; independent of Ray."""

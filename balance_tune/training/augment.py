@@ -223,14 +223,14 @@ def resample(x: Tensor, boxes: Tensor, size: int) -> Tensor:
     if x.device.type != "cpu":
         return by_matrices(x.flatten(1, -3).float(), boxes, size).view(*x.shape[:-2], size, size)
     pixels = x.dtype == torch.uint8 and x.shape[1] in (3, 4)  # torch is fast on these, and on floats
-    kept = pixels or x.dtype.is_floating_point
-    out = _buffers.empty((*x.shape[:-2], size, size), x.dtype if kept else torch.float32)
+    dtype_kept = pixels or x.dtype.is_floating_point
+    out = _buffers.empty((*x.shape[:-2], size, size), x.dtype if dtype_kept else torch.float32)
     for target, sample, (top, left, h, w) in zip(out, x, boxes.long().tolist(), strict=True):
         box = sample[..., top : top + h, left : left + w]
         box = box.unsqueeze(0) if box.dim() == 3 else box.transpose(0, 1)
         box = box.contiguous(memory_format=torch.channels_last) if pixels else box.to(out.dtype)
-        made = F.interpolate(box, (size, size), mode="bilinear", antialias=True)
-        target.copy_(made[0] if target.dim() == 3 else made.transpose(0, 1))
+        resized = F.interpolate(box, (size, size), mode="bilinear", antialias=True)
+        target.copy_(resized[0] if target.dim() == 3 else resized.transpose(0, 1))
     return out
 
 

@@ -48,7 +48,7 @@ class Branch:
     @classmethod
     def of(cls, ctx: RunContext, purpose: str, model: MultimodalModel | None = None) -> Branch:
         """Return a copy of a run that goes on from its epoch, with its own order of rows and a fresh optimiser."""
-        made = RunContext(
+        context = RunContext(
             copy.deepcopy(ctx.model) if model is None else model,
             Modulation(),
             ctx.parts,
@@ -59,11 +59,12 @@ class Branch:
             fork=cls.of,
             teacher=teacher,
         )
-        made.epoch, made.epochs = ctx.epoch, ctx.epochs
-        return cls(made)
+        context.epoch, context.epochs = ctx.epoch, ctx.epochs
+        return cls(context)
 
     @property
     def model(self) -> MultimodalModel:
+        """The copy."""
         return self.context.model
 
     def train(self, epochs: int, present: Collection[str] | None = None, modulation: Modulation | None = None) -> float:

@@ -1,4 +1,4 @@
-"""Memory for batches that is used again once nobody holds what lay in it: fresh pages cost as much as filling them."""
+"""Memory for batches that is used again once its content is not held any more: fresh pages cost as much as filling."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPARE = 3  # blocks that wait to be used again: two made ahead and one in use
 class Buffers:
     """Gives out tensors on the CPU and takes their memory back when the last tensor that lies in it is gone.
 
-    A batch that someone keeps, a view of it, or what autograd saved of it stays as it is for as long as it is kept;
+    A batch that is kept, a view of it, or what autograd saved of it stays as it is for as long as it is kept;
     meanwhile others are given other memory. Threads may share one.
     """
 

@@ -28,7 +28,13 @@ SPARE = 10_000_000
 
 
 def save_state(run: Run, modulation: Modulation, folder: Path) -> None:
-    """Write all that a resumed run needs to `folder`/state.pt; the file appears whole or not at all."""
+    """Write all that a resumed run needs to `folder`/state.pt; the file appears whole or not at all.
+
+    Args:
+        run: between two epochs.
+        modulation: the run's method.
+        folder: of the trial.
+    """
     ctx = run.context
     state = {
         "epoch": ctx.epoch,
@@ -49,6 +55,11 @@ def load_state(run: Run, modulation: Modulation, folder: Path) -> int:
     """Put a run back where `save_state` left it; return the epochs that are done, 0 when there is nothing to load.
 
     A damaged file counts as none: the trial starts again and, being seeded, comes to the same result.
+
+    Args:
+        run: assembled from the same configuration.
+        modulation: the run's method.
+        folder: of the trial.
     """
     path = folder / STATE
     if not path.exists():
@@ -136,15 +147,15 @@ def load_best(folder: Path) -> MultimodalModel:
             f"the checkpoint in {folder} must be readable, but: {error}; delete the folder and run again."
         ) from error
     try:
-        made, method, settings = card["model"], card["method"], card["modulation"]
+        model_card, method, settings = card["model"], card["method"], card["modulation"]
         spec = ModelSpec(
-            {m: (shape, name, kw) for m, (shape, name, kw) in made["encoders"].items()},
-            made["classes"],
-            made["fusion"],
-            made["fusion_settings"],
-            made.get("task", "classes"),  # older checkpoints knew no other
-            made.get("name"),
-            made.get("settings"),
+            {m: (shape, name, kw) for m, (shape, name, kw) in model_card["encoders"].items()},
+            model_card["classes"],
+            model_card["fusion"],
+            model_card["fusion_settings"],
+            model_card.get("task", "classes"),  # older checkpoints knew no other
+            model_card.get("name"),
+            model_card.get("settings"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(

@@ -22,40 +22,40 @@ def confusion(guesses: Tensor, labels: Tensor, classes: int) -> list[list[int]]:
 
 def by_class(table: Sequence[Sequence[int]], classes: Sequence[str]) -> list[dict[str, Any]]:
     """Return rows, accuracy (recall), precision and F1 of every class; None where there is nothing to divide by."""
-    given = [sum(column) for column in zip(*table, strict=True)]
-    found = []
+    guesses = [sum(column) for column in zip(*table, strict=True)]
+    results = []
     for i, (name, row) in enumerate(zip(classes, table, strict=True)):
         hits, rows = row[i], sum(row)
-        found.append(
+        results.append(
             {
                 "class": name,
                 "rows": rows,
                 "accuracy": hits / rows if rows else None,
-                "precision": hits / given[i] if given[i] else None,
-                "f1": 2 * hits / (rows + given[i]) if rows else None,
+                "precision": hits / guesses[i] if guesses[i] else None,
+                "f1": 2 * hits / (rows + guesses[i]) if rows else None,
             }
         )
-    return found
+    return results
 
 
 def by_label(answers: Tensor, labels: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
     """Return rows with it, average precision, precision, recall and F1 of every label; answers and labels (N, C)."""
     truth, guess = labels > 0.5, answers > 0
     precision = average_precision(answers, truth).tolist()
-    found = []
+    results = []
     for i, name in enumerate(names):
-        rows, given, hits = int(truth[:, i].sum()), int(guess[:, i].sum()), int((truth & guess)[:, i].sum())
-        found.append(
+        rows, guesses, hits = int(truth[:, i].sum()), int(guess[:, i].sum()), int((truth & guess)[:, i].sum())
+        results.append(
             {
                 "class": name,
                 "rows": rows,
                 "average_precision": precision[i] if rows else None,
                 "recall": hits / rows if rows else None,
-                "precision": hits / given if given else None,
-                "f1": 2 * hits / (rows + given) if rows else None,
+                "precision": hits / guesses if guesses else None,
+                "f1": 2 * hits / (rows + guesses) if rows else None,
             }
         )
-    return found
+    return results
 
 
 def by_target(answers: Tensor, labels: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -31,4 +31,4 @@ def device_failed(error: BaseException) -> bool:
 
 
 class Stopped(Exception):
-    """The trial was told to stop in the middle of an epoch."""
+    """The trial was asked to stop in the middle of an epoch."""

@@ -25,6 +25,13 @@ def predict(
     Of `world` workers each has every so-many-th row, from `rank` on. A `Part` is taken as it is stored, which is right
     for data that is stored standardised; `feed_of` makes a feed of any. Where the device's memory does not suffice,
     half as many rows are taken at once, from then on.
+
+    Args:
+        model: any mode.
+        part: the rows.
+        rank: of this worker.
+        world: number of workers.
+        batch: rows at once; None: what memory allows.
     """
     was_training = model.training
     model.eval()
@@ -68,18 +75,25 @@ def evaluate(
     `/gap` (largest minus smallest modality accuracy). Other tasks have the metrics of `tasks.METRICS`, and gap and
     modalities by `tasks.BY_MODALITY`. Several workers share the rows; counts and sums are added before any ratio is
     formed. One device synchronisation.
+
+    Args:
+        model: any mode.
+        part: the rows.
+        replicas: the workers that share them; None: this process alone.
+        prefix: of the metrics' names.
+        autocast: the arithmetic of the passes.
     """
     replicas = replicas or Replicas()
     with autocast():
         answers, alone = predict(model, part, replicas.rank, replicas.world)
     labels = part.labels[replicas.rank :: replicas.world]
-    measured, own = MEASURES[model.task](answers, alone, labels, replicas)
+    measured, unimodal = MEASURES[model.task](answers, alone, labels, replicas)
     for k, m in enumerate(model.modalities):  # a modality by itself is judged by the rows that have it
         present = part.present(m) if isinstance(part, Feed) else None
         if present is not None:
             mine = present[replicas.rank :: replicas.world]
-            own[k] = MEASURES[model.task](answers[mine], alone[k : k + 1, mine], labels[mine], replicas)[1][0]
-    values = torch.cat([torch.stack(list(measured.values())), own]).tolist()
+            unimodal[k] = MEASURES[model.task](answers[mine], alone[k : k + 1, mine], labels[mine], replicas)[1][0]
+    values = torch.cat([torch.stack(list(measured.values())), unimodal]).tolist()
     by_modality = values[len(measured) :]
     name = BY_MODALITY[model.task]
     return {

@@ -71,15 +71,15 @@ class Feed:
 
     def only(self, modalities: Iterable[str]) -> Feed:
         """Return the same feed of some modalities, in their order; nothing is copied."""
-        made = copy.copy(self)
-        made.inputs = {m: self.inputs[m] for m in modalities}
-        return made
+        feed = copy.copy(self)
+        feed.inputs = {m: self.inputs[m] for m in modalities}
+        return feed
 
     def having(self, present: Tensor) -> Feed:
         """Return the same feed whose rows have the modalities that `present` says, (N, M) in the order of `inputs`."""
-        made = copy.copy(self)
-        made._present = self._lacking(present)
-        return made
+        feed = copy.copy(self)
+        feed._present = self._lacking(present)
+        return feed
 
     def availability(self) -> Tensor:
         """Return which rows have which modalities, (N, M) bool on the device, in the order of `inputs`."""
@@ -205,7 +205,16 @@ def feed_of(
     share: float = 1.0,
     most: int | None = None,
 ) -> Feed:
-    """Return the feed of part `name` of open data, with the transforms that its manifest declares (see `Feed`)."""
+    """Return the feed of part `name` of open data, with the transforms that its manifest declares (see `Feed`).
+
+    Args:
+        data: an open store.
+        name: of the part.
+        device: where the model is.
+        dtype: of what the model takes.
+        share: of the device that the trial has.
+        most: rows that an evaluation-mode pass takes at once; None: what memory allows.
+    """
     specs = getattr(data.manifest, "modalities", {})  # made-up data may know less than a store
     statistics = getattr(data.manifest, "statistics", {})
     transforms = {m: Transform(spec, statistics.get(m), dtype) for m, spec in specs.items()}
@@ -230,8 +239,8 @@ def _bytes_at_once(device: torch.device, share: float) -> int:
 
 
 def _rows(x: Any, rows: Tensor | slice) -> Tensor:
-    found: Tensor = gather(x, rows) if isinstance(rows, Tensor) else x[rows]
-    return found
+    stored: Tensor = gather(x, rows) if isinstance(rows, Tensor) else x[rows]
+    return stored
 
 
 def _read(x: Tensor | Rows, buffers: Buffers | None = None) -> Tensor:

@@ -12,9 +12,7 @@ from balance_tune.replicas import Replicas
 from balance_tune.tasks import METRICS
 from balance_tune.training.metrics import MEASURES
 
-MOST_UNITS = (
-    256  # more would cost time and say nothing more: their number is the degrees of freedom of the row variance
-)
+MOST_UNITS = 256  # more would cost time without a benefit: their number is the degrees of freedom of the row variance
 
 
 def unit_of_rows(rows: int, groups: Tensor | None) -> Tensor:

@@ -28,10 +28,11 @@ import torch
 
 from balance_tune.modulations.base import Modulation
 from balance_tune.seeds import derive
-from balance_tune.training.context import JOINT, RunContext
+from balance_tune.training.context import RunContext
 from balance_tune.training.errors import Diverged, Stopped
 from balance_tune.training.evaluation import evaluate
 from balance_tune.training.run import Run
+from balance_tune.training.step import JOINT
 
 
 def train(run: Run, modulation: Modulation) -> Iterator[dict[str, float]]:
@@ -39,6 +40,10 @@ def train(run: Run, modulation: Modulation) -> Iterator[dict[str, float]]:
 
     Keys: `epoch` (finished epochs, from 1), `train/loss`, `val/...` (see `evaluate`), `modulation/<name>/<modality>`,
     `time/epoch_s`, `device_seconds` (all devices together, since the trial began, extra training included).
+
+    Args:
+        run: model, data, optimiser and seed; it goes on from `run.context.epoch`.
+        modulation: the method.
 
     Raises:
         Diverged: the loss or an answer is not finite.
@@ -62,7 +67,13 @@ def train(run: Run, modulation: Modulation) -> Iterator[dict[str, float]]:
 
 
 def train_epoch(ctx: RunContext, modulation: Modulation, stop: Callable[[], bool]) -> float:
-    """Train one epoch and return the mean loss of its steps."""
+    """Train one epoch and return the mean loss of its steps.
+
+    Args:
+        ctx: the run; its `epoch` is trained.
+        modulation: the method; outside its window joint training acts.
+        stop: asked before every step; true ends the epoch with `Stopped`.
+    """
     torch.manual_seed(derive(ctx.seed, "forward", ctx.epoch, ctx.replicas.rank))  # dropout inside encoders
     ctx.model.train()
     ctx.modules.train()

@@ -48,7 +48,7 @@ def multilabel(logits: Tensor, alone: Tensor, labels: Tensor, replicas: Replicas
         "macro_f1": mean_of(f1, present),
         "accuracy": (truth == guess).all(1).double().mean(),
         "loss": sample_losses("multilabel", logits, labels).mean(),
-    }, torch.stack([mean_of(average_precision(own, truth), present) for own in alone])
+    }, torch.stack([mean_of(average_precision(answer, truth), present) for answer in alone])
 
 
 def regression(answers: Tensor, alone: Tensor, labels: Tensor, replicas: Replicas) -> tuple[dict[str, Tensor], Tensor]:
@@ -66,7 +66,7 @@ def regression(answers: Tensor, alone: Tensor, labels: Tensor, replicas: Replica
         "binary_accuracy": ((answers >= 0) == (labels >= 0)).double().mean(),
         "acc7": (answers.clamp(-3, 3).round() == labels.clamp(-3, 3).round()).double().mean(),
         "loss": errors.mean(),
-    }, torch.stack([pearson(own, labels) for own in alone])
+    }, torch.stack([pearson(answer, labels) for answer in alone])
 
 
 def mean_of(values: Tensor, chosen: Tensor) -> Tensor:

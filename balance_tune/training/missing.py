@@ -44,8 +44,8 @@ def present_at(numbers: Tensor, rates: Tensor, available: Tensor | None = None) 
     available = torch.ones_like(numbers, dtype=torch.bool) if available is None else available
     present = (numbers >= rates) & available
     relative = torch.where(available, numbers / rates.clamp_min(1e-12), -1.0)  # below the rate: uniform in [0, 1)
-    kept = torch.zeros_like(present).scatter_(1, relative.argmax(1, keepdim=True), True)
-    return torch.where(present.any(1, keepdim=True), present, kept & available)
+    spared = torch.zeros_like(present).scatter_(1, relative.argmax(1, keepdim=True), True)
+    return torch.where(present.any(1, keepdim=True), present, spared & available)
 
 
 def without(part: Part, rates: Mapping[str, float], seed: int, name: str) -> Part:
@@ -107,10 +107,10 @@ def robustness(
         concerned = torch.tensor([modality in (None, m) for m in names])
         for rate in sorted({0.0, *rates}):
             present = present_at(numbers, torch.where(concerned, rate, 0.0), available)
-            own = available[:, concerned]
-            taken = int((own & ~present[:, concerned]).sum()) / max(1, int(own.sum()))
+            usable = available[:, concerned]
+            missing = int((usable & ~present[:, concerned]).sum()) / max(1, int(usable.sum()))
             measured = complete if rate == 0 else _measured(model, part.having(present))
-            results.append({"modality": modality, "rate": rate, "missing": taken, **measured})
+            results.append({"modality": modality, "rate": rate, "missing": missing, **measured})
     return results
 
 

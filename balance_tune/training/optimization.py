@@ -32,8 +32,8 @@ class Optimization:
         replicas: Replicas,
     ) -> None:
         self.settings, self.replicas = settings, replicas
-        taken = {id(p) for group in own_groups for p in group["params"]}
-        main = [p for p in [*model.parameters(), *modules.parameters()] if p.requires_grad and id(p) not in taken]
+        grouped = {id(p) for group in own_groups for p in group["params"]}
+        main = [p for p in [*model.parameters(), *modules.parameters()] if p.requires_grad and id(p) not in grouped]
         self.parameters: list[nn.Parameter] = [*main, *(p for group in own_groups for p in group["params"])]
         groups = [{"params": main, "lr_factor": 1.0}, *({"lr_factor": 1.0, **g} for g in own_groups)]
         for group in groups[1:]:
@@ -51,6 +51,7 @@ class Optimization:
             group["lr"] = rate * group["lr_factor"]
 
     def zero(self) -> None:
+        """Remove all gradients."""
         for p in self.parameters:
             p.grad = None
         self._averaged = False
@@ -69,9 +70,9 @@ class Optimization:
         """Average, clip and update; with `only`, the other parameters stay as they are."""
         self.average()
         if only is not None:
-            kept = {id(p) for p in only}
+            chosen = {id(p) for p in only}
             for p in self.parameters:
-                if id(p) not in kept:
+                if id(p) not in chosen:
                     p.grad = None
         if self.settings.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)

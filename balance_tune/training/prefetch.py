@@ -15,7 +15,7 @@ def ahead(make: Callable[[T], R], items: Iterable[T], depth: int = 2) -> Iterato
     """Yield make(item) for every item, in order, made in one thread up to `depth` items ahead.
 
     What `make` raises is raised where its result would have come. When the caller leaves off, at most `depth` results
-    have been made in vain; the thread has ended by then.
+    have been made for nothing; the thread has ended by then.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
     waiting: deque[Future[R]] = deque()

@@ -44,13 +44,13 @@ def linear_probe(
     features, held_out = _standardised(_features(model, train), _features(model, val))
     labels = train.labels
     joint = _fit(features, labels, model.classes, weight_decay, iterations)
-    found = {"probe/accuracy": _accuracy(joint(held_out), val.labels)}
+    accuracies = {"probe/accuracy": _accuracy(joint(held_out), val.labels)}
     for m, h in features.items():
         alone = _fit({m: h}, labels, model.classes, weight_decay, iterations)
-        found[f"probe/accuracy/{m}"] = _accuracy(alone({m: held_out[m]}), val.labels)
+        accuracies[f"probe/accuracy/{m}"] = _accuracy(alone({m: held_out[m]}), val.labels)
     for m, logits in joint.unimodal_logits(held_out).items():
-        found[f"probe/slice_accuracy/{m}"] = _accuracy(logits, val.labels)
-    return found
+        accuracies[f"probe/slice_accuracy/{m}"] = _accuracy(logits, val.labels)
+    return accuracies
 
 
 @torch.no_grad()

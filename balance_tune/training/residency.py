@@ -22,7 +22,7 @@ OF_MEMORY = 0.25  # of the memory that is free, at most: other trials of this no
 PAGES = 2**28  # bytes from which on files are worth a copy; smaller ones lie in the page cache as they are
 
 
-def choose(asked: str, nbytes: int, *, device_free: int | None, memory_free: int) -> Residency:
+def choose(residency: str, nbytes: int, *, device_free: int | None, memory_free: int) -> Residency:
     """Return where `nbytes` of data should lie.
 
     On the device where they fit into two fifths of its free memory; in this process's memory where a device has to be
@@ -32,33 +32,33 @@ def choose(asked: str, nbytes: int, *, device_free: int | None, memory_free: int
     Raises:
         UserError: they are asked to lie where there is no room for them.
     """
-    if asked not in get_args(Asked):
-        raise UserError(f"`data.residency` must be one of {', '.join(get_args(Asked))}, but got `{asked}`.")
-    if asked == "device" and device_free is not None and nbytes > device_free:
+    if residency not in get_args(Asked):
+        raise UserError(f"`data.residency` must be one of {', '.join(get_args(Asked))}, but got `{residency}`.")
+    if residency == "device" and device_free is not None and nbytes > device_free:
         raise UserError(
             f"`data.residency: device` needs room for {nbytes / 2**30:.1f} GiB of data, but {device_free / 2**30:.1f} "
             "GiB of the device are free; leave it at `auto`."
         )
-    if asked == "memory" and nbytes > memory_free:
+    if residency == "memory" and nbytes > memory_free:
         raise UserError(
             f"`data.residency: memory` needs room for {nbytes / 2**30:.1f} GiB of data, but {memory_free / 2**30:.1f} "
             "GiB are free; leave it at `auto`."
         )
-    if asked == "auto":
+    if residency == "auto":
         if device_free is None:
             return "mapped"
         if nbytes <= OF_DEVICE * device_free:
             return "device"
         return "memory" if PAGES <= nbytes <= OF_MEMORY * memory_free else "mapped"
-    if asked == "device" and device_free is None:
+    if residency == "device" and device_free is None:
         return "mapped"
-    return asked  # type: ignore[return-value]  # one of the three by now
+    return residency  # type: ignore[return-value]  # one of the three by now
 
 
 def opened(
     store: str,
     device: str,
-    asked: str = "auto",
+    residency: str = "auto",
     share: float = 1.0,
     judged: Literal["val", "test"] = "val",
     split_seed: int | None = None,
@@ -66,17 +66,17 @@ def opened(
     """Return what training may open of a store, lying where it should; a process opens it once and keeps it.
 
     Args:
-        asked: `data.residency`.
+        residency: `data.residency`.
         share: of the device that the trial has.
         judged: the part that epochs are judged by; "test", which breaks the seal, where a study says `protocol: paper`.
         split_seed: draws train, monitor and val anew (`datasets.redraw`); None: the store's own split.
     """
     keep = _open_near if torch.device(device).type == "cpu" else _open_on_device
-    return keep(store, device, asked, share, judged, split_seed)
+    return keep(store, device, residency, share, judged, split_seed)
 
 
 def _open(
-    store: str, device: str, asked: str, share: float, judged: Literal["val", "test"], split_seed: int | None
+    store: str, device: str, residency: str, share: float, judged: Literal["val", "test"], split_seed: int | None
 ) -> Data:
     parts, target = tuple(judged if part == "val" else part for part in OPEN), torch.device(device)
     if split_seed is None:
@@ -84,7 +84,7 @@ def _open(
     else:
         data = open_redrawn(store, split_seed)
     nbytes = sum(part.nbytes for part in data.parts.values())
-    where = choose(asked, nbytes, device_free=device_memory(target, share), memory_free=available_memory())
+    where = choose(residency, nbytes, device_free=device_memory(target, share), memory_free=available_memory())
     return Data(data.manifest, {name: _at(part, where, target) for name, part in data.parts.items()})
 
 

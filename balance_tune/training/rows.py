@@ -35,6 +35,7 @@ class Rows:
         return map(self.source.__getitem__, self.rows.tolist())
 
     def dim(self) -> int:
+        """Return the number of axes of the samples together."""
         return len(self.shape)
 
     def gathered(self, buffers: Buffers | None = None) -> Tensor:
@@ -44,7 +45,16 @@ class Rows:
 
 
 def gather(source: Tensor | Sharded, rows: Tensor, out: Tensor | None = None) -> Tensor:
-    """Return the samples at `rows` (B,), in `out` where it is given."""
+    """Return the samples at `rows` (B,), in `out` where it is given.
+
+    Args:
+        source: (N, *stored).
+        rows: (B,) long, where the source is.
+        out: (B, *stored) to be filled, or None.
+
+    Returns:
+        (B, *stored).
+    """
     if isinstance(source, Sharded):
         return source.gather(rows, out)
     return source.index_select(0, rows) if out is None else torch.index_select(source, 0, rows, out=out)

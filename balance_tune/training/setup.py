@@ -38,6 +38,11 @@ def prepare(
 
     The configuration's keys are those that `studies.arms.trial_config` writes.
 
+    Args:
+        config: the configuration of a trial.
+        replicas: the workers that share the run; None: this process alone.
+        stop: asked before every step; true ends training.
+
     Raises:
         UserError: settings, model and method cannot be combined; one line says why.
     """
@@ -59,6 +64,13 @@ def assemble(
 
     With `micro_batch` in the configuration, so many rows are encoded at a time (see `encode_in_pieces`), and passes in
     evaluation mode take no more.
+
+    Args:
+        config: as of `prepare`.
+        data: parts `train`, `monitor` and the part that epochs are judged by.
+        device: where the model is trained.
+        replicas: the workers that share the run; None: this process alone.
+        stop: asked before every step; true ends training.
     """
     replicas, device = replicas or Replicas(), resolve_device(device)
     settings = TrainingSettings.of(config["training"])
@@ -133,8 +145,8 @@ def judged_by(config: Mapping[str, Any]) -> Literal["val", "test"]:
 
 def method_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the method's settings, the arm's variant put in place."""
-    given = dict(config.get("modulation") or {})
-    return {**given, "modality": config["variant"]} if config.get("variant") else given
+    settings = dict(config.get("modulation") or {})
+    return {**settings, "modality": config["variant"]} if config.get("variant") else settings
 
 
 def model_spec(config: Mapping[str, Any], data: Data) -> ModelSpec:
@@ -143,10 +155,10 @@ def model_spec(config: Mapping[str, Any], data: Data) -> ModelSpec:
     named = model.get("encoders") or {}
     encoders = {}
     for m, modality in data.manifest.modalities.items():
-        own = named.get(m)
-        own = {"name": own} if isinstance(own, str) else dict(own or {})
-        name = own.pop("name", modality.encoder)
-        encoders[m] = (modality.shape, name, {**(modality.settings if name == modality.encoder else {}), **own})
+        entry = named.get(m)
+        entry = {"name": entry} if isinstance(entry, str) else dict(entry or {})
+        name = entry.pop("name", modality.encoder)
+        encoders[m] = (modality.shape, name, {**(modality.settings if name == modality.encoder else {}), **entry})
     return ModelSpec(
         encoders,
         len(data.manifest.classes),

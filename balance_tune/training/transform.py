@@ -87,7 +87,7 @@ class Transform:
         x = torch.zeros(2, *self.modality.stored, dtype=getattr(torch, self.modality.dtype))
         for what, draws in (("augment", _zeros), ("evaluate", None)):
             try:
-                made = self._operated(x, draws)
+                operated = self._operated(x, draws)
             except (RuntimeError, IndexError, KeyError, TypeError, ValueError) as error:
                 if isinstance(error, UserError):
                     raise
@@ -96,10 +96,10 @@ class Transform:
                     f"the `{what}` operations of a modality must fit its stored shape {self.modality.stored}, but got "
                     f"{[*getattr(self.modality, what)]} ({reason})."
                 ) from error
-            if tuple(made.shape[1:]) != tuple(self.modality.shape):
+            if tuple(operated.shape[1:]) != tuple(self.modality.shape):
                 raise UserError(
                     f"the `{what}` operations of a modality must lead from {self.modality.stored} to "
-                    f"{self.modality.shape}, but lead to {tuple(made.shape[1:])}."
+                    f"{self.modality.shape}, but lead to {tuple(operated.shape[1:])}."
                 )
 
 
@@ -116,8 +116,8 @@ class Drawn:
         self._position, self._total = position, total
 
     def __call__(self, count: int) -> Tensor:
-        drawn = torch.rand(self._total, count, generator=self._generator, device=self._position.device)
-        return drawn[self._position]
+        numbers = torch.rand(self._total, count, generator=self._generator, device=self._position.device)
+        return numbers[self._position]
 
 
 def _none(count: int) -> Tensor:

@@ -130,7 +130,7 @@ def test_flow_is_found_whatever_the_case_of_its_folder(tmp_path: Path) -> None:
     flows(tmp_path, [clip.replace("HandStand", "Handstand") for clip in clips])
     items = Ucf101().items(tmp_path)
     assert all(len(item.files) == 3 for item in items)
-    assert plan_of(Ucf101(), tmp_path).dataset.told(items) == (
+    assert plan_of(Ucf101(), tmp_path).dataset.remarks(items) == (
         "flow of 25 clips is published (TV-L1), of 0 computed (dense inverse search)",
     )
     assert sum("HandStand" in item.sample for item in Ucf101Sound().items(tmp_path)) == 5

@@ -31,7 +31,7 @@ fuzzed = settings(
     max_examples=EXAMPLES,
     deadline=None,
     database=None,
-    phases=(Phase.explicit, Phase.generate),  # a failure is told as it is: making it smaller takes minutes
+    phases=(Phase.explicit, Phase.generate),  # a failure is reported as it is: making it smaller takes minutes
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 LABELS = ("cat", "dog", "01", "NA", "no\u00ebl", "a b")

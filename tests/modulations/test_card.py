@@ -95,6 +95,7 @@ def test_a_card_holds_what_the_class_declares() -> None:
         "neutral": "at strength = 0 it is joint, to 1e-06",
         "tasks": None,
         "judged": "from epoch 25 of 100",
+        "needs": None,
         "variants": False,
         "published": [],
     }
@@ -115,6 +116,7 @@ def test_as_text_a_card_has_formula_facts_and_a_table() -> None:
     lines = as_text(card(Sample)).splitlines()
     assert "g <- g | always" in lines
     assert "cost:     a thought" in lines
+    assert "own loop: works in any training loop" in lines
     assert next(line for line in lines if line.startswith("strength")).split() == [
         *("strength", "0.8", "0.05", "to", "3", "log", "a", "guess")
     ]

@@ -7,7 +7,7 @@ import torch
 
 from balance_tune.modulations.gradients import add_noise, deviations
 from balance_tune.testing.tiny import tiny_run
-from balance_tune.training import context
+from balance_tune.training import step
 
 
 @pytest.mark.parametrize("many", [2**18, 100, None], ids=["one draw", "one by one", "as on a device"])
@@ -27,7 +27,7 @@ def test_every_element_gets_noise_of_its_own_and_its_gradients_size(
         ctx.on_cpu = False
         add_noise(given, [torch.tensor(s) for s in sigma], ctx)
     else:
-        monkeypatch.setattr(context, "MANY", many)
+        monkeypatch.setattr(step, "MANY", many)
         add_noise(given, sigma, ctx)
     for g, s in zip(given, sigma, strict=True):
         assert g.std().item() == pytest.approx(s, rel=0.1)

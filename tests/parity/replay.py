@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from balance_tune.testing.tiny import tiny_data, tiny_run
-from balance_tune.training.context import JOINT
+from balance_tune.training.step import JOINT
 
 EPOCHS = 8  # of three steps
 OPTIMIZERS: dict[str, dict[str, Any]] = {
