@@ -77,6 +77,17 @@ MEANINGS: dict[str, Meaning] = {
     "splits": Meaning(
         "Whether each replicate draws its training, monitor and validation rows anew, or all have the same.", "fixed"
     ),
+    "placebo": Meaning(
+        "Whether a second joint arm with its own search and seeds is added. What the study finds between it and the "
+        "baseline is an error of the study.",
+        "true",
+    ),
+    "baselines": Meaning("Baselines beside `joint`.", "{compute_matched: true}"),
+    "baselines.compute_matched": Meaning(
+        "Whether a joint arm `joint_matched` is added that trains as much longer as an epoch of the most expensive arm "
+        "takes longer. A mapping of dataset and factor states how much longer.",
+        "{av_digits: 1.5}",
+    ),
     "missing": Meaning(
         "Modalities that are taken from rows at random, to measure robustness. A rate is the probability that a row "
         "lacks a modality.",

@@ -142,7 +142,7 @@ def test_workers_do_not_share_a_gpu() -> None:
         ("datasets=[a, a]", "must be named once, but `a` is named twice"),
         ("methods=[joint, 3]", "`methods` must hold names and mappings of name, method, set, but got `3`."),
         ("methods=", "`methods` must be given"),
-        ("confirm.seeds=1", "`confirm.seeds` must be at least 2"),
+        ("confirm.seeds=1", "`confirm.seeds >= 2` must hold with one replicate"),
         ("confirm.default_seeds=11", "`confirm.default_seeds <= confirm.seeds` must hold"),
         ("resources.gpus_per_trial=some", "must be `auto` or a number from 0 to 1000, but got `some`"),
         ("resources.gpus_per_trial=1.5", "`resources.gpus_per_trial` must be whole where it is above 1, but got 1.5"),
