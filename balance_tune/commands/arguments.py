@@ -54,14 +54,16 @@ def study_of(args: argparse.Namespace) -> StudyConfig:
     """Return the study of `study_file` after its overrides, or its miniature where that is asked for."""
     from balance_tune.studies.loading import load_config
 
+    root = root_of(args)
     if not args.miniature:
-        return load_config(args.study_file, args.overrides)
+        return load_config(args.study_file, args.overrides, root=root)
     from balance_tune.studies.miniature import miniature
 
-    plain, left_out = miniature(load_config(args.study_file, args.overrides))
+    plain, left_out = miniature(load_config(args.study_file, args.overrides, root=root))
     if left_out:
         print(f"left out, because two epochs are too few for them: {', '.join(left_out)}", file=sys.stderr)
-    return load_config(plain, [word for word in args.overrides if not word.startswith(("methods=", "name="))])
+    kept = [word for word in args.overrides if not word.startswith(("methods=", "name="))]
+    return load_config(plain, kept, root=root)
 
 
 def study_argument(parser: argparse.ArgumentParser) -> None:

@@ -29,10 +29,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from balance_tune.studies.config import strict_yaml
     from balance_tune.studies.config.reader import stored_config
+    from balance_tune.studies.data.stores import check_known
     from balance_tune.studies.results.leaderboard import build
 
     folder = study_folder(args)
     config = stored_config(folder.path)
+    check_known(config.datasets, config.data.stores, folder.parent / "data")
     if args.dataset is not None and args.dataset not in config.datasets:
         raise UserError(f"{shown(args.dataset)} is not in this study.{did_you_mean(args.dataset, config.datasets)}")
     every = build(folder)
@@ -71,6 +73,7 @@ def configuration(config: StudyConfig, folder: Path, row: LeaderboardRow) -> dic
     trial = trial_config(
         config, arm, row.params or {}, phase="confirm", number=0, seed=config.seed, study_folder=folder, store=folder
     )
+    stores = {name: place for name, place in config.data.stores.items() if name == arm.dataset}
     fields = ("dataset", "method", "variant", "training", "model", "modulation")
     settings = trial["modulation"]
     study: dict[str, Any] = {
@@ -79,6 +82,7 @@ def configuration(config: StudyConfig, folder: Path, row: LeaderboardRow) -> dic
         "methods": [arm.method if arm.alias is None else {"name": arm.alias, "method": arm.method, "set": settings}],
         "model": trial["model"],
         "training": trial["training"],
+        **({"data": {"stores": stores}} if stores else {}),
         "search": {"trials": 1, "space": {} if arm.alias else {arm.method: settings}},
     }
     values = (row.val_confirm, row.val, row.search_val)  # without selection seeds there is no `row.val`

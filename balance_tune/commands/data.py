@@ -139,7 +139,7 @@ def _store(args: argparse.Namespace) -> str:
 
     text: str = args.store
     if "/" not in text and not Path(text).exists():
-        announce([text], {})
+        announce([text], {}, root_of(args) / "data")
     if "/" not in text and text in datasets().names():
         return store_of(text, {}, root_of(args) / "data")[0]
     if not Place.of(text).holds("manifest.json"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from balance_tune.commands.arguments import format_option, root_option, study_file_arguments, writable_root
+from balance_tune.commands.arguments import format_option, root_of, root_option, study_file_arguments, writable_root
 from balance_tune.commands.output import print_json
 
 
@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     if args.study_file is not None:
         from balance_tune.studies.loading import load_config
 
-        config = load_config(args.study_file, args.overrides)
+        config = load_config(args.study_file, args.overrides, root=root_of(args))
     root = writable_root(args)
     from balance_tune.studies.doctor import examine
 

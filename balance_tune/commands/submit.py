@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from balance_tune.commands.arguments import study_file_arguments
 from balance_tune.errors import UserError
 from balance_tune.studies.storage.object_store import refuse_credentials
+from balance_tune.studies.storage.study_folder import root_folder
 from balance_tune.studies.wording import shown
 
 if TYPE_CHECKING:
@@ -61,8 +62,11 @@ def run(args: argparse.Namespace) -> int:
     from balance_tune.studies.config.shipped import study_path
     from balance_tune.studies.loading import load_config
 
-    read = read_config if args.follow or args.stop else load_config  # a job that is there need not fit this machine
-    config = read(args.study_file, args.overrides)
+    if args.follow or args.stop:  # a job that is there need not fit this machine
+        config = read_config(args.study_file, args.overrides)
+    else:
+        root = _root(args)
+        config = load_config(args.study_file, args.overrides, root=None if root is None else root_folder(root))
     address = args.address or os.environ.get("RAY_API_SERVER_ADDRESS")
     if address is None:
         raise UserError("a cluster must be named, but there is no --address; give its dashboard's, http://HOST:8265.")

@@ -175,7 +175,7 @@ def test_each_mistake_is_one_line_with_rule_value_and_nearest_name(override: str
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("datasets=[av_digit]", "did you mean `av_digits`?"),
+        ("datasets=[av_digit]", "Did you mean `av_digits`?"),
         ("methods=[ogmge]", "did you mean `ogm_ge`?"),
         ("model.fusion=concatt", "did you mean `concat`?"),
         ("model.encoders={audio: cn}", "did you mean `cnn`?"),
@@ -185,7 +185,7 @@ def test_each_mistake_is_one_line_with_rule_value_and_nearest_name(override: str
         ("model.encoders={audio: {features: -4}}", "arm av_digits/joint: "),
         (
             "search.space.ogmge.alpha=1",
-            "`search.space` must name `training`, a method or an arm of `methods`, but got `ogmge`. Did you mean",
+            "must name `training`, `model`, a method or an arm of `methods`, but got `ogmge`. Did you mean `ogm_ge`",
         ),
         ("search.space.ogm_ge.alpa=1", "`alpa` is not a setting of ogm_ge. Did you mean `alpha`?"),
         ("training.lerning_rate=1", "`lerning_rate` is not a training setting."),
