@@ -122,7 +122,7 @@ def test_each_mistake_is_one_line_and_status_2(
     ("text", "words"),
     [
         ("nane: x", "`nane` is not a setting of a study. Did you mean `name`?"),
-        ("name: x\ndatasets: [av_digit]\nmethods: [mlb]", "did you mean `av_digits`?"),
+        ("name: x\ndatasets: [av_digit]\nmethods: [mlb]", "Did you mean `av_digits`?"),
         ("name: x\ndatasets: [av_digits]\nmethods: [mbl]", "did you mean `mlb`?"),
         ("name: x\ndatasets: [av_digits]\nmethods: mlb", "`methods` must be a list"),
         ("name: x\nname: y", "line 2: a key must be given once"),
