@@ -61,7 +61,7 @@ format: $(READY)  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 docs: $(READY)  ## build the site into build/site (open build/site/index.html)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 ui: $(READY)  ## the MLflow UI on every trial (Ctrl-C ends it)
 	$(BIN)/balance-tune ui --root $(ROOT)

@@ -107,7 +107,7 @@ def test_the_module_is_the_command() -> None:
         ),
         (("run", "nowhere.yaml"), "must be readable, but `nowhere.yaml`: No such file"),
         (("run", "."), "a study file must be a file"),
-        (("status", "x", "--root", "/" + "y" * 5000), "must fit into the file system, but `"),
+        (("status", "x", "--root", "/" + "y" * 5000), "/yyyyyyyy"),  # Python 3.13 finds nothing there, 3.11 refuses
         (("data", "info", "./" + "z" * 300), "File name too long"),
         (("run", "x" * 5000), "must fit into the file system, but `"),
     ],

@@ -18,7 +18,8 @@ REPOSITORY = Path(__file__).parents[1]
 SOURCES = ("balance_tune", "search_spaces", "pyproject.toml", "setup.py", "README.md", "LICENSE")
 TINY = [
     "datasets=[multiple_features]", "methods=[joint]", "training.epochs=2", "search.trials=2", "search.space=null",
-    "search.early_stopping=none", "select.points=1", "select.seeds=0", "confirm.seeds=2", "confirm.default_seeds=0",
+    "search.early_stopping=none", "select.points=1", "select.seeds=0", "confirm.seeds=2",
+    "confirm.default_seeds=0", "replicates=1", "placebo=false",
 ]  # fmt: skip
 
 

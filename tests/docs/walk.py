@@ -20,7 +20,7 @@ from balance_tune import cli
 FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SMALL = [
     "training.epochs=2", "search.trials=2", "search.early_stopping=none", "select.points=1", "select.seeds=0",
-    "confirm.seeds=2", "confirm.default_seeds=0",
+    "replicates=1", "placebo=false", "confirm.seeds=2", "confirm.default_seeds=0",
 ]  # fmt: skip
 LANGUAGES = {"bash", "python", "yaml", "toml", "text"}
 

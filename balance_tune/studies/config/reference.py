@@ -94,6 +94,8 @@ def _words(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         return " or ".join(_words(one, metadata) for one in inner if one is not type(None))
     if origin is Literal:
         return _choices(inner)
+    if annotation is bool:
+        return "`true` or `false`"
     if annotation in (int, float):
         return ("whole number" if annotation is int else "number") + _bounds(metadata)
     if origin is tuple:
