@@ -24,6 +24,8 @@ class Fusion(nn.Module):
     """
 
     name: ClassVar[str] = ""
+    masks: bool = False
+    """Whether it leaves out a modality whose features are all zero. The model then makes them zero for zero inputs."""
 
     def __init__(self, widths: Mapping[str, int], classes: int) -> None:
         super().__init__()
@@ -69,6 +71,10 @@ class Fusion(nn.Module):
 
         Of a vector (a bias that serves one modality) all of it.
         """
+        return {m: [] for m in self.widths}
+
+    def own_biases(self) -> dict[str, list[Tensor]]:
+        """Return, per modality, the biases that serve it alone and are not among its `slices`."""
         return {m: [] for m in self.widths}
 
 
@@ -159,3 +165,6 @@ class Sum(Fusion):
 
     def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
         return {m: [(self.heads[m].get_parameter("weight"), slice(None))] for m in self.widths}
+
+    def own_biases(self) -> dict[str, list[Tensor]]:
+        return {m: [self.heads[m].get_parameter("bias")] for m in self.widths}

@@ -42,3 +42,6 @@ class Late(Fusion):
 
     def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
         return {m: [(self.heads[m].get_parameter("weight"), slice(None))] for m in self.widths}
+
+    def own_biases(self) -> dict[str, list[Tensor]]:
+        return {m: [self.heads[m].get_parameter("bias")] for m in self.widths}

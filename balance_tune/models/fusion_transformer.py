@@ -20,8 +20,9 @@ class Transformer(Fusion):
 
     A modality's token attends to itself and to the bottleneck tokens, these attend to all: modalities meet nowhere
     else. f = W norm(mean of the bottleneck tokens after the last layer) + b. norm is layer normalisation (without
-    parameters on h_m, so that silence stays zero); layers normalise first, without dropout. Unimodal logits: the other
-    features silenced.
+    parameters on h_m); layers normalise first, without dropout. A sample's missing modality is masked: its token is not
+    attended to, so that the answer is that of a model without it. Missing is one whose input, or whose feature vector,
+    is all zero. Unimodal logits: all other modalities masked.
 
     Args:
         width: of a token; a multiple of `heads`.
@@ -31,6 +32,7 @@ class Transformer(Fusion):
     """
 
     name = "transformer"
+    masks = True
 
     def __init__(
         self,
@@ -66,9 +68,11 @@ class Transformer(Fusion):
         scaled = {m: F.layer_norm(features[m], (d,), eps=FLOOR) for m, d in self.widths.items()}
         tokens = torch.stack([self.tokens[m](h) for m, h in scaled.items()], dim=1)
         x = torch.cat([self.bottlenecks.to(tokens.dtype).expand(len(tokens), -1, -1), tokens], dim=1)
+        missing = F.pad(torch.stack([~features[m].any(1) for m in self.widths], dim=1), (len(self.bottlenecks), 0))
+        hidden = missing if len(tokens) else None  # torch cannot join masks of no rows
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels cannot be differentiated twice, as LFM needs
             for layer in self.layers:
-                x = layer(x, src_mask=self.blocked)
+                x = layer(x, src_mask=self.blocked, src_key_padding_mask=hidden)
         out: Tensor = self.head(self.norm(x[:, : len(self.bottlenecks)].mean(1)))
         return out
 

@@ -68,8 +68,13 @@ class MultimodalModel(nn.Module):
 
     def _encode(self, inputs: Inputs) -> Features:
         if self.bridge is not None:
-            return self.bridge(self.encoders, inputs)
-        return {m: encoder(inputs[m]) for m, encoder in self.encoders.items()}
+            features = self.bridge(self.encoders, inputs)
+        else:
+            features = {m: encoder(inputs[m]) for m, encoder in self.encoders.items()}
+        if not self.fusion.masks:
+            return features
+        given = {m: (inputs[m] != 0).flatten(1).any(1, keepdim=True) for m in features}
+        return {m: h * given[m].to(h.dtype) for m, h in features.items()}
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Return fused logits (B, C).

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.models.losses import sample_losses, squared_errors
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, Output
@@ -108,8 +107,7 @@ class Agm(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.alpha < 0:
-            raise UserError(f"`alpha >= 0` must hold for agm, but got {self.alpha!r}.")
+        self.demand("{} >= 0", "alpha")
         self._running: dict[str, Tensor] = {}
         self._steps = 0
 

@@ -10,7 +10,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features, Fusion
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.modulations.answers import precise, unimodal_answers
@@ -28,7 +27,7 @@ class Mixed(Fusion):
 
     def __init__(self, inner: Fusion) -> None:
         super().__init__(inner.widths, inner.classes)
-        self.inner = inner
+        self.inner, self.masks = inner, inner.masks
         self.mix = nn.Linear(inner.classes, inner.classes)
 
     def forward(self, features: Features) -> Tensor:
@@ -40,6 +39,9 @@ class Mixed(Fusion):
 
     def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:
         return self.inner.slices()
+
+    def own_biases(self) -> dict[str, list[Tensor]]:
+        return self.inner.own_biases()
 
 
 def mask_ratio(progress: float, eps: float) -> float:
@@ -65,7 +67,10 @@ class Amco(Modulation):
     the shares are not masked. The mask is drawn once per step, l_t is the epoch as a fraction of the run: from eps on
     a modality above sigma is masked altogether.
     Deviations: l_t (BalanceBenchmark: epoch/10 added at every batch, zero again each epoch); dependence is decided on
-    the step's own batch (there: on the batch before); other fusions than linear ones have k - 1 times f_m added.
+    the step's own batch (there: on the batch before, for one modality at most, and it stays until the epoch ends);
+    losses and shares of the f_m are of unmasked ones (there: of masked logits, in one version of masked features;
+    weights differ by 4e-3 at the first masked step); other fusions than linear ones have k - 1 times f_m added.
+    BalanceBenchmark's code does not run, and no other is public, so there is no option for it.
     """
 
     name: ClassVar[str] = "amco"
@@ -80,8 +85,7 @@ class Amco(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.eps <= 1:
-            raise UserError(f"`0 < eps <= 1` must hold for amco, but got {self.eps!r}.")
+        self.demand("0 < {} <= 1", "eps")
         self.answers: dict[str, Tensor] = {}
 
     def build(self, model: MultimodalModel) -> None:

@@ -9,7 +9,6 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.answers import precise
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, Losses, Output
@@ -79,11 +78,8 @@ class Arl(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("gamma", "temperature"):
-            if getattr(self, field) < 0:
-                raise UserError(f"`{field} >= 0` must hold for arl, but got {getattr(self, field)!r}.")
-        if not 0 <= self.warmup <= 1:
-            raise UserError(f"`0 <= warmup <= 1` must hold for arl, but got {self.warmup!r}.")
+        self.demand("{} >= 0", "gamma", "temperature")
+        self.demand("0 <= {} <= 1", "warmup")
         self._k: dict[str, Tensor] = {}
 
     def first(self, epochs: int) -> int:

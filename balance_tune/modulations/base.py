@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,6 +23,15 @@ from balance_tune.modulations.context import Context
 from balance_tune.settings import TrainingSettings
 from balance_tune.tasks import TASKS, Task
 from balance_tune.tunable import check_values, tunables, words
+
+RULES: dict[str, Callable[[float], bool]] = {
+    "{} >= 0": lambda x: x >= 0,
+    "{} > 0": lambda x: x > 0,
+    "{} >= 1": lambda x: x >= 1,
+    "0 <= {} <= 1": lambda x: 0 <= x <= 1,
+    "0 < {} <= 1": lambda x: 0 < x <= 1,
+}
+"""What a method may demand of a setting, `{}` being its name."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,13 @@ class Modulation:
                     raise UserError(f"{self.name}.{field} must be one of {spec.choices}, but got {value!r}.")
             elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise UserError(f"{self.name}.{field} must be a finite number, but got {value!r}.")
+
+    def demand(self, rule: str, *fields: str) -> None:
+        """Raise a `UserError` that names rule and value where a field breaks one of `RULES`, such as "{} >= 0"."""
+        for field in fields:
+            value = getattr(self, field)
+            if not RULES[rule](value):
+                raise UserError(f"`{rule.format(field)}` must hold for {self.name}, but got {value!r}.")
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Modulation:

@@ -93,9 +93,7 @@ class Cggm(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("rho", "lam", "bound", "clip", "classifier_lr"):
-            if getattr(self, field) < 0:
-                raise UserError(f"`{field} >= 0` must hold for cggm, but got {getattr(self, field)!r}.")
+        self.demand("{} >= 0", "rho", "lam", "bound", "clip", "classifier_lr")
         self.classifiers = nn.ModuleDict()
         self._previous: dict[str, Tensor] = {}
         self._pull: dict[str, Tensor] = {}  # d L_gm / d W_m of the previous step

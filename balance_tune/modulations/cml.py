@@ -8,7 +8,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.answers import fused_answer
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, Losses, Output
@@ -60,8 +59,7 @@ class Cml(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.lam < 0:
-            raise UserError(f"`lam >= 0` must hold for cml, but got {self.lam!r}.")
+        self.demand("{} >= 0", "lam")
 
     def on_losses(self, losses: Losses, output: Output, batch: Batch, ctx: Context) -> Losses:
         features, before = dict(output.features), output.logits

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features
 from balance_tune.modulations.answers import precise
 from balance_tune.modulations.base import Modulation, Neutral
@@ -38,8 +37,7 @@ class Dgl(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.alpha < 0:
-            raise UserError(f"`alpha >= 0` must hold for dgl, but got {self.alpha!r}.")
+        self.demand("{} >= 0", "alpha")
 
     def on_features(self, features: Features, batch: Batch, ctx: Context) -> tuple[Features, Batch]:
         return {m: h.detach() for m, h in features.items()}, batch

@@ -78,8 +78,7 @@ class Ensemble(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.ratio > 0:
-            raise UserError(f"`ratio > 0` must hold for ensemble, but got {self.ratio!r}.")
+        self.demand("{} > 0", "ratio")
 
     def build(self, model: MultimodalModel) -> None:
         if self.average == "probabilities" and model.task != "classes":

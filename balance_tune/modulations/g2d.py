@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from balance_tune.errors import UserError
 from balance_tune.models.multimodal import MultimodalModel, Policy
 from balance_tune.modulations.answers import precise
 from balance_tune.modulations.base import Modulation, Neutral
@@ -73,12 +72,8 @@ class G2d(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("logit_weight", "feature_weight", "priority_end"):
-            if getattr(self, field) < 0:
-                raise UserError(f"`{field} >= 0` must hold for g2d, but got {getattr(self, field)!r}.")
-        for field in ("temperature", "teacher_epochs"):
-            if not getattr(self, field) > 0:
-                raise UserError(f"`{field} > 0` must hold for g2d, but got {getattr(self, field)!r}.")
+        self.demand("{} >= 0", "logit_weight", "feature_weight", "priority_end")
+        self.demand("{} > 0", "temperature", "teacher_epochs")
         self.teachers = nn.ModuleDict()
         self._taught = False
         self._priority: dict[str, Tensor] = {}

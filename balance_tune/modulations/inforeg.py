@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.modulations.answers import unimodal_answers
 from balance_tune.modulations.base import Neutral
 from balance_tune.modulations.batch import Batch, Losses, Output
 from balance_tune.modulations.context import Context
+from balance_tune.modulations.fisher import Traces, window_open
 from balance_tune.modulations.multi_loss import MultiLoss
 from balance_tune.modulations.scores import by_name, score_sums
 from balance_tune.private_torch import foreach
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
+__all__ = ["InfoReg", "pulls", "window_open"]
 CODE = "GeWu-Lab/InfoReg_CVPR2025"
-
-
-def window_open(trace: Sequence[float] | Tensor, threshold: float, memory: int = 10) -> bool:
-    """Return whether the coming epoch is inside the prime learning window.
-
-    k = (T_last - T_{memory epochs before it}) / (sum of the last `memory`) > threshold, epochs before the first count
-    0; the first epoch is inside. With memory 1 this is the paper's relative growth.
-
-    Args:
-        trace: T of each finished epoch, the newest last.
-        threshold: K.
-        memory: 10 in the official code.
-    """
-    values = [float(t) for t in trace]
-    if not values:
-        return True
-    total = math.fsum(values[-memory:])
-    before = values[-1 - memory] if len(values) > memory else 0.0
-    return total > 0 and (values[-1] - before) / total > threshold
 
 
 def pulls(scores: Tensor, strength: Tensor, beta: float) -> Tensor:
@@ -96,12 +77,9 @@ class InfoReg(MultiLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("strength", "beta", "others"):
-            if getattr(self, field) < 0:
-                raise UserError(f"`{field} >= 0` must hold for inforeg, but got {getattr(self, field)!r}.")
-        if self.memory < 1:
-            raise UserError(f"`memory >= 1` must hold for inforeg, but got {self.memory!r}.")
-        self._traces: list[Tensor] = []  # of each epoch so far, (M,)
+        self.demand("{} >= 0", "strength", "beta", "others")
+        self.demand("{} >= 1", "memory")
+        self._traces = Traces()
         self._origin: dict[str, list[Tensor]] = {}  # of the modalities inside their window
         self._alpha: Tensor | None = None
 
@@ -110,8 +88,7 @@ class InfoReg(MultiLoss):
             super().build(model)
 
     def on_epoch_start(self, ctx: Context) -> None:
-        table = torch.stack(self._traces[: ctx.epoch]).T.tolist() if ctx.epoch and self._traces else []
-        self._origin = {}
+        table, self._origin = self._traces.before(ctx.epoch), {}
         for k, m in enumerate(ctx.model.modalities):
             trace = table[0 if self.trace_of == "first" else k] if table else []
             if window_open(trace, self.threshold, self.memory):
@@ -142,23 +119,14 @@ class InfoReg(MultiLoss):
         ctx.log("pull", {m: a if m in self._origin else torch.zeros_like(a) for m, a in alphas.items()})
 
     def observe(self, output: Output, batch: Batch, ctx: Context) -> None:
-        traces = []
-        for m in ctx.model.modalities:
-            weights = [g for g in ctx.model.gradients(m) if g.dim() >= 2]
-            squares = torch.stack(
-                [n.double().square() / g.numel() for n, g in zip(foreach("norm", weights), weights, strict=True)]
-            )
-            traces.append(squares.sum())
-        while len(self._traces) <= ctx.epoch:
-            self._traces.append(torch.zeros(len(traces), dtype=torch.float64, device=ctx.device))
-        self._traces[ctx.epoch] = self._traces[ctx.epoch] + torch.stack(traces)
+        self._traces.add(ctx.epoch, ctx.model)
 
     @classmethod
     def neutral(cls) -> Neutral | str:
         return Neutral({"strength": 0.0, "weight": 0.0})
 
     def state_dict(self) -> dict[str, Any]:
-        return {"traces": self._traces}
+        return {"traces": self._traces.epochs}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._traces = list(state["traces"])
+        self._traces.epochs = list(state["traces"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -17,6 +16,7 @@ from balance_tune.modulations.answers import unimodal_answers
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, Losses, Output
 from balance_tune.modulations.context import Context
+from balance_tune.modulations.divergence import jensen_shannon, reverse_divergence
 from balance_tune.modulations.held_out import held_out
 from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
@@ -25,20 +25,6 @@ LOW, HIGH = 0.05, 0.95  # the official bounds of a1
 OFFICIAL = "njustkmg/NeurIPS24-LFM"
 FITTED = (7.95376296e-01, -3.35472727e-03, -1.22989557e-04, 2.92947416e-06, -2.23835486e-08, 5.39717505e-11)
 RUN = 200  # epochs of the run to which the curve was fitted
-
-
-def jensen_shannon(one: Tensor, other: Tensor) -> Tensor:
-    """Return JS(p, q) = 1/2 KL(p || m) + 1/2 KL(q || m), m = (p + q) / 2, per sample (B,), from two logits (B, C)."""
-    p, q = one.log_softmax(1), other.log_softmax(1)
-    m = torch.logaddexp(p, q) - math.log(2)
-    return 0.5 * (p.exp() * (p - m) + q.exp() * (q - m)).sum(1)
-
-
-def reverse_divergence(one: Tensor, other: Tensor) -> Tensor:
-    """Return 1/2 KL(m || p) + 1/2 KL(m || q), m = (p + q) / 2, per sample (B,), from two logits (B, C)."""
-    p, q = one.log_softmax(1), other.log_softmax(1)
-    m = torch.logaddexp(p, q) - math.log(2)
-    return (m.exp() * (m - 0.5 * (p + q))).sum(1)
 
 
 def fitted_alignment(epoch: int, epochs: int) -> float:
@@ -94,8 +80,7 @@ class Lfm(Modulation):
         super().__post_init__()
         if not LOW <= self.a1 <= HIGH:
             raise UserError(f"`{LOW} <= a1 <= {HIGH}` must hold for lfm, but got {self.a1!r}.")
-        if not 0 < self.halving <= 1:
-            raise UserError(f"`0 < halving <= 1` must hold for lfm, but got {self.halving!r}.")
+        self.demand("0 < {} <= 1", "halving")
         self.alignment = self.a1
 
     def beyond_step(self) -> str:

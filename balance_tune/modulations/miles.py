@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.base import Neutral
 from balance_tune.modulations.batch import Batch, Output
 from balance_tune.modulations.context import Context
@@ -69,9 +68,7 @@ class Miles(MultiLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("threshold", "factor"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise UserError(f"`0 <= {field} <= 1` must hold for miles, but got {getattr(self, field)!r}.")
+        self.demand("0 <= {} <= 1", "threshold", "factor")
         self._factors: dict[str, Tensor] = {}
 
     def on_epoch_start(self, ctx: Context) -> None:

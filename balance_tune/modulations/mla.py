@@ -103,8 +103,7 @@ class Mla(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.alpha <= 1:
-            raise UserError(f"`0 < alpha <= 1` must hold for mla, but got {self.alpha!r}.")
+        self.demand("0 < {} <= 1", "alpha")
         self._parts = nn.ModuleDict()
         self._first = self._steps = 0
 

@@ -8,7 +8,6 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.models.losses import squared_errors
 from balance_tune.models.multimodal import Policy
 from balance_tune.modulations.base import Neutral
@@ -79,8 +78,7 @@ class Mlb(MultiLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.beta_max < 1:
-            raise UserError(f"`beta_max >= 1` must hold for mlb, but got {self.beta_max!r}.")
+        self.demand("{} >= 1", "beta_max")
 
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
         k = modulated(self._behind(output.batch, ctx), self.alpha, self.beta_max)

@@ -82,8 +82,7 @@ class MmCosine(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.scale <= 0:
-            raise UserError(f"`scale > 0` must hold for mmcosine, but got {self.scale!r}.")
+        self.demand("{} > 0", "scale")
 
     def build(self, model: MultimodalModel) -> None:
         if not isinstance(model.fusion, Concat | Sum):

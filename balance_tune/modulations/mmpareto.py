@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.base import Neutral
 from balance_tune.modulations.batch import Losses
 from balance_tune.modulations.context import Context
@@ -80,8 +79,7 @@ class MMPareto(MultiLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.gamma <= 0:
-            raise UserError(f"`gamma > 0` must hold for mmpareto, but got {self.gamma!r}.")
+        self.demand("{} > 0", "gamma")
 
     def backward(self, losses: Losses, ctx: Context) -> None:
         gradients = ctx.gradients(losses)

@@ -8,7 +8,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import EpochPlan
 from balance_tune.modulations.context import Context
@@ -38,9 +37,9 @@ class ModalityValuation(Modulation):
     The official code silences features (`silence="features"`), the same for encoders whose answer to zeros is zeros.
     With BatchNorm silenced inputs enter its statistics and the weights differ by 6e-2 from the first such step; on
     AV-Digits accuracies do not (99.0 +- .3 here, 98.6 +- .4 with features).
-    Deviations: the samples of the part differ from each other (official:
-    drawn with replacement, as the added ones are); the mean of the others' contributions for more than two modalities
-    is ours; warm-up is a fraction of the run (official: 5 of 60 epochs).
+    Deviations: the samples of the part differ from each other (official: drawn with replacement, as the added ones are,
+    so that the standard error of c is 12 % larger at `part` 0.2); the mean of the others' contributions for more than
+    two modalities is ours; warm-up is a fraction of the run (official: 5 of 60 epochs).
     """
 
     name: ClassVar[str] = "modality_valuation"
@@ -57,10 +56,8 @@ class ModalityValuation(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.alpha < 0:
-            raise UserError(f"`alpha >= 0` must hold for modality_valuation, but got {self.alpha!r}.")
-        if not 0 < self.part <= 1:
-            raise UserError(f"`0 < part <= 1` must hold for modality_valuation, but got {self.part!r}.")
+        self.demand("{} >= 0", "alpha")
+        self.demand("0 < {} <= 1", "part")
 
     def plan_epoch(self, plan: EpochPlan, ctx: Context) -> EpochPlan:
         total = ctx.size("train")

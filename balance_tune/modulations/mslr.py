@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, Output
 from balance_tune.modulations.context import Context
@@ -75,10 +74,8 @@ class Mslr(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.ratio <= 0:
-            raise UserError(f"`ratio > 0` must hold for mslr, but got {self.ratio!r}.")
-        if self.memory < 1:
-            raise UserError(f"`memory >= 1` must hold for mslr, but got {self.memory!r}.")
+        self.demand("{} > 0", "ratio")
+        self.demand("{} >= 1", "memory")
         self._history: list[dict[str, Tensor]] = []
         self._multipliers: dict[str, Tensor] = {}
 

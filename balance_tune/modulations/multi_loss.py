@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from balance_tune.errors import UserError
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, Losses, Output
@@ -36,8 +35,7 @@ class MultiLoss(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.weight < 0:
-            raise UserError(f"`weight >= 0` must hold for {self.name}, but got {self.weight!r}.")
+        self.demand("{} >= 0", "weight")
         self.heads = nn.ModuleDict()
         self.answers: dict[str, Tensor] = {}
 

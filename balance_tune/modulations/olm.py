@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.answers import precise
 from balance_tune.modulations.base import Neutral
 from balance_tune.modulations.batch import Batch, Losses, Output
 from balance_tune.modulations.context import Context
 from balance_tune.modulations.held_out import held_out
+from balance_tune.modulations.logit_scales import Scales, generalisation_rates, relative_losses, scale_gradients
 from balance_tune.modulations.multi_loss import MultiLoss
 from balance_tune.modulations.scores import by_name
 from balance_tune.tasks import Task
@@ -22,29 +22,13 @@ from balance_tune.tunable import tunable
 
 CODE = "anonymous-gitlab/OLM"
 FUSED = "fused"
-LOWEST, HIGHEST = 0.05, 20.0  # of the scales
+__all__ = ["Olm", "ratios", "scale_gradients"]
 
 
 def ratios(losses: Mapping[str, Tensor], first: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return r_i (0-d) = (L_i / L_i(0)) / mean_j (L_j / L_j(0)): above 1 for an answer that has learnt less."""
-    left = torch.stack([torch.as_tensor(x) for x in losses.values()])
-    left = left / torch.stack([torch.as_tensor(first[i]) for i in losses]).to(left)
-    return by_name(left / left.mean(), losses)
-
-
-def scale_gradients(logits: Tensor, labels: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return sums over the batch, (answers,) each: losses, their derivatives by w, and the lengths |f_b,i|.
-
-    Args:
-        logits: (answers, B, C), without the scales.
-        labels: (B,).
-        w: (answers,), the scales.
-    """
-    logp = (w[:, None, None] * logits).log_softmax(-1)
-    truth = labels.expand(len(w), -1).unsqueeze(-1)
-    losses = -logp.gather(-1, truth).squeeze(-1)
-    slopes = (logp.exp() * logits).sum(-1) - logits.gather(-1, truth).squeeze(-1)
-    return losses.sum(1), slopes.sum(1), logits.norm(dim=-1)
+    now, then = (torch.stack([torch.as_tensor(of[i]) for i in losses]) for of in (losses, first))
+    return by_name(relative_losses(now, then), losses)
 
 
 @dataclass
@@ -74,11 +58,10 @@ class Olm(MultiLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.lr_w < 0:
-            raise UserError(f"`lr_w >= 0` must hold for olm, but got {self.lr_w!r}.")
-        self._scales: dict[str, Tensor] = {}  # "w", and Adam's "mean" and "square", (M + 1,) each
+        self.demand("{} >= 0", "lr_w")
+        self._scales = Scales()
         self._first: dict[str, Tensor] = {}  # summed losses of the first epoch, (M + 1,): "train" and "monitor"
-        self._count = self._steps = 0  # steps in `_first`, and of Adam
+        self._count = 0  # of the steps in `_first`
         self._gradient: Tensor | None = None
 
     def beyond_step(self) -> str:
@@ -89,66 +72,51 @@ class Olm(MultiLoss):
             answers = {m: precise(self.heads[m](h)) for m, h in output.full_features.items()}
         answers[FUSED] = output.logits
         logits = torch.stack([f.detach() for f in answers.values()])
-        if not self._scales:
-            one = torch.ones(len(answers), dtype=logits.dtype, device=logits.device)
-            self._scales = {"w": one, "mean": torch.zeros_like(one), "square": torch.zeros_like(one)}
-        self._gradient = self._slope(logits, batch, ctx)
-        w = by_name(self._scales["w"], answers)
+        scales = self._scales.start(len(answers), logits)
+        self._gradient = self._slope(logits, batch, scales, ctx)
+        w = by_name(scales, answers)
         own = {
             f"unimodal/{m}": self.weight * ctx.loss(w[m] * f, output.batch) for m, f in answers.items() if m != FUSED
         }
         return {**losses, FUSED: ctx.loss(w[FUSED] * output.logits, output.batch), **own}
 
     @torch.no_grad()
-    def _slope(self, logits: Tensor, batch: Batch, ctx: Context) -> Tensor:
+    def _slope(self, logits: Tensor, batch: Batch, w: Tensor, ctx: Context) -> Tensor:
         """Return d/dw (M + 1,) of the losses and of the distance to the target lengths."""
-        w = self._scales["w"]
         losses, slopes, lengths = scale_gradients(logits, batch.labels, w)
         losses, slopes = (x / batch.total for x in ctx.replicas.sum(losses, slopes))
-        r = self._ratios(losses, ctx)
+        r = self._ratios(losses, w, ctx)
         n = w[:, None] * lengths
         towards = (torch.sign(n - r[:, None] * n.mean(0)) * lengths).sum(1)
         (towards,) = ctx.replicas.sum(towards)
         return slopes + towards / batch.total
 
-    def _ratios(self, losses: Tensor, ctx: Context) -> Tensor:
+    def _ratios(self, losses: Tensor, w: Tensor, ctx: Context) -> Tensor:
         current = {"train": losses}
         if self.variant == "rates":
-            current["monitor"] = self._held_out_losses(ctx)
+            current["monitor"] = self._held_out_losses(w, ctx)
         if ctx.epoch == self.epochs_of_window(ctx.epochs).start:
             for name, x in current.items():
                 self._first[name] = self._first.get(name, torch.zeros_like(x)) + x
             self._count += 1
             return torch.ones_like(losses)
         first = {name: x / self._count for name, x in self._first.items()}
-        if self.variant == "rates":
-            gain = first["monitor"] - current["monitor"]
-            overfit = first["train"] - current["train"] - gain
-            ratio = (gain.clamp_min(1e-6) / overfit.clamp_min(1e-6)).clamp_max(10)
-            return len(losses) * ratio.softmax(0)
-        names = dict.fromkeys(map(str, range(len(losses))))
-        return torch.stack(list(ratios(by_name(losses, names), by_name(first["train"], names)).values()))
+        return generalisation_rates(current, first) if "monitor" in current else relative_losses(losses, first["train"])
 
-    def _held_out_losses(self, ctx: Context) -> Tensor:
+    def _held_out_losses(self, w: Tensor, ctx: Context) -> Tensor:
         batch = held_out(ctx, "olm", ctx.step)
         ctx.model.eval()
         with ctx.autocast():
             features = ctx.model.encode(batch.inputs)
             answers = [*(self.heads[m](h) for m, h in features.items()), ctx.model.fusion(features)]
         ctx.model.train()
-        losses, _, _ = scale_gradients(torch.stack([precise(f) for f in answers]), batch.labels, self._scales["w"])
+        losses, _, _ = scale_gradients(torch.stack([precise(f) for f in answers]), batch.labels, w)
         (summed,) = ctx.replicas.sum(losses)
         return summed / batch.total
 
     def on_gradients(self, output: Output, batch: Batch, ctx: Context) -> None:
         assert self._gradient is not None
-        w, mean, square = self._scales.values()
-        self._steps += 1
-        mean = torch.lerp(mean, self._gradient, 0.1)
-        square = torch.lerp(square, self._gradient.square(), 0.001)
-        step = mean / (1 - 0.9**self._steps) / ((square / (1 - 0.999**self._steps)).sqrt() + 1e-8)
-        w = (w - self.lr_w * step).clamp(LOWEST, HIGHEST)
-        self._scales = {"w": w, "mean": mean, "square": square}
+        w = self._scales.step(self._gradient, self.lr_w)
         ctx.log("w", w[:-1])
         ctx.log("w_fused", w[-1])
 
@@ -157,8 +125,8 @@ class Olm(MultiLoss):
         return Neutral({"lr_w": 0.0}, reference="multi_loss", tolerance=1e-12)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"scales": self._scales, "first": self._first, "count": self._count, "steps": self._steps}
+        return {"scales": self._scales.state_dict(), "first": self._first, "count": self._count}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._scales, self._first = dict(state["scales"]), dict(state["first"])
-        self._count, self._steps = state["count"], state["steps"]
+        self._scales.load_state_dict(state["scales"])
+        self._first, self._count = dict(state["first"]), state["count"]

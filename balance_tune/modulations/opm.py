@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch
@@ -90,9 +89,7 @@ class Opm(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("q_base", "p_exe"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise UserError(f"`0 <= {field} <= 1` must hold for {self.name}, but got {getattr(self, field)!r}.")
+        self.demand("0 <= {} <= 1", "q_base", "p_exe")
 
     def on_features(self, features: Features, batch: Batch, ctx: Context) -> tuple[Features, Batch]:
         if not ctx.shared_coin("opm/coin", self.p_exe):

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, EpochPlan, Losses, Output
 from balance_tune.modulations.context import Context
@@ -72,11 +71,8 @@ class Pmr(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.alpha < 0:
-            raise UserError(f"`alpha >= 0` must hold for pmr, but got {self.alpha!r}.")
-        for field in ("mu", "share"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise UserError(f"`0 <= {field} <= 1` must hold for pmr, but got {getattr(self, field)!r}.")
+        self.demand("{} >= 0", "alpha")
+        self.demand("0 <= {} <= 1", "mu", "share")
         self._prototypes: dict[str, Tensor] = {}
         self._refreshes = 0
 

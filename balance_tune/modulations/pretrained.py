@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import nn
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.context import Context
 from balance_tune.modulations.pretraining import start_from_teachers
@@ -35,24 +33,15 @@ class Pretrained(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.share < 0:
-            raise UserError(f"`share >= 0` must hold for {self.name}, but got {self.share!r}.")
-        self._started = not self.share
+        self.demand("{} >= 0", "share")
 
     def on_epoch_start(self, ctx: Context) -> None:
-        if not self._started:
+        if self.share and ctx.epoch == self.epochs_of_window(ctx.epochs).start:
             start_from_teachers(ctx, self.share, nn.ModuleDict())
-            self._started = True
 
     @classmethod
     def neutral(cls) -> Neutral | str:
         return Neutral({"share": 0.0})
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"started": self._started}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._started = state["started"]
 
 
 @dataclass

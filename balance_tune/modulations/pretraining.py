@@ -12,6 +12,8 @@ from balance_tune.modulations.context import Context
 def start_from_teachers(ctx: Context, share: float, heads: nn.ModuleDict) -> None:
     """Train each modality alone for a share of the run, then copy its encoder into the model and its head to `heads`.
 
+    For the first epoch in which a method acts: a resumed run is past it.
+
     Args:
         ctx: of the run; the training is charged to it.
         share: of the run's epochs, at least one epoch.

@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from balance_tune.errors import UserError
 from balance_tune.models.fusion import Features, Sum
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.modulations.answers import unimodal_answers
@@ -71,11 +70,8 @@ class ReconBoost(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.phase <= 1:
-            raise UserError(f"`0 < phase <= 1` must hold for reconboost, but got {self.phase!r}.")
-        for field in ("w1", "w2", "alpha", "rate"):
-            if getattr(self, field) < 0:
-                raise UserError(f"`{field} >= 0` must hold for reconboost, but got {getattr(self, field)!r}.")
+        self.demand("0 < {} <= 1", "phase")
+        self.demand("{} >= 0", "w1", "w2", "alpha", "rate")
 
     def build(self, model: MultimodalModel) -> None:
         model.fusion = Boosted(model.widths, model.classes, self.rate)

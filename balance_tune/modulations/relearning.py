@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.context import Context
 from balance_tune.modulations.separability import kmeans, minmax, purity
@@ -36,9 +35,10 @@ class Relearning(Modulation):
 
     Running statistics of BatchNorm, the fusion head, momentum and learning rate stay. The held-out part is `monitor`,
     never the validation part that selects.
-    Deviations: `n_init` starts of k-means (one start makes w noise: 0.06 to 0.42 by the seed alone on one data set);
-    the interval is a fraction of the run (official: epochs 20, 40, 60 of 90); no event in the last epoch, which no
-    training would follow; the learning rate follows the recipe (official: constant).
+    Deviations: `n_init` starts of k-means (one start makes w noise: 0.06 to 0.42 by the seed alone on one data set;
+    with the same clusters all is the official code's); the interval is a fraction of the run (official: epochs 20, 40,
+    60 of 90); no event in the last epoch, which no training would follow; the learning rate follows the recipe
+    (official: constant).
     """
 
     name: ClassVar[str] = "relearning"
@@ -57,11 +57,8 @@ class Relearning(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.interval <= 1:
-            raise UserError(f"`0 < interval <= 1` must hold for relearning, but got {self.interval!r}.")
-        for field in ("count", "n_init"):
-            if getattr(self, field) < 1:
-                raise UserError(f"`{field} >= 1` must hold for relearning, but got {getattr(self, field)!r}.")
+        self.demand("0 < {} <= 1", "interval")
+        self.demand("{} >= 1", "count", "n_init")
         self._initial: dict[str, list[Tensor]] = {}
 
     def events(self, epochs: int) -> list[int]:
@@ -91,7 +88,8 @@ class Relearning(Modulation):
     def _purity(self, features: Tensor, labels: Tensor, ctx: Context) -> Tensor:
         generator = torch.Generator().manual_seed(derive(ctx.seed, "kmeans", ctx.epoch))
         classes = ctx.model.classes
-        return purity(labels, kmeans(minmax(features), classes, n_init=self.n_init, generator=generator), classes)
+        clusters = kmeans(minmax(features), classes, n_init=self.n_init, generator=generator)
+        return purity(labels, clusters, classes, features.dtype)
 
     def never_acts(self, epochs: int) -> str | None:
         if self.events(epochs):

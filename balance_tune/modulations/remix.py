@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.answers import precise
 from balance_tune.modulations.base import Neutral
 from balance_tune.modulations.batch import Batch, EpochPlan, Losses, Output
@@ -65,10 +64,8 @@ class Remix(MultiLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.gamma < 0:
-            raise UserError(f"`gamma >= 0` must hold for remix, but got {self.gamma!r}.")
-        if not 0 <= self.warmup <= 1:
-            raise UserError(f"`0 <= warmup <= 1` must hold for remix, but got {self.warmup!r}.")
+        self.demand("{} >= 0", "gamma")
+        self.demand("0 <= {} <= 1", "warmup")
 
     def first(self, epochs: int) -> int:
         """Return the first 0-based epoch whose samples are divided."""

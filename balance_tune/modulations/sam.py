@@ -8,7 +8,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, Losses, Output
 from balance_tune.modulations.context import Context
@@ -40,8 +39,7 @@ class Sam(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rho < 0:
-            raise UserError(f"`rho >= 0` must hold for {self.name}, but got {self.rho!r}.")
+        self.demand("{} >= 0", "rho")
 
     def share(self, output: Output, batch: Batch, ctx: Context) -> Tensor | float:
         """Return the weight of the gradient at theta + eps in the step's gradient; the rest is the one at theta."""

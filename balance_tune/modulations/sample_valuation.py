@@ -8,7 +8,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import EpochPlan
 from balance_tune.modulations.context import Context
@@ -57,8 +56,7 @@ class SampleValuation(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.most < 0:
-            raise UserError(f"`most >= 0` must hold for {self.name}, but got {self.most!r}.")
+        self.demand("{} >= 0", "most")
 
     def plan_epoch(self, plan: EpochPlan, ctx: Context) -> EpochPlan:
         rows = torch.arange(ctx.size("train"), device=ctx.device)

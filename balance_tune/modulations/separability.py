@@ -8,7 +8,7 @@ from torch import Tensor
 CHECK_EVERY = 10  # iterations of k-means on a device, where a look at whether it has converged waits for it
 
 
-def purity(labels: Tensor, clusters: Tensor, size: int | None = None) -> Tensor:
+def purity(labels: Tensor, clusters: Tensor, size: int | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return (1/N) sum over clusters of the size of their largest class, 0-d in [0, 1], from two integer (N,).
 
     With `size`, all numbers must be below it; without, the host waits for the device to learn which there are.
@@ -21,7 +21,7 @@ def purity(labels: Tensor, clusters: Tensor, size: int | None = None) -> Tensor:
         kinds, both = torch.cat([labels, clusters]).unique(return_inverse=True)
         (labels, clusters), size = both.chunk(2), len(kinds)
     counts = labels.new_zeros(size * size).index_add_(0, clusters * size + labels, torch.ones_like(labels))
-    return counts.view(size, size).amax(1).sum() / len(labels)
+    return counts.view(size, size).amax(1).sum().to(dtype) / len(labels)
 
 
 def minmax(features: Tensor) -> Tensor:

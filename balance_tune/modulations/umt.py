@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from balance_tune.errors import UserError
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, Losses, Output
@@ -42,10 +41,8 @@ class Umt(Modulation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.scaling < 0:
-            raise UserError(f"`scaling >= 0` must hold for umt, but got {self.scaling!r}.")
-        if not self.teacher_epochs > 0:
-            raise UserError(f"`teacher_epochs > 0` must hold for umt, but got {self.teacher_epochs!r}.")
+        self.demand("{} >= 0", "scaling")
+        self.demand("{} > 0", "teacher_epochs")
         self.teachers = nn.ModuleDict()
         self._taught = False
 

@@ -31,7 +31,8 @@ from balance_tune.studies.monitor.progress import Kind, Progress, progress_of
 from balance_tune.studies.protocol import compute_matched, provenance, selection
 from balance_tune.studies.protocol.arms import Arm, arms_of, check_models, trial_config
 from balance_tune.studies.protocol.keys import TrialKey
-from balance_tune.studies.results import leaderboard, report, tables
+from balance_tune.studies.results import exports, leaderboard, report, tables
+from balance_tune.studies.results.pairwise import Pair, compare_arms
 from balance_tune.studies.search.study_queue import Params, StudyQueue
 from balance_tune.studies.signals import STOPPED, Interruption
 from balance_tune.studies.storage import durable, trial_file
@@ -50,6 +51,8 @@ from balance_tune.studies.wording import one_line
 from balance_tune.tasks import Objective
 
 if TYPE_CHECKING:
+    import pandas as pd  # type: ignore[import-untyped]
+
     from balance_tune.datasets.manifest import Manifest
 
 SCRATCH = ".tune"
@@ -76,6 +79,26 @@ class StudyResult:
     folder: Path
     state: Ending = "done"
     reason: str = ""
+
+    def seeds(self) -> pd.DataFrame:
+        """Return a row for each confirmation trial that has ended; `results.exports.seeds` lists the columns."""
+        import pandas as pd
+
+        return pd.DataFrame(exports.seeds(self.folder))
+
+    def trials(self) -> pd.DataFrame:
+        """Return a row for each trial with its parameters and curve; `results.exports.trials` lists the columns."""
+        import pandas as pd
+
+        return pd.DataFrame(exports.trials(self.folder))
+
+    def compare(self, first: str, second: str) -> Pair:
+        """Return the difference of two arms of one dataset, named as "av_digits/mlb".
+
+        Raises:
+            UserError: there is no such arm, or they are of different datasets.
+        """
+        return compare_arms(self.folder, first, second)
 
 
 def run_study(
@@ -314,6 +337,7 @@ class _Study:
         tables.write_files(path, rows)
         if self.worked or not (path / "report" / "index.html").is_file():
             report.write(path)
+            exports.write(path)
         (self.folder / "report").upload_all()
         self.display.close()
         self.on_leaderboard(rows)

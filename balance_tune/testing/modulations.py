@@ -9,6 +9,7 @@ four modalities. A combination that the method refuses with a `UserError` is ski
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from balance_tune.datasets.store import Data
 from balance_tune.errors import UserError
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.registry import fusions, modulations
+from balance_tune.tasks import Task
 from balance_tune.testing.tiny import tiny_data, tiny_run
 from balance_tune.testing.workers import Workers
 from balance_tune.training.checkpoint import load_best, load_state, save_best, save_state
@@ -179,6 +181,18 @@ class ModulationContract:
         assert None in reasons, reasons[0]
 
     # runs ------------------------------------------------------------------------------------------------------------
+    @pytest.mark.parametrize("task", ["multilabel", "regression"])
+    def test_it_trains_on_the_labels_that_it_names_and_refuses_others(self, task: Task) -> None:
+        cls, data = self._class(), tiny_data(task=task, alike=True)
+        variant = next(iter(cls.variants(tuple(data.manifest.modalities))), None)
+        short: dict[str, Any] = {"data": data, "variant": variant, "epochs": 2, "lr": 0.02}
+        if task not in cls.tasks:
+            with pytest.raises(UserError, match=rf"^{self.method} needs .*, but got a task of {task}"):
+                tiny_run(self.method, self.settings, **short)
+            return
+        history = list(train(*tiny_run(self.method, self.settings, **short)))
+        assert all(math.isfinite(value) for metrics in history for value in metrics.values())
+
     def test_it_trains(self, case: Case) -> None:
         run, modulation = replace(self._admitted(case), training=LONG_ENOUGH_TO_LEARN).start()
         untrained = evaluate(run.context.model, run.validation)["val/loss"]

@@ -96,6 +96,43 @@ def test_training_and_evaluation_mode_answer_alike(name: str, modalities: int) -
         torch.testing.assert_close(fusion.eval()(features), answer)
 
 
+@pytest.mark.parametrize("modalities", [2, 3, 4])
+def test_a_transformer_answers_as_one_without_the_missing_modalities(modalities: int) -> None:
+    """Samples of one batch lack different ones; what is missing may be anything before it is masked."""
+    fusion = made("transformer", modalities)
+    features, names = features_of(fusion), list(fusion.widths)
+    lacks = {m: torch.arange(BATCH) % (modalities + 1) == i for i, m in enumerate(names)}
+    answer = fusion({m: h.masked_fill(lacks[m][:, None], 0.0) for m, h in features.items()})
+    for i in range(BATCH):
+        has = [m for m in names if not lacks[m][i]]
+        smaller = Transformer({m: fusion.widths[m] for m in has}, CLASSES).double()
+        kept = {n: p for n, p in fusion.state_dict().items() if not n.startswith("tokens.") or n.split(".")[1] in has}
+        smaller.load_state_dict(kept)
+        torch.testing.assert_close(answer[i : i + 1], smaller({m: features[m][i : i + 1] for m in has}))
+    nothing = fusion(silenced(features, *names))
+    assert bool(nothing.isfinite().all())
+    torch.testing.assert_close(nothing, nothing[:1].expand_as(nothing))
+
+
+@EVERY
+def test_no_rows_have_no_answers(name: str, modalities: int) -> None:
+    fusion = made(name, modalities)
+    answer = fusion({m: h.requires_grad_() for m, h in features_of(fusion, rows=0).items()})
+    assert answer.shape == (0, CLASSES)
+    answer.sum().backward()
+
+
+def test_a_masked_modality_of_a_sample_gets_no_gradient_from_it() -> None:
+    fusion = made("transformer", 2)
+    features = features_of(fusion)
+    features["audio"][2] = 0.0
+    features = {m: h.requires_grad_() for m, h in features.items()}
+    fusion(features).square().sum().backward()
+    assert not features["audio"].grad[2].any()
+    assert features["audio"].grad[3].any()
+    assert features["image"].grad[2].any()
+
+
 @EVERY
 def test_every_parameter_and_every_modality_has_a_share_in_the_loss(name: str, modalities: int) -> None:
     fusion = made(name, modalities)

@@ -1,6 +1,7 @@
 """The multimodal model: encoders in fusion order, who owns which parameter, and how it is made again."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -65,6 +66,24 @@ def test_a_bridge_encodes_all_modalities_together() -> None:
     made = model()
     made.bridge = lambda encoders, x: {m: torch.zeros(len(x[m]), made.widths[m]) for m in encoders}
     assert not any(h.any() for h in made.encode(inputs()).values())
+
+
+def test_a_fusion_that_masks_gets_no_features_of_a_missing_input_and_answers_without_it() -> None:
+    x = inputs()
+    x["text"][1] = 0.0
+    plain, masked = (replace(SPEC, fusion=name).build(seed=0) for name in ("concat", "transformer"))
+    assert plain.encode(x)["text"][1].any(), "an encoder makes something of zeros"
+    features = masked.encode(x)
+    assert not features["text"][1].any()
+    others = [0, 2, 3, 4]
+    assert torch.equal(features["text"][others], plain.encode(x)["text"][others])
+    assert torch.equal(features["audio"], plain.encode(x)["audio"])
+    before = masked(x)
+    with torch.no_grad():
+        for p in masked.encoders["text"].parameters():
+            p += 1.0
+    torch.testing.assert_close(masked(x)[1], before[1])
+    assert not torch.allclose(masked(x)[0], before[0])
 
 
 def test_silence_zeroes_whoever_is_not_present() -> None:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from balance_tune.errors import UserError
 from balance_tune.modulations.ensemble import mixing_weights
+from balance_tune.modulations.teacher import Teacher
 from balance_tune.testing.tiny import tiny_data, tiny_run
 from balance_tune.training.loop import train
 from tests.parity.replay import OPTIMIZERS, Replay, compare
@@ -47,15 +48,22 @@ def test_probabilities_are_of_classes() -> None:
         tiny_run("ensemble", {"average": "probabilities"}, data=tiny_data(task="regression"))
 
 
-def test_pretraining_is_charged_to_the_trial_and_comes_once() -> None:
+def test_pretraining_is_charged_to_the_trial_and_comes_once(monkeypatch: pytest.MonkeyPatch) -> None:
     joint, method = tiny_run("joint", epochs=2)
     first = next(iter(train(joint, method)))["device_seconds"]
     run, method = tiny_run("pretrained", {"share": 30.0}, epochs=2)
     before = {n: p.clone() for n, p in run.context.model.encoders.named_parameters()}
+    taught, teacher = [], run.context.teacher
+
+    def noted(modality: str, epochs: int) -> Teacher:
+        taught.append((run.context.epoch, modality, epochs))
+        return teacher(modality, epochs)
+
+    monkeypatch.setattr(run.context, "teacher", noted)
     history = list(train(run, method))
+    assert taught == [(0, "audio", 60), (0, "image", 60)]
     assert history[0]["device_seconds"] > first
     assert all(not torch.equal(p, before[n]) for n, p in run.context.model.encoders.named_parameters())
-    assert method.state_dict() == {"started": True}
 
 
 def test_frozen_encoders_stay_as_their_pretraining_left_them() -> None:

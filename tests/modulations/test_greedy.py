@@ -104,6 +104,23 @@ def test_steps_are_those_of_bridged_encoders_of_which_the_greedier_is_held(alike
     assert {type(s) for s in states} == {int, type(None)}, "the example must hold somebody, and let go"
 
 
+@pytest.mark.parametrize("fusion", ["late", "concat"])
+def test_with_the_official_objective_each_answer_is_trained_and_the_fused_one_is_not(fusion: str) -> None:
+    run = whole_batch_run("greedy", {"objective": "own"}, fusion=fusion, data=tiny_data(alike=True), lr=0.3)
+    model, _ = copy_of(run)
+    inputs, labels = rows_of(run)
+    each = [model.fusion.unimodal_logits(model.encode(row(inputs, i))) for i in range(len(labels))]
+    own = [sum(cross_entropy(f[0], y) for f in answers.values()) for answers, y in zip(each, labels, strict=True)]
+    assert_changes(update(run), {n: 0.3 * change for n, change in descent(model, mean(own)).items()}, tolerance=1e-8)
+
+
+def test_the_pace_of_a_modality_counts_the_bias_of_its_own_head() -> None:
+    run, _ = tiny_run("greedy", fusion="late")
+    biases = run.context.model.fusion.own_biases()
+    assert {m: [b.shape for b in bs] for m, bs in biases.items()} == {"audio": [(3,)], "image": [(3,)]}
+    assert tiny_run("greedy", fusion="concat")[0].context.model.fusion.own_biases() == {"audio": [], "image": []}
+
+
 def test_a_held_modality_no_longer_hears_the_other_in_this_step() -> None:
     run, _ = tiny_run("greedy")
     model = run.context.model.train()

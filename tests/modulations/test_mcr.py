@@ -131,6 +131,26 @@ def test_other_games_and_permutations_train() -> None:
             assert all("modulation/js/audio" in metrics for metrics in train(run, method))
 
 
+def test_the_ceb_term_rebuilds_features_from_the_answer_and_moves_the_features_alone() -> None:
+    run, method = tiny_run("mcr", {"l": 0.0, "c": 0.0, "ceb": 0.7}, fusion="late")
+    ctx = run.context
+    batch = next(iter(ctx.planned(ctx.plan())))
+    output = ctx.forward(batch)
+    loss = method.on_losses({}, output, batch, ctx)["ceb"]
+    first, _, second = ctx.modules["reconstruction"].layers
+    squares = []
+    for i, f in enumerate(output.logits):
+        hidden = [max(0.0, (w @ f).item()) for w in first.weight]
+        rebuilt = [sum(a * b for a, b in zip(w.tolist(), hidden, strict=True)) for w in second.weight]
+        h = torch.cat([x[i] for x in output.features.values()]).tolist()
+        squares += [(a - b) ** 2 for a, b in zip(h, rebuilt, strict=True)]
+    assert loss.item() == pytest.approx(0.7 * sum(squares) / len(squares))
+    loss.backward()
+    assert all(p.grad is None for p in ctx.model.fusion.parameters())
+    assert all(bool(p.grad.any()) for p in ctx.modules["reconstruction"].parameters())
+    assert all(p.grad is not None for p in ctx.model.encoders.parameters())
+
+
 def test_features_of_several_widths_are_refused_unless_they_are_not_compared() -> None:
     with pytest.raises(UserError, match="must have one width"):
         tiny_run("mcr")
@@ -145,5 +165,6 @@ def test_a_pretrained_start_copies_encoders_and_heads_and_is_done_once() -> None
     assert all(not torch.equal(p, before[n]) for n, p in run.context.model.encoders.named_parameters())
     assert all(not torch.equal(p, heads[n]) for n, p in run.context.modules.named_parameters())
     after = {n: p.clone() for n, p in run.context.model.encoders.named_parameters()}
+    run.context.epoch = 1
     method.on_epoch_start(run.context)
     assert all(torch.equal(p, after[n]) for n, p in run.context.model.encoders.named_parameters())

@@ -86,6 +86,25 @@ def test_the_size_of_a_feature_does_not_matter_and_a_zero_feature_answers_nothin
     assert math.isfinite(cosine_logits({"a": 1e-20 * h["a"]}, w, 7.0)["a"].sum().item())
 
 
+@pytest.mark.parametrize("fusion", ["concat", "sum"])
+def test_linear_inference_trains_cosines_and_answers_with_the_plain_head_and_its_untrained_bias(fusion: str) -> None:
+    joint, cosine = tiny_run("joint", fusion=fusion)[0], tiny_run("mmcosine", fusion=fusion)[0]
+    run, _ = tiny_run("mmcosine", {"inference": "linear"}, fusion=fusion)
+    update(run)
+    update(cosine)
+    model, inputs = run.context.model, run.context.parts["train"].inputs
+    assert all(map(torch.equal, model.parameters(), cosine.context.model.parameters())), "training is the same"
+    bias = sum(p for name, p in joint.context.model.fusion.named_parameters() if name.endswith("bias"))
+    with torch.no_grad():
+        h = model.eval().encode(inputs)
+        plain = sum(h[m] @ model.fusion.weight[m].T for m in model.modalities) + bias
+        assert torch.allclose(model(inputs), plain, atol=1e-12)
+        assert torch.allclose(sum(model.fusion.unimodal_logits(h).values()), plain, atol=1e-12)
+        assert not torch.allclose(cosine.context.model.eval()(inputs), plain, atol=1e-3)
+        assert torch.allclose(model.train().fusion(h), cosine.context.model.fusion(h)), "in training it is a cosine"
+    assert "fusion.bias" in model.state_dict(), "a stored model answers alike"
+
+
 def test_a_fusion_without_a_linear_head_is_refused_in_one_line() -> None:
     with pytest.raises(UserError, match=r"needs fusion concat or sum, but got film"):
         tiny_run("mmcosine", fusion="film")

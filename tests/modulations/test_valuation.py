@@ -55,6 +55,43 @@ def test_correctness_is_that_of_passes_with_silenced_inputs(modalities: int, fus
     assert not found[0].any()
 
 
+@pytest.mark.parametrize(("modalities", "fusion"), [(2, "concat"), (3, "film")])
+def test_with_silenced_features_an_encoder_answers_nothing_even_where_zeros_would_give_features(
+    modalities: int, fusion: str
+) -> None:
+    run, modulation = tiny_run("joint", modalities=modalities, fusion=fusion)
+    next(train(run, modulation))
+    model = run.context.model.eval()
+    inputs, labels = rows_of(run)
+    rows = torch.arange(22)
+    found = correctness(run.context, rows, "features")
+    for s in range(1, 2**modalities):
+        for i in rows.tolist():
+            features = model.encode(row(inputs, i))
+            kept = {m: h if s >> j & 1 else 0 * h for j, (m, h) in enumerate(features.items())}
+            assert found[s, i].item() == (int(model.fusion(kept)[0].argmax()) == labels[i])
+    biases = [p for name, p in model.encoders.named_parameters() if name.endswith("bias")]
+    with torch.no_grad():
+        for p in biases:  # now an input of zeros has features
+            p += 1.0
+    assert not torch.equal(correctness(run.context, rows, "features"), correctness(run.context, rows, "inputs"))
+
+
+@pytest.mark.parametrize("method", ["sample_valuation", "modality_valuation"])
+def test_a_visit_with_silenced_features_shows_the_input_to_its_encoder(method: str) -> None:
+    run, modulation = tiny_run(method, {"start": 0.0, "silence": "features"})
+    ctx = run.context
+    plan = resampled(ctx.plan(), [torch.arange(4), torch.tensor([], dtype=torch.long)], ctx, "x", modulation.silence)
+    batches = list(ctx.planned(plan))
+    alone = torch.cat([b.present for b in batches]).tolist()
+    assert alone.count([True, False]) == 4
+    assert all(bool(x.flatten(1).any(1).all()) for b in batches for x in b.inputs.values()), "no input is zero"
+    for batch in batches:
+        output = ctx.forward(batch)
+        silent = ~batch.present[:, 1]
+        assert not output.features["image"][silent].any()
+
+
 def test_added_rows_have_one_modality_and_are_mixed_among_the_others() -> None:
     run, _ = tiny_run("joint", modalities=3)
     plan, extra = run.context.plan(), [torch.tensor(rows, dtype=torch.long) for rows in ([5, 5], [], [9])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -236,3 +237,64 @@ def test_umt(optimizer: str, modalities: int) -> None:
 
     settings = {"scaling": 0.5, "teacher_epochs": 0.3}
     compare("umt", step, settings, optimizer=optimizer, modalities=modalities)
+
+
+@BOTH
+@TWO_AND_THREE
+@pytest.mark.parametrize("fusion", ["concat", "sum"])
+def test_amco(optimizer: str, modalities: int, fusion: str) -> None:
+    """For linear heads: f = A sum_m k_m f_m + c, k_m the mask of a modality that the answer depends on."""
+    sigma, eps, masked = 1.02 / modalities, 0.9, []
+
+    def step(r: Replay, x: dict[str, Tensor], y: Tensor) -> None:
+        mixed: Any = r.model.fusion
+        head, h = mixed.inner, r.features(x)
+        if fusion == "concat":
+            width = [r.model.encoders[m].features for m in r.names]
+            columns = head.head.weight.split(width, dim=1)
+            f = {m: h[m] @ w.T + head.head.bias / len(r.names) for m, w in zip(r.names, columns, strict=True)}
+        else:
+            f = {m: h[m] @ head.heads[m].weight.T + head.heads[m].bias for m in r.names}
+        share = {m: 0.0 for m in r.names}
+        for i in range(len(y)):
+            together = F.softmax(torch.cat([f[m][i].detach() for m in r.names]), 0)
+            for j, m in enumerate(r.names):
+                share[m] += together[3 * j : 3 * j + 3].sum().item() / len(y)
+        zeros = int(math.sin(math.pi / 2 * min(eps, r.epoch / EPOCHS) / eps) * 3)
+        order = torch.randperm(3, generator=r.ctx.shared_generator("amco"))
+        mask = (order >= zeros).double()
+        z = [f[m] * mask if share[m] > sigma else f[m] for m in r.names]
+        masked.append((zeros, sum(s > sigma for s in share.values())))
+        own: Any = sum(F.cross_entropy(v, y) for v in f.values())
+        r.update(F.cross_entropy(torch.stack(z).sum(0) @ mixed.mix.weight.T + mixed.mix.bias, y) + own)
+
+    settings = {"sigma": sigma, "eps": eps}
+    compare("amco", step, settings, optimizer=optimizer, modalities=modalities, fusion=fusion)
+    assert {zeros for zeros, _ in masked} == {0, 1, 2}
+    assert max(dependent for _, dependent in masked) >= 1
+
+
+@BOTH
+@TWO_AND_THREE
+def test_mbsd(optimizer: str, modalities: int) -> None:
+    weight = 1.3
+
+    def step(r: Replay, x: dict[str, Tensor], y: Tensor) -> None:
+        h = r.features(x)
+        f = r.own(h)
+        loss: Any = F.cross_entropy(r.fused(h), y)
+        loss = loss + weight * sum(F.cross_entropy(v, y) for v in f.values())
+        pairs = list(combinations(r.names, 2))
+        for a, b in pairs:
+            for i, label in enumerate(y.tolist()):
+                p, q = F.softmax(f[a][i], 0), F.softmax(f[b][i], 0)
+                if label not in (int(p.argmax()), int(q.argmax())):
+                    continue
+                bias = (p[label] - q[label]).abs().detach()
+                surer, other = (p, q) if p[label] >= q[label] else (q, p)
+                taught = F.kl_div(other.log(), surer.detach(), reduction="sum")
+                drawn = bias * ((f[a][i] - f[b][i]).square().mean() + taught)
+                loss = loss + weight * drawn / len(y) / len(pairs)
+        r.update(loss)
+
+    compare("mbsd", step, {"weight": weight}, optimizer=optimizer, modalities=modalities)

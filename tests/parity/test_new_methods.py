@@ -153,8 +153,8 @@ def test_inforeg(optimizer: str, modalities: int, memory: int) -> None:
 
 
 @BOTH
-@TWO_AND_THREE
-def test_mcr(optimizer: str, modalities: int) -> None:
+@pytest.mark.parametrize(("modalities", "ceb"), [(2, 0.0), (2, 0.5), (3, 0.5)])
+def test_mcr(optimizer: str, modalities: int, ceb: float) -> None:
     """The greedy game by its definition: for every subset two terms, with the other side's parts detached."""
     weight, strength, temperature = 0.1, 0.5, 0.5
 
@@ -166,7 +166,13 @@ def test_mcr(optimizer: str, modalities: int) -> None:
     def step(r: Replay, x: dict[str, Tensor], y: Tensor) -> None:
         h = r.features(x)
         loss = F.cross_entropy(r.fused(h), y)
-        loss = loss + weight * sum(F.cross_entropy(r.modules[m](h[m]), y) for m in r.names)
+        parts: Any = r.modules
+        heads = parts["heads"] if ceb else parts
+        loss = loss + weight * sum(F.cross_entropy(heads[m](h[m]), y) for m in r.names)
+        if ceb:
+            w1, w2 = (layer.weight for layer in parts["reconstruction"].layers if hasattr(layer, "weight"))
+            rebuilt = F.relu(r.fused(h).detach() @ w1.T) @ w2.T
+            loss = loss + ceb * F.mse_loss(torch.cat([h[m] for m in r.names], dim=1), rebuilt)
         shared = r.ctx.shared_generator("mcr")
         sigmas = [torch.randperm(len(y), generator=shared) for _ in range(8)]
         fixed, game = r.fused(h).detach(), 0.0
@@ -195,7 +201,7 @@ def test_mcr(optimizer: str, modalities: int) -> None:
         contrast = torch.stack(pairs).mean() if pairs else 0.0
         r.update(loss + strength * game + contrast)
 
-    settings = {"weight": weight, "l": strength, "temperature": temperature}
+    settings = {"weight": weight, "l": strength, "temperature": temperature, "ceb": ceb}
     compare("mcr", step, settings, optimizer=optimizer, modalities=modalities, alike=True)
 
 

@@ -22,7 +22,9 @@ def test_a_shipped_study_file_loads_and_is_named_after_its_file(path: Path) -> N
     assert arms_of(config)
 
 
-def test_the_quickstart_has_ten_arms() -> None:
-    arms = [arm.name for arm in arms_of(load_config(FOLDER / "quickstart.yaml"))]
-    methods = ("joint", "ogm_ge", "opm", "mlb", "relearning")
+def test_the_quickstart_has_twelve_arms_in_five_replicates() -> None:
+    config = load_config(FOLDER / "quickstart.yaml")
+    arms = [arm.name for arm in arms_of(config)]
+    methods = ("joint", "ogm_ge", "opm", "mlb", "relearning", "placebo")
+    assert config.replicates == 5
     assert arms == [f"{dataset}/{method}" for dataset in ("av_digits", "multiple_features") for method in methods]

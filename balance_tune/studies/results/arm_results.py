@@ -13,7 +13,7 @@ import numpy as np
 
 from balance_tune.errors import UserError
 from balance_tune.studies.config.study_method import StudyMethod
-from balance_tune.studies.protocol.selection import Candidate, Rule, candidates, confirmed, winner
+from balance_tune.studies.protocol.selection import Candidate, Rule, candidates, cell_failures, confirmed, winner
 from balance_tune.studies.results.inference import Runs, pseudo_values
 from balance_tune.studies.results.statistics import Floats
 from balance_tune.studies.storage.records import TrialRecord
@@ -238,6 +238,31 @@ class ArmResults:
         """Return the number of test rows; None while no evaluation is there."""
         tests = (test for cell in self.cells for test in cell.tests.values())
         return max((int(test["n"]) for test in tests if "n" in test), default=None)
+
+
+def arms_by_table(
+    records: Sequence[TrialRecord], config: Mapping[str, Any], folder: Path
+) -> dict[tuple[str, str], list[ArmResults]]:
+    """Return (protocol, dataset) -> the results of its arms, in the order of the records.
+
+    Args:
+        records: all of a study.
+        config: the study file.
+        folder: of the study, where the trials' `test.json` lie.
+    """
+    rule, replicates = Rule.of(config), int(config.get("replicates") or 1)
+    reasons = cell_failures(records, config)
+    entries = {e.name: e for e in map(StudyMethod.model_validate, config.get("methods") or ())}
+    by_arm: dict[tuple[str, str], list[TrialRecord]] = {}
+    for r in records:
+        protocol = str(r.attrs.get("protocol") or config.get("protocol") or "sealed")
+        by_arm.setdefault((r.arm, protocol), []).append(r)
+    tables: dict[tuple[str, str], list[ArmResults]] = {}
+    for (_, protocol), own in by_arm.items():
+        arm = ArmResults.of(own, rule, protocol, folder, replicates, reasons)
+        arm.entry = entries.get(arm.method.partition("-")[0])
+        tables.setdefault((protocol, arm.dataset), []).append(arm)
+    return tables
 
 
 def _outcomes(records: Sequence[TrialRecord], folder: Path) -> tuple[dict[int, dict[str, Any]], frozenset[int]]:

@@ -15,21 +15,19 @@ from typing import Any
 import numpy as np
 
 from balance_tune.studies.config import strict_yaml
-from balance_tune.studies.config.study_method import StudyMethod
 from balance_tune.studies.protocol.baselines import PLACEBO
 from balance_tune.studies.protocol.recommendation import recommend
 from balance_tune.studies.protocol.selection import (
     Rule,
     advantage,
     best_selected,
-    cell_failures,
     confirmed,
     failures,
     selected,
     settled,
 )
 from balance_tune.studies.protocol.study_record import families_of, looks_of
-from balance_tune.studies.results.arm_results import ArmResults, CellResults
+from balance_tune.studies.results.arm_results import ArmResults, CellResults, arms_by_table
 from balance_tune.studies.results.columns import (
     BY_MODALITY,
     COUNT,
@@ -90,12 +88,6 @@ class LeaderboardRow:
     params: Mapping[str, Any] | None = column(
         "Hyperparameters of the chosen point; of several replicates, of the recommended point.", SETTINGS
     )
-    replicates: int = column("Replicates of the study.", COUNT, 1)
-    splits_redrawn: bool = column(
-        "Whether each replicate has its own train, monitor and validation rows.", YES_NO, False
-    )
-    replicates_done: int = column("Replicates in which the arm is through.", COUNT, 0)
-    default_kept: int = column("Replicates that chose the default.", COUNT, 0)
     seeds: tuple[int, ...] = column("Confirmation seeds with a test score.", SEEDS, ())
     test_mean: float | None = column(
         "Mean test score over replicates, of one replicate over its confirmation seeds.", SCORE, header="test",
@@ -128,6 +120,12 @@ class LeaderboardRow:
     test_by_modality: Mapping[str, float] | None = column(
         "Mean test score of each modality's own answers.", BY_MODALITY
     )
+    replicates: int = column("Replicates of the study.", COUNT, 1)
+    splits_redrawn: bool = column(
+        "Whether each replicate has its own train, monitor and validation rows.", YES_NO, False
+    )
+    replicates_done: int = column("Replicates in which the arm is through.", COUNT, 0)
+    default_kept: int = column("Replicates that chose the default.", COUNT, 0)
     p_holm: float | None = column(
         "`p_value` with Holm's correction for the methods of the dataset.", PROBABILITY, header="p Holm", mlflow=True
     )
@@ -293,18 +291,8 @@ def rows_of(
         openings: recorded looks at sealed test parts (`storage.unsealed`).
     """
     rule, looks, equivalence = Rule.of(config), looks_of(folder), config.get("equivalence")
-    replicates, cells = int(config.get("replicates") or 1), cell_failures(records, config)
-    by_arm: dict[tuple[str, str], list[TrialRecord]] = {}
-    for r in records:
-        protocol = str(r.attrs.get("protocol") or config.get("protocol") or "sealed")
-        by_arm.setdefault((r.arm, protocol), []).append(r)
-    families = families_of(folder)
-    entries = {e.name: e for e in map(StudyMethod.model_validate, config.get("methods") or ())}
-    tables: dict[tuple[str, str], list[ArmResults]] = {}
-    for (_, protocol), own in by_arm.items():
-        arm = ArmResults.of(own, rule, protocol, folder, replicates, cells)
-        arm.entry = entries.get(arm.method.partition("-")[0])
-        tables.setdefault((protocol, arm.dataset), []).append(arm)
+    replicates, families = int(config.get("replicates") or 1), families_of(folder)
+    tables = arms_by_table(records, config, folder)
     order = {name: i for i, name in enumerate(config.get("datasets") or [])}
     keys = sorted(tables, key=lambda k: (k[0] != "sealed", order.get(k[1], len(order))))
     reasons = failures(records, config)

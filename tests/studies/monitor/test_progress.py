@@ -61,7 +61,7 @@ def test_every_json_line_is_an_event(tmp_path: Path) -> None:
     events = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [e["event"] for e in events] == ["message", "trial", "progress"]
     assert events[1] == {
-        "event": "trial", "arm": "d/a", "phase": "search", "number": 3, "state": "pruned",
+        "event": "trial", "arm": "d/a", "phase": "search", "number": 3, "replicate": 0, "state": "pruned",
         "epochs": 3, "device_seconds": 1.5,
     }  # fmt: skip
 

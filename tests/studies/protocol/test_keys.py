@@ -14,5 +14,5 @@ def test_search_trials_are_in_the_arms_own_study_and_all_others_together_in_one_
 
 def test_a_key_is_a_value_that_travels_to_other_processes() -> None:
     key = TrialKey("d/m", "confirm", 3)
-    assert pickle.loads(pickle.dumps(key)) == key == ("d/m", "confirm", 3)
+    assert pickle.loads(pickle.dumps(key)) == key == ("d/m", "confirm", 3, 0)
     assert {key: 1}[TrialKey("d/m", "confirm", 3)] == 1

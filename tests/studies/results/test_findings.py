@@ -21,8 +21,10 @@ def test_a_gain_is_told_with_its_interval_and_its_p_value() -> None:
 
 def test_no_gain_is_told_with_what_could_have_been_seen() -> None:
     (words,) = findings.conclusion(table_of({"mlb": [0.02, -0.02, 0.03, -0.02, 0.0]}))
-    assert words.startswith("No method beat the tuned joint baseline on toy; the minimum detectable difference was ")
-    assert re.search(r"was \d\.\d points\. The best method by validation, mlb, was 0\.2 points above it", words)
+    assert words.startswith(
+        "On this split of toy no tuned point beat that of the joint baseline; the minimum detectable difference was "
+    )
+    assert re.search(r"\d points\. The best by validation, the tuned point of mlb, was 0\.2 points above it", words)
 
 
 def test_a_harmful_method_is_told_as_such() -> None:
@@ -37,8 +39,8 @@ def test_a_gain_of_another_method_than_the_best_by_validation_is_told() -> None:
     (words,) = findings.conclusion(
         table_of({"opm": [0.01, -0.01, 0.0, 0.02, -0.02], "mlb": [0.03, 0.031, 0.029, 0.03, 0.032]})
     )
-    assert words.startswith("On toy, mlb beat the tuned joint baseline (+3.0 points")
-    assert "The best by validation, opm, was level with it" in words
+    assert words.startswith("On this split of toy, the tuned point of mlb beat that of the joint baseline (+3.0 points")
+    assert "The best by validation, the tuned point of opm, was level with it" in words
 
 
 def test_where_smaller_is_better_a_gain_is_a_fall_and_nothing_is_told_in_percent() -> None:
@@ -48,7 +50,7 @@ def test_where_smaller_is_better_a_gain_is_a_fall_and_nothing_is_told_in_percent
     table = [dataclasses.replace(row, metric=Objective("mae"), objective=Objective("val/mae")) for row in table]
     (words,) = findings.conclusion(table)
     assert (
-        "mlb, the best by validation, reached mae 0.925 on the test set and beat the tuned joint baseline by 0.025"
+        "mlb, the best by validation, reached mae 0.925 on the test set and beat that of the joint baseline by 0.025"
         in words
     )
     assert "95 % interval -0.030 to -0.020" in words.replace("\N{MINUS SIGN}", "-")
@@ -70,9 +72,9 @@ def test_one_seed_gives_no_interval_and_the_words_say_so() -> None:
 
 def test_the_same_difference_on_every_seed_is_remarked() -> None:
     table = table_of({"mlb": [0.01] * 4})
-    assert any("the same on every seed" in text for text in findings.remarks(table))
+    assert any("the same in every run" in text for text in findings.remarks(table))
     (words,) = findings.conclusion(table)
-    assert words.startswith("No method beat")  # four equal signs are a coin's work in one case of eight
+    assert "no tuned point beat" in words  # four equal signs are a coin's work in one case of eight
 
 
 def test_without_the_baseline_there_is_nothing_to_compare_with() -> None:
@@ -139,3 +141,38 @@ def test_recipes_of_one_dataset_count_once_in_the_ranks() -> None:
     assert (
         "critical difference of two ranks is 1.48: joint is worse than mlb; opm cannot be told from it." in many.words
     )
+
+
+def replicated(differences: dict[str, list[float]], replicates: int = 5, **changes: object) -> list[LeaderboardRow]:
+    """Return rows as of a study of several replicates."""
+    return [dataclasses.replace(row, replicates=replicates, **changes) for row in table_of(differences)]  # type: ignore[arg-type]
+
+
+def test_of_several_replicates_the_answer_is_about_methods() -> None:
+    table = replicated({"mlb": [0.02, 0.025, 0.03, 0.022, 0.028]}, splits_redrawn=True)
+    (words,) = findings.conclusion(table)
+    assert words.startswith(
+        "On toy, mlb, the best by validation, reached 97.5 % on the test set and beat the tuned joint"
+    )
+    assert "5 replicates)" in words
+    remarks = " ".join(findings.remarks(table))
+    assert "over 5 replicates, each with its own search" in remarks
+    assert "tuned points on this split" not in remarks
+    assert "luck is not covered" not in remarks
+    fixed = " ".join(findings.remarks(replicated({"mlb": [0.02, 0.03]}, splits_redrawn=False)))
+    assert "The split of toy is the same in all replicates" in fixed
+
+
+def test_a_study_of_one_replicate_says_why_it_speaks_of_points() -> None:
+    remarks = " ".join(findings.remarks(table_of({"mlb": [0.02, 0.025, 0.03]})))
+    assert "With one replicate they compare tuned points on this split, not methods" in remarks
+
+
+def test_the_placebo_raises_the_alarm_where_it_differs() -> None:
+    calm, loud = (
+        [dataclasses.replace(row, placebo=row.method == "placebo", diagnostic=row.method == "placebo", p_value=p)
+         if row.method == "placebo" else row for row in table_of({"placebo": [0.01, -0.01, 0.02]})]
+        for p in (0.4, 0.01)
+    )  # fmt: skip
+    assert any("is level with the baseline" in text for text in findings.remarks(calm))
+    assert any(text.startswith("ALARM on toy: the placebo") for text in findings.remarks(loud))

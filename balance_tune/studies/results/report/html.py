@@ -23,6 +23,7 @@ from balance_tune.studies.results.leaderboard import COLUMNS, LeaderboardRow
 from balance_tune.studies.results.report import figures
 from balance_tune.studies.results.report.charts import INK, SOFT, Axis, Style, interval_axis, interval_mark, key, number
 from balance_tune.studies.results.report.importance import FEWEST, importances
+from balance_tune.studies.results.report.published import hearsay
 from balance_tune.studies.results.report.sources import Sources, gather
 from balance_tune.studies.results.robustness import as_csv
 from balance_tune.studies.results.tables import PROTOCOLS, heading, units, write_files
@@ -79,6 +80,7 @@ def render(sources: Sources) -> str:
         made=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
         facts=_facts(sources),
         tables=tables,
+        hearsay=hearsay(sources.rows, sources.config),
         ranking=ranking(sources.rows),
         remarks=remarks(sources.rows),
         columns=[column for column in COLUMNS.values() if column.unit is not SETTINGS],

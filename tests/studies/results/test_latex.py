@@ -1,0 +1,49 @@
+"""The leaderboard as LaTeX: escaped, bold by the verdict, and it compiles where there is a LaTeX."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from balance_tune.studies.config import strict_yaml
+from balance_tune.studies.results.latex import as_latex, escaped
+from balance_tune.studies.results.leaderboard import LeaderboardRow
+from tests.studies.results.rows import table_of
+
+
+def test_special_characters_are_escaped() -> None:
+    assert escaped("a_b & 5 % #1 $x {y} ~ ^ \\") == (
+        r"a\_b \& 5 \% \#1 \$x \{y\} \textasciitilde{} \textasciicircum{} \textbackslash{}"
+    )
+
+
+def test_bold_is_what_the_verdict_calls_better_not_the_largest_mean() -> None:
+    table = table_of({"mlb": [0.02, 0.021, 0.019, 0.02, 0.02], "opm": [0.2, -0.1, 0.15, -0.05, 0.1]})
+    text = as_latex(table, {"search": {"trials": 4}, "select": {}, "confirm": {}})
+    lines = {line.split(" & ")[0].strip(): line for line in text.splitlines() if " & " in line}
+    assert r"\textbf{mlb}" in lines
+    assert "opm" in lines
+    assert text.count(r"\textbf{") == sum(1 for cell in lines[r"\textbf{mlb}"].split(" & ") if "textbf" in cell)
+
+
+def test_the_paragraph_tells_protocol_and_version() -> None:
+    rows = [dataclasses.replace(r, replicates=5, splits_redrawn=True) for r in table_of({"mlb": [0.1, 0.2, 0.1]})]
+    text = as_latex(rows, {"search": {"trials": 6}, "select": {"points": 1, "seeds": 1}, "confirm": {"seeds": 2}})
+    assert "5 independent replicates with its own split, search and seeds" in text
+    assert r"balance\_tune" in text
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
+def test_it_compiles(study: Path, rows: list[LeaderboardRow], tmp_path: Path) -> None:
+    body = as_latex(rows, strict_yaml.read(study / "study.yaml"))
+    head = r"\documentclass{article}\usepackage[utf8]{inputenc}\usepackage{booktabs}\begin{document}"
+    (tmp_path / "t.tex").write_text(f"{head}\n{body}\n" + r"\end{document}")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"], cwd=tmp_path, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
