@@ -73,8 +73,8 @@ class MultimodalModel(nn.Module):
             features = {m: encoder(inputs[m]) for m, encoder in self.encoders.items()}
         if not self.fusion.masks:
             return features
-        given = {m: (inputs[m] != 0).flatten(1).any(1, keepdim=True) for m in features}
-        return {m: h * given[m].to(h.dtype) for m, h in features.items()}
+        present = {m: (inputs[m] != 0).flatten(1).any(1, keepdim=True) for m in features}
+        return {m: h * present[m].to(h.dtype) for m, h in features.items()}
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Return fused logits (B, C).

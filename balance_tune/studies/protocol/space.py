@@ -44,6 +44,7 @@ class Parameter:
     source: str
 
     def contains(self, value: Any) -> bool:
+        """Return whether a value is of the parameter's kind and within its range."""
         if self.choices is not None:
             return any(_same(value, choice) for choice in self.choices)
         if isinstance(value, bool) or not isinstance(value, int if self.kind == "int" else int | float):
