@@ -9,7 +9,7 @@ ROOT   ?= studies
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all test-cluster test-jobs faults miniatures check audit format ui bench bench-gpu calibrate clean
+.PHONY: help study test test-all test-cluster test-jobs faults miniatures check audit format docs ui bench bench-gpu calibrate clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ audit: $(READY)  ## ask the public advisory database about every pinned package 
 format: $(READY)  ## mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(READY)  ## build the site into build/site (open build/site/index.html)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 ui: $(READY)  ## the MLflow UI on every trial (Ctrl-C ends it)
 	$(BIN)/balance-tune ui --root $(ROOT)

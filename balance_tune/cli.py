@@ -25,27 +25,42 @@ REFUSALS = {
     errno.ELOOP, errno.ENOTDIR,
 }  # fmt: skip
 """What a file system answers that an operator can fix: one line instead of a traceback."""
-# command -> (module below balance_tune.commands, what it does)
 COMMANDS = {
-    "run": ("run", "run, resume or extend a study"),
-    "submit": ("submit", "run a study as a job of a Ray cluster"),
-    "plan": ("plan", "what a study would run and take; starts nothing"),
-    "status": ("status", "how far a running or stopped study is"),
-    "report": ("report", "a study's leaderboard; writes its report as files"),
-    "best": ("best", "the winning configuration, ready to paste"),
-    "methods": ("methods", "the methods there are, or one in full"),
-    "datasets": ("datasets", "the datasets there are, or one in full"),
-    "data": ("data", "prepare real data into a store, check one, show what is in one"),
-    "fusions": ("parts", "the fusions there are, or one in full"),
-    "encoders": ("parts", "the encoders there are, or one in full"),
-    "evaluate": ("evaluate", "a stored model on a dataset's part, or on a table of files"),
-    "reproduce": ("reproduce", "train a recorded trial again and compare"),
-    "probe": ("probe", "what the frozen features of a trial still know"),
-    "export": ("export", "a study's trials as one sqlite file for Optuna's tools"),
-    "delete": ("delete", "remove a study everywhere"),
-    "doctor": ("doctor", "what would go wrong with a study here or on the cluster at RAY_ADDRESS"),
-    "ui": ("ui", "serve the MLflow UI on every trial"),
+    "run": ("run", "run, resume or extend a study", "quickstart search.trials=4"),
+    "submit": ("submit", "run a study as a job of a Ray cluster", "quickstart --address http://127.0.0.1:8265"),
+    "plan": ("plan", "what a study would run and take; starts nothing", "quickstart search.trials=4"),
+    "studies": ("studies", "the study files that ship with the package, or one as it is", "quickstart > mine.yaml"),
+    "init": ("init", "write a study file to start from, with every key and its meaning", "mine"),
+    "status": ("status", "how far a running or stopped study is", "quickstart"),
+    "report": ("report", "a study's leaderboard; writes its report as files", "quickstart -f json"),
+    "best": ("best", "the winning configuration, ready to paste", "quickstart --dataset av_digits --export winner"),
+    "methods": ("methods", "the methods there are, or one in full", "mlb"),
+    "datasets": ("datasets", "the datasets there are, or one in full", "av_digits"),
+    "data": (
+        "data",
+        "prepare real data into a store, check one, show what is in one",
+        "prepare crema_d --source ~/CREMA-D",
+    ),
+    "fusions": ("parts", "the fusions there are, or one in full", "film"),
+    "encoders": ("parts", "the encoders there are, or one in full", "cnn"),
+    "evaluate": (
+        "evaluate",
+        "a stored model on a dataset's part, or on a table of files",
+        "models:/quickstart-av_digits@champion --data av_digits",
+    ),
+    "reproduce": ("reproduce", "train a recorded trial again and compare", "0123456789abcdef0123456789abcdef"),
+    "probe": ("probe", "what the frozen features of a trial still know", "quickstart av_digits/mlb 3"),
+    "export": ("export", "a study's trials as one sqlite file for Optuna's tools", "quickstart"),
+    "delete": ("delete", "remove a study everywhere", "quickstart"),
+    "doctor": ("doctor", "what would go wrong with a study here or on the cluster at RAY_ADDRESS", "quickstart"),
+    "ui": ("ui", "serve the MLflow UI on every trial", "quickstart --port 5001"),
+    "completion": (
+        "completion",
+        "print what a shell needs to complete commands, options and files",
+        "bash > ~/.local/share/bash-completion/completions/balance-tune",
+    ),
 }
+"""Command -> (module below `balance_tune.commands`, what it does, arguments of the example in its help)."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -72,9 +87,16 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"balance-tune {__version__}")
     root_option(root)
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
-    for name, (module, words) in COMMANDS.items():
+    for name, (module, words, example) in COMMANDS.items():
         import_module(f"balance_tune.commands.{module}").add(
-            commands.add_parser(name, help=words, description=words[0].upper() + words[1:] + ".", allow_abbrev=False)
+            commands.add_parser(
+                name,
+                help=words,
+                description=words[0].upper() + words[1:] + ".",
+                epilog=f"example: balance-tune {name} {example}",
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+                allow_abbrev=False,
+            )
         )
     return root
 

@@ -75,6 +75,13 @@ class Registry:
         return classes[name]
 
 
+def named(registry: Registry, name: str) -> Any:
+    """Return the class called `name`, or what a user's own import path `package.module:name` leads to."""
+    if ":" not in name:
+        return registry.get(name)
+    return import_path(f"{'an' if registry.kind[0] in 'aeiou' else 'a'} {registry.kind}", name)
+
+
 def import_path(kind: str, path: str) -> Any:
     """Return the object at `package.module:attribute` (a user's own encoder, say).
 
@@ -93,7 +100,9 @@ def import_path(kind: str, path: str) -> Any:
     except (Exception, SystemExit) as error:  # a module may raise anything, and a script ends the process
         reason = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
         reason = (reason.splitlines() or [""])[0]
-        raise UserError(f"{kind} `{path}` must be importable as `package.module:name`, but: {reason}.") from error
+        missing = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
+        hint = "; put its folder on PYTHONPATH" if missing else ""
+        raise UserError(f"{kind} `{path}` must be importable as `package.module:name`, but: {reason}{hint}.") from error
     return value
 
 

@@ -30,7 +30,7 @@ NAMES = (
     "tracking",
     "proposals",
     "startup",
-    "search_efficiency",
+    "regret",
 )
 LONGEST = 400  # seconds that one benchmark may take
 GRACE = 10  # seconds in which it may end by itself after that

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from balance_tune.studies.results.inference import Runs, collapsed, compare, estimate, pseudo_values
 from balance_tune.studies.results.statistics import Floats
 from balance_tune.studies.results.verdict import ALPHA, looks_factor, verdicts
-from benchmarks.replicate import MARGINS, RECORDINGS, Design, Recording, choices
+from benchmarks.recorded import RECORDINGS, Recording
+from benchmarks.replicate import MARGINS, Design, choices
 from benchmarks.table import Table
 
 RESULTS = Path(__file__).parent / "CALIBRATION.md"

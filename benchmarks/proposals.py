@@ -1,7 +1,7 @@
-"""What Optuna's next point costs at so many finished trials, against sqlite storage: python -m benchmarks.proposals
+"""What the next point costs at so many finished trials, against sqlite storage: python -m benchmarks.proposals
 
-A study's own way: joint TPE on a journal file (fsync where a trial begins and ends), opened for one writer. Against it
-the common recipe: the same sampler on sqlite. Asking, suggesting six parameters, one intermediate value, telling.
+A study's own way: its sampler on a journal file (fsync where a trial begins and ends), opened for one writer. Against
+it the common recipe: TPE on sqlite. Asking, suggesting six parameters, one intermediate value, telling.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
-from optuna.distributions import FloatDistribution
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import create_trial
 
+from balance_tune.studies.protocol.space import Parameter, Space
 from balance_tune.studies.search.samplers import common_space, sampler_for
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
 from benchmarks.search_phase import study_folder
 from benchmarks.table import Table, show, spread
 
-SPACE = {f"p{k}": FloatDistribution(1e-3, 1.0, log=k % 2 == 0) for k in range(6)}
+SEARCHED = Space(tuple(Parameter(f"p{k}", "float", 1e-3, 1.0, k % 2 == 0, None, 0.1, "") for k in range(6)), {})
+SPACE = SEARCHED.distributions()
 FINISHED, REPEATS = (10, 100, 1000, 3000), 9
+MODEL = 100  # finished trials up to which the Gaussian process is measured
 LONGEST = 1000  # finished trials on sqlite: more of them take minutes to write
 
 
@@ -33,7 +35,7 @@ def study_with(storage: BaseStorage, finished: int) -> optuna.Study:
     draw = random.Random(0)
     trials = []
     for _ in range(finished):
-        point = {name: draw.uniform(space.low, space.high) for name, space in SPACE.items()}
+        point = {p.name: draw.uniform(1e-3, 1.0) for p in SEARCHED.parameters}
         value = 1 - sum(v * v for v in point.values())
         trials.append(
             create_trial(params=point, distributions=dict(SPACE), value=value, intermediate_values={1: value})
@@ -42,12 +44,14 @@ def study_with(storage: BaseStorage, finished: int) -> optuna.Study:
     return study
 
 
-def trials_of(study: optuna.Study, finished: int) -> Iterator[float]:
-    """Yield the milliseconds of one further trial after another."""
+def trials_of(study: optuna.Study, finished: int, kind: str = "tpe") -> Iterator[float]:
+    """Yield the milliseconds of one further trial after another, proposed by the sampler `kind`."""
     space = common_space()
     for number in range(finished, finished + REPEATS):
         began = time.perf_counter()
-        study.sampler = sampler_for("tpe", study_seed=0, arm="a/b", number=number, trials=finished, space=space)
+        study.sampler = sampler_for(
+            kind, study_seed=0, arm="a/b", number=number, trials=finished, searched=SEARCHED, space=space
+        )
         trial = study.ask(dict(SPACE))
         value = 1 - sum(v * v for v in trial.params.values())
         trial.report(value, 1)
@@ -63,18 +67,27 @@ def measure() -> Table:
         with study_folder() as folder:
             journal = trials_of(study_with(open_storage(StudyFolder(folder)), finished), finished)
             if finished > LONGEST:
-                rows.append([str(finished), spread(list(journal), 1), "", ""])
+                rows.append([str(finished), "", spread(list(journal), 1), "", ""])
                 continue
             sqlite = optuna.storages.RDBStorage(f"sqlite:///{Path(folder) / 'optuna.db'}")
             turns = zip(journal, trials_of(study_with(sqlite, finished), finished), strict=True)
             ours, theirs = map(list, zip(*turns, strict=True))
+        gaussian = list(trials_of(study_with(InMemoryStorage(), finished), finished, "gp")) if finished <= MODEL else []
         ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
-        rows.append([str(finished), spread(ours, 1), spread(theirs, 1), spread(ratios, 1)])
+        rows.append(
+            [
+                str(finished),
+                spread(gaussian, 1) if gaussian else "",
+                spread(ours, 1),
+                spread(theirs, 1),
+                spread(ratios, 1),
+            ]
+        )
     return Table(
         "The next point",
-        "Milliseconds per trial that TPE and the storage take, six parameters, by the number of finished trials of the "
-        "arm; on the study's journal file, and on sqlite.",
-        ("finished", "journal ms", "sqlite ms", "times less"),
+        "Milliseconds per trial that sampler and storage take, six parameters, by the number of finished trials of the "
+        "arm: `gp` in memory, which proposes up to trial 200; TPE on the study's journal file, and on sqlite.",
+        ("finished", "gp ms", "TPE, journal ms", "TPE, sqlite ms", "times less"),
         rows,
     )
 

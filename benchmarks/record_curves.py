@@ -1,10 +1,9 @@
-"""Records learning curves of uniformly random points of one arm, on which searches can be replayed without training.
+"""Records learning curves of random points of one arm under several seeds, for replaying searches without training.
 
-    python -m benchmarks.record_curves multiple_features/mlb --points 400
+    python -m benchmarks.record_curves multiple_features/opm --points 200 --seeds 2 8 --searched momentum weight_decay
 
-Every point is trained to its end with a seed of its own, as a search trial of a study is. What is kept, in
-benchmarks/curves/<dataset>-<method>.npz: the points, the right answers on the validation rows after every epoch, and
-the space they were drawn from. With another --seed, points are added to those that are there.
+Every point is trained with the first few seeds; the better third then gets the rest, for only there does the mean have
+to be exact. Written to benchmarks/curves/<dataset>-<method>-<parameters>.npz; the README there says what a file holds.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,103 +25,112 @@ from balance_tune.registry import datasets
 from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.loading import load_config
 from balance_tune.studies.protocol.arms import Arm, arms_of, trial_config
+from benchmarks.recorded import CURVES
 
-CURVES = Path(__file__).parent / "curves"
-FAILED = -1  # right answers of an epoch that was not reached
 EPOCHS = 20
-
-
-@dataclasses.dataclass(frozen=True)
-class Recorded:
-    """One training: its point as numbers, its seed, and the right answers on `of` validation rows after each epoch."""
-
-    point: list[float]
-    seed: int
-    correct: list[int]
-    of: int
+BETTER = 3  # one in so many points gets all seeds
+RANGES = {  # of training settings that a study may search beside the learning rate
+    "momentum": {"low": 0.0, "high": 0.99},
+    "weight_decay": {"low": 1e-6, "high": 1e-1, "log": True},
+    "batch_size": {"low": 16, "high": 256, "log": True},
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("arm", help="as multiple_features/mlb")
-    parser.add_argument("--points", type=int, default=400)
-    parser.add_argument("--seed", type=int, default=0, help="of the study whose search trials these are")
+    parser.add_argument("--points", type=int, default=200)
+    parser.add_argument("--seeds", type=int, nargs=2, default=(2, 8), help="of every point, and of the better third")
+    parser.add_argument("--searched", nargs="*", default=(), choices=RANGES, help="beside what the study searches")
+    parser.add_argument("--seed", type=int, default=0, help="of the study whose search trials these points are")
     parser.add_argument("--out", type=Path, default=CURVES)
     args = parser.parse_args()
     dataset, _, method = args.arm.partition("/")
+    space = {"training": {name: RANGES[name] for name in args.searched}}
+    search = {"trials": args.points, "sampler": "random", "space": space}
     raw = {"name": "curves", "datasets": [dataset], "methods": [method], "training": {"epochs": EPOCHS}}
-    config = load_config({**raw, "search": {"trials": args.points, "sampler": "random"}, "seed": args.seed})
+    config = load_config({**raw, "search": search, "seed": args.seed})
     arm = next(arm for arm in arms_of(config) if arm.name == args.arm)
-    args.out.mkdir(parents=True, exist_ok=True)
-    record(config, arm, args.points, args.out / f"{dataset}-{arm.label}.npz")
+    path = args.out / f"{dataset}-{arm.label}-{len(arm.space.parameters)}.npz"
+    save(path, arm, *record(config, arm, args.points, *args.seeds))
 
 
-def record(config: StudyConfig, arm: Arm, points: int, path: Path) -> None:
-    """Train so many random points of `arm` and write, or add, what became of them to `path`."""
+def record(
+    config: StudyConfig, arm: Arm, points: int, first: int, most: int
+) -> tuple[list[Mapping[str, Any]], NDArray[np.float32]]:
+    """Return so many points, the default among them, and their curves (points, seeds, epochs), NaN if not trained."""
     import torch
 
+    from balance_tune.datasets.store import build_store, store_name
+
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    found: list[Recorded] = []
-    began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        for one in trained(config, arm, points, Path(folder), default=not path.exists()):
-            found.append(one)
-            if len(found) % 20 == 0:
-                print(f"{arm.name}: {len(found)} of {points}, {time.perf_counter() - began:.0f} s", flush=True)
-    made: dict[str, NDArray[Any]] = {
-        "points": np.array([one.point for one in found]),
-        "seeds": np.array([one.seed for one in found]),
-        "correct": np.array([one.correct for one in found], dtype=np.int16),
-    }
-    if path.exists():
-        with np.load(path) as stored:
-            made = {name: np.concatenate([stored[name], new]) for name, new in made.items()}
-    space = [dataclasses.asdict(p) for p in arm.space.parameters]
-    about = json.dumps({"arm": arm.name, "validation_rows": found[0].of, "space": space})
-    points_made, seeds, correct = (made[name] for name in ("points", "seeds", "correct"))
-    np.savez_compressed(path, about=np.array(about), points=points_made, seeds=seeds, correct=correct)
-    print(f"{path}: {len(made['points'])} points, {path.stat().st_size} bytes")
+    drawn = random_points(config, arm, points)
+    val = np.full((points, most, EPOCHS), np.nan, dtype=np.float32)
+    began = time.process_time()
+    with tempfile.TemporaryDirectory() as name:
+        dataset = datasets().get(arm.dataset)()
+        store = Path(name) / store_name(dataset)
+        build_store(dataset, store)
+        for seed in range(most):
+            chosen = range(points) if seed < first else better(val[:, :first])
+            for index in chosen:
+                val[index, seed] = trained(config, arm, drawn[index], seed, Path(name), store)
+            print(f"{arm.name}: seed {seed + 1} of {most}, {time.process_time() - began:.0f} s", flush=True)
+    return drawn, val
 
 
-def trained(config: StudyConfig, arm: Arm, points: int, folder: Path, *, default: bool) -> Iterator[Recorded]:
-    """Yield so many trainings at random points, the first of them at the `default` if that is wanted."""
+def random_points(config: StudyConfig, arm: Arm, points: int) -> list[Mapping[str, Any]]:
+    """Return the default and random points, as a study's random search proposes them."""
     import optuna
 
-    from balance_tune.datasets.store import build_store, store_name
-    from balance_tune.studies.protocol.selection import seed_of
     from balance_tune.studies.search.samplers import sampler_for
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize")
+    drawn: list[Mapping[str, Any]] = [arm.space.defaults()]
+    for number in range(1, points):
+        study.sampler = sampler_for(
+            "random", study_seed=config.seed, arm=arm.name, number=number, trials=points, searched=arm.space
+        )
+        drawn.append(study.ask(arm.space.distributions()).params)
+    return drawn
+
+
+def better(val: NDArray[np.float32]) -> Sequence[int]:
+    """Return the indices of the better third by the mean over seeds of the best epoch; a broken training counts 0."""
+    means = np.nan_to_num(val).max(-1).mean(-1)
+    return sorted(np.argsort(-means, kind="stable")[: len(means) // BETTER].tolist())
+
+
+def trained(
+    config: StudyConfig, arm: Arm, params: Mapping[str, Any], seed: int, folder: Path, store: Path
+) -> NDArray[np.float32]:
+    """Return the validation accuracies of one training, NaN from the epoch on in which it broke off."""
+    from balance_tune.studies.protocol.selection import seed_of
     from balance_tune.training.errors import Diverged
     from balance_tune.training.loop import train
     from balance_tune.training.setup import prepare
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    dataset = datasets().get(arm.dataset)()
-    store = folder / store_name(dataset)
-    build_store(dataset, store)
-    study = optuna.create_study(direction="maximize")
-    for number in range(points) if default else range(1, points + 1):
-        study.sampler = sampler_for("random", study_seed=config.seed, arm=arm.name, number=number, trials=points)
-        params = study.ask(arm.space.distributions()).params if number else arm.space.defaults()
-        seed = seed_of(config.seed, "search", number)
-        trial = trial_config(
-            config, arm, params, phase="search", number=number, seed=seed, study_folder=folder, store=store
-        )
-        run, modulation = prepare({**trial, "device": "cpu"})
-        rows, correct = len(run.validation), [FAILED] * EPOCHS
-        try:
-            for epoch, metrics in enumerate(train(run, modulation)):
-                correct[epoch] = round(metrics["val/accuracy"] * rows)
-        except Diverged as failure:
-            print(f"{arm.name} {params}: {failure}")
-        yield Recorded(encoded(arm, params), seed, correct, rows)
+    number = seed_of(config.seed, "search", seed)
+    trial = trial_config(
+        config, arm, params, phase="search", number=seed, seed=number, study_folder=folder, store=store
+    )
+    run, modulation = prepare({**trial, "device": "cpu"})
+    curve = np.full(EPOCHS, np.nan, dtype=np.float32)
+    try:
+        for epoch, metrics in enumerate(train(run, modulation)):
+            curve[epoch] = metrics["val/accuracy"]
+    except Diverged as failure:
+        print(f"{arm.name} {params}: {failure}")
+    return curve
 
 
-def encoded(arm: Arm, params: Mapping[str, Any]) -> list[float]:
-    """Return a point as numbers: the value, or the index of the choice."""
-    return [
-        float(p.choices.index(params[p.name])) if p.choices is not None else float(params[p.name])
-        for p in arm.space.parameters
-    ]
+def save(path: Path, arm: Arm, points: Sequence[Mapping[str, Any]], val: NDArray[np.float32]) -> None:
+    """Write a recording of `points` and their curves."""
+    space = json.dumps([dataclasses.asdict(p) for p in arm.space.parameters])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, points=np.array(json.dumps(points)), space=np.array(space), val=val)
+    print(f"{path}: {len(points)} points, {path.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ score: rows have a difficulty that all trainings share, and half as much of each
 from __future__ import annotations
 
 import base64
-import json
 import math
 import tempfile
 from collections.abc import Mapping
@@ -30,46 +29,10 @@ from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.selection import Rule, winner
 from balance_tune.studies.search.study_queue import StudyQueue
 from balance_tune.studies.storage.study_folder import StudyFolder
-from benchmarks.search_efficiency import Floats, OnRecord, Recorded, parameter
+from benchmarks.recorded import Floats, OnRecord, Recording
 
-RECORDINGS = Path(__file__).parent / "recordings"
 VALIDATION_ROWS = 300
 MARGINS = (0.0, 0.5, 1.0, 1.64, 2.0)  # of the rule that the default stays unless clearly beaten; 0: no such rule
-DEFAULT_LR = 0.05  # the declared default of both embedded datasets, where a recording says nothing
-
-
-class Recording(Recorded):
-    """Curves of one arm under several seeds.
-
-    Attributes:
-        val: (points, seeds, epochs) validation accuracies; NaN where training had broken off.
-        test: (points, seeds) test accuracy at the best validation epoch; NaN where training broke off.
-        default: index of the default point.
-    """
-
-    def __init__(self, path: Path) -> None:
-        with np.load(path) as stored:
-            points = json.loads(str(stored["points"]))
-            val, test = stored["val"].astype(np.float64), stored["test"].astype(np.float64)
-            space = json.loads(str(stored["space"])) if "space" in stored else [_learning_rate(points)]
-        parameters = [parameter(p) for p in space]
-        values = np.array([[_number(p, point[p.name]) for p in parameters] for point in points])
-        super().__init__(path.stem.replace("-", "/", 1), parameters, values, val.shape[2])
-        self.val = val
-        best = np.nan_to_num(val, nan=-1.0).argmax(-1)
-        reached = np.take_along_axis(test, best[..., None], axis=-1)[..., 0]
-        self.test: Floats = np.where(np.isnan(val).any(-1), np.nan, reached)
-        self.default = self.nearest({p.name: p.default for p in parameters}, set())
-
-
-def _learning_rate(points: list[dict[str, Any]]) -> dict[str, Any]:
-    rates = [point["training.lr"] for point in points]
-    limits = {"low": min(rates), "high": max(rates), "log": True, "choices": None}
-    return {"name": "training.lr", "kind": "float", **limits, "default": DEFAULT_LR, "source": "recorded"}
-
-
-def _number(p: Any, value: Any) -> float:
-    return float(value) if p.choices is None else float(p.choices.index(value))
 
 
 @dataclass(frozen=True)
@@ -138,7 +101,7 @@ def _play(queue: StudyQueue, pruner: Pruner, key: TrialKey, curve: Floats) -> No
             "device_seconds": float(epoch),
         }
         if key.phase == "select" and epoch == len(curve):
-            row["val_units"] = _hits(curve[best - 1], queue.config.seed, key.number)
+            row["val_units"] = hits(curve[best - 1], queue.config.seed, key.number)
         queue.report(key, row)
         judged = key.phase == "search" and epoch < len(curve)
         if judged and pruner.should_prune(key.arm, key.number, epoch, value, min_epochs):
@@ -147,7 +110,7 @@ def _play(queue: StudyQueue, pruner: Pruner, key: TrialKey, curve: Floats) -> No
     queue.finish(key, "complete")
 
 
-def _hits(score: float, seed: int, number: int) -> str:
+def hits(score: float, seed: int, number: int) -> str:
     """Return hits on validation rows, as a trial reports them, of a training with this score."""
     shared = np.random.default_rng([seed, 0]).normal(size=VALIDATION_ROWS)
     ease = shared + 0.5 * np.random.default_rng([seed, 1, number]).normal(size=VALIDATION_ROWS)

@@ -1,6 +1,8 @@
 """The command line as a whole: start-up, exit statuses, one line for every mistake."""
 
+import argparse
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +11,8 @@ from types import ModuleType
 
 import pytest
 
-from balance_tune.cli import COMMANDS, main
+from balance_tune.cli import COMMANDS, main, parsed, parser
+from balance_tune.commands.reference import commands
 
 QUICKSTART = str(Path(__file__).parents[1] / "search_spaces" / "quickstart.yaml")
 HEAVY = ("torch", "ray", "optuna", "mlflow", "pydantic", "numpy", "yaml", "rich")
@@ -46,6 +49,16 @@ def test_every_command_has_help(argv: list[str], capsys: pytest.CaptureFixture[s
         main(argv)
     assert ended.value.code == 0
     assert "usage: balance-tune" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", list(commands(parser())), ids=lambda made: made.prog)
+def test_every_command_has_an_example_that_it_takes(command: argparse.ArgumentParser) -> None:
+    before, example = str(command.epilog).split("example: balance-tune ")
+    assert not before
+    words = shlex.split(example.partition(" > ")[0])
+    assert " ".join(["balance-tune", *words]).startswith(command.prog)
+    assert parsed(words).command == words[0]
+    assert example in " ".join(command.format_help().split())
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -48,6 +48,7 @@ ROOMS = (  # of `studies`, the lowest first: each may import those before it
     "config",
     "storage",
     "early_stopping",
+    "surrogate",
     "protocol",
     "cluster",
     "data",

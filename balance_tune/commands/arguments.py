@@ -41,18 +41,29 @@ def miniature_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def study_file_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Let `parser` take a study and entries of it to set."""
+    words = "a study file, or a study that ships with balance_tune (see `balance-tune studies`)"
+    parser.add_argument("study_file", metavar="STUDY.yaml", nargs=None if required else "?", type=Path, help=words)
+    parser.add_argument(
+        "overrides", metavar="key=value", nargs="*", default=[], help="an entry to set, as search.trials=4"
+    )
+
+
 def study_of(args: argparse.Namespace) -> StudyConfig:
     """Return the study of `study_file` after its overrides, or its miniature where that is asked for."""
     from balance_tune.studies.loading import load_config
 
+    root = root_of(args)
     if not args.miniature:
-        return load_config(args.study_file, args.overrides)
+        return load_config(args.study_file, args.overrides, root=root)
     from balance_tune.studies.miniature import miniature
 
-    plain, left_out = miniature(load_config(args.study_file, args.overrides))
+    plain, left_out = miniature(load_config(args.study_file, args.overrides, root=root))
     if left_out:
         print(f"left out, because two epochs are too few for them: {', '.join(left_out)}", file=sys.stderr)
-    return load_config(plain, [word for word in args.overrides if not word.startswith(("methods=", "name="))])
+    kept = [word for word in args.overrides if not word.startswith(("methods=", "name="))]
+    return load_config(plain, kept, root=root)
 
 
 def study_argument(parser: argparse.ArgumentParser) -> None:

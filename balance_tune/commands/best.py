@@ -29,10 +29,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from balance_tune.studies.config import strict_yaml
     from balance_tune.studies.config.reader import stored_config
+    from balance_tune.studies.data.stores import check_known
     from balance_tune.studies.results.leaderboard import build
 
     folder = study_folder(args)
     config = stored_config(folder.path)
+    check_known(config.datasets, config.data.stores, folder.parent / "data")
     if args.dataset is not None and args.dataset not in config.datasets:
         raise UserError(f"{shown(args.dataset)} is not in this study.{did_you_mean(args.dataset, config.datasets)}")
     every = build(folder)
@@ -71,6 +73,7 @@ def configuration(config: StudyConfig, folder: Path, row: LeaderboardRow) -> dic
     trial = trial_config(
         config, arm, row.params or {}, phase="confirm", number=0, seed=config.seed, study_folder=folder, store=folder
     )
+    stores = {name: place for name, place in config.data.stores.items() if name == arm.dataset}
     fields = ("dataset", "method", "variant", "training", "model", "modulation")
     settings = trial["modulation"]
     study: dict[str, Any] = {
@@ -79,15 +82,18 @@ def configuration(config: StudyConfig, folder: Path, row: LeaderboardRow) -> dic
         "methods": [arm.method if arm.alias is None else {"name": arm.alias, "method": arm.method, "set": settings}],
         "model": trial["model"],
         "training": trial["training"],
+        **({"data": {"stores": stores}} if stores else {}),
         "search": {"trials": 1, "space": {} if arm.alias else {arm.method: settings}},
     }
+    values = (row.val_confirm, row.val, row.search_val)  # without selection seeds there is no `row.val`
+    val = next((f"{value:.4f}" for value in values if value is not None), "unknown")
     test = "" if row.test_mean is None else f", sealed test {row.test_mean:.4f} over {len(row.seeds)} seeds"
     delta = "" if row.delta is None else f" ({row.delta:+.4f} over tuned joint)"
     plain = config.as_dict()
     study |= {name: plain[name] for name in ("augment", "missing") if name in plain}
     return {
         "arm": arm.name,
-        "why": f"{config.objective} {row.val:.4f}{test}{delta}",
+        "why": f"{config.objective} {val}{test}{delta}",
         "study": study,
         "trial": {name: trial[name] for name in fields},
     }

@@ -24,14 +24,15 @@ TABLE = "table"
 def add(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(parser))
 
-    def action(name: str, words: str) -> argparse.ArgumentParser:
+    def action(name: str, words: str, example: str) -> argparse.ArgumentParser:
+        epilog = f"example: balance-tune data {name} {example}"
         subparser: argparse.ArgumentParser = actions.add_parser(
-            name, help=words, description=f"{words}.", allow_abbrev=False
+            name, help=words, description=f"{words[0].upper()}{words[1:]}.", epilog=epilog, allow_abbrev=False
         )
         root_option(subparser)
         return subparser
 
-    command = action("prepare", "turn a distribution into a store; run again, it goes on")
+    command = action("prepare", "turn a distribution into a store; run again, it goes on", "crema_d --source ~/CREMA-D")
     command.add_argument("name", metavar="NAME", help="a dataset, or `table` for data of your own")
     command.add_argument("--source", metavar="DIR", required=True, help="the distribution's folder, or the table")
     command.add_argument("--out", metavar="URI", help="folder or URI of the store (default: <root>/data/NAME)")
@@ -39,12 +40,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     command.add_argument("--workers", metavar="N", type=int, help="processes (default: one a core)")
     command.add_argument("--max-corrupt", metavar="SHARE", type=float, help="share of samples that may be unreadable")
     format_option(command)
-    command = action("verify", "check a store: hashes, shapes, ranges, counts, no leak between parts")
+    command = action("verify", "check a store: hashes, shapes, ranges, counts, no leak between parts", "crema_d")
     command.add_argument("store", metavar="STORE", help="folder or URI of a store, or a dataset's name")
-    command = action("info", "what is in a store")
+    command = action("info", "what is in a store", "crema_d")
     command.add_argument("store", metavar="STORE", help="folder or URI of a store, or a dataset's name")
     format_option(command)
-    command = action("miniature", "make a tiny distribution in a dataset's official layout, to try things on")
+    command = action(
+        "miniature", "make a tiny distribution in a dataset's official layout, to try things on", "crema_d --out tiny"
+    )
     command.add_argument("name", metavar="NAME", help="a dataset")
     command.add_argument("--out", metavar="DIR", required=True, help="a folder that does not exist or is empty")
 
@@ -136,7 +139,7 @@ def _store(args: argparse.Namespace) -> str:
 
     text: str = args.store
     if "/" not in text and not Path(text).exists():
-        announce([text], {})
+        announce([text], {}, root_of(args) / "data")
     if "/" not in text and text in datasets().names():
         return store_of(text, {}, root_of(args) / "data")[0]
     if not Place.of(text).holds("manifest.json"):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from pathlib import Path
 
-from balance_tune.commands.arguments import format_option, root_option, writable_root
+from balance_tune.commands.arguments import format_option, root_of, root_option, study_file_arguments, writable_root
 from balance_tune.commands.output import print_json
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study_file", metavar="STUDY.yaml", nargs="?", type=Path, help="a study that is to fit")
-    parser.add_argument("overrides", metavar="key=value", nargs="*", default=[], help="an entry of it to set")
+    study_file_arguments(parser, required=False)
     root_option(parser)
     format_option(parser)
 
@@ -23,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     if args.study_file is not None:
         from balance_tune.studies.loading import load_config
 
-        config = load_config(args.study_file, args.overrides)
+        config = load_config(args.study_file, args.overrides, root=root_of(args))
     root = writable_root(args)
     from balance_tune.studies.doctor import examine
 

@@ -34,12 +34,16 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from balance_tune.registry import datasets
+    from balance_tune.studies.data.stores import announce
     from balance_tune.studies.evaluation.stored_model import stored_model
 
     root, table = root_of(args), Path(args.data)
-    if args.data not in datasets().names() and not table.is_file():
+    if not table.is_file() and announce([args.data], {}, root / "data"):
         names = ", ".join(datasets().names())
-        raise UserError(f"--data must be a dataset ({names}) or a table's file, but got {shown(args.data)}.")
+        raise UserError(
+            f"--data must be a dataset ({names}), one of your own in {root.display_uri('data')}, or a table's file, "
+            f"but got {shown(args.data)}."
+        )
     with stored_model(args.model, root) as served:
         if args.data in datasets().names():
             result = _on_dataset(args, served, root)

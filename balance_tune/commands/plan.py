@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balance_tune.commands.arguments import (
@@ -13,6 +12,7 @@ from balance_tune.commands.arguments import (
     miniature_option,
     root_of,
     root_option,
+    study_file_arguments,
     study_of,
     writable_root,
 )
@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study_file", metavar="STUDY.yaml", type=Path, help="the study file")
-    parser.add_argument(
-        "overrides", metavar="key=value", nargs="*", default=[], help="an entry to set, as search.trials=4"
-    )
+    study_file_arguments(parser)
     parser.add_argument("--no-measure", action="store_true", help="time no epoch; use what was measured before")
     miniature_option(parser)
     root_option(parser)

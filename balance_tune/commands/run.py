@@ -7,7 +7,6 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balance_tune.commands.arguments import (
@@ -16,6 +15,7 @@ from balance_tune.commands.arguments import (
     miniature_option,
     root_option,
     root_text,
+    study_file_arguments,
     study_of,
     writable_root,
 )
@@ -39,10 +39,7 @@ ENDINGS = {
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study_file", metavar="STUDY.yaml", type=Path, help="the study file")
-    parser.add_argument(
-        "overrides", metavar="key=value", nargs="*", default=[], help="an entry to set, as search.trials=4"
-    )
+    study_file_arguments(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, only the leaderboard")
     parser.add_argument(
         "--retry-failed", action="store_true", help="run the trials again that failed, after their cause is fixed"

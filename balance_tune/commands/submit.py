@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from balance_tune.commands.arguments import study_file_arguments
 from balance_tune.errors import UserError
 from balance_tune.studies.storage.object_store import refuse_credentials
+from balance_tune.studies.storage.study_folder import root_folder
 from balance_tune.studies.wording import shown
 
 if TYPE_CHECKING:
@@ -20,10 +22,7 @@ PATIENCE = 60.0  # seconds that a stopped job may take; the study's own clean st
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study_file", metavar="STUDY.yaml", type=Path, help="the study file")
-    parser.add_argument(
-        "overrides", metavar="key=value", nargs="*", default=[], help="an entry to set, as search.trials=4"
-    )
+    study_file_arguments(parser)
     parser.add_argument("--address", metavar="URL", help="the cluster's dashboard (default: RAY_API_SERVER_ADDRESS)")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--no-wait", action="store_true", help="do not follow the job to its end")
@@ -60,10 +59,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Submit, follow or stop; the status of a job that was followed is that of its study."""
     from balance_tune.studies.config.reader import read_config
+    from balance_tune.studies.config.shipped import study_path
     from balance_tune.studies.loading import load_config
 
-    read = read_config if args.follow or args.stop else load_config  # a job that is there need not fit this machine
-    config = read(args.study_file, args.overrides)
+    if args.follow or args.stop:  # a job that is there need not fit this machine
+        config = read_config(args.study_file, args.overrides)
+    else:
+        root = _root(args)
+        config = load_config(args.study_file, args.overrides, root=None if root is None else root_folder(root))
     address = args.address or os.environ.get("RAY_API_SERVER_ADDRESS")
     if address is None:
         raise UserError("a cluster must be named, but there is no --address; give its dashboard's, http://HOST:8265.")
@@ -79,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         return _follow(client, str(submitted[-1].submission_id), args)
     request = jobs.Request(
         config.name,
-        args.study_file,
+        study_path(args.study_file),
         args.overrides,
         root=_root(args),
         working_dir=args.working_dir,

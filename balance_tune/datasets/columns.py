@@ -215,6 +215,27 @@ WORDS = ("text", "numbers")  # in the table itself
 HEARD, LOOKED = ("spectrogram", "filter_bank"), ("image", "frames")
 
 
+_SOUND = ("av", "soundfile", "soxr")
+NEEDS: dict[str, tuple[str, ...]] = {
+    "spectrogram": (*_SOUND, "scipy"),
+    "filter_bank": (*_SOUND, "torchaudio"),
+    "image": ("pillow",),
+    "frames": ("av", "pillow"),
+}
+"""Kind of a modality -> the packages that reading it needs."""
+
+
+def needs_of(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the packages that modalities need to be read, of their entries in a recipe."""
+    return tuple(dict.fromkeys(name for entry in raw.values() for name in NEEDS.get(entry["kind"], ())))
+
+
+def columns_of(entry: Any) -> tuple[str, ...]:
+    """Return the columns that a modality comes from, of its entry in a recipe; none where there is no entry."""
+    column = entry["column"] if isinstance(entry, Mapping) else ()
+    return tuple(map(str, column)) if isinstance(column, list | tuple) else (str(column),)
+
+
 def column_of(name: str, entry: Any, decimal: str = ".", declared: Modality | None = None) -> Column:
     """Return a modality of a table from its entry in the recipe.
 

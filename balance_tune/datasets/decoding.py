@@ -63,7 +63,7 @@ class Decoding(Dataset):
 
 def _rank(raw: Any) -> int | None:
     """Return how many axes an array of numbers has; None of anything else, 0 of what is no array."""
-    if isinstance(raw, bytes | bytearray | str | Mapping):
+    if isinstance(raw, bytes | bytearray | str | Path | Mapping):
         return None
     if isinstance(raw, Sequence) and raw and isinstance(raw[0], bytes | bytearray):
         return None

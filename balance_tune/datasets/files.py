@@ -1,10 +1,14 @@
-"""Finding the files of a distribution, and reading its lists."""
+"""Finding the files of a distribution, reading its lists, and opening what a user names."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
+from balance_tune.datasets import limits
+from balance_tune.datasets.arrays import load_array
+from balance_tune.datasets.media import unreadable
 from balance_tune.errors import UserError
 
 
@@ -44,6 +48,24 @@ def csv_rows(path: Path, columns: int) -> list[tuple[str, list[str]]]:
     if not rows:
         raise UserError(f"{path} must have rows, but has none.")
     return rows
+
+
+def content_of(path: Path) -> Any:
+    """Return what a user's file holds: the array of a .npy file, else its bytes; a folder (of frames) stays a path.
+
+    Raises:
+        Unreadable: it cannot be opened, or is beyond a limit.
+    """
+    try:
+        if path.is_dir():
+            return path
+        if path.suffix.lower() == ".npy":
+            return load_array(path)
+        if reason := limits.too_large_file(path):
+            raise ValueError(reason)
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise unreadable(path, getattr(error, "strerror", None) or str(error)) from error
 
 
 def class_names(dataset: str) -> tuple[str, ...]:

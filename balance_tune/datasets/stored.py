@@ -47,6 +47,13 @@ def _decoded(raw: Mapping[str, Any]) -> dict[str, Any]:
 _KNOWN: dict[str, type[Stored]] = {}
 
 
+def forget(name: str) -> None:
+    """Have a dataset that only a store declares not be found by its name any more."""
+    known = _KNOWN.pop(name, None)
+    if known is not None:
+        known.name = ""
+
+
 def stored(name: str, where: str) -> type[Stored]:
     """Return the dataset `name` that lies in a store; from then on studies know it by its name.
 
@@ -58,8 +65,7 @@ def stored(name: str, where: str) -> type[Stored]:
         raise UserError(f"the store {where} must be of `{name}`, but is of `{manifest.dataset}`.")
     if name in _KNOWN and _KNOWN[name].where == where and _KNOWN[name].manifest == manifest:
         return _KNOWN[name]
-    if name in _KNOWN:
-        _KNOWN[name].name = ""  # another store under this name: the older class is not found any more
+    forget(name)  # another store under this name
     _KNOWN[name] = type(
         "Stored",
         (Stored,),

@@ -36,6 +36,7 @@ class Conformer(Encoder):
     """
 
     name = "conformer"
+    needs = ("torchaudio",)
     axes = (("channels", "frequencies", "time"), ("time", "features"))
 
     def __init__(

@@ -25,6 +25,7 @@ class HuggingFace(Encoder):
     """
 
     name = "huggingface"
+    needs = ("transformers",)
     axes = (("tokens",),)
 
     def __init__(self, shape: Sequence[int], folder: str = "", freeze: str = "none") -> None:

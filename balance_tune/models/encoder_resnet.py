@@ -28,6 +28,7 @@ class ResNet18(Encoder):
     name = "resnet18"
     axes = (("channels", "height", "width"), ("channels", "time", "height", "width"))
     start = ("weights",)
+    needs = ("torchvision",)
     features = 512
 
     def __init__(self, shape: Sequence[int], weights: str | None = None, batch_norm_scale: float = 0.0) -> None:

@@ -26,6 +26,8 @@ class Encoder(nn.Module):
     """Settings that only say where its weights start: a trained model is made again without them."""
     modulated: ClassVar[str] = ""
     """The policy that `auto` means for its gradients, where that is not what its weights' dimensions say."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Packages that it imports when it is made, beside torch."""
     features: int
     shape: tuple[int, ...]  # of one sample, as the model's specification names it
 

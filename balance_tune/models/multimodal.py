@@ -15,7 +15,7 @@ from balance_tune.models.encoders import Encoder
 from balance_tune.models.fusion import Features, Fusion
 from balance_tune.models.pieces import encode_in_pieces, observers_of
 from balance_tune.registry import encoders as encoder_registry
-from balance_tune.registry import fusions, import_path
+from balance_tune.registry import fusions, import_path, named
 from balance_tune.tasks import Task
 
 Inputs = dict[str, Tensor]
@@ -221,7 +221,7 @@ def _makes_module(make: Any) -> bool:
 
 
 def _encoder_class(name: str) -> Any:
-    return import_path("an encoder", name) if ":" in name else encoder_registry().get(name)
+    return named(encoder_registry(), name)
 
 
 def _check_features(encoder: object, name: str) -> None:
@@ -253,12 +253,18 @@ def _encoder(modality: str, shape: Sequence[int], name: str, settings: Mapping[s
 
 
 def _fusion(name: str, widths: Mapping[str, int], classes: int, settings: Mapping[str, Any]) -> Fusion:
-    cls = fusions().get(name)
+    cls = named(fusions(), name)
+    # as with encoders: what is no fusion is never called
+    if not (isinstance(cls, type) and issubclass(cls, Fusion)):
+        raise UserError(f"a fusion must be a subclass of Fusion, but {name} is not.")
     try:
         fusion: Fusion = cls(widths, classes, **settings)
-    except TypeError as error:
+    except UserError:
+        raise
+    except Exception as error:  # its own code, or a setting that it does not have: one line either way
+        kind = "" if isinstance(error, TypeError) else f"{type(error).__name__}: "
         raise UserError(
-            f"fusion {name} must accept its settings {dict(settings)}, but: {_first_line(error)}."
+            f"fusion {name} must accept its settings {dict(settings)}, but: {kind}{_first_line(error)}."
         ) from error
     return fusion
 

@@ -14,6 +14,7 @@ from balance_tune import shadows, timeouts
 from balance_tune.datasets.redraw import redrawn_split_hash
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.devices import Devices
+from balance_tune.studies.cluster.importable import check_modules, check_workers
 from balance_tune.studies.cluster.preflight import preflight
 from balance_tune.studies.cluster.ray_address import check_ray_address
 from balance_tune.studies.cluster.ray_cluster import GPU_SHARE, TrialResources, ray_for, remote, study_resources
@@ -31,6 +32,7 @@ from balance_tune.studies.monitor.progress import Kind, Progress, progress_of
 from balance_tune.studies.protocol import compute_matched, provenance, selection
 from balance_tune.studies.protocol.arms import Arm, arms_of, check_models, trial_config
 from balance_tune.studies.protocol.keys import TrialKey
+from balance_tune.studies.protocol.own_names import own_names
 from balance_tune.studies.results import exports, leaderboard, report, tables
 from balance_tune.studies.results.pairwise import Pair, compare_arms
 from balance_tune.studies.search.study_queue import Params, StudyQueue
@@ -124,9 +126,11 @@ def run_study(
     """
     timeouts.check()
     check_ray_address()
-    config = config if isinstance(config, StudyConfig) else load_config(config)
-    folder = _folder(root_folder(str(root or os.environ.get(ROOT) or "studies"), driver=True), config)
+    place = root_folder(str(root or os.environ.get(ROOT) or "studies"), driver=True)
+    config = config if isinstance(config, StudyConfig) else load_config(config, root=place)
+    folder = _folder(place, config)
     check_answers(folder.path)
+    check_modules(own_names(config))
     hidden = shadows.hidden_by(os.getcwd())  # Ray's workers look there first
     if hidden is not None:
         raise UserError(shadows.sentence(hidden))
@@ -229,6 +233,7 @@ class _Study:
                 )
                 if wrong:
                     return "halted", wrong
+            check_workers(own_names(self.config))
             if self.resources.gpus:
                 wrong = self.devices.check()
                 if wrong:

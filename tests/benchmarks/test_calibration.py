@@ -16,7 +16,8 @@ from benchmarks.calibration import (
     as_recorded,
     macro_f1,
 )
-from benchmarks.replicate import MARGINS, RECORDINGS, Design, Recording, choices
+from benchmarks.recorded import RECORDINGS, Recording
+from benchmarks.replicate import MARGINS, Design, choices
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from typing import Any
 from balance_tune.datasets.store import build_store
 from balance_tune.registry import datasets
 from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.data.stores import store_of as prepared_store
 from balance_tune.studies.early_stopping.pruner import Pruner
 from balance_tune.studies.early_stopping.pruning_log import PruningLog
 from balance_tune.studies.execution.sealed import evaluate_sealed
@@ -36,7 +37,14 @@ def run(
     folder.mkdir(parents=True)
     (folder / "study.yaml").write_text(config.as_yaml())
     arms, stores = arms_of(config), {name: folder / "data" / name for name in config.datasets}
-    manifests = {name: build_store(datasets().get(name)(), store) for name, store in stores.items()}
+    manifests = {
+        name: build_store(datasets().get(name)(), store)
+        for name, store in stores.items()
+        if name not in config.data.stores
+    }
+    for name in config.data.stores:  # prepared before
+        place, manifests[name] = prepared_store(name, config.data.stores, StudyFolder(folder.parent) / "data")
+        stores[name] = Path(place)
     (folder / "data").mkdir(exist_ok=True)
     for name, manifest in manifests.items():
         (folder / "data" / f"{name}.json").write_text(manifest.to_json())

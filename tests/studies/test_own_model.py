@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -95,6 +96,22 @@ def test_a_study_trains_confirms_and_evaluates_it(tmp_path: Path, model: dict[st
     trained = load_best(folder)
     assert trained.widths["b"] == 5
     assert isinstance(trained.fusion, Sum) == ("name" in model)
+
+
+def test_a_study_searches_its_keywords(tmp_path: Path) -> None:
+    raw = {
+        **STUDY,
+        "methods": ["joint"],
+        "model": {"name": f"{HERE}:whole"},
+        "search": {"trials": 7, "sampler": "random", "space": {"model": {"settings": {"width": [3, 9]}}}},
+    }
+    rows = in_process.run(load_config(raw), tmp_path / "own")
+    trials = sorted((tmp_path / "own").rglob("search-*/trial.json"))
+    widths = [json.loads(path.read_text())["model"]["settings"]["width"] for path in trials]
+    assert widths[0] == 3  # the function's own default
+    assert set(widths) == {3, 9}
+    (confirmed,) = (tmp_path / "own").rglob("confirm-0000/best.json")
+    assert load_best(confirmed.parent).widths["b"] == rows[0]["params"]["model.settings.width"]
 
 
 @pytest.mark.parametrize(

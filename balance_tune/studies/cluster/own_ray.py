@@ -1,4 +1,4 @@
-"""What a study's own Ray needs of this machine: a folder for its sockets, and a token that only its user can read."""
+"""What a study's own Ray needs of this machine: a folder for its sockets, a private token, the user's modules."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import secrets
 import socket
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from balance_tune.errors import UserError
@@ -75,6 +76,32 @@ def is_on_loopback(host: str, port: int) -> bool:
     except OSError:
         return True
     return False
+
+
+@contextlib.contextmanager
+def modules_for_workers() -> Iterator[None]:
+    """Let a Ray that is started in the block import what this process can: `sys.path` becomes its PYTHONPATH.
+
+    Ray itself passes on the folder of the script and the working folder alone. Python's own folders are left out.
+    """
+    before = os.environ.get("PYTHONPATH")
+    folders = (Path(entry).absolute() for entry in sys.path if isinstance(entry, str))
+    kept = dict.fromkeys(os.path.normpath(folder) for folder in folders if not _is_pythons(folder))
+    os.environ["PYTHONPATH"] = os.pathsep.join(kept)
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+
+
+def _is_pythons(folder: Path) -> bool:
+    """Return whether a folder of sys.path is the standard library's or one of installed packages."""
+    library, real = Path(os.__file__).resolve().parent, folder.resolve()
+    installed = any(part in ("site-packages", "dist-packages") for part in real.parts)
+    zipped = real.suffix == ".zip" and real.parent == library.parent
+    return installed or zipped or library in (real, *real.parents)
 
 
 def private_token() -> None:

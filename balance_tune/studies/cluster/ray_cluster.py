@@ -16,7 +16,13 @@ from typing import Any
 
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.capacity import reach
-from balance_tune.studies.cluster.own_ray import LOOPBACK, is_on_loopback, private_token, ray_folder
+from balance_tune.studies.cluster.own_ray import (
+    LOOPBACK,
+    is_on_loopback,
+    modules_for_workers,
+    private_token,
+    ray_folder,
+)
 from balance_tune.studies.cluster.ray_address import VARIABLE, check_ray_address, joins_cluster, ray_host
 from balance_tune.studies.config.schema import Resources, StudyConfig
 from balance_tune.studies.private_apis import on_loopback
@@ -123,7 +129,8 @@ def ray_for(resources: Resources, *, cpus: int | None = None) -> Iterator[Mappin
             os.environ.setdefault(name, value)
     alone = is_on_loopback(*ray_host()) if joined else True
     with on_loopback() if alone else contextlib.nullcontext():
-        start(options)
+        with modules_for_workers() if not joined else contextlib.nullcontext():
+            start(options)
         try:
             yield reach(ray.cluster_resources()) if joined else ray.cluster_resources()
         finally:

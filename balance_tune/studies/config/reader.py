@@ -12,11 +12,14 @@ from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.config.mistakes import sentence
 from balance_tune.studies.config.overrides import overridden
 from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.config.shipped import study_path
 from balance_tune.studies.wording import one_line
 
 
 def read_config(source: str | Path | Mapping[str, object] | StudyConfig, overrides: Sequence[str] = ()) -> StudyConfig:
     """Return the study in a YAML file, or in a mapping of the same shape, after `key=value` overrides.
+
+    A bare name that is no file is a study that ships with the package.
 
     Raises:
         UserError: one line, whatever is wrong with the text or a value.
@@ -27,7 +30,7 @@ def read_config(source: str | Path | Mapping[str, object] | StudyConfig, overrid
         elif isinstance(source, Mapping):
             raw = strict_yaml.plain(source)
         else:
-            raw = strict_yaml.read(Path(source))
+            raw = strict_yaml.read(study_path(source))
         return StudyConfig.model_validate(overridden(raw, overrides))
     except ValidationError as error:
         raise UserError(one_line(sentence(error, StudyConfig))) from None

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from balance_tune.errors import UserError
+from balance_tune.studies.config.shipped import shipped_studies
 from balance_tune.studies.wording import did_you_mean, nearest, one_line, shown
 
 LARGEST_FILE = 256 * 1024  # bytes; a study file has a few hundred
@@ -152,11 +153,12 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _beside(path: Path) -> str:
-    """Return a hint at the file that may have been meant."""
+    """Return a hint at the file, or at the shipped study, that may have been meant."""
     try:
         names = sorted(p.name for p in path.parent.glob("*.y*ml")) if not path.exists() else []
     except (OSError, ValueError):
         return ""
+    names += shipped_studies()
     return did_you_mean(path.name, names) if nearest(path.name, names) else ""
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from balance_tune.datasets import limits
-from balance_tune.datasets.arrays import load_array
+from balance_tune.datasets.columns import columns_of
+from balance_tune.datasets.decoding import Unreadable
+from balance_tune.datasets.files import content_of
 from balance_tune.datasets.labels import SEPARATOR, as_number, read_labels
-from balance_tune.datasets.media import unreadable
 from balance_tune.datasets.tabular import NO_FILE, Embedded, read_table
 from balance_tune.errors import UserError
 from balance_tune.studies.wording import one_line
@@ -54,7 +54,7 @@ class FileTable:
     ) -> None:
         self.path, self._words = path, words
         written, raw = written or {}, raw or {}
-        own = {m: _names(raw.get(m)) for m in modalities}
+        own = {m: columns_of(raw.get(m)) for m in modalities}
         named = [str(name) for name in written.get("label", ())]
         self.table = read_table(path, [LABEL, *modalities, *named, *(name for names in own.values() for name in names)])
         columns = self.table.columns
@@ -113,27 +113,16 @@ class FileTable:
                 raise UserError(f"`{modality}` must be numbers, but in {where}: {error}.") from None
         path = self.path.parent / texts[0]
         try:
-            if path.suffix.lower() == ".npy":
-                return load_array(path)
-            if reason := limits.too_large_file(path):
-                raise ValueError(reason)
-            return path.read_bytes()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            said = unreadable(path, reason).reason
+            return content_of(path)
+        except Unreadable as error:
             raise UserError(
-                one_line(f"a file that `{names[0]}` names must be readable, but in {where} {path}: {said}")
+                one_line(f"a file that `{names[0]}` names must be readable, but in {where} {path}: {error.reason}")
             ) from error
 
     def _separator(self, label: str, classes: Sequence[str]) -> str:
         texts = [cell for cell in self.table.columns[label] if isinstance(cell, str)]
         earlier = any(EARLIER_SEPARATOR in text for text in texts) and not any(SEPARATOR in text for text in texts)
         return EARLIER_SEPARATOR if earlier and not any(EARLIER_SEPARATOR in name for name in classes) else SEPARATOR
-
-
-def _names(entry: Any) -> tuple[str, ...]:
-    column = entry["column"] if isinstance(entry, Mapping) else ()
-    return tuple(map(str, column)) if isinstance(column, list | tuple) else (str(column),)
 
 
 def _plain(value: Any) -> Any:

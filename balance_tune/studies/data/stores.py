@@ -15,10 +15,11 @@ from balance_tune.datasets.address import expanded
 from balance_tune.datasets.distribution import Distribution
 from balance_tune.datasets.place import Place, is_remote
 from balance_tune.datasets.store import build_store, read_manifest, store_name
-from balance_tune.datasets.stored import Stored, stored
+from balance_tune.datasets.stored import Stored, forget, stored
 from balance_tune.errors import UserError
 from balance_tune.registry import datasets
-from balance_tune.studies.storage.study_folder import ROOT, StudyFolder, root_folder
+from balance_tune.studies.storage.study_folder import StudyFolder
+from balance_tune.studies.wording import did_you_mean, shown
 
 if TYPE_CHECKING:
     from balance_tune.datasets.base import Dataset
@@ -37,12 +38,14 @@ def store_of(
 ) -> tuple[str, Manifest]:
     """Return the store of a dataset, as `open_store` takes it, and its manifest.
 
-    An embedded dataset's is built in `folder` (<root>/data) where it is missing. A real one's is looked for where the
-    study says (`data.stores`), then in $BALANCE_TUNE_DATA, then in `folder`, under the dataset's name.
+    An embedded dataset's is built in `folder` (<root>/data) where it is missing. A real one's, and one that a user
+    prepared from a table, is looked for where the study says (`data.stores`), then in $BALANCE_TUNE_DATA, then in
+    `folder`, under the dataset's name.
 
     Raises:
         UserError: it has not been prepared (the line says how to), or is of another version of the dataset.
     """
+    check_known([name], given, folder)
     dataset: Dataset = datasets().get(name)()
     if isinstance(dataset, Stored):
         return dataset.where, read_manifest(dataset.where)
@@ -74,26 +77,56 @@ def _embedded(dataset: Dataset, folder: StudyFolder, tell: Callable[[str], None]
     return folder.uri, manifest
 
 
-def announce(names: Iterable[str], given: Mapping[str, str]) -> None:
-    """Make known the datasets that only a store declares: where the study says, or in the usual places."""
-    base = root_folder(os.environ.get(ROOT) or "studies") / "data"
+def check_known(names: Iterable[str], given: Mapping[str, str], folder: StudyFolder) -> None:
+    """Announce datasets as `announce` does, and raise a `UserError` where one is neither installed nor prepared."""
+    for name in announce(names, given, folder):
+        known = datasets().names()
+        places = " or ".join(str(place) for place in _usual(name, folder)) if "/" not in name else folder.display_uri()
+        raise UserError(
+            f"a dataset must be installed, or prepared from a table, but {shown(name)} is not installed and has no "
+            f"store in {places} (see --root).{did_you_mean(name, known)}"
+        )
+
+
+def announce(names: Iterable[str], given: Mapping[str, str], folder: StudyFolder) -> list[str]:
+    """Make known the datasets that only a store declares (users' tables), so that they are found by name.
+
+    Args:
+        names: of datasets; those that are installed are left as they are.
+        given: dataset -> store, as a study says (`data.stores`).
+        folder: <root>/data, where the others are looked for after $BALANCE_TUNE_DATA.
+
+    Returns:
+        The names that are neither installed nor those of a store.
+
+    Raises:
+        UserError: there is no store where a study says, or what lies there is of another dataset.
+    """
+    unknown = []
     for name in names:
         there = datasets().classes().get(name)
         if there is not None and not issubclass(there, Stored):
             continue
-        places = [Place.of(given[name])] if name in given else _usual(name, base)
+        if name in given:
+            places = [Place.of(given[name])]
+        else:
+            places = [] if "/" in name else _usual(name, folder)
         where = next((place for place in places if place.holds(MANIFEST)), None)
         if where is not None:
             stored(name, where.uri)
         elif name in given:
             raise UserError(f"`data.stores.{name}` must be a store, but there is none in {given[name]}.")
+        else:
+            forget(name)  # one of another root
+            unknown.append(name)
+    return unknown
 
 
 def identity_of_store(name: str, given: Mapping[str, str], folder: StudyFolder) -> str | None:
     """Return what tells a dataset's store from others without building one; None where it is not prepared."""
     dataset: Dataset = datasets().get(name)()
     if isinstance(dataset, Stored):
-        return f"{name}-{dataset.manifest.data_hash[:12]}"
+        return f"{name}-{store_of(name, given, folder)[1].data_hash[:12]}"
     if not isinstance(dataset, Distribution):
         return store_name(dataset)
     if given.get(name) == MINIATURE:

@@ -9,6 +9,7 @@ from typing import Any
 
 from balance_tune.errors import UserError
 from balance_tune.studies.config import strict_yaml
+from balance_tune.studies.config.reader import stored_config
 from balance_tune.studies.evaluation.retrain import store_for
 from balance_tune.studies.protocol.selection import best_trial
 from balance_tune.studies.results.leaderboard import LeaderboardRow
@@ -46,7 +47,8 @@ def export_best(study_folder: StudyFolder, row: LeaderboardRow, study: Mapping[s
         with packed(Model(), place.path, manifest) as made:
             shutil.copytree(made, unfinished / "model")
         title = f"{row.arm} of study {study_folder.name}"
-        (unfinished / "README.md").write_text(f"# {title}\n\n{card(contender(row, best, manifest), manifest)}")
+        augment = stored_config(study_folder.path).augment
+        (unfinished / "README.md").write_text(f"# {title}\n\n{card(contender(row, best, manifest, augment), manifest)}")
         (unfinished / "study.yaml").write_text(strict_yaml.dump(study))
         durable.adopt(unfinished, folder)
     except OSError as error:

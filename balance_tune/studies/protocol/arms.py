@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from balance_tune.datasets.augmentation import overridden
 from balance_tune.errors import UserError
-from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
+from balance_tune.registry import datasets, encoders, fusions, import_path, modulations, named
 from balance_tune.studies.config.schema import MAX_REPLICATES
 from balance_tune.studies.config.study_method import BASELINE, StudyMethod
 from balance_tune.studies.early_stopping.rules import rule_of
 from balance_tune.studies.protocol.baselines import extra_entries
+from balance_tune.studies.protocol.model_space import SECTION as MODEL
+from balance_tune.studies.protocol.model_space import model_at, with_model
 from balance_tune.studies.protocol.space import Parameter, Space, declared_method, space_of
 from balance_tune.studies.wording import did_you_mean, one_line, shown
 from balance_tune.tasks import check_objective
@@ -60,7 +62,10 @@ class Arm:
         return f"{self.dataset}/{self.label}"
 
     def settings(self, params: Mapping[str, Any], side: str) -> dict[str, Value]:
-        """Return all settings of `side` ("training" | "modulation") at `params`, by their own names."""
+        """Return all settings of `side` ("training" | "modulation" | "model") at `params`, by their own names.
+
+        Of the model only those that the study searches.
+        """
         return {
             name.removeprefix(f"{side}."): value
             for name, value in self.space.values(params).items()
@@ -96,7 +101,7 @@ def arms_of(config: StudyConfig) -> list[Arm]:
         epochs = int(joint.values(joint.defaults())["training.epochs"] or 0)
         for entry in (*config.methods, *extra_entries(config, dataset_name, epochs)):
             method: type[Modulation] = modulations().get(entry.method)
-            space = space_of(config, dataset, method, entry)
+            space = with_model(space_of(config, dataset, method, entry), config, dataset)
             for variant in method.variants(tuple(dataset.modalities)) or (None,):
                 arm = Arm(dataset_name, entry.method, variant, space, entry.name if entry.named else None)
                 _check(arm)
@@ -138,7 +143,7 @@ def trial_config(
         "training": arm.settings(params, "training"),
         **({"augment": dict(config.augment)} if config.augment else {}),
         **_missing(config, arm.dataset),
-        "model": config.model.model_dump(mode="json"),
+        "model": model_at(config.model, arm.settings(params, "model")),
         "modulation": arm.settings(params, "modulation"),
         "rung_epochs": list(rungs),
         "workers": config.resources.workers,
@@ -172,16 +177,15 @@ def check_names(config: StudyConfig) -> None:
                 f"the name of an arm must not be the name of a method, but there is a method {shown(entry.name)}."
             )
     rule_of(config.search.early_stopping, epochs=100)
-    fusions().get(config.model.fusion)
+    named(fusions(), config.model.fusion)
     if config.model.name is not None:
         import_path("a model", config.model.name)
     modalities = {m: None for cls in datasets().classes().values() for m in cls.modalities}
     for modality, encoder in config.model.encoders.items():
         if modality not in modalities:
             raise UserError(f"{shown(modality)} is not a modality of any dataset.{did_you_mean(modality, modalities)}")
-        named = encoder.get("name")
-        if named is not None:
-            import_path("an encoder", named) if ":" in named else encoders().get(named)
+        if "name" in encoder:
+            named(encoders(), encoder["name"])
     for modality in config.augment:
         if modality not in modalities:
             raise UserError(f"{shown(modality)} is not a modality of any dataset.{did_you_mean(modality, modalities)}")
@@ -199,13 +203,15 @@ def check_names(config: StudyConfig) -> None:
             )
     searched = {name for entry in config.methods for name in (entry.name, entry.method)}
     for section, entries in config.search.space.items():
-        sections = ["training", *sorted(searched), *modulations().names()]
+        sections = ["training", MODEL, *sorted(searched), *modulations().names()]
         if section not in sections:
             raise UserError(
-                f"`search.space` must name `training`, a method or an arm of `methods`, but got {shown(section)}."
-                f"{did_you_mean(section, dict.fromkeys(sections))}"
+                "`search.space` must name `training`, `model`, a method or an arm of `methods`, but got "
+                f"{shown(section)}.{did_you_mean(section, dict.fromkeys(sections))}"
             )
-        if section != "training" and section not in searched:  # left by an override: its names must exist still
+        if (
+            section not in ("training", MODEL) and section not in searched
+        ):  # left by an override: its names must exist still
             known = declared_method(modulations().get(section))
             for name in entries:
                 if name not in known:
@@ -214,11 +220,14 @@ def check_names(config: StudyConfig) -> None:
 
 def check_models(config: StudyConfig, arms: list[Arm]) -> None:
     """Raise a `UserError` where an arm's dataset, encoders, fusion and method cannot be combined."""
-    model = json.dumps(config.model.model_dump(mode="json"), sort_keys=True)
     for arm in arms:
         settings = json.dumps(arm.settings(arm.space.defaults(), "modulation"), sort_keys=True)
-        with _named(arm):
-            _build(arm.dataset, arm.method, arm.variant, settings, model)
+        for where, params in _edges(arm.space):
+            if where and not where.startswith(f" at {MODEL}."):  # the model is that of the default
+                continue
+            model = json.dumps(model_at(config.model, arm.settings(params, MODEL)), sort_keys=True)
+            with _named(arm, where):
+                _build(arm.dataset, arm.method, arm.variant, settings, model)
 
 
 @lru_cache(maxsize=1024)

@@ -11,14 +11,7 @@ from collections.abc import Mapping
 
 from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.config.study_method import BASELINE, StudyMethod
-
-PLACEBO, MATCHED = "placebo", "joint_matched"
-PLACEBO_SEEDS = 5_000  # by which the placebo's seeds are apart from those of all other arms in a replicate
-
-
-def seed_offset(arm: str) -> int:
-    """Return what is added to the seeds of an arm ("dataset/label"); arms are paired by seed, the placebo is not."""
-    return PLACEBO_SEEDS if arm.partition("/")[2] == PLACEBO else 0
+from balance_tune.studies.protocol.keys import MATCHED, PLACEBO
 
 
 def extra_entries(config: StudyConfig, dataset: str, epochs: int) -> list[StudyMethod]:

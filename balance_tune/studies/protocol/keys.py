@@ -6,6 +6,15 @@ from typing import NamedTuple
 
 from balance_tune.studies.storage.records import CONFIRM, Phase, cell_name
 
+PLACEBO, MATCHED = "placebo", "joint_matched"
+"""Names of the arms that a study has beside its methods (`protocol.baselines`)."""
+PLACEBO_SEEDS = 5_000  # by which the placebo's seeds are apart from those of all other arms in a replicate
+
+
+def seed_offset(arm: str) -> int:
+    """Return what is added to the seeds of an arm ("dataset/label"); arms are paired by seed, the placebo is not."""
+    return PLACEBO_SEEDS if arm.partition("/")[2] == PLACEBO else 0
+
 
 class TrialKey(NamedTuple):
     """A trial's place in its study; `number` counts search trials, and select and confirm trials together, of a cell.

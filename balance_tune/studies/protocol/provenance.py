@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from balance_tune.errors import UserError
 from balance_tune.package import FOLDER, VERSION
-from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
+from balance_tune.registry import datasets
 from balance_tune.studies.config.reader import stored_config
 from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.early_stopping.rules import rule_class
 from balance_tune.studies.protocol.code_hash import hash_of
+from balance_tune.studies.protocol.own_names import class_of, own_names
 from balance_tune.studies.protocol.study_record import RECORD, read_record
 from balance_tune.studies.storage.study_folder import StudyFolder
 
@@ -88,17 +89,10 @@ def code_of(config: StudyConfig) -> dict[str, str]:
 
 def _foreign(config: StudyConfig, package: Path) -> Iterator[tuple[str, Path]]:
     """Yield the classes of other packages that the study names, with the files they are written in."""
-    named = [("method", modulations().get(entry.method)) for entry in config.methods]
-    named += [("dataset", datasets().get(name)) for name in config.datasets]
-    named += [("fusion", fusions().get(config.model.fusion))]
-    for encoder in config.model.encoders.values():
-        name = encoder.get("name")
-        if name is not None:
-            named.append(("encoder", import_path("an encoder", name) if ":" in name else encoders().get(name)))
-    if config.model.name is not None:
-        named.append(("model", import_path("a model", config.model.name)))
-    named.append(("stopping rule", rule_class(config.search.early_stopping.kind)))
-    for kind, cls in named:
+    classes = [(kind, class_of(kind, name)) for kind, name in own_names(config)]
+    classes += [("dataset", datasets().get(name)) for name in config.datasets]
+    classes.append(("stopping rule", rule_class(config.search.early_stopping.kind)))
+    for kind, cls in classes:
         path = Path(inspect.getfile(cls))
         if package not in path.parents:
             yield f"{kind} {cls.__qualname__}", path

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from balance_tune.errors import UserError
-from balance_tune.studies.protocol.baselines import seed_offset
+from balance_tune.studies.protocol.keys import seed_offset
 from balance_tune.studies.protocol.lead import Lead, lead_of
 from balance_tune.studies.storage.records import Phase, TrialRecord
 from balance_tune.tasks import Objective

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from balance_tune.errors import UserError
+from balance_tune.studies.storage.records import Range
 from balance_tune.studies.wording import did_you_mean, shown
 from balance_tune.tunable import Kind, Tunable, Value, tunables
 
@@ -24,7 +25,7 @@ STUDY_FILE = "study file"
 METHOD = "method"  # the source of a setting that is no tunable
 SEARCHED = ("lr",)  # of the training settings, what every study searches unless it fixes it
 VARIANT = "modality"  # the field of a method that its variants fill in
-_RANGE_KEYS = ("low", "high", "log", "choices", "default")
+RANGE_KEYS = ("low", "high", "log", "choices", "default")
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,10 @@ class Space:
         """Return, for every setting of trial 0, searched or fixed, where its value comes from."""
         return {p.name: p.source for p in self.parameters} | {name: f.source for name, f in self.fixed.items()}
 
+    def ranges(self) -> dict[str, Range]:
+        """Return what is searched, as the records of trials hold it."""
+        return {p.name: Range(p.low, p.high, p.log, p.kind == "int", p.choices) for p in self.parameters}
+
     def distributions(self) -> dict[str, BaseDistribution]:
         """Return the searched parameters as Optuna knows them."""
         return {p.name: p.distribution() for p in self.parameters}
@@ -106,8 +111,11 @@ class Space:
 
 
 @dataclass(frozen=True)
-class _Declared:
-    """A setting before the study file narrows, widens or fixes it; without `spec` it is no tunable."""
+class Declared:
+    """A setting before the study file narrows, widens or fixes it; without `spec` it is no tunable.
+
+    `searched` says whether it is searched where the study file says nothing of it.
+    """
 
     default: Value
     source: str
@@ -156,7 +164,7 @@ def space_of(config: StudyConfig, dataset: type[Dataset], method: type[Modulatio
         entries = _searched(ranges, sections, declared) | _set(entry, prefix, declared, ranges.get(entry.name, {}))
         for name, setting in declared.items():
             where, given = entries.get(name, ("", None))
-            made = _parameter(f"{prefix}.{name}", where, setting, given)
+            made = parameter_of(f"{prefix}.{name}", where, setting, given)
             if isinstance(made, Parameter):
                 parameters.append(made)
             else:
@@ -165,7 +173,7 @@ def space_of(config: StudyConfig, dataset: type[Dataset], method: type[Modulatio
 
 
 def _searched(
-    ranges: Mapping[str, Mapping[str, Any]], sections: Sequence[str], declared: Mapping[str, _Declared]
+    ranges: Mapping[str, Mapping[str, Any]], sections: Sequence[str], declared: Mapping[str, Declared]
 ) -> dict[str, tuple[str, Any]]:
     """Return setting -> (address, entry) of `search.space`; a later one of `sections` goes before an earlier one."""
     entries: dict[str, tuple[str, Any]] = {}
@@ -178,7 +186,7 @@ def _searched(
 
 
 def _set(
-    entry: StudyMethod, prefix: str, declared: Mapping[str, _Declared], own_ranges: Mapping[str, Any]
+    entry: StudyMethod, prefix: str, declared: Mapping[str, Declared], own_ranges: Mapping[str, Any]
 ) -> dict[str, tuple[str, Any]]:
     """Return setting -> (address, value) of what a named arm fixes of one side ("training" | "modulation")."""
     fixed = entry.fixed(prefix)
@@ -196,18 +204,18 @@ def _set(
     return {name: (entry.where(prefix, name), value) for name, value in fixed.items()}
 
 
-def declared_method(method: type[Modulation]) -> dict[str, _Declared]:
+def declared_method(method: type[Modulation]) -> dict[str, Declared]:
     """Return the settings of a method that a study can set, in their order."""
     specs = tunables(method)
     declared = {}
     for f in dataclasses.fields(method):
         if f.init and f.name != VARIANT and isinstance(f.default, bool | int | float | str):
             spec = specs.get(f.name)
-            declared[f.name] = _Declared(f.default, spec.source if spec else METHOD, spec, spec is not None)
+            declared[f.name] = Declared(f.default, spec.source if spec else METHOD, spec, spec is not None)
     return declared
 
 
-def _declared_training(config: StudyConfig, dataset: type[Dataset]) -> dict[str, _Declared]:
+def _declared_training(config: StudyConfig, dataset: type[Dataset]) -> dict[str, Declared]:
     from balance_tune.settings import TrainingSettings
 
     specs = tunables(TrainingSettings)
@@ -228,9 +236,9 @@ def _declared_training(config: StudyConfig, dataset: type[Dataset]) -> dict[str,
             spec = _around(spec, default)
         given = config.training.get(name)
         if given is not None:
-            setting = _Declared(spec.default, spec.source, spec, False)
+            setting = Declared(spec.default, spec.source, spec, False)
             default, source, searched = _checked(f"training.{name}", setting, given), STUDY_FILE, False
-        declared[name] = _Declared(default, source, spec, searched)
+        declared[name] = Declared(default, source, spec, searched)
     return declared
 
 
@@ -246,7 +254,7 @@ def _around(spec: Tunable, default: Value) -> Tunable:
     return dataclasses.replace(spec, low=float(f"{default / reach:.3g}"), high=float(f"{default * reach:.3g}"))
 
 
-def _parameter(name: str, where: str, declared: _Declared, entry: Any) -> Parameter | Fixed:
+def parameter_of(name: str, where: str, declared: Declared, entry: Any) -> Parameter | Fixed:
     """Return a setting as the study file's `entry` leaves it; None leaves it as it is declared."""
     if entry is None:
         spec = declared.spec
@@ -259,8 +267,8 @@ def _parameter(name: str, where: str, declared: _Declared, entry: Any) -> Parame
         return Fixed(_checked(where, declared, entry), STUDY_FILE)
     given = {key: value for key, value in entry.items() if value is not None}
     for key in given:
-        if key not in _RANGE_KEYS:
-            raise UserError(f"{shown(key)} is not part of a range (`{where}`).{did_you_mean(key, _RANGE_KEYS)}")
+        if key not in RANGE_KEYS:
+            raise UserError(f"{shown(key)} is not part of a range (`{where}`).{did_you_mean(key, RANGE_KEYS)}")
     if "choices" in given and len(given.keys() & {"low", "high", "log"}) > 0:
         raise UserError(f"`{where}` must be `choices` or a range from `low` to `high`, but got both.")
     default, source = declared.default, declared.source
@@ -279,7 +287,7 @@ def _parameter(name: str, where: str, declared: _Declared, entry: Any) -> Parame
 
 
 def _ranged(
-    name: str, where: str, declared: _Declared, given: Mapping[str, Any], default: Value, source: str
+    name: str, where: str, declared: Declared, given: Mapping[str, Any], default: Value, source: str
 ) -> Parameter:
     if declared.kind == "categorical":
         of = f"choices ({_listed(declared.spec.choices)})" if declared.spec and declared.spec.choices else "words"
@@ -302,7 +310,7 @@ def _ranged(
 
 
 def _chosen(
-    name: str, where: str, declared: _Declared, given: Mapping[str, Any], default: Value, source: str
+    name: str, where: str, declared: Declared, given: Mapping[str, Any], default: Value, source: str
 ) -> Parameter:
     choices = given.get("choices", declared.spec and declared.spec.choices)
     if not isinstance(choices, Sequence) or isinstance(choices, str) or not choices:
@@ -314,7 +322,7 @@ def _chosen(
     return Parameter(name, "categorical", None, None, False, tuple(checked), default, source)
 
 
-def _checked(where: str, declared: _Declared, value: Any) -> Value:
+def _checked(where: str, declared: Declared, value: Any) -> Value:
     """Return a value of the setting's type, or raise."""
     choices = declared.spec.choices if declared.spec else None
     if declared.kind != "categorical":
@@ -332,7 +340,7 @@ def _checked(where: str, declared: _Declared, value: Any) -> Value:
     return checked
 
 
-def _number(where: str, declared: _Declared, value: Any) -> float | int:
+def _number(where: str, declared: Declared, value: Any) -> float | int:
     whole = declared.kind == "int"
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         raise UserError(f"`{where}` must be {'a whole number' if whole else 'a number'}, but got {shown(value)}.")

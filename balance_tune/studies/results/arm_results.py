@@ -7,17 +7,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from balance_tune.errors import UserError
-from balance_tune.studies.config.study_method import StudyMethod
 from balance_tune.studies.protocol.selection import Candidate, Rule, candidates, cell_failures, confirmed, winner
 from balance_tune.studies.results.inference import Runs, pseudo_values
 from balance_tune.studies.results.statistics import Floats
 from balance_tune.studies.storage.records import TrialRecord
 from balance_tune.tasks import BY_MODALITY, Objective
+
+if TYPE_CHECKING:
+    from balance_tune.studies.config.study_method import StudyMethod
 
 
 @dataclass
@@ -253,7 +255,7 @@ def arms_by_table(
     """
     rule, replicates = Rule.of(config), int(config.get("replicates") or 1)
     reasons = cell_failures(records, config)
-    entries = {e.name: e for e in map(StudyMethod.model_validate, config.get("methods") or ())}
+    entries = _named(config)
     by_arm: dict[tuple[str, str], list[TrialRecord]] = {}
     for r in records:
         protocol = str(r.attrs.get("protocol") or config.get("protocol") or "sealed")
@@ -264,6 +266,16 @@ def arms_by_table(
         arm.entry = entries.get(arm.method.partition("-")[0])
         tables.setdefault((protocol, arm.dataset), []).append(arm)
     return tables
+
+
+def _named(config: Mapping[str, Any]) -> dict[str, StudyMethod]:
+    """Return the named arms of a study file."""
+    named = [entry for entry in config.get("methods") or () if not isinstance(entry, str)]
+    if not named:
+        return {}
+    from balance_tune.studies.config.study_method import StudyMethod  # pydantic takes long to import
+
+    return {entry.name: entry for entry in map(StudyMethod.model_validate, named)}
 
 
 def _outcomes(records: Sequence[TrialRecord], folder: Path) -> tuple[dict[int, dict[str, Any]], frozenset[int]]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from balance_tune.studies.config import strict_yaml
-from balance_tune.studies.protocol.baselines import PLACEBO
+from balance_tune.studies.protocol.keys import PLACEBO
 from balance_tune.studies.protocol.recommendation import recommend
 from balance_tune.studies.protocol.selection import (
     Rule,

@@ -41,8 +41,9 @@ def propose(config: StudyConfig, cell: str, space: Space, trials: Sequence[Froze
         first: number of the first trial of this batch.
     """
     search, number = config.search, len(trials)
+    trials_planned = search.trials or TYPICAL_TRIALS
     sampler = sampler_for(
-        search.sampler, study_seed=config.seed, arm=cell, number=number, trials=search.trials or TYPICAL_TRIALS
+        search.sampler, study_seed=config.seed, arm=cell, number=number, trials=trials_planned, searched=space
     )
     study = optuna.create_study(
         direction=Objective(config.objective).direction, sampler=sampler, pruner=optuna.pruners.NopPruner()

@@ -5,24 +5,40 @@ from __future__ import annotations
 import hashlib
 import warnings
 
-from optuna import Study, samplers
+from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial
 
 from balance_tune.studies.private_apis import qmc_at
+from balance_tune.studies.protocol.space import Space
+from balance_tune.studies.search.gp_sampler import GpSampler
+
+GP_TRIALS = 200  # from there on a Gaussian process takes too long
 
 
 def sampler_for(
-    kind: str, *, study_seed: int, arm: str, number: int, trials: int, space: IntersectionSearchSpace | None = None
+    kind: str,
+    *,
+    study_seed: int,
+    arm: str,
+    number: int,
+    trials: int,
+    searched: Space,
+    space: IntersectionSearchSpace | None = None,
 ) -> BaseSampler:
     """Return the sampler of one trial; its randomness follows from (study seed, arm, trial number) alone.
 
-    `kind` is tpe, random, gp, cmaes or qmc; `trials` is the arm's budget, a quarter of which (at least 4) is drawn at
-    random first, where the sampler learns from trials. `space` (see `common_space`), handed to the samplers of one
-    arm, changes nothing but the time that TPE takes.
+    Args:
+        kind: gp, tpe, random, cmaes or qmc; `gp` is `tpe` from trial `GP_TRIALS` on, when a Gaussian process is slow.
+        study_seed: the study's seed.
+        arm: the arm's name.
+        number: the trial's number.
+        trials: the arm's budget, a quarter of which (at least 4) tpe and cmaes draw at random first.
+        searched: the arm's search space; `gp` needs it.
+        space: see `common_space`; handed to the samplers of one arm, it changes nothing but the time that TPE takes.
     """
     seed = _seed(study_seed, arm, number)
     startup = max(4, trials // 4)
@@ -31,10 +47,10 @@ def sampler_for(
         match kind:
             case "random":
                 return RandomSampler(seed=seed)
-            case "gp":
-                return samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+            case "gp" if number < GP_TRIALS:
+                return GpSampler(searched, seed=seed)
             case "cmaes":
-                return samplers.CmaEsSampler(
+                return CmaEsSampler(
                     seed=seed, n_startup_trials=startup, consider_pruned_trials=True, warn_independent_sampling=False
                 )
             case "qmc":  # one sequence per arm

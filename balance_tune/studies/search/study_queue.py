@@ -24,8 +24,7 @@ from optuna.trial import TrialState, create_trial
 from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.early_stopping.pruning_log import PruningLog
 from balance_tune.studies.protocol import selection
-from balance_tune.studies.protocol.baselines import seed_offset
-from balance_tune.studies.protocol.keys import TrialKey
+from balance_tune.studies.protocol.keys import TrialKey, seed_offset
 from balance_tune.studies.protocol.reporting import epochs_of
 from balance_tune.studies.search.live_trial import LiveTrial
 from balance_tune.studies.search.proposals import propose

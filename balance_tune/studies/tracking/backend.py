@@ -21,6 +21,7 @@ from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.database import connect_arguments
 from balance_tune.studies.storage.object_store import join_uri
 from balance_tune.studies.storage.study_folder import StudyFolder
+from balance_tune.studies.tracking.relocation import follow_root
 from balance_tune.studies.wording import one_line
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ def connect(store: Store) -> MlflowClient:
         _sweep(store.file)
         if not store.file.exists():
             _make(store.file)
+        follow_root(store.file, store.artifacts)
     return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from balance_tune.datasets.augmentation import described, overridden
 from balance_tune.studies.protocol.selection import best_trial
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.artifacts import bring_weights
@@ -31,7 +32,10 @@ logger = logging.getLogger(__name__)
 
 
 def candidates(
-    rows: Sequence[LeaderboardRow], records: Sequence[TrialRecord], manifests: Mapping[str, Manifest]
+    rows: Sequence[LeaderboardRow],
+    records: Sequence[TrialRecord],
+    manifests: Mapping[str, Manifest],
+    augment: Mapping[str, Any],
 ) -> dict[str, list[dict[str, Any]]]:
     """Return dataset -> its best two confirmed arms by mean confirmation validation, the best first.
 
@@ -45,15 +49,18 @@ def candidates(
         eligible = row.val_confirm is not None and not row.diagnostic and row.protocol == "sealed"
         eligible = eligible and (row.holds or row.dataset not in sound)
         if eligible and best is not None and row.dataset in manifests:
-            contenders.setdefault(row.dataset, []).append(contender(row, best, manifests[row.dataset]))
+            contenders.setdefault(row.dataset, []).append(contender(row, best, manifests[row.dataset], augment))
     return {
         dataset: sorted(arms, key=lambda c: -Objective(c["objective"]).gain(c["val"]))[: len(ALIASES)]
         for dataset, arms in contenders.items()
     }
 
 
-def contender(row: LeaderboardRow, best: TrialRecord, manifest: Manifest) -> dict[str, Any]:
-    """Return what is stored with an arm's model: the trial it comes from, its scores, and the data they rest on."""
+def contender(row: LeaderboardRow, best: TrialRecord, manifest: Manifest, augment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is stored with an arm's model: the trial it comes from, its scores, and the data they rest on.
+
+    `augment` is what the study says of augmentation, by modality.
+    """
     return {
         "arm": row.arm,
         "trial": [best.phase, best.number],
@@ -67,6 +74,7 @@ def contender(row: LeaderboardRow, best: TrialRecord, manifest: Manifest) -> dic
         "openings": row.openings,
         "split_hash": manifest.split_hash,
         "data_hash": manifest.data_hash,
+        "augment": dict(augment),
     }
 
 
@@ -165,6 +173,7 @@ def card(contender: Mapping[str, Any], manifest: Manifest) -> str:
     lines = [
         f"Method `{contender['arm'].partition('/')[2]}` on dataset `{manifest.dataset}` (version {manifest.version}).",
         f"Inputs, each of which may be missing: {inputs}. Classes: {', '.join(manifest.classes)}.",
+        *_transforms(contender, manifest),
         f"{value}, by which it was chosen. Mean sealed test score, only shown: {test}.",
         "Trained with one of these seeds, the best of them by validation.",
         *_replicates(contender),
@@ -175,6 +184,16 @@ def card(contender: Mapping[str, Any], manifest: Manifest) -> str:
         f"Licence of the data: {manifest.licence}. Source: {manifest.source}.",
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def _transforms(contender: Mapping[str, Any], manifest: Manifest) -> list[str]:
+    """Return what was done to samples in training and is done in evaluation, a line a modality."""
+    modalities = overridden(manifest.modalities, contender.get("augment") or {})
+    told = {m: described(modality) for m, modality in modalities.items()}
+    lines = [
+        f"- `{m}`: in training {words['training']}; in evaluation {words['evaluation']}" for m, words in told.items()
+    ]
+    return ["Samples as the model sees them:", "\n".join(lines)]
 
 
 def _replicates(contender: Mapping[str, Any]) -> list[str]:

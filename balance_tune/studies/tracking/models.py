@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,15 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balance_tune.datasets.base import Dataset
+from balance_tune.datasets.columns import needs_of
 from balance_tune.datasets.manifest import Manifest
+from balance_tune.datasets.stored import Stored
 from balance_tune.package import FOLDER
-from balance_tune.registry import datasets, encoders, fusions, import_path, modulations
+from balance_tune.registry import datasets, encoders, fusions, import_path, modulations, named
 from balance_tune.studies.storage import trial_file
+from balance_tune.studies.tracking.own_code import own_code
 from balance_tune.studies.tracking.served import PREPROCESSING, Served
-from balance_tune.training.checkpoint import CARD, WEIGHTS, manifest_of
+from balance_tune.training.checkpoint import CARD, WEIGHTS, load_best, manifest_of
 
 if TYPE_CHECKING:
     from mlflow.models import Model, ModelSignature
+
+    from balance_tune.models.multimodal import MultimodalModel
 
 LOADER = "balance_tune.studies.tracking.served"
 LARGEST_EXAMPLE = 20_000  # numbers
@@ -36,15 +40,16 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
     import mlflow.pyfunc
 
     manifest = manifest_of(trial_folder, manifest)
-    cls = datasets().classes().get(manifest.dataset)
+    cls = Stored if manifest.raw else datasets().classes().get(manifest.dataset)
     decodes = cls is not None and cls.decode is not Dataset.decode
-    foreign = foreign_code([*([cls] if cls is not None and decodes else []), *_classes(trial_folder)])
+    own = own_code([*([cls] if cls is not None and decodes else []), *_classes(trial_folder)])
+    needs = [*_needs(manifest, cls, load_best(trial_folder)), *own.packages]
     with tempfile.TemporaryDirectory() as here:
         data, code = Path(here) / "data", Path(here) / "code" / "balance_tune"
         data.mkdir()
         for name in (WEIGHTS, CARD):
             shutil.copy(trial_folder / name, data / name)
-        known = {**preprocessing(manifest, cls), "imports": sorted(foreign), "split_seed": _split_seed(trial_folder)}
+        known = {**preprocessing(manifest, cls), "imports": list(own.modules), "split_seed": _split_seed(trial_folder)}
         known["silence"] = known["silence"] or trained_on_silence(trial_folder)
         (data / PREPROCESSING).write_text(json.dumps(known))
         shutil.copytree(FOLDER, code, ignore=_not_served)
@@ -53,11 +58,12 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
             path=str(target),
             loader_module=LOADER,
             data_path=str(data),
-            code_paths=[str(code), *sorted({str(home) for home in foreign.values()})],
+            code_paths=[str(code), *sorted(map(str, own.places.values()))],
             mlflow_model=model,
-            signature=signature(manifest, decodes),
+            signature=signature(manifest),
+            metadata={"inputs": {m: _taken(manifest, m, decodes) for m in manifest.modalities}},
             input_example=example(manifest),
-            pip_requirements=requirements(cls.needs if cls is not None else ()),
+            pip_requirements=requirements(needs),
         )
         Served(data)  # a model that cannot be loaded must not be registered
         yield target
@@ -73,27 +79,29 @@ def _classes(trial_folder: Path) -> Iterator[type[Any]]:
     """Yield the classes that a trial's model was built with: its method, its fusion, its encoders."""
     card = json.loads((trial_folder / CARD).read_text())
     yield modulations().get(card["method"])
-    if card["model"].get("name"):
+    if card["model"].get("name"):  # it has its own encoders and fusion
         yield import_path("a model", card["model"]["name"])
-    yield fusions().get(card["model"]["fusion"])
+        return
+    yield named(fusions(), card["model"]["fusion"])
     for _, name, _ in card["model"]["encoders"].values():
-        yield import_path("an encoder", name) if ":" in name else encoders().get(name)
+        yield named(encoders(), name)
 
 
-def foreign_code(classes: Iterable[type[Any]]) -> dict[str, Path]:
-    """Return module -> its top-level file or folder, of classes of other packages; those typed in by hand have none."""
-    found = {}
-    for cls in classes:
-        top = cls.__module__.partition(".")[0]
-        file = getattr(sys.modules.get(top), "__file__", None)
-        if file is not None and top not in ("balance_tune", "__main__"):
-            found[cls.__module__] = Path(file).parent if Path(file).name == "__init__.py" else Path(file)
-    return found
+def _needs(manifest: Manifest, cls: type[Dataset] | None, model: MultimodalModel) -> Iterator[str]:
+    """Yield the packages that reading the inputs and building the model need beside those of any model."""
+    if manifest.raw:
+        yield from needs_of(manifest.raw)
+    elif cls is not None:
+        yield from cls.needs
+    for module in model.modules():
+        yield from getattr(type(module), "needs", ())
 
 
 def _not_served(folder: str, names: list[str]) -> list[str]:
     """Return what of our package a model does not need: the data it came with, and all that runs studies."""
-    kept = {"studies": ("__init__.py", "tracking"), "tracking": ("__init__.py", "served.py")}.get(Path(folder).name)
+    kept = {"studies": ("__init__.py", "tracking"), "tracking": ("__init__.py", "raw_inputs.py", "served.py")}.get(
+        Path(folder).name
+    )
     unused = ("__pycache__", "embedded", "commands", "testing", "cli.py")
     return [name for name in names if name in unused or (kept is not None and name not in kept)]
 
@@ -129,26 +137,35 @@ def preprocessing(manifest: Manifest, cls: type[Dataset] | None) -> dict[str, An
     }
 
 
-def signature(manifest: Manifest, decodes: bool) -> ModelSignature:
-    """Return the table a model takes (every modality may be missing) and the table it answers with."""
+def _taken(manifest: Manifest, modality: str, decodes: bool) -> str:
+    """Return in words what a model takes as one input."""
+    declared = manifest.modalities[modality]
+    numbers = f"numbers of shape {tuple(declared.stored)}"
+    kind = manifest.raw.get(modality, {}).get("kind")
+    if kind == "text" or (kind is None and declared.ids and decodes):
+        return "words"
+    if not decodes or kind == "numbers":
+        return f"{numbers}; may be missing"
+    return f"a file (its path, its bytes, or these as base64), or {numbers}; may be missing"
+
+
+def signature(manifest: Manifest) -> ModelSignature:
+    """Return the table that a model answers with.
+
+    What it takes is in the model's metadata instead. MLflow drops columns that are not in a signature of inputs before
+    a model sees them, so a wrong name would be answered as a missing modality.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import AnyType, Array
+    from mlflow.types.schema import Array
 
-    def nested(depth: int) -> Any:
-        return Array(nested(depth - 1)) if depth else DataType.double
-
-    inputs = [
-        ColSpec(AnyType() if decodes else nested(len(modality.stored)), m, required=False)  # bytes, base64 or numbers
-        for m, modality in manifest.modalities.items()
-    ]
     numbers = Array(DataType.double)
     outputs = {
         "classes": [ColSpec(DataType.string, "label"), ColSpec(numbers, "probabilities")],
         "multilabel": [ColSpec(Array(DataType.string), "labels"), ColSpec(numbers, "probabilities")],
         "regression": [ColSpec(numbers, "values")],
     }[manifest.task]
-    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
+    return ModelSignature(outputs=Schema(outputs))
 
 
 def example(manifest: Manifest) -> Any:
@@ -173,7 +190,7 @@ def example(manifest: Manifest) -> Any:
 def requirements(needs: Iterable[str]) -> list[str]:
     """Return the pinned packages a model and its data need; a local build (`+cpu`) is pinned to its public one."""
     found = []
-    for name in (*NEEDED, *needs):
+    for name in sorted({*NEEDED, *needs}):
         try:
             found.append(f"{name}=={version(name).split('+')[0]}")
         except PackageNotFoundError:  # then nothing here used it

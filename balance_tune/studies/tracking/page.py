@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -12,16 +13,19 @@ import urllib.error
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from balance_tune.errors import UserError
 from balance_tune.studies.signals import LOOK_EVERY, EndRequest
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.backend import Store, answering, store_of
+from balance_tune.studies.tracking.runs import TAG
 
 HOST = "127.0.0.1"
 PORT = 5000
 TRAINING = "workflowType=machine_learning"  # else MLflow's pages show what concerns language models
 OLDEST_FIRST = "orderByKey=attributes.start_time&orderByAsc=true"  # the study's run, its arms, then their trials
+TOGETHER = 50  # experiments whose runs MLflow lists on one page, so that the address stays short
 READY_WITHIN = 120.0  # seconds
 
 
@@ -86,13 +90,23 @@ def _configured(root: Path, study: str | None) -> str | None:
 
 
 def _page(store: Store, study: str | None) -> str:
-    if study is None:
+    """Return the page that lists runs: of one study, or of all studies of a root."""
+    if study is None and store.served:  # others may have experiments there; it need not answer
         return f"#/experiments?{TRAINING}"
     with answering(store) as client:
-        found = client.get_experiment_by_name(study)
-    if found is None:
+        if study is None:
+            studies = client.search_experiments(filter_string=f"tags.`{TAG}kind` = 'study'")
+        else:
+            studies = [one for one in [client.get_experiment_by_name(study)] if one is not None]
+    if study is not None and not studies:
         raise UserError(f"MLflow at {store.shown} must know the study to show it, but has no experiment `{study}`.")
-    return f"#/experiments/{found.experiment_id}/runs?{TRAINING}&{OLDEST_FIRST}"
+    ids = sorted((str(one.experiment_id) for one in studies), key=int)
+    if len(ids) == 1:
+        return f"#/experiments/{ids[0]}/runs?{TRAINING}&{OLDEST_FIRST}"
+    if 1 < len(ids) <= TOGETHER:
+        several = quote(json.dumps(ids, separators=(",", ":")))
+        return f"#/compare-experiments/s?experiments={several}&{TRAINING}&{OLDEST_FIRST}"
+    return f"#/experiments?{TRAINING}"
 
 
 def free_port(host: str, port: int) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balance_tune.errors import UserError
+from balance_tune.studies.tracking.raw_inputs import as_columns, by_modality, missing, unpacked
 from balance_tune.tasks import Task
 
 if TYPE_CHECKING:
@@ -32,10 +31,10 @@ class Served:
     """The checkpoint in `folder`, with the preprocessing it was trained with.
 
     `predict` takes a table with a column per modality. A cell holds what the dataset's `decode` takes: numbers of one
-    sample's shape as it is stored (pixels, say), not standardised, and where the dataset knows files also a file's
-    bytes, as they are or as base64 text; words are text. Modalities may be missing, as columns or cell by cell: the
-    answer then adds up what each of the others would have answered alone. A model whose training rows lacked
-    modalities (`missing: silence` in a table's recipe) answers such samples as it was trained to, from silence.
+    sample's shape as it is stored (pixels, say), not standardised, and where the dataset knows files also a file: its
+    path (not over HTTP), its bytes, or these as base64 text; words are text. Modalities may be missing, as columns or
+    cell by cell: the answer then adds up what each of the others would have answered alone. A model whose training rows
+    lacked modalities (`missing: silence` in a table's recipe) answers such samples as it was trained to, from silence.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,21 +53,23 @@ class Served:
         self._decode = decoder(self.known)
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
-        """Return a table with a row per sample.
+        """Return a table with a row per sample; see `as_columns` for what `model_input` may be.
 
         Its `label` and the `probabilities` of all classes, in order; of a multilabel task its `labels`, those more
         likely than not, and every one's probability; of a regression its `values`, one a target.
         """
         import pandas as pd  # type: ignore[import-untyped]
 
-        answers = self.answers({str(m): list(model_input[m]) for m in model_input.columns})
+        columns, index = as_columns(model_input)
+        raw, decimal = self.known.get("raw") or {}, (self.known.get("table") or {}).get("decimal", ".")
+        answers = self.answers(by_modality(columns, raw, self.modalities, decimal))
         told: dict[str, Any] = {"values": answers.tolist()}
         if self.task == "classes":
             told = {"label": [self.classes[i] for i in answers.argmax(1)], "probabilities": answers.tolist()}
         elif self.task == "multilabel":
             likely = [[name for name, p in zip(self.classes, row, strict=True) if p > 0.5] for row in answers.tolist()]
             told = {"labels": likely, "probabilities": answers.tolist()}
-        return pd.DataFrame(told, index=model_input.index)
+        return pd.DataFrame(told, index=index)
 
     def answers(self, columns: Columns) -> NDArray[np.float64]:
         """Return probabilities (N, C), or the values (N, K) of a regression, of raw samples."""
@@ -101,7 +102,7 @@ class Served:
         present = {m: torch.zeros(rows, dtype=torch.bool) for m in self._shapes}
         for m, values in columns.items():
             for row, value in enumerate(values):
-                if not _missing(value):
+                if not missing(value):
                     inputs[m][row] = torch.from_numpy(self._prepared(m, value, numbers[row] if numbers else row))
                     present[m][row] = True
         absent = torch.nonzero(~torch.stack(list(present.values())).any(0)).flatten().tolist()
@@ -132,10 +133,13 @@ class Served:
         return torch.where(everything[:, None], fused, some)
 
     def _prepared(self, modality: str, value: Any, row: int) -> NDArray[np.float32]:
+        where = f"row {row}, `{modality}`"
         try:
-            array = self._decode(modality, value if modality in self.words else _unpacked(value))
+            value = value if modality in self.words else unpacked(value)
+            where = f"row {row}"  # a dataset's own message names the modality
+            array = self._decode(modality, value)
         except UserError as error:
-            raise UserError(f"row {row}: {error}") from error
+            raise UserError(f"{where}: {error}") from error
         entry, transform = self.known["modalities"][modality], self.transforms[modality]
         if transform.modality.normalise == "baked":  # the store holds standardised values, the sample is as it came
             mean, std = _scale(entry)
@@ -197,27 +201,3 @@ def _scale(entry: Mapping[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.fl
     axes = entry["standardise"]
     shape = [size if axis in axes else 1 for axis, size in enumerate(entry["shape"])]
     return np.asarray(entry["mean"]).reshape(shape), np.asarray(entry["std"]).reshape(shape)
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and np.isnan(value))
-
-
-def _unpacked(value: Any) -> Any:
-    """Return bytes of base64 text, and nested lists of an array of arrays, which is how a table holds a sample."""
-    if isinstance(value, str):
-        try:
-            return base64.b64decode(value, validate=True)
-        except binascii.Error as error:
-            raise UserError(f"text must be the base64 of a file's bytes, but: {error}.") from error
-    if isinstance(value, Mapping) and set(value) == {"bytes", "path"} and value["bytes"] is not None:
-        return _unpacked(value["bytes"])  # as Hugging Face's tables have pictures and sounds
-    if isinstance(value, Mapping):  # a file with what belongs to it, or several
-        return {key: _unpacked(inner) for key, inner in value.items()}
-    if (isinstance(value, np.ndarray) and value.dtype == object) or (isinstance(value, list) and _of_text(value)):
-        return [_unpacked(inner) for inner in value]
-    return value
-
-
-def _of_text(values: list[Any]) -> bool:
-    return bool(values) and isinstance(values[0], str)

@@ -214,7 +214,7 @@ class Sync:
             content = Content(RunKey(name), STATUS[state], self._begun, tags=dict(ended))
             yield Step(content.key, partial(self._write_arm, content, by_arm.get(name)))
         yield Step(RunKey(), partial(self._write_study, Content(RunKey(), STATUS[state], self._begun, tags=ended)))
-        for dataset, contenders in candidates(rows, self._records, self._manifests).items():
+        for dataset, contenders in candidates(rows, self._records, self._manifests, self._config.augment).items():
             yield Step(f"model {dataset}", partial(self._register_champion, contenders, self._manifests[dataset]))
 
     def _replicates(self) -> range:

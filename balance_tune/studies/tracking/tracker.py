@@ -12,6 +12,7 @@ from balance_tune.registry import datasets
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.backend import store_of
 from balance_tune.studies.tracking.memory import Cache, fingerprint, study_id
+from balance_tune.studies.tracking.relocation import follow_root
 from balance_tune.studies.tracking.worker import LOWEST, Worker
 from balance_tune.studies.tracking.worker_process import Status, WorkerConfig
 from balance_tune.timeouts import seconds
@@ -100,6 +101,7 @@ class Tracker:
         )
         patience = seconds("BALANCE_TUNE_OUTAGE_S")
         if self._store.file is not None:
+            follow_root(self._store.file, self._store.artifacts, running=self._folder.name)
             patience = min(patience, FILE_PATIENCE)
         self._worker = Worker(config, patience)
         self._worker.start()

@@ -14,7 +14,7 @@ import pytest
 
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster import own_ray
-from balance_tune.studies.cluster.own_ray import is_on_loopback, private_token, ray_folder
+from balance_tune.studies.cluster.own_ray import is_on_loopback, modules_for_workers, private_token, ray_folder
 
 LISTENING = """
 import json
@@ -156,3 +156,22 @@ def test_everything_that_a_study_starts_listens_on_loopback_alone(tmp_path: Path
     ports = json.loads(done.stdout.splitlines()[-1])
     assert {name.partition(":")[0] for name in ports} >= {"gcs_server", "raylet"}
     assert {address.removeprefix("::ffff:") for address in ports.values()} <= {"127.0.0.1", "::1"}, ports
+
+
+def test_folders_of_modules_reach_what_is_started_and_nothing_is_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(sys, "path", ["", os.path.dirname(os.__file__), "/tmp/one", *sys.path, "../code"])
+    for before in (None, "/tmp/one"):
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+        if before:
+            monkeypatch.setenv("PYTHONPATH", before)
+        with modules_for_workers():
+            folders = os.environ["PYTHONPATH"].split(os.pathsep)
+        assert os.environ.get("PYTHONPATH") == before
+        assert folders[:2] == [str(tmp_path / "here"), "/tmp/one"]
+        assert folders[-1] == str(tmp_path / "code")
+        assert not [f for f in folders if "site-packages" in f or f.startswith(os.path.dirname(os.__file__))]

@@ -142,7 +142,7 @@ def test_workers_do_not_share_a_gpu() -> None:
         ("datasets=[a, a]", "must be named once, but `a` is named twice"),
         ("methods=[joint, 3]", "`methods` must hold names and mappings of name, method, set, but got `3`."),
         ("methods=", "`methods` must be given"),
-        ("confirm.seeds=1", "`confirm.seeds` must be at least 2"),
+        ("confirm.seeds=1", "`confirm.seeds >= 2` must hold with one replicate"),
         ("confirm.default_seeds=11", "`confirm.default_seeds <= confirm.seeds` must hold"),
         ("resources.gpus_per_trial=some", "must be `auto` or a number from 0 to 1000, but got `some`"),
         ("resources.gpus_per_trial=1.5", "`resources.gpus_per_trial` must be whole where it is above 1, but got 1.5"),
@@ -175,7 +175,7 @@ def test_each_mistake_is_one_line_with_rule_value_and_nearest_name(override: str
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("datasets=[av_digit]", "did you mean `av_digits`?"),
+        ("datasets=[av_digit]", "Did you mean `av_digits`?"),
         ("methods=[ogmge]", "did you mean `ogm_ge`?"),
         ("model.fusion=concatt", "did you mean `concat`?"),
         ("model.encoders={audio: cn}", "did you mean `cnn`?"),
@@ -185,7 +185,7 @@ def test_each_mistake_is_one_line_with_rule_value_and_nearest_name(override: str
         ("model.encoders={audio: {features: -4}}", "arm av_digits/joint: "),
         (
             "search.space.ogmge.alpha=1",
-            "`search.space` must name `training`, a method or an arm of `methods`, but got `ogmge`. Did you mean",
+            "must name `training`, `model`, a method or an arm of `methods`, but got `ogmge`. Did you mean `ogm_ge`",
         ),
         ("search.space.ogm_ge.alpa=1", "`alpa` is not a setting of ogm_ge. Did you mean `alpha`?"),
         ("training.lerning_rate=1", "`lerning_rate` is not a training setting."),

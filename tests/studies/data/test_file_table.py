@@ -111,3 +111,9 @@ def test_a_file_that_is_gone_is_told_with_the_table_that_names_it(tmp_path: Path
         UserError, match=r"a file that `audio` names must be readable, but in row 2 of .*t\.csv.*absent\.npy"
     ):
         found.rows(0, 1)
+
+
+def test_a_folder_of_frames_stays_a_path(tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    found = table(tmp_path, "audio,label\nframes,cat\n")
+    assert found.rows(0, 1)[0] == {"audio": [tmp_path / "frames"]}

@@ -52,7 +52,7 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Tiny, Ser
     save_best(run, tmp_path)
     known = {**preprocessing(manifest, Tiny), "imports": []}
     (tmp_path / PREPROCESSING).write_text(json.dumps(known))
-    outputs = [column.name for column in signature(manifest, decodes=False).outputs]
+    outputs = [column.name for column in signature(manifest).outputs]
     model = Served(tmp_path)
     row = pd.DataFrame({"a": [[1.0, 2.0, 3.0]], "b": [[[0.0] * 4] * 2]})
     assert list(model.predict(row).columns) == outputs

@@ -13,7 +13,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from balance_tune.studies.cluster.resource_timeout import Waiting
 from balance_tune.studies.execution import scheduler as scheduler_module
-from balance_tune.studies.execution.scheduler import ArmScheduler
+from balance_tune.studies.execution.scheduler import ArmScheduler, key_of
 from tests.studies.toy import ToyStudy, toy_config
 
 
@@ -27,9 +27,9 @@ class Clock:
 class Bench:
     """A scheduler over a toy study, with trials as Tune would hold them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, methods: tuple[str, ...] = ("joint",)) -> None:
         self.clock = Clock()
-        self.study = ToyStudy(folder, toy_config(datasets=["d1"], methods=["joint"]))
+        self.study = ToyStudy(folder, toy_config(datasets=["d1"], methods=[*methods]))
         self.scheduler = ArmScheduler(self.study.queue, self.study.pruner, silence=100.0, clock=self.clock)
 
     def start(self) -> Any:
@@ -41,6 +41,11 @@ class Bench:
         )
         self.scheduler.on_trial_add(None, trial)
         return trial
+
+    def next_after(self, trial: Any) -> Any:
+        """End a trial and start the next one of its arm."""
+        self.study.queue.finish(key_of(trial.config), "failed", "for this test")
+        return self.start()
 
     def report(self, trial: Any, epoch: int, value: float, state: str = "running") -> str:
         result = {"epoch": epoch, "val/accuracy": value, "state": state}
@@ -56,23 +61,26 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def test_a_stopped_trial_is_remembered_as_stopped_by_us(bench: Bench) -> None:
-    good, poor = bench.start(), bench.start()
+    good = bench.start()
     assert bench.report(good, 1, 0.9) == TrialScheduler.CONTINUE
+    poor = bench.next_after(good)
     assert bench.report(poor, 1, 0.1) == TrialScheduler.STOP
     assert bench.scheduler.stopped == {"t1"}
 
 
 def test_a_trial_that_says_it_failed_or_is_complete_is_not_judged(bench: Bench) -> None:
-    good, poor = bench.start(), bench.start()
+    good = bench.start()
     bench.report(good, 1, 0.9)
+    poor = bench.next_after(good)
     for state in ("failed", "lost", "halt", "complete"):
         assert bench.report(poor, 1, 0.1, state) == TrialScheduler.CONTINUE
     assert len(bench.study.pruning_log.of_arm("d1/joint")) == 1
 
 
 def test_confirmation_trials_are_never_judged(bench: Bench) -> None:
-    good, poor = bench.start(), bench.start()
+    good = bench.start()
     bench.report(good, 1, 0.9)
+    poor = bench.next_after(good)
     poor.config = {**poor.config, "phase": "confirm"}
     assert bench.report(poor, 1, 0.1) == TrialScheduler.CONTINUE
 
@@ -115,10 +123,13 @@ def test_pending_trials_are_left_to_tune(bench: Bench) -> None:
     assert bench.step() is None
 
 
-def test_trials_that_wait_too_long_for_a_machine_halt_the_study(bench: Bench) -> None:
+def test_trials_that_wait_too_long_for_a_machine_halt_the_study(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, ("joint", "mlb"))
     bench.scheduler._waiting = Waiting({"CPU": 8.0}, 600.0, lambda: {"CPU": 2.0}, bench.clock)
     first, second = bench.start(), bench.start()
-    second.status = Trial.PENDING
+    second.trial_id, second.status = "t1", Trial.PENDING
+    bench.scheduler.on_trial_add(None, first)
+    bench.scheduler.on_trial_add(None, second)
     for bench.clock.now in (0.0, 90.0, 180.0):
         bench.step()
         bench.report(first, 1 + int(bench.clock.now), 0.5)

@@ -18,12 +18,12 @@ from tests.studies.toy import EPOCHS, ToyStudy, toy_config
 
 
 class Bench:
-    """A searcher over a toy study of one arm, and Tune's part played by hand."""
+    """A searcher over a toy study, of one arm unless more are named, and Tune's part played by hand."""
 
-    def __init__(self, folder: Path, slots: int = 1) -> None:
+    def __init__(self, folder: Path, slots: int = 1, methods: tuple[str, ...] = ("joint",)) -> None:
         self.folder = folder
         self.interrupted = False
-        self.study = ToyStudy(folder, toy_config(datasets=["d1"], methods=["joint"]))
+        self.study = ToyStudy(folder, toy_config(datasets=["d1"], methods=[*methods]))
         self.scheduler = ArmScheduler(self.study.queue, self.study.pruner)
         self.searcher = StudySearcher(self.study.queue, self.scheduler, slots, lambda: self.interrupted)
 
@@ -40,10 +40,19 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def test_no_more_trials_than_slots_are_handed_out(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, slots=2)
+    bench = Bench(tmp_path, slots=2, methods=("joint", "mlb", "ogm"))
     assert isinstance(bench.searcher.suggest("a"), dict)
     assert isinstance(bench.searcher.suggest("b"), dict)
     assert bench.searcher.suggest("c") is None
+
+
+def test_a_slot_stays_free_while_every_search_waits_for_its_batch(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, slots=2)
+    assert isinstance(bench.searcher.suggest("a"), dict)
+    assert bench.searcher.suggest("b") is None
+    bench.searcher.on_trial_result("a", bench.row(1))
+    bench.searcher.on_trial_complete("a", bench.row(EPOCHS, "complete"))
+    assert isinstance(bench.searcher.suggest("b"), dict)
 
 
 def test_a_whole_study_ends_with_finished_and_waits_only_while_something_is_live(bench: Bench) -> None:

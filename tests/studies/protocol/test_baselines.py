@@ -7,7 +7,7 @@ import pytest
 from balance_tune.errors import UserError
 from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.protocol.arms import arms_of
-from balance_tune.studies.protocol.baselines import MATCHED, PLACEBO, PLACEBO_SEEDS, seed_offset
+from balance_tune.studies.protocol.keys import MATCHED, PLACEBO, PLACEBO_SEEDS, seed_offset
 from balance_tune.studies.protocol.selection import Rule
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from balance_tune.studies.protocol import provenance
+from balance_tune.studies.protocol import own_names, provenance
 from tests.studies.toy import toy_config
 
 CONFIG = toy_config(datasets=["av_digits"], methods=["joint"])
@@ -23,7 +23,8 @@ def test_somebody_elses_method_is_hashed_by_the_file_it_is_written_in(monkeypatc
     class TheirMethod:
         pass
 
-    monkeypatch.setattr(provenance, "modulations", lambda: SimpleNamespace(get=lambda name: TheirMethod))
+    registries = {**own_names.REGISTRIES, "method": lambda: SimpleNamespace(get=lambda name: TheirMethod)}
+    monkeypatch.setattr(own_names, "REGISTRIES", registries)
     (name,) = provenance.code_of(CONFIG).keys() - {"balance_tune"}
     assert name.startswith("method ")
     assert name.endswith("TheirMethod")

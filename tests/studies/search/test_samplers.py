@@ -12,14 +12,15 @@ import pytest
 from optuna.trial import TrialState
 
 from balance_tune.studies.protocol.space import Fixed, Parameter, Space
-from balance_tune.studies.search.samplers import Tpe, common_space, sampler_for
+from balance_tune.studies.search.gp_sampler import GpSampler
+from balance_tune.studies.search.samplers import GP_TRIALS, Tpe, common_space, sampler_for
 from balance_tune.studies.storage.records import read_records
 from tests.studies.toy import EPOCHS, ToyArm, ToyStudy, toy_config
 
 KINDS = {
     "tpe": optuna.samplers.TPESampler,
     "random": optuna.samplers.RandomSampler,
-    "gp": optuna.samplers.GPSampler,
+    "gp": GpSampler,
     "cmaes": optuna.samplers.CmaEsSampler,
     "qmc": optuna.samplers.QMCSampler,
 }
@@ -54,7 +55,16 @@ def searched(folder: Path, sampler: str, *, trials: int = 10, seed: int = 0, arm
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_sampler_is_the_one_asked_for(kind: str) -> None:
-    assert isinstance(sampler_for(kind, study_seed=0, arm="d/m", number=3, trials=20), KINDS[kind])
+    assert isinstance(sampler(kind, number=3), KINDS[kind])
+
+
+def test_beyond_some_hundred_trials_tpe_takes_over_from_the_gaussian_process() -> None:
+    assert isinstance(sampler("gp", number=GP_TRIALS - 1), GpSampler)
+    assert isinstance(sampler("gp", number=GP_TRIALS), Tpe)
+
+
+def sampler(kind: str, *, number: int) -> optuna.samplers.BaseSampler:
+    return sampler_for(kind, study_seed=0, arm="d/m", number=number, trials=20, searched=SPACE)
 
 
 @pytest.mark.parametrize("kind", KINDS)

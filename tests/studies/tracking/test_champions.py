@@ -16,6 +16,7 @@ import torch
 
 from balance_tune.datasets.av_digits import AvDigits
 from balance_tune.datasets.store import open_store
+from balance_tune.errors import UserError
 from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.evaluation.stored_model import asking
 from balance_tune.studies.protocol.selection import best_trial
@@ -165,12 +166,21 @@ def test_a_cell_may_be_missing_where_others_of_its_column_are_not(served: Any, s
     assert mixed["probabilities"][1] == pytest.approx(alone["probabilities"][1], abs=1e-6)
 
 
+def test_a_wrong_column_is_an_error_that_names_the_columns(served: Any, study: Trained) -> None:
+    table, _ = raw(study, "val")
+    with pytest.raises(UserError, match="an input must be one of a, b, but got `sound`; rename"):
+        served.predict(table.rename(columns={"a": "sound"}))
+    with pytest.raises(UserError, match="an input must have a column of a, b, but has none"):
+        served.predict(table[[]])
+
+
 def test_the_model_says_what_it_takes_and_pins_what_it_needs(served: Any) -> None:
     signature = served.metadata.signature
-    assert {c.name: (str(c.type), c.required) for c in signature.inputs} == {
-        "a": ("Array(double)", False),
-        "b": ("Array(Array(double))", False),
+    assert served.metadata.metadata["inputs"] == {
+        "a": "numbers of shape (3,); may be missing",
+        "b": "numbers of shape (2, 4); may be missing",
     }
+    assert signature.inputs is None  # MLflow would drop a column of another name, and the model would not know
     assert [c.name for c in signature.outputs] == ["label", "probabilities"]
 
 

@@ -73,7 +73,7 @@ class Study:
             place.mkdir(parents=True, exist_ok=True)
             for name in ("best.json", "best.safetensors"):
                 (place / name).write_text(arm)
-            told = {"arm": arm, "val": val, "trial": ["confirm", 0], "folder": arm}
+            told = {"arm": arm, "val": val, "trial": ["confirm", 0], "replicate": 0, "folder": arm}
             contenders.append({**told, "split_hash": split, "objective": self.objective})
         self.champions.register_champion(contenders, MANIFEST)
         held = self.registry.aliases
@@ -126,8 +126,8 @@ def test_a_contender_whose_weights_are_gone_is_passed_over(registry: Registry, t
     for arm, val in (("mlb", 0.9), ("joint", 0.8)):
         (study.folder / arm).mkdir(parents=True)
         (study.folder / arm / "best.json").write_text(arm)
-        told = {"arm": arm, "val": val, "trial": ["confirm", 0], "folder": arm, "split_hash": "one"}
-        contenders.append({**told, "objective": "val/accuracy"})
+        told = {"arm": arm, "val": val, "trial": ["confirm", 0], "replicate": 0, "folder": arm}
+        contenders.append({**told, "split_hash": "one", "objective": "val/accuracy"})
     (study.folder / "joint" / "best.safetensors").write_text("weights")
     study.champions.register_champion(contenders, MANIFEST)
     assert registry.aliases["champion"].tags[TAG + "arm"] == "joint"

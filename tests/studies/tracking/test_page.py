@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,8 +18,9 @@ import pytest
 
 from balance_tune.errors import UserError
 from balance_tune.studies.tracking import page
-from balance_tune.studies.tracking.backend import Store
+from balance_tune.studies.tracking.backend import Store, connect, store_of
 from balance_tune.studies.tracking.page import ui
+from balance_tune.studies.tracking.runs import TAG
 from balance_tune.studies.tracking.sync import sync
 from tests.studies.tracking.written import WrittenStudy
 
@@ -39,6 +41,17 @@ def test_of_a_server_only_the_address_is_told(tmp_path: Path, monkeypatch: Any, 
     told = capsys.readouterr().out
     assert told.startswith("http://server:5000/#/experiments")
     assert "secret" not in told
+
+
+def test_without_a_study_the_page_lists_the_runs_of_all(tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    client = connect(store)
+    assert page._page(store, None) == "#/experiments?workflowType=machine_learning"
+    ids = [client.create_experiment(name, tags={TAG + "kind": "study"}) for name in ("one", "two")]
+    client.create_experiment("of somebody else")
+    assert page._page(store, "one").startswith(f"#/experiments/{ids[0]}/runs?workflowType=machine_learning")
+    several = urllib.parse.unquote(page._page(store, None))
+    assert several.startswith(f'#/compare-experiments/s?experiments=["{ids[0]}","{ids[1]}"]&workflowType=')
 
 
 def test_a_port_that_is_taken_is_passed_over() -> None:

@@ -6,7 +6,6 @@ import base64
 import csv
 import json
 import shutil
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +23,7 @@ from balance_tune.errors import UserError
 from balance_tune.studies.data.file_table import FileTable
 from balance_tune.studies.data.stores import small
 from balance_tune.studies.evaluation.assessment import assess_part, assess_table
-from balance_tune.studies.tracking.models import example, foreign_code, preprocessing, requirements
+from balance_tune.studies.tracking.models import example, preprocessing, requirements
 from balance_tune.studies.tracking.served import PREPROCESSING, Served
 from balance_tune.testing.distributions import prepared
 from balance_tune.training.checkpoint import save_best
@@ -76,19 +75,6 @@ def test_where_the_datasets_code_is_not_installed_numbers_are_still_taken(folder
         Served(elsewhere).predict(pd.DataFrame({"a": [b"12"]}))
 
 
-def test_the_code_of_other_packages_comes_with_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "their_method.py").write_text("class Theirs: ...")
-    (tmp_path / "their_package").mkdir()
-    for name in ("__init__", "encoder"):
-        (tmp_path / "their_package" / f"{name}.py").write_text("class Theirs: ...")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    theirs = [import_module(name) for name in ("their_method", "their_package.encoder")]
-    assert foreign_code([Served, *(module.Theirs for module in theirs)]) == {
-        "their_method": tmp_path / "their_method.py",
-        "their_package.encoder": tmp_path / "their_package",
-    }
-
-
 @pytest.mark.parametrize(
     ("row", "said"),
     [
@@ -96,7 +82,7 @@ def test_the_code_of_other_packages_comes_with_the_model(tmp_path: Path, monkeyp
         ({"a": [1.0, 2.0]}, r"row 0: a sample of `a` must have shape \(3,\), but got \(2,\)"),
         ({"c": [1.0]}, "must be one of a, b, but got `c`"),
         ({"a": b"1234"}, "row 0: `a` must be numbers, because dataset `tiny` decodes no files"),
-        ({"a": "no base64!"}, "row 0: text must be the base64 of a file's bytes"),
+        ({"a": "no base64!"}, "row 0, `a`: text must be the base64 of a file's bytes"),
     ],
 )
 def test_an_input_that_cannot_be_one_is_told_in_one_line(folder: Path, row: dict[str, object], said: str) -> None:

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,50 +17,13 @@ from balance_tune.datasets.store import open_store
 from balance_tune.training.checkpoint import load_best
 from balance_tune.training.evaluation import predict
 from tests.studies.tracking.digits import URI, Digits
-
-Ask = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+from tests.studies.tracking.http import Ask, serving
 
 
 @pytest.fixture(scope="module")
 def ask(digits: Digits) -> Iterator[Ask]:
-    """A server of the champion; `ask` sends rows as JSON and returns the answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", URI, "--env-manager", "local"]
-    server = subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port)],
-        env={**{k: v for k, v in os.environ.items() if "MLFLOW_" not in k},  # servers of other tests may have set some
-             "MLFLOW_TRACKING_URI": digits.mlflow.uri, "MLFLOW_DISABLE_TELEMETRY": "true",
-             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-        cwd=digits.root, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-    def ask(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/invocations",
-            json.dumps({"dataframe_records": rows}).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with opener.open(request, timeout=60) as answer:
-            found: list[dict[str, Any]] = json.load(answer)["predictions"]
-        return found
-
-    try:
-        assert server.stdout is not None
-        log = []
-        for line in server.stdout:
-            log.append(line)
-            if "Uvicorn running" in line:
-                break
-        else:
-            pytest.fail("mlflow models serve ended:\n" + "".join(log))
-        yield ask
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)
-        server.communicate()
+    with serving(URI, digits.mlflow.uri, digits.root) as asking:
+        yield asking
 
 
 def files(digits: Digits, rows: list[int]) -> list[dict[str, str]]:
@@ -94,7 +51,7 @@ print(json.dumps([balance_tune.__file__, answer["probabilities"].tolist()]))
 """
     done = subprocess.run(
         [sys.executable, "-I", "-c", program], cwd=tmp_path, capture_output=True, text=True,
-        env={"PATH": os.environ["PATH"], "MLFLOW_DISABLE_TELEMETRY": "true", "HOME": str(tmp_path)},
+        env={"PATH": "/usr/bin:/bin", "MLFLOW_DISABLE_TELEMETRY": "true", "HOME": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     ours, answers = json.loads(done.stdout.splitlines()[-1])

@@ -1,0 +1,115 @@
+"""What a user's own classes need where their model is served: their modules, and the packages that these import."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import packages_distributions
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+OURS = "balance_tune"
+INSTALLED = ("site-packages", "dist-packages")
+
+
+@dataclass(frozen=True)
+class OwnCode:
+    """The code of classes of other packages.
+
+    Attributes:
+        modules: that define the classes; importing them registers methods and encoders.
+        places: top-level module -> its file or folder, which a model has to bring.
+        packages: distributions on an index that these modules import, sorted.
+    """
+
+    modules: tuple[str, ...]
+    places: dict[str, Path]
+    packages: tuple[str, ...]
+
+
+def own_code(classes: Iterable[Any]) -> OwnCode:
+    """Return what the modules of classes (or functions) need that are not ours.
+
+    Imports are read from the source, those inside functions too. What was typed in by hand (a notebook's class) has no
+    file and is left out.
+    """
+    modules, places, packages, seen = set[str](), dict[str, Path](), set[str](), set[str]()
+    waiting = []
+    for cls in classes:
+        top = cls.__module__.partition(".")[0]
+        place = None if top in (OURS, "__main__") else _place(top)
+        if place is not None:
+            modules.add(cls.__module__)
+            places[top] = place
+            waiting.append(cls.__module__)
+    distributions = packages_distributions()
+    while waiting:
+        name = waiting.pop()
+        top = name.partition(".")[0]
+        if name in seen or top == OURS or top in sys.stdlib_module_names:
+            continue
+        seen.add(name)
+        if top not in places:
+            place = _place(top)
+            if place is None:
+                continue
+            if any(part in INSTALLED for part in place.parts):
+                packages.update(distributions.get(top, ()))
+                continue
+            places[top] = place
+        file = _file(name, places[top])
+        if file is not None:
+            waiting += [name.rpartition(".")[0]] if "." in name else []
+            waiting += _imports(name, file)
+    return OwnCode(tuple(sorted(modules)), places, tuple(sorted(packages)))
+
+
+def _place(top: str) -> Path | None:
+    """Return the file of a top-level module, or its folder where it is a package."""
+    try:
+        spec = find_spec(top)
+    except (ImportError, ValueError):  # a module that was made by hand
+        return None
+    if spec is None:
+        return None
+    folders = list(spec.submodule_search_locations or ())
+    if folders:  # a package, with or without an __init__.py
+        return Path(folders[0])
+    return Path(spec.origin) if spec.has_location and spec.origin else None
+
+
+def _file(name: str, place: Path) -> Path | None:
+    """Return the source of a module below the place of its top-level module; None where it is not a module."""
+    if place.suffix == ".py":
+        return place if "." not in name else None
+    below = place.joinpath(*name.split(".")[1:])
+    found = (below / "__init__.py", below.with_name(f"{below.name}.py"))
+    return next((file for file in found if file.is_file()), None)
+
+
+def _imports(name: str, file: Path) -> Iterator[str]:
+    """Yield every name that a module imports, as a module's; some are attributes of one."""
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    waiting: list[ast.AST] = [ast.parse(file.read_bytes())]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If) and _for_types(node.test):
+            waiting += node.orelse
+        else:
+            waiting += ast.iter_child_nodes(node)
+
+
+def _for_types(test: ast.expr) -> bool:
+    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
+        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
+    )

@@ -1,0 +1,83 @@
+"""Lets MLflow's artifact paths follow a root that was moved or copied.
+
+MLflow keeps the absolute place of every artifact in its database. The database of a root is `mlflow.db` in it, and the
+artifacts are in `mlartifacts/` beside it. After a move or a copy the recorded places are those of another folder: files
+are not found, or are written into the original.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from balance_tune.studies.storage.exclusive import is_running
+from balance_tune.studies.storage.study_folder import StudyFolder
+
+COLUMNS = {
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
+    "model_versions": ("source", "storage_location"),
+}
+"""Columns of MLflow's tables that hold the place of an artifact."""
+WAIT = 30.0  # seconds for another process that writes to the database
+
+logger = logging.getLogger(__name__)
+
+
+def follow_root(file: Path, artifacts: str | None, running: str | None = None) -> int:
+    """Set the places of artifacts in a root's own database to where the root is now.
+
+    Nothing is changed while another study of the root runs: its driver sees the root at the recorded place.
+
+    Args:
+        file: MLflow's sqlite database. Nothing is done unless it lies beside the artifacts, as that of a root does.
+        artifacts: URI of the folder of all artifacts.
+        running: name of the study whose driver asks.
+
+    Returns:
+        The number of places that were changed.
+    """
+    if not file.is_file() or artifacts != (file.parent / "mlartifacts").as_uri():
+        return 0
+    with closing(sqlite3.connect(file, timeout=WAIT)) as database:
+        before = _former_places(database, artifacts)
+        if not before:
+            return 0
+        root = StudyFolder(file.parent)
+        busy = [name for name in root.studies() if name != running and is_running(root / name)]
+        if busy:
+            logger.warning(
+                "The artifacts in %s are recorded at %s; they stay so while %s runs.", file, before[0], busy[0]
+            )
+            return 0
+        try:
+            with database:  # all places or none
+                return sum(_move(database, place, artifacts) for place in before)
+        except sqlite3.OperationalError as error:
+            logger.warning("The artifacts in %s are recorded at %s, and that stays so: %s.", file, before[0], error)
+            return 0
+
+
+def _former_places(database: sqlite3.Connection, now: str) -> list[str]:
+    """Return the folders `mlartifacts` other than the present one that studies of this root were written to."""
+    try:
+        rows = database.execute("SELECT artifact_location FROM experiments").fetchall()
+    except sqlite3.DatabaseError:  # no store of MLflow, or a damaged one: who opens it says so
+        return []
+    places = {str(row[0]).rpartition("/")[0] for row in rows}
+    return sorted(place for place in places if place != now and Path(place).name == "mlartifacts")
+
+
+def _move(database: sqlite3.Connection, before: str, now: str) -> int:
+    changed = 0
+    for table, columns in COLUMNS.items():
+        for column in columns:
+            start = f"{before}/"
+            changed += database.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                (f"{now}/", len(start) + 1, len(start), start),
+            ).rowcount
+    return changed
