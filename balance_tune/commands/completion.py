@@ -20,11 +20,11 @@ def run(args: argparse.Namespace) -> int:
 
     from balance_tune.cli import parser
 
-    made = parser()
-    for action in _actions(made):
+    root = parser()
+    for action in _actions(root):
         if action.dest in (*FILES, *FOLDERS):
             action.complete = shtab.FILE if action.dest in FILES else shtab.DIRECTORY  # type: ignore[attr-defined]
-    print(shtab.complete(made, args.shell))
+    print(shtab.complete(root, args.shell))
     return 0
 
 

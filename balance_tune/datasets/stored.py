@@ -49,9 +49,9 @@ _KNOWN: dict[str, type[Stored]] = {}
 
 def forget(name: str) -> None:
     """Have a dataset that only a store declares not be found by its name any more."""
-    known = _KNOWN.pop(name, None)
-    if known is not None:
-        known.name = ""
+    cls = _KNOWN.pop(name, None)
+    if cls is not None:
+        cls.name = ""
 
 
 def stored(name: str, where: str) -> type[Stored]:

@@ -114,7 +114,7 @@ class Space:
 class Declared:
     """A setting before the study file narrows, widens or fixes it; without `spec` it is no tunable.
 
-    `searched` says whether it is searched where the study file says nothing of it.
+    `searched` says whether it is searched where the study file does not set it.
     """
 
     default: Value
