@@ -1,7 +1,7 @@
 """Searches replayed on multi-seed recordings: what a replicate of a study chooses, without training anything.
 
 Queue, sampler, early stopping, candidates and winner are the product's own. A training is the recorded curve of the
-nearest recorded point that the search has not used yet, under a recorded seed drawn at random. Recordings hold scores
+nearest recorded point under a recorded seed drawn at random. Recordings hold scores
 only; for the choice between default and best point, hits on `VALIDATION_ROWS` validation rows are made up to fit a
 score: rows have a difficulty that all trainings share, and half as much of each training's own.
 """
@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.samplers import BaseSampler
 
 from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.config.schema import StudyConfig
@@ -29,7 +28,7 @@ from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.selection import Rule, winner
 from balance_tune.studies.search.study_queue import StudyQueue
 from balance_tune.studies.storage.study_folder import StudyFolder
-from benchmarks.recorded import Floats, OnRecord, Recording
+from benchmarks.recorded import Floats, Recording
 
 VALIDATION_ROWS = 300
 MARGINS = (0.0, 0.5, 1.0, 1.64, 2.0)  # of the rule that the default stays unless clearly beaten; 0: no such rule
@@ -125,10 +124,9 @@ class _InMemoryLog(PruningLog):
 
 
 class _Queue(StudyQueue):
-    """A study's queue in memory that proposes recorded points only."""
+    """A study's queue in memory; a trial stands for the recorded point nearest to it."""
 
     def __init__(self, config: StudyConfig, recording: Recording, log: PruningLog, folder: Path) -> None:
-        self._recording, self._used = recording, {recording.default}
         draw = np.random.default_rng(config.seed)
 
         def configure(
@@ -139,6 +137,3 @@ class _Queue(StudyQueue):
 
         arms, storage = [recording.arm], optuna.storages.InMemoryStorage()
         super().__init__(config, arms, storage, log, StudyFolder(folder), configure=configure)
-
-    def _sampler(self, arm: str, number: int) -> BaseSampler:
-        return OnRecord(super()._sampler(arm, number), self._recording, self._used)

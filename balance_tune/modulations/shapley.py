@@ -50,12 +50,15 @@ def silenced_answers(features: Features, batch: Batch, ctx: Context) -> dict[fro
     """Return F(S) (B, C) for every proper subset S of the modalities, with gradient.
 
     A zero input is encoded in evaluation mode, once per encoder as a single sample (all its rows are equal there), and
-    meets the step's own features of the modalities in S.
+    meets the step's own features of the modalities in S. A fusion that masks gets no features of it, as in evaluation.
     """
     model = ctx.model
     model.eval()
     with ctx.autocast():
-        zero = {m: model.encoders[m](x.new_zeros(1, *x.shape[1:])) for m, x in batch.inputs.items()}
+        if model.fusion.masks:
+            zero = {m: torch.zeros_like(h[:1]) for m, h in features.items()}
+        else:
+            zero = {m: model.encoders[m](x.new_zeros(1, *x.shape[1:])) for m, x in batch.inputs.items()}
         answers = {}
         for present in subsets(model.modalities)[1:]:
             mixed = {m: h if m in present else zero[m].expand_as(h) for m, h in features.items()}

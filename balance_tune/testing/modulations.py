@@ -37,7 +37,7 @@ from balance_tune.tunable import Tunable, tunables
 
 EPOCHS = 3
 WORKERS_AGREE_TO = 1e-9
-LONG_ENOUGH_TO_LEARN = (("epochs", 8), ("lr", 0.03), ("optimizer", "adamw"))
+LONG_ENOUGH_TO_LEARN = {"epochs": 8, "lr": 0.03, "optimizer": "adamw"}
 Frozen = tuple[tuple[str, Any], ...]  # settings that can key a cache
 PARTIAL_LAST_BATCH, ONE_ROW_IN_THE_LAST_BATCH = 21, 17  # rows; at batch size 8: 8 + 8 + 5, and 8 + 8 + 1
 
@@ -123,12 +123,14 @@ class ModulationContract:
     Attributes:
         method: registered name.
         settings: what the method needs to act within three epochs of three steps, where its defaults do not.
+        training: what the recipe of eight epochs needs so that it learns, where a learning rate of 0.03 is not for it.
         workers_differ: the reason why two workers cannot equal one; none where they can.
         may_rest: the reason why it may change nothing in so short a run; none where it always acts.
     """
 
     method: ClassVar[str]
     settings: ClassVar[Mapping[str, Any]] = {}
+    training: ClassVar[Mapping[str, Any]] = {}
     workers_differ: ClassVar[str] = ""
     may_rest: ClassVar[str] = ""
 
@@ -194,7 +196,8 @@ class ModulationContract:
         assert all(math.isfinite(value) for metrics in history for value in metrics.values())
 
     def test_it_trains(self, case: Case) -> None:
-        run, modulation = replace(self._admitted(case), training=LONG_ENOUGH_TO_LEARN).start()
+        training = tuple({**LONG_ENOUGH_TO_LEARN, **self.training}.items())
+        run, modulation = replace(self._admitted(case), training=training).start()
         untrained = evaluate(run.context.model, run.validation)["val/loss"]
         history = list(train(run, modulation))
         assert [metrics["epoch"] for metrics in history] == [1, 2, 3, 4, 5, 6, 7, 8]

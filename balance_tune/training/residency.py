@@ -92,6 +92,12 @@ _open_near = lru_cache(maxsize=8)(_open)
 _open_on_device = lru_cache(maxsize=2)(_open)  # each split is a copy, and a device has little memory
 
 
+def close_all() -> None:
+    """Let go of all data that this process keeps open."""
+    _open_near.cache_clear()
+    _open_on_device.cache_clear()
+
+
 def _at(part: Part, where: Residency, device: torch.device) -> Part:
     def moved(x: Any) -> Any:
         if where == "device":

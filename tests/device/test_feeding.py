@@ -54,7 +54,7 @@ def test_a_trial_trains_the_same_wherever_its_data_lie(
     asked: str, free: int, there: bool, name: str, store: Path
 ) -> None:
     expected = losses(train(*prepare(config(store, "cpu"))))
-    residency.opened.cache_clear()
+    residency.close_all()
     with pretended() as device:
         device.free = free
         run, modulation = prepare(config(store, name, asked))
@@ -63,7 +63,7 @@ def test_a_trial_trains_the_same_wherever_its_data_lie(
         assert (feed.host, feed.device, feed.labels.device, run.context.device) == (not there, DEVICE, DEVICE, DEVICE)
         device.events.clear()
         rows = list(train(run, modulation))
-    residency.opened.cache_clear()
+    residency.close_all()
     assert device.of("step") == {}
     assert losses(rows) == pytest.approx(expected, abs=1e-4)
 

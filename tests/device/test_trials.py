@@ -43,9 +43,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def opened_anew() -> Iterator[None]:
     """A process keeps open data, and here it has several devices one after another."""
-    residency.opened.cache_clear()
+    residency.close_all()
     yield
-    residency.opened.cache_clear()
+    residency.close_all()
 
 
 def on_device(folder: Path, store: Path, **changes: Any) -> dict[str, Any]:
@@ -298,7 +298,7 @@ def test_after_a_sticky_error_nothing_runs_in_the_process_and_the_trial_ends_els
         with pytest.raises(DeviceError, match="CUDA error: an illegal memory access"):
             work(on_device(tmp_path / "other", store), other)
     assert ([row["state"] for row in first], other) == (["running", "running"], [])
-    residency.opened.cache_clear()  # another process
+    residency.close_all()  # another process
     with pretended():
         work(on_device(tmp_path / "t", store, reported=2), rest)
     assert timeless(rest) == timeless(whole[2:])

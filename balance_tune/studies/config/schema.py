@@ -114,7 +114,7 @@ class Search(_Section):
 
     trials: int | None = Field(default=None, ge=1, le=100_000)
     device_seconds: float | None = Field(default=None, gt=0, le=1e10)
-    sampler: Literal["tpe", "random", "gp", "cmaes", "qmc"] = "tpe"
+    sampler: Literal["gp", "tpe", "random", "cmaes", "qmc"] = "gp"
     parallel: int = Field(default=1, ge=1, le=1000)
     space: dict[str, dict[str, Any]] = {}
     early_stopping: EarlyStopping = EarlyStopping()

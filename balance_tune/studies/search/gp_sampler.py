@@ -28,6 +28,8 @@ Floats = NDArray[np.float64]
 STARTUP = 3  # finished trials, the default's included, before the model decides
 ANYWHERE, NEAR = 300, 15  # candidates drawn from the whole space, and about a good point at each distance
 DISTANCES = (0.02, 0.07, 0.2)
+MOVED, ANEW = 0.3, 0.25  # probability that a parameter differs, and that it is drawn anew then
+SAME = 1e-9  # distance in every feature below which two points are one
 GOOD = 3  # best points by the model about which candidates are drawn
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
@@ -70,7 +72,9 @@ class GpSampler(BaseSampler):
         order = np.argsort(-(model.weights @ means), kind="stable")[:GOOD]
         candidates = self._candidates(rng, np.vstack([units[order], default]))
         best = means.max(1, keepdims=True)
-        improvement = model.weights @ expected_improvement(*model.predict(self._cube.features(candidates)), best)
+        features = self._cube.features(candidates)
+        improvement = model.weights @ expected_improvement(*model.predict(features), best)
+        improvement[~_new(features, np.vstack([seen, unfinished]))] = -1.0  # selection is there to repeat a point
         return self._cube.point(candidates[int(improvement.argmax())])
 
     def sample_independent(
@@ -80,13 +84,23 @@ class GpSampler(BaseSampler):
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
     def _candidates(self, rng: np.random.Generator, good: Floats) -> Floats:
-        """Return places all over the cube, and about the `good` ones (g, d), of which some parameters differ."""
+        """Return places all over the cube, and places that differ from a `good` one (g, d) in some parameters.
+
+        These are moved by a little, or drawn anew, which choices and whole numbers need to change at all.
+        """
         d = self._cube.dimensions
         shape = (len(good), len(DISTANCES), NEAR, d)
-        moved = rng.random(shape) < max(0.3, 2 / d)
-        step = moved * rng.normal(size=shape) * np.array(DISTANCES)[:, None, None]
-        near = np.clip(good[:, None, None] + step, 0.0, 1.0).reshape(-1, d)
-        return np.vstack([rng.random((ANYWHERE, d)), near])
+        moved = (rng.random(shape) < MOVED) | (rng.integers(d, size=shape[:-1])[..., None] == np.arange(d))
+        place = np.broadcast_to(good[:, None, None], shape)
+        near = np.clip(place + rng.normal(size=shape) * np.array(DISTANCES)[:, None, None], 0.0, 1.0)
+        near = np.where(rng.random(shape) < ANEW, rng.random(shape), near)
+        return np.vstack([rng.random((ANYWHERE, d)), np.where(moved, near, place).reshape(-1, d)])
+
+
+def _new(features: Floats, known: Floats) -> NDArray[np.bool_]:
+    """Return which rows (n,) of the features of candidates (n, f) are none of those of `known` points (m, f)."""
+    same: NDArray[np.bool_] = (np.abs(features[:, None] - known[None]).max(-1) < SAME).any(1)
+    return ~same
 
 
 def _course(trial: FrozenTrial, sign: float) -> Course:

@@ -25,7 +25,7 @@ DRAWS, KEPT = 48, 8  # hyperparameters drawn, and those of the largest weights t
 LENGTH, LENGTH_SD = 0.4, 0.8  # prior of a length scale: log-normal, its median times sqrt(d)
 NOISE, NOISE_SD = 0.1, 1.0  # prior of the noise variance: log-normal
 SCALE_SD = 0.7  # prior of s^2: log-normal, median 1
-WIDTH = 0.3
+WIDTH = 0.6  # of the belief in the default, in the unit cube
 JITTER = 1e-8
 
 

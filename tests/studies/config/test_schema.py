@@ -32,7 +32,7 @@ def refusal(*overrides: str, check: bool = False) -> str:
 
 def test_name_datasets_and_methods_are_enough() -> None:
     config = load_config(SMALL)
-    assert (config.search.trials, config.search.sampler, config.search.early_stopping.kind) == (20, "tpe", "asha")
+    assert (config.search.trials, config.search.sampler, config.search.early_stopping.kind) == (20, "gp", "asha")
     assert (config.select.points, config.select.seeds) == (3, 2)
     assert (config.confirm.seeds, config.confirm.default_seeds) == (10, 5)
     assert (config.objective, config.protocol, config.runner, config.seed) == ("val/accuracy", "sealed", "auto", 0)
@@ -133,7 +133,7 @@ def test_workers_do_not_share_a_gpu() -> None:
         ("search.trials='4'", "`search.trials` must be a whole number, but got `4`."),
         ("search.trials=1000000000000", "`search.trials` must be at most 100000"),
         ("search=4", "`search` must be settings as `key: value`, but got `4`."),
-        ("search.sampler=tpee", "must be one of tpe, random, gp, cmaes, qmc, but got `tpee`. Did you mean `tpe`?"),
+        ("search.sampler=tpee", "must be one of gp, tpe, random, cmaes, qmc, but got `tpee`. Did you mean `tpe`?"),
         ("search.early_stopping.reduction=1", "`search.early_stopping.reduction` must be at least 2"),
         ("search.warm_start=../other", "`search.warm_start` must be letters, digits"),
         ("search.warm_start=small", "`search.warm_start` must name another study"),
@@ -282,7 +282,7 @@ COMPLETE: dict[str, Any] = {
     "search": {
         "trials": 4,
         "device_seconds": None,
-        "sampler": "tpe",
+        "sampler": "gp",
         "early_stopping": {"kind": "asha", "reduction": 3, "grace": 3},
         "space": {"training": {"lr": {"low": 0.01, "high": 0.2}}, "mlb": {"alpha": {"high": 9.0}, "start": 0.1}},
     },

@@ -10,6 +10,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from balance_tune.studies.protocol.space import Parameter, Space
 from balance_tune.studies.search.gp_sampler import STARTUP, GpSampler
 from tests.studies.search.test_samplers import SPACE, far
 
@@ -100,3 +101,16 @@ def test_it_finds_the_best_point_sooner_than_random_search() -> None:
 
     random = best(lambda seed: optuna.samplers.RandomSampler(seed=seed))
     assert best(lambda seed: GpSampler(SPACE, seed=seed)) < 0.6 * random
+
+
+def test_a_space_that_is_exhausted_is_searched_on() -> None:
+    space = Space((Parameter("mode", "categorical", None, None, False, ("a", "b"), "a", ""),), {})
+    study = optuna.create_study(direction="maximize")
+    seen = []
+    for number in range(8):
+        study.sampler = GpSampler(space, seed=number)
+        trial = study.ask(space.distributions())
+        trial.report(float(trial.params["mode"] == "b"), 1)
+        study.tell(trial, float(trial.params["mode"] == "b"))
+        seen.append(trial.params["mode"])
+    assert set(seen) == {"a", "b"}

@@ -49,8 +49,8 @@ def train_digits(root: Path, device: str = "cpu") -> Digits:
     client.open()
     candidate = {
         "arm": "av_digits/joint", "trial": ["confirm", 0], "folder": place, "objective": "val/accuracy",
-        "val": run.best.value, "test_mean": None, "seeds": 1, "split_hash": manifest.split_hash,
-        "data_hash": manifest.data_hash,
+        "val": run.best.value, "test_mean": None, "seeds": 1, "replicate": 0, "replicates": 1,
+        "split_hash": manifest.split_hash, "data_hash": manifest.data_hash,
     }  # fmt: skip
     Champions(client, StudyFolder(root / "digits")).register_champion([candidate], manifest)
     return Digits(root, folder, data, client.store, manifest, run.best.metrics)
