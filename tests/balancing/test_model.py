@@ -101,7 +101,7 @@ def test_a_view_of_a_module_is_no_fusion_of_studies_and_cggm_names_it() -> None:
     assert OwnFusion not in fusions().classes().values()
     model, _ = tiny_model()
     net = Net(model)
-    with pytest.raises(UserError, match="or late .*, but got one of your own"):
+    with pytest.raises(UserError, match=r"or late .*, but got one of your own"):
         balance(net, sgd(list(net.parameters())), "cggm")
 
 
