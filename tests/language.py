@@ -94,13 +94,12 @@ def of_module(path: Path) -> Iterator[Passage]:
 
 
 def passages() -> Iterator[Passage]:
-    """Yield every line that people read, except of studies/, whose text is not through yet."""
+    """Yield every line that people read."""
     for pattern in PAGES:
         for page in sorted(ROOT.glob(pattern)):
             yield from of_page(page)
     for module in sorted((ROOT / "balance_tune").rglob("*.py")):
-        if "studies" not in module.parts:
-            yield from of_module(module)
+        yield from of_module(module)
 
 
 def complaints(texts: Sequence[Passage]) -> list[str]:

@@ -55,8 +55,7 @@ def without_docstring() -> list[str]:
         f"{path}:{getattr(node, 'lineno', 1)}: {name}"
         for path, tree in TREES.items()
         for name, node in public(tree)
-        if "studies" not in path.parts
-        and not ast.get_docstring(node)  # type: ignore[arg-type]
+        if not ast.get_docstring(node)  # type: ignore[arg-type]
         and not (path.parent.name == "commands" and name in COMMAND)
         and not (isinstance(node, ast.Module) and not node.body)
     ]

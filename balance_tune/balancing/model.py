@@ -46,7 +46,7 @@ class OwnModel(Protocol):
 class OwnFusion(Fusion):
     """The `fuse` of a user's module; its parameters are those of the module that belong to no encoder."""
 
-    name = "own"
+    name = ""  # no fusion that a study can name
 
     def __init__(self, module: nn.Module, widths: Mapping[str, int], classes: int) -> None:
         super().__init__(widths, classes)

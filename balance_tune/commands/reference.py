@@ -22,9 +22,9 @@ Generated from the parser by `python -m balance_tune.commands.reference > docs/c
 """
 
 
-def commands(root: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+def commands(parent: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
     """Yield the parsers of all commands, and of the actions of a command that has some."""
-    for action in root._actions:  # argparse lists them in no other place
+    for action in parent._actions:  # argparse lists them in no other place
         if isinstance(action, argparse._SubParsersAction):
             for inner in action.choices.values():
                 yield inner

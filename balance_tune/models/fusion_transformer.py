@@ -66,10 +66,10 @@ class Transformer(Fusion):
 
     def forward(self, features: Features) -> Tensor:
         scaled = {m: F.layer_norm(features[m], (d,), eps=FLOOR) for m, d in self.widths.items()}
-        own = torch.stack([self.tokens[m](h) for m, h in scaled.items()], dim=1)
-        x = torch.cat([self.bottlenecks.to(own.dtype).expand(len(own), -1, -1), own], dim=1)
+        tokens = torch.stack([self.tokens[m](h) for m, h in scaled.items()], dim=1)
+        x = torch.cat([self.bottlenecks.to(tokens.dtype).expand(len(tokens), -1, -1), tokens], dim=1)
         missing = F.pad(torch.stack([~features[m].any(1) for m in self.widths], dim=1), (len(self.bottlenecks), 0))
-        hidden = missing if len(own) else None  # torch cannot join masks of no rows
+        hidden = missing if len(tokens) else None  # torch cannot join masks of no rows
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels cannot be differentiated twice, as LFM needs
             for layer in self.layers:
                 x = layer(x, src_mask=self.blocked, src_key_padding_mask=hidden)

@@ -104,7 +104,7 @@ class Cggm(Modulation):
         if self.lam > 0 and not isinstance(model.fusion, Concat | Sum | Late):
             raise UserError(
                 f"cggm compares each classifier with its modality's share of a linear head: it needs fusion concat, "
-                f"sum or late (or lam = 0), but got {type(model.fusion).name}."
+                f"sum or late (or lam = 0), but got {type(model.fusion).name or 'one of your own'}."
             )
 
     def modules(self) -> nn.ModuleDict:

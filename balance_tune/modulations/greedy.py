@@ -132,8 +132,8 @@ class Greedy(Modulation):
         shares = [_columns(p, c) for p, c in ctx.model.fusion.slices()[modality] if p.grad is not None]
         biases = [(p, p.grad) for p in ctx.model.fusion.own_biases()[modality] if p.grad is not None]
         weights, gradients = [*main, *shares], ctx.model.gradients(modality, "encoder+head")
-        own = learning_speed([*weights, *(p for p, _ in biases)], [*gradients, *(g for _, g in biases)])
-        return torch.stack([learning_speed([p for p, _ in bypass], [g for _, g in bypass]), own])
+        speed = learning_speed([*weights, *(p for p, _ in biases)], [*gradients, *(g for _, g in biases)])
+        return torch.stack([learning_speed([p for p, _ in bypass], [g for _, g in bypass]), speed])
 
     @classmethod
     def neutral(cls) -> Neutral | str:

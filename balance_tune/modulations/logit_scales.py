@@ -69,9 +69,9 @@ class Scales:
         return w
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what `load_state_dict` takes."""
+        """Return the scales and Adam's state."""
         return {"state": self._state, "steps": self._steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `state_dict`."""
+        """Go on from a state that `state_dict` returned."""
         self._state, self._steps = list(state["state"]), state["steps"]

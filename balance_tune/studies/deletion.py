@@ -98,7 +98,7 @@ def _unregister(client: MlflowClient, model: str, study_id: str) -> None:
 
 
 def _empty(client: MlflowClient, store: Store, experiment_id: str, study_id: str, runs: Sequence[Run]) -> list[str]:
-    """Delete the artifacts of runs and models; in a store that is shared, nobody else's tool would do it at once."""
+    """Delete the artifacts of runs and models; in a shared store, MLflow's own tool would not do it at once."""
     from mlflow.exceptions import MlflowException
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -115,27 +115,27 @@ def _empty(client: MlflowClient, store: Store, experiment_id: str, study_id: str
 
 
 def _runs(client: MlflowClient, experiment_id: str, wanted: str) -> list[Run]:
-    found: list[Run] = []
+    runs: list[Run] = []
     token = None
     while True:
         page = client.search_runs([experiment_id], wanted, max_results=1000, page_token=token)
-        found += page
+        runs += page
         token = page.token
         if not token:
-            return found
+            return runs
 
 
 def _purge(store: Store, experiment_id: str | None, run_ids: list[str]) -> list[str]:
-    """Remove what is marked as deleted for good, by MLflow's own tool; only for a file, whose address is no secret."""
+    """Remove what is marked as deleted, by MLflow's own tool; only for a file, whose address is no secret."""
     base = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", store.uri, "--tracking-uri", store.uri]
     if experiment_id is not None:
         commands = [[*base, "--experiment-ids", experiment_id]]
     else:
         commands = [[*base, "--run-ids", ",".join(run_ids[i : i + BATCH])] for i in range(0, len(run_ids), BATCH)]
     for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            last = one_line((done.stderr.strip().splitlines() or ["no reason given"])[-1])
+        process = subprocess.run(command, capture_output=True, text=True)
+        if process.returncode != 0:
+            last = one_line((process.stderr.strip().splitlines() or ["no reason given"])[-1])
             return [f"The runs are marked as deleted in {store.shown}, but `mlflow gc` did not free them: {last}"]
     return []
 

@@ -207,7 +207,7 @@ class _Study:
             if not self.interruption.requested or not isinstance(error, Exception):
                 self.tracker.interrupt()
                 raise
-            state, reason = "interrupted", f"a signal, and Ray broke down over it: {error}"  # it got the signal too
+            state, reason = "interrupted", f"a signal, on which Ray failed: {error}"  # it got the signal too
         finally:
             self.interruption.settled()
             self.pruning_log.close()
@@ -504,5 +504,5 @@ def _scratch(folder: StudyFolder) -> Iterator[Path]:
         yield scratch.path
     finally:
         shutil.rmtree(scratch.path, ignore_errors=True)
-        with suppress(StoreUnavailable):  # why it ended is told already
+        with suppress(StoreUnavailable):  # why it ended is printed already
             scratch.clear_store()

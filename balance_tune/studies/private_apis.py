@@ -142,5 +142,5 @@ def qmc_at(position: int, **settings: Any) -> QMCSampler:
             return position
 
     otherwise = "Optuna counts the points of `sampler: qmc`, so a study that is interrupted may skip one"
-    known = private("optuna.samplers", "QMCSampler._find_sample_id", otherwise)
-    return (QMCSampler if known is None else Qmc)(**settings)
+    function = private("optuna.samplers", "QMCSampler._find_sample_id", otherwise)
+    return (QMCSampler if function is None else Qmc)(**settings)

@@ -92,7 +92,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def patient(self) -> Iterator[None]:
-        """While it lasts, the first signal only sets `requested`: somebody looks at it."""
+        """While it lasts, the first signal only sets `requested`, which the block reads."""
         self._patient = True
         try:
             yield

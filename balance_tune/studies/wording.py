@@ -26,9 +26,9 @@ def shown(value: Any) -> str:
     return f"`{line[:LONGEST]}...`" if len(line) > LONGEST or len(text) > 4 * LONGEST else f"`{line}`"
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest(name: str, names: Iterable[str]) -> str | None:
     """Return the most similar known name, or None where nothing comes close."""
-    close = difflib.get_close_matches(name[: 4 * LONGEST], list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name[: 4 * LONGEST], list(names), n=1, cutoff=0.6)
     return close[0] if close else None
 
 

@@ -15,6 +15,7 @@ import balance_tune
 from balance_tune import balance
 from balance_tune.errors import UserError
 from balance_tune.modulations.ogm import Ogm
+from balance_tune.registry import modulations
 from tests.balancing.own_loop import EPOCHS, by_plain_loop, distance, sgd, tiny_model, train_plainly
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-loop.md"
@@ -157,6 +158,13 @@ def test_distributed_training_is_refused() -> None:
 
     with pytest.raises(UserError, match="works in one process, but training is distributed"):
         balance(Wrapped(model), optimizer, "joint")
+
+
+def test_the_documentation_names_the_methods_that_change_the_model() -> None:
+    (sentence,) = re.findall(r"Methods that change the model \((.*?)\)", PAGE.read_text(), re.DOTALL)
+    ours = {n: cls for n, cls in modulations().classes().items() if cls.__module__.startswith("balance_tune.")}
+    changing = {n for n, cls in ours.items() if not cls.windowed and n != "unimodal" and not cls().beyond_step()}
+    assert set(re.findall(r"`(\w+)`", sentence)) == changing | {"unimodal"}
 
 
 def test_the_loops_of_the_documentation_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

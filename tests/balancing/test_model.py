@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from balance_tune import balance
+from balance_tune.balancing.model import OwnFusion
 from balance_tune.errors import UserError
 from balance_tune.models.multimodal import MultimodalModel
-from balance_tune.registry import modulations
+from balance_tune.registry import fusions, modulations
 from balance_tune.testing.tiny import tiny_data
 from tests.balancing.own_loop import EPOCHS, distance, sgd, tiny_model, train_plainly
 
@@ -94,6 +95,14 @@ def test_a_module_without_the_members_is_told_which() -> None:
     odd.widths = {"audio": 6}
     with pytest.raises(UserError, match="feature width of every encoder, but `image` has None"):
         balance(odd, sgd(list(odd.parameters())), "joint")
+
+
+def test_a_view_of_a_module_is_no_fusion_of_studies_and_cggm_names_it() -> None:
+    assert OwnFusion not in fusions().classes().values()
+    model, _ = tiny_model()
+    net = Net(model)
+    with pytest.raises(UserError, match=r"or late .*, but got one of your own"):
+        balance(net, sgd(list(net.parameters())), "cggm")
 
 
 def test_training_and_evaluation_mode_reach_parts_outside_the_encoders() -> None:

@@ -55,7 +55,7 @@ def test_a_store_that_is_away_is_one_line(
     line = refusal(capsys, command, root)
     assert "MLflow must answer, but" in line
     assert "onnection refused" in line
-    assert "mend MLFLOW_TRACKING_URI" in line
+    assert "correct MLFLOW_TRACKING_URI" in line
 
 
 @pytest.mark.parametrize("command", COMMANDS)

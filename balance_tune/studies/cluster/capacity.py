@@ -26,7 +26,7 @@ def reach(now: Mapping[str, float]) -> dict[str, float]:
     Raises:
         UserError: BALANCE_TUNE_REACH is not such a mapping.
     """
-    most = told()
+    most = declared()
     if most is None:
         most = largest(_bootstrap())
     return {name: max(now.get(name, 0.0), most.get(name, 0.0)) for name in {**now, **most}}
@@ -34,17 +34,17 @@ def reach(now: Mapping[str, float]) -> dict[str, float]:
 
 def largest(config: Mapping[str, Any]) -> dict[str, float]:
     """Return what a launcher file's nodes add up to when all have come; the head is one of them."""
-    found: dict[str, float] = {}
+    capacity: dict[str, float] = {}
     limit = config.get("max_workers", 2)
     for name, kind in (config.get("available_node_types") or {}).items():
         count = 1 if name == config.get("head_node_type") else min(kind.get("max_workers", limit), limit)
         for resource, amount in (kind.get("resources") or {}).items():
-            found[resource] = found.get(resource, 0.0) + count * float(amount)
-    return found
+            capacity[resource] = capacity.get(resource, 0.0) + count * float(amount)
+    return capacity
 
 
-def told() -> dict[str, float] | None:
-    """Return what BALANCE_TUNE_REACH says; None where it says nothing.
+def declared() -> dict[str, float] | None:
+    """Return the resources in BALANCE_TUNE_REACH; None where it is not set.
 
     Raises:
         UserError: as `reach`.
@@ -64,7 +64,7 @@ def told() -> dict[str, float] | None:
 
 def _bootstrap() -> Mapping[str, Any]:
     try:
-        found = yaml.safe_load(BOOTSTRAP.expanduser().read_text())
+        settings = yaml.safe_load(BOOTSTRAP.expanduser().read_text())
     except (OSError, RuntimeError, yaml.YAMLError):  # not on a head of `ray up`
         return {}
-    return found if isinstance(found, Mapping) else {}
+    return settings if isinstance(settings, Mapping) else {}

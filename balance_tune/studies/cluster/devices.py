@@ -31,14 +31,14 @@ def gpus_here() -> tuple[int | None, str]:
     """
     environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", USE_GPUS], env=environment, capture_output=True, text=True, timeout=100
         )
     except (OSError, subprocess.SubprocessError) as error:
         return None, one_line(str(error))
-    if done.returncode == 0:
-        return int(done.stdout.split()[-1]), ""
-    errors = [line for line in done.stderr.splitlines() if "Error" in line] or ["it ended without a word"]
+    if process.returncode == 0:
+        return int(process.stdout.split()[-1]), ""
+    errors = [line for line in process.stderr.splitlines() if "Error" in line] or ["it ended without an error"]
     return None, errors[-1][:200]
 
 
@@ -62,9 +62,9 @@ class Devices:
         import ray
 
         nodes = [n for n in _with_gpus() if n["NodeID"] not in self.left_out]
-        asked = {task_on(n, gpus_here).remote(): n for n in nodes}
-        ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_WITHIN)
-        wrong = {n["NodeID"]: _wrong(n["Resources"]["GPU"], reference) for reference, n in asked.items()}
+        node_of = {task_on(n, gpus_here).remote(): n for n in nodes}
+        ray.wait(list(node_of), num_returns=len(node_of), timeout=ANSWER_WITHIN)
+        wrong = {n["NodeID"]: _wrong(n["Resources"]["GPU"], reference) for reference, n in node_of.items()}
         names = {n["NodeID"]: n["NodeManagerHostname"] for n in nodes}
         lines = [f"{names[node]} ({reason})" for node, reason in wrong.items() if reason]
         self.left_out |= {node: names[node] for node, reason in wrong.items() if reason}
@@ -76,14 +76,14 @@ class Devices:
 
     def failed(self, words: str) -> bool:
         """Take what a lost trial says; return whether a node's device failed it. Leave the node out when it is due."""
-        found = FAILED.search(words)
-        if found is None:
+        match = FAILED.search(words)
+        if match is None:
             return False
-        node, name = found["node"], found["name"]
+        node, name = match["node"], match["name"]
         self._failures[node] += 1
         if self._failures[node] == MOST_FAILURES and node not in self.left_out:
             self.left_out[node] = name
-            self._say(f"left out: {name} ({MOST_FAILURES} trials failed on its device, at last: {found['reason']})")
+            self._say(f"left out: {name} ({MOST_FAILURES} trials failed on its device, at last: {match['reason']})")
         return True
 
     def none_left(self) -> str:
@@ -94,8 +94,8 @@ class Devices:
 
     def of(self, cluster: Mapping[str, float]) -> dict[str, float]:
         """Return the cluster's resources without the GPUs that are left out."""
-        lost = sum(n["Resources"]["GPU"] for n in _with_gpus() if n["NodeID"] in self.left_out)
-        return {**cluster, "GPU": max(0.0, cluster.get("GPU", 0.0) - lost)}
+        unusable = sum(n["Resources"]["GPU"] for n in _with_gpus() if n["NodeID"] in self.left_out)
+        return {**cluster, "GPU": max(0.0, cluster.get("GPU", 0.0) - unusable)}
 
 
 def _with_gpus() -> list[dict[str, Any]]:
@@ -108,15 +108,15 @@ def _wrong(claimed: float, reference: Any) -> str:
     import ray
 
     try:
-        seen, error = ray.get(reference, timeout=0.1)
+        gpus, error = ray.get(reference, timeout=0.1)
     except ray.exceptions.GetTimeoutError:
         return "it does not answer"
     except ray.exceptions.RayError as broken:
         return one_line(str(broken).strip().splitlines()[-1])[:200]
     if error:
         return f"its GPUs cannot be used: {error}"
-    return f"Ray has {claimed:g} GPUs there, but torch sees {seen}" if claimed > seen else ""
+    return f"Ray has {claimed:g} GPUs there, but torch sees {gpus}" if claimed > gpus else ""
 
 
 def _none_left(nodes: str) -> str:
-    return f"no node is left whose GPUs work: {nodes}; mend that, or train on CPUs: resources.gpus_per_trial=0"
+    return f"no node is left whose GPUs work: {nodes}; fix that, or train on CPUs: resources.gpus_per_trial=0"

@@ -59,10 +59,10 @@ def settled(folder: StudyFolder, measure: Callable[[], tuple[list[Load], int]]) 
     if path.is_file():
         return float(json.loads(path.read_text())["fraction"])
     loads, memory = measure()
-    found = fraction(loads, memory)
+    share = fraction(loads, memory)
     shown = [{**dataclasses.asdict(load), "busy": load.busy} for load in loads]
-    folder.write_json(FILE, {"fraction": found, "device_memory": memory, "loads": shown})
-    return found
+    folder.write_json(FILE, {"fraction": share, "device_memory": memory, "loads": shown})
+    return share
 
 
 def measured(configs: Sequence[Mapping[str, Any]], cpus: int, avoid: Sequence[str] = ()) -> tuple[list[Load], int]:
@@ -112,9 +112,9 @@ def _load(config: Mapping[str, Any]) -> Load:
 
     steps(WARM_UP)
     step = steps(STEPS)
-    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         steps(STEPS)
-    device = sum(event.self_device_time_total for event in seen.key_averages()) / 1e6 / STEPS
+    device = sum(event.self_device_time_total for event in profiler.key_averages()) / 1e6 / STEPS
     evaluate(ctx.model, run.validation, autocast=ctx.autocast)
     free, whole = torch.cuda.mem_get_info()
     context = max(0, whole - free - torch.cuda.memory_reserved())

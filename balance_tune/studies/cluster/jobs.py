@@ -36,7 +36,7 @@ HEADS_PYTHON = (
     r'[ -x "$python" ] || python=python; exec "$python"'
 )
 """Runs the Python of Ray's workers: a head that was started by its full path may have another `python`, or none, on
-PATH. The shell's parent is Ray's job supervisor, and that one's parent the raylet, which was told the command."""
+PATH. The shell's parent is Ray's job supervisor, and that one's parent the raylet, which runs the command."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Request:
 
     Attributes:
         name: the study's, and so the job's.
-        study_file: the file itself; `overrides` are handed on as they are.
+        study_file: the file itself; `overrides` are passed as they are.
         root: the studies' root as the cluster sees it, or None for the cluster's own default.
         working_dir: a folder to send, with the study file in it; None sends the study file alone.
         code: "sent" carries this machine's balance_tune along; "installed" relies on the cluster's image.
@@ -67,7 +67,7 @@ class Request:
 
 @contextmanager
 def packed(request: Request) -> Iterator[tuple[dict[str, Any], list[Parcel]]]:
-    """Yield the job as `submit_job` takes it, but for its id, and what it carries; both only for the time being.
+    """Yield the arguments of `submit_job` (without the id) and the folders to upload; both last for the block.
 
     Raises:
         UserError: what is to be sent is too large, or the study file does not lie in the working directory.
@@ -185,7 +185,7 @@ def submit(client: JobSubmissionClient, request: Request, say: Callable[[str], N
         try:
             made: str = client.submit_job(submission_id=submission_id, **job)
         except RuntimeError as error:
-            if "already exists" in str(error):  # somebody was faster
+            if "already exists" in str(error):  # another client was faster
                 raise UserError(
                     f"one study must have one driver, but job {submission_id} was just made; see `ray job list`."
                 ) from error

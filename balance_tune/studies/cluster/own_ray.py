@@ -105,7 +105,7 @@ def _is_pythons(folder: Path) -> bool:
 
 
 def private_token() -> None:
-    """See to it that the token of a Ray that is started here is in a file that nobody else can read.
+    """Put the token of a Ray that is started here into a file that only its user can read.
 
     Ray writes `~/.ray/auth_token` so that all may read it; here it is made beforehand, with mode 600. Where the home
     folder cannot be written, the token is in the environment of this process and its children alone.

@@ -1,4 +1,4 @@
-"""Nodes that are taken away: noticed beforehand where Ray drains them, told apart afterwards from a trial's faults."""
+"""Nodes that are taken away: noticed beforehand where Ray drains them, distinguished from a trial's faults."""
 
 from __future__ import annotations
 

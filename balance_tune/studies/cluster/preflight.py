@@ -34,8 +34,8 @@ def preflight(root: StudyFolder, trial: TrialResources, patience: float, say: Ca
 
     with shared_place(root) as (place, token):
         alive = [n for n in ray.nodes() if n["Alive"]]
-        asked = {task_on(n, try_storage).remote(place, token): n["NodeManagerHostname"] for n in alive}
-        _check(root, asked, ANSWER_WITHIN)
+        host_of = {task_on(n, try_storage).remote(place, token): n["NodeManagerHostname"] for n in alive}
+        _check(root, host_of, ANSWER_WITHIN)
         if any(_takes(n["Resources"], trial) for n in alive):
             return ""
         say("waiting for the first node that can take a trial")
@@ -52,7 +52,7 @@ def try_storage(where: str, token: str) -> str:
     mine = f"{platform.node()}-{uuid.uuid4().hex}"
     try:
         place = Place.of(where)
-        found = place.read("driver")
+        content = place.read("driver")
         place.write(mine, token.encode())
         back = place.read(mine)
         place.delete(mine)
@@ -60,13 +60,13 @@ def try_storage(where: str, token: str) -> str:
         return f"{reason(error)} ({bare(where)})"
     except UserError as error:
         return str(error)
-    same = found == back == token.encode()
+    same = content == back == token.encode()
     return "" if same else f"another file lies under the same path ({bare(where)})"
 
 
 @contextmanager
 def shared_place(root: StudyFolder) -> Iterator[tuple[str, str]]:
-    """Yield a folder or URI below `root`, for the time being, and the token that the driver has written there."""
+    """Yield a folder or URI below `root`, for the block, and the token that the driver has written there."""
     folder, token = root / f".preflight-{uuid.uuid4().hex[:12]}", uuid.uuid4().hex
     try:
         Place.of(folder.uri).write("driver", token.encode())
@@ -89,11 +89,11 @@ def _takes(resources: Mapping[str, float], trial: TrialResources) -> bool:
     return resources.get("CPU", 0) >= trial.cpus and resources.get("GPU", 0) >= min(trial.gpus, 1)
 
 
-def _check(root: StudyFolder, asked: Mapping[Any, str], patience: float) -> None:
+def _check(root: StudyFolder, host_of: Mapping[Any, str], patience: float) -> None:
     import ray
 
-    ray.wait(list(asked), num_returns=len(asked), timeout=patience)
-    for reference, name in asked.items():
+    ray.wait(list(host_of), num_returns=len(host_of), timeout=patience)
+    for reference, name in host_of.items():
         try:
             wrong = ray.get(reference, timeout=0.1)
         except ray.exceptions.GetTimeoutError:

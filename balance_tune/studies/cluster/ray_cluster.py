@@ -62,11 +62,12 @@ class TrialResources:
 
     @property
     def device(self) -> str:
+        """The kind of device that the trial is trained on."""
         return "cuda" if self.gpus > 0 else "cpu"
 
 
 class _Log(RotatingFileHandler):
-    """A log file that nobody waits for: where the disk is full, its lines are dropped without a word."""
+    """A log file that never stops the driver: where the disk is full, its lines are dropped."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- logging calls it so
         if not isinstance(sys.exception(), OSError):

@@ -33,9 +33,9 @@ class Waiting:
 
 def too_long(needs: Mapping[str, float], seconds: float, have: Mapping[str, float]) -> str:
     """Return what is to be said of resources that have not come."""
-    asked = ", ".join(f"{name} {amount:g}" for name, amount in needs.items() if amount)
+    request = ", ".join(f"{name} {amount:g}" for name, amount in needs.items() if amount)
     there = ", ".join(f"{name} {have.get(name, 0):g}" for name, amount in needs.items() if amount)
     return (
-        f"for {seconds / 60:.3g} minutes no trial got what it needs ({asked}), and the cluster has ({there}); "
+        f"for {seconds / 60:.3g} minutes no trial got what it needs ({request}), and the cluster has ({there}); "
         "see `ray status`, lower `resources`, or raise `resources.wait_minutes`"
     )

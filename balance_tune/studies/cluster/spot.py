@@ -23,22 +23,22 @@ SPARE = 5  # seconds before the end by which all must be over
 
 
 def remaining(cloud: str, base: str = METADATA) -> int | None:
-    """Return the seconds until this machine is taken away, as far as the cloud says; None as long as it says nothing.
+    """Return the seconds until this machine is taken away, as far as the cloud says; None before that.
 
     Raises:
         OSError: the metadata service does not answer.
     """
     if cloud == "gcp":
-        told = _get(f"{base}/computeMetadata/v1/instance/preempted", {"Metadata-Flavor": "Google"})
-        return 30 - SPARE if told == "TRUE" else None
+        answer = _get(f"{base}/computeMetadata/v1/instance/preempted", {"Metadata-Flavor": "Google"})
+        return 30 - SPARE if answer == "TRUE" else None
     token = _get(f"{base}/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"}, "PUT")
     try:
-        told = _get(f"{base}/latest/meta-data/spot/instance-action", {"X-aws-ec2-metadata-token": token})
+        answer = _get(f"{base}/latest/meta-data/spot/instance-action", {"X-aws-ec2-metadata-token": token})
     except urllib.error.HTTPError as error:
         if error.code == 404:  # no notice
             return None
         raise
-    end = datetime.fromisoformat(json.loads(told)["time"])
+    end = datetime.fromisoformat(json.loads(answer)["time"])
     return max(LEAST, int((end - datetime.now(UTC)).total_seconds()) - SPARE)
 
 
@@ -54,11 +54,11 @@ def watch(
     answers = True
     while True:
         try:
-            left = remaining(cloud, base)
+            seconds = remaining(cloud, base)
             answers = True
-            if left is not None:
-                say(f"this machine will be taken away; its node is drained, with {left} s to go")
-                drain(left)
+            if seconds is not None:
+                say(f"this machine will be taken away; its node is drained, with {seconds} s to go")
+                drain(seconds)
                 return
         except Exception as error:  # whatever network and Ray raise; who gave up here would miss the next notice
             if answers:

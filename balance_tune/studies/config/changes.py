@@ -62,7 +62,7 @@ def changes_between(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
         refused.append(f"`{WHOLE}` changed from {shown(old.get(WHOLE, {}))} to {shown(new.get(WHOLE, {}))}")
     for key in dict.fromkeys([*before, *after]):
         was, now = before.get(key), after.get(key)
-        if was == now or key.startswith((MAY_MOVE, *arms)):  # that arms were added is told of `methods`
+        if was == now or key.startswith((MAY_MOVE, *arms)):  # arms that were added are reported under `methods`
             continue
         phrase = f"`{key}` changed from {shown(was)} to {shown(now)}"
         (extended if _extends(key, was, now, added) else refused).append(phrase)

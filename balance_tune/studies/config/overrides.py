@@ -21,7 +21,7 @@ def overridden(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, An
         UserError: not of the form key=value, a value that is not YAML, or a key that leads through something that is
             not a mapping.
     """
-    made: dict[str, Any] = _copy(raw)
+    result: dict[str, Any] = _copy(raw)
     for override in overrides:
         key, equals, text = override.partition("=")
         parts = key.strip().split(".")
@@ -33,7 +33,7 @@ def overridden(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, An
             value = strict_yaml.parse(text)
         except UserError as error:
             raise UserError(f"the value of override {shown(override)} {_without_place(one_line(str(error)))}") from None
-        inner = made
+        inner = result
         for i, part in enumerate(parts[:-1]):
             if inner.get(part) is None:
                 inner[part] = {}
@@ -44,7 +44,7 @@ def overridden(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, An
                 )
             inner = inner[part]
         inner[parts[-1]] = value
-    return made
+    return result
 
 
 def _copy(value: Any) -> Any:

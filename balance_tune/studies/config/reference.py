@@ -52,10 +52,12 @@ class Key:
 
     @property
     def meaning(self) -> str:
+        """What the key decides."""
         return MEANINGS[self.path].text
 
     @property
     def example(self) -> str:
+        """A value, as it stands in a study file."""
         return MEANINGS[self.path].example
 
 

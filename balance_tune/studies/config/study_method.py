@@ -45,17 +45,17 @@ class StudyMethod(BaseModel):
             return data
         if not isinstance(data, dict):
             raise ValueError(f"`methods` must hold names and mappings of {', '.join(_KEYS)}, but got {shown(data)}.")
-        given = {key: value for key, value in data.items() if value is not None}
-        for key in given:
+        fields = {key: value for key, value in data.items() if value is not None}
+        for key in fields:
             if key not in _KEYS:
                 raise ValueError(f"{shown(key)} is not a setting of an arm in `methods`.{did_you_mean(key, _KEYS)}")
         for key in ("name", "method"):
-            if not isinstance(given.get(key), str):
+            if not isinstance(fields.get(key), str):
                 raise ValueError(
                     f"an arm in `methods` must have `name` and `method`, both text, but in {shown(data)} `{key}` is "
-                    f"{shown(given.get(key))}."
+                    f"{shown(fields.get(key))}."
                 )
-        return given
+        return fields
 
     @model_validator(mode="after")
     def _safe(self) -> StudyMethod:
@@ -111,8 +111,8 @@ def check_together(entries: tuple[StudyMethod, ...]) -> None:
     for i, entry in enumerate(entries):
         if entry in entries[:i]:
             raise ValueError(f"a method must be named once, but {shown(entry.name)} is named twice.")
-        taken = {name.lower() for k, other in enumerate(entries) if k != i for name in (other.name, other.method)}
-        if entry.named and entry.name.lower() in {*taken, entry.method.lower()}:
+        names = {name.lower() for k, other in enumerate(entries) if k != i for name in (other.name, other.method)}
+        if entry.named and entry.name.lower() in {*names, entry.method.lower()}:
             raise ValueError(
                 f"the name of an arm must be its own, but {shown(entry.name)} is also the name of a method or arm of "
                 "the study."

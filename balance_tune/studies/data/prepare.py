@@ -32,7 +32,7 @@ from balance_tune.studies.cluster.ray_address import check_ray_address, joins_cl
 MAX_CORRUPT = 0.05
 """Share of samples that may be unreadable, unless the user says otherwise."""
 Advance = Callable[[int, int, int], None]
-"""Told after every shard: samples dealt with, samples in all, samples that were there already."""
+"""Called after every shard with the samples dealt with, those in all, and those that were there before."""
 Work = Callable[[Chunk], Outcome]
 
 

@@ -79,8 +79,8 @@ def _cluster(root: StudyFolder, config: StudyConfig | None) -> Iterator[Finding]
         try:
             cluster = running.enter_context(ray_for(config.resources if config else Resources()))
         except Exception as error:  # whatever Ray raises where it does not start or answer
-            told = one_line(str(error))[:200]
-            yield fail("ray", f"Ray does not answer ({told})", "see `ray status`, or unset RAY_ADDRESS")
+            reason = one_line(str(error))[:200]
+            yield fail("ray", f"Ray does not answer ({reason})", "see `ray status`, or unset RAY_ADDRESS")
             return
         seen = probe(root)
         yield nodes.answers(seen)
@@ -114,9 +114,9 @@ def ask(store: Store) -> Finding:
     try:
         connect(store).search_experiments(max_results=1)
     except Exception as error:  # MLflow's own, and whatever the network raises
-        told = one_line(str(error))
-        status = re.search(r"error code (\d{3})", told)
-        return surroundings.mlflow(store.shown, int(status[1]) if status else None, told[-160:])
+        reason = one_line(str(error))
+        status = re.search(r"error code (\d{3})", reason)
+        return surroundings.mlflow(store.shown, int(status[1]) if status else None, reason[-160:])
     return surroundings.mlflow(store.shown, 200, "")
 
 

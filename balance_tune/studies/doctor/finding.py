@@ -23,12 +23,15 @@ class Finding:
 
 
 def ok(check: str, words: str) -> Finding:
+    """Return a finding that all is well."""
     return Finding(check, "ok", words)
 
 
 def warn(check: str, words: str, remedy: str) -> Finding:
+    """Return a finding that may matter, and what to do."""
     return Finding(check, "warn", words, remedy)
 
 
 def fail(check: str, words: str, remedy: str) -> Finding:
+    """Return a finding that a study would fail on, and what to do."""
     return Finding(check, "fail", words, remedy)

@@ -110,10 +110,10 @@ def disk(nodes: Sequence[Node]) -> Finding:
 
 def shared_memory(nodes: Sequence[Node]) -> Finding:
     """Whether /dev/shm is large enough for Ray's object store."""
-    known = [n for n in nodes if n.shm is not None]
-    if not known:
+    measured = [n for n in nodes if n.shm is not None]
+    if not measured:
         return ok("shm", "no /dev/shm here; Ray uses files")
-    least = min(known, key=lambda n: n.shm or 0)
+    least = min(measured, key=lambda n: n.shm or 0)
     size = f"/dev/shm has {(least.shm or 0) / MIB:.0f} MiB on {least.name}"
     if (least.shm or 0) < SHM_LEAST:
         return fail("shm", size, "give the container more: `docker run --shm-size=2g`, or a Memory volume on /dev/shm")
@@ -123,11 +123,11 @@ def shared_memory(nodes: Sequence[Node]) -> Finding:
 def clocks(nodes: Sequence[Node]) -> Finding:
     """Whether the clocks agree; runs, leases and tokens are compared across machines."""
     worst = max(nodes, key=lambda n: abs(n.skew))
-    told = f"the clock of {worst.name} is {abs(worst.skew):.1f} s {'ahead' if worst.skew > 0 else 'behind'}"
+    text = f"the clock of {worst.name} is {abs(worst.skew):.1f} s {'ahead' if worst.skew > 0 else 'behind'}"
     if abs(worst.skew) > SKEW_MOST:
-        return fail("clock", told, "set it by NTP (chrony); certificates and the order of runs depend on it")
+        return fail("clock", text, "set it by NTP (chrony); certificates and the order of runs depend on it")
     if abs(worst.skew) > SKEW_WISH:
-        return warn("clock", told, "set it by NTP (chrony)")
+        return warn("clock", text, "set it by NTP (chrony)")
     return ok("clock", f"within {max(abs(worst.skew), 0.1):.1f} s of the driver's on every node")
 
 
@@ -136,7 +136,7 @@ def memory(nodes: Sequence[Node], groups: int = 0) -> Finding:
     head = next((n for n in nodes if n.head), nodes[0])
     need = DRIVER + groups * TRAIN_RUN
     what = "the driver" + (f" and {groups} controllers of worker groups" if groups else "")
-    told = f"the head {head.name} has {head.memory / GIB:.1f} GiB; {need / GIB:.1f} are needed for {what}"
+    text = f"the head {head.name} has {head.memory / GIB:.1f} GiB; {need / GIB:.1f} are needed for {what}"
     if head.memory < need:
-        return fail("memory", told, "take a larger head, or lower `resources.max_concurrent`")
-    return ok("memory", told)
+        return fail("memory", text, "take a larger head, or lower `resources.max_concurrent`")
+    return ok("memory", text)

@@ -26,15 +26,15 @@ SHM = Path("/dev/shm")
 
 def versions_here() -> dict[str, str]:
     """Return the versions that must be the same everywhere, Python's first."""
-    found = {"python": ".".join(platform.python_version_tuple()[:2])}
+    versions = {"python": ".".join(platform.python_version_tuple()[:2])}
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    if "balance_tune" not in found:  # sent along with a job instead of installed
+            versions[package] = version(package)
+    if "balance_tune" not in versions:  # sent along with a job instead of installed
         from balance_tune.package import VERSION
 
-        found["balance_tune"] = VERSION
-    return found
+        versions["balance_tune"] = VERSION
+    return versions
 
 
 def memory_here() -> int:
@@ -65,6 +65,7 @@ def look(where: str, token: str) -> dict[str, Any]:
 
 
 def clock() -> float:
+    """Return this machine's time, in seconds since 1970."""
     return time.time()
 
 
@@ -76,9 +77,9 @@ def probe(root: StudyFolder, patience: float = PATIENCE) -> list[Node]:
 
     with shared_place(root) as (place, token):
         alive = sorted((n for n in ray.nodes() if n["Alive"]), key=lambda n: HEAD not in n["Resources"])
-        asked = [task_on(n, look).remote(place, token) for n in alive]
-        ray.wait(asked, num_returns=len(asked), timeout=patience)
-        return [_node(n, reference) for n, reference in zip(alive, asked, strict=True)]
+        references = [task_on(n, look).remote(place, token) for n in alive]
+        ray.wait(references, num_returns=len(references), timeout=patience)
+        return [_node(n, reference) for n, reference in zip(alive, references, strict=True)]
 
 
 def _node(n: Mapping[str, Any], reference: Any) -> Node:
@@ -93,7 +94,7 @@ def _node(n: Mapping[str, Any], reference: Any) -> Node:
         "cpus": resources.get("CPU", 0.0),
     }
     try:
-        seen = ray.get(reference, timeout=0.1)
+        answer = ray.get(reference, timeout=0.1)
         before = time.time()
         there = ray.get(task_on(n, clock).remote(), timeout=30)  # its process is warm by now
         after = time.time()
@@ -102,4 +103,4 @@ def _node(n: Mapping[str, Any], reference: Any) -> Node:
     except ray.exceptions.RayError as error:
         return Node(n["NodeManagerHostname"], error=str(error).strip().splitlines()[-1][:200], **what)
     skew = max(0.0, there - after) or min(0.0, there - before)  # it was some time between the two
-    return Node(**seen, **what, skew=skew)
+    return Node(**answer, **what, skew=skew)

@@ -36,12 +36,12 @@ def token(environment: Mapping[str, str], address: str | None, home: Path) -> Fi
     """Whether whoever reaches the cluster must show a token, and whether there is one to show."""
     mode = environment.get("RAY_AUTH_MODE", "").lower()
     path = Path(environment.get("RAY_AUTH_TOKEN_PATH") or home / ".ray" / "auth_token")
-    given = bool(environment.get("RAY_AUTH_TOKEN"))
+    present = bool(environment.get("RAY_AUTH_TOKEN"))
     remote = bool(address) and not str(address).split("://")[-1].startswith(LOOPBACK)
     if mode not in ("", "token", "disabled"):
         return fail("token", f"RAY_AUTH_MODE is `{mode}`", "set it to `token`")
     if mode == "token" or (not mode and not address):
-        if given:
+        if present:
             return ok("token", "RAY_AUTH_TOKEN is set")
         if path.is_file():
             if _others_read(path):
@@ -88,9 +88,9 @@ def mlflow(shown: str, status: int | None, body: str) -> Finding:
 
 def working_dir(path: str, size: int, largest: str, limit: int) -> Finding:
     """Whether `balance-tune submit` or `ray job submit --working-dir .` could send the folder; sizes in bytes."""
-    told = f"{path} would send {size / MIB:.1f} of {limit / MIB:.0f} MiB"
+    text = f"{path} would send {size / MIB:.1f} of {limit / MIB:.0f} MiB"
     if size > limit:
-        return fail("working dir", f"{told}, most of it in {largest}", "name what is not needed in a .rayignore")
+        return fail("working dir", f"{text}, most of it in {largest}", "name what is not needed in a .rayignore")
     if size > limit / 2:
-        return warn("working dir", f"{told}, most of it in {largest}", "name what is not needed in a .rayignore")
-    return ok("working dir", told)
+        return warn("working dir", f"{text}, most of it in {largest}", "name what is not needed in a .rayignore")
+    return ok("working dir", text)

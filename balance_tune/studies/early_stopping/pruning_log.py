@@ -67,6 +67,7 @@ class PruningLog:
         return self._stopped.get((arm, number))
 
     def append(self, arm: str, decision: Decision) -> None:
+        """Write a decision, durably."""
         line = json.dumps({"arm": arm, **_line(decision)})
         if self._table is not None:
             self._table.append(line)
@@ -76,6 +77,7 @@ class PruningLog:
         self._remember(arm, decision)
 
     def close(self) -> None:
+        """Close file and table."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -103,8 +105,8 @@ def _line(decision: Decision) -> dict[str, Any]:
 def _decision(path: Path, line: dict[str, Any]) -> Decision:
     try:
         fields = {field.name: line[field.name] for field in dataclasses.fields(Decision) if field.name != "stop"}
-        made = Decision(**fields, stop=line["decision"] == "stop")
-        wrong = misfit(made, Decision) or misfit(line["arm"], str, "its arm")
+        decision = Decision(**fields, stop=line["decision"] == "stop")
+        wrong = misfit(decision, Decision) or misfit(line["arm"], str, "its arm")
     except KeyError as error:
         wrong = f"{error} is missing"
     if wrong is not None:
@@ -112,4 +114,4 @@ def _decision(path: Path, line: dict[str, Any]) -> Decision:
             f"every line of {path} must be a decision, but of one {wrong}; put a copy of the file back, or start "
             "another study under another `name`."
         )
-    return made
+    return decision

@@ -248,8 +248,8 @@ def rule_of(settings: EarlyStopping, epochs: int) -> StoppingRule:
             f"`search.early_stopping.settings` must be of `{settings.kind}`, but {', '.join(unknown)} is not; "
             f"it has {', '.join(own) or 'none'}."
         )
-    given = {"grace": settings.grace, "reduction": settings.reduction, **settings.settings}
+    arguments = {"grace": settings.grace, "reduction": settings.reduction, **settings.settings}
     try:
-        return cls(epochs, **{name: value for name, value in given.items() if name in names})
+        return cls(epochs, **{name: value for name, value in arguments.items() if name in names})
     except (TypeError, ValueError) as error:
         raise UserError(f"`search.early_stopping.settings` must suit `{settings.kind}`, but: {error}") from error

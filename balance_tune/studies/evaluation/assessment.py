@@ -37,8 +37,8 @@ def assess_part(served: Served, store: Path | str, part: str, *, unseal: bool = 
     else:  # the store's own validation rows may be among those the model was trained on
         data = open_redrawn(str(store), seed)
     _check_alike(served, data.manifest)
-    known = served.known["modalities"]
-    statistics = {m: Statistics(known[m]["mean"], known[m]["std"]) for m in data.manifest.statistics}
+    modalities = served.known["modalities"]
+    statistics = {m: Statistics(modalities[m]["mean"], modalities[m]["std"]) for m in data.manifest.statistics}
     opened = Feed(restandardised(data.parts[part], data.manifest, statistics), served.transforms)
     fused, alone = predict(served.model, opened)
     by_modality = {}
@@ -86,20 +86,20 @@ def scores(
     """Return JSON-able scores of answers (N, C) against labels; `by_modality` holds those of each modality alone.
 
     Keys: "task", "rows", the task's metrics and loss, of classes "ece"; "modalities": the same of each, by name;
-    "classes": what is told of each class, label or target; of classes "confusion": counts, a row a true class.
+    "classes": the scores of each class, label or target; of classes "confusion": counts, a row a true class.
     """
     from balance_tune.training.details import by_class, by_label, by_target, confusion
 
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "task": task,
         **_summary(task, answers, labels),
         "modalities": {m: _summary(task, *own) for m, own in by_modality.items() if len(own[1])},
     }
     if task == "classes":
         table = confusion(answers.argmax(1), labels, len(classes))
-        return told | {"classes": by_class(table, classes), "confusion": table}
+        return result | {"classes": by_class(table, classes), "confusion": table}
     tell = by_label if task == "multilabel" else by_target
-    return told | {"classes": tell(answers, labels, classes)}
+    return result | {"classes": tell(answers, labels, classes)}
 
 
 def _summary(task: Task, answers: Tensor, labels: Tensor) -> dict[str, Any]:
@@ -109,9 +109,9 @@ def _summary(task: Task, answers: Tensor, labels: Tensor) -> dict[str, Any]:
 
     answers = answers.double()
     measured, _ = MEASURES[task](answers, answers[None], labels, Replicas())
-    found = {name: float(value) for name, value in measured.items()}
+    numbers = {name: float(value) for name, value in measured.items()}
     ece = {"ece": calibration_error(answers.softmax(1), labels)} if task == "classes" else {}
-    return {"rows": len(labels), **found, **ece}
+    return {"rows": len(labels), **numbers, **ece}
 
 
 def _check_alike(served: Served, manifest: Manifest) -> None:

@@ -42,4 +42,4 @@ def dashboard(folder: Path, *, host: str, port: int) -> int:
 
 class _Quiet(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing of every request."""
+        """Log no request."""

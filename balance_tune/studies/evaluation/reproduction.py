@@ -56,10 +56,12 @@ class Comparison:
 
     @property
     def largest(self) -> Difference | None:
+        """The largest difference; None where there is none."""
         return max(self.differences, key=lambda d: d.size, default=None)
 
     @property
     def verdict(self) -> Literal["bit-identical", "within tolerance", "different"]:
+        """How near the repeated trial came."""
         if self.largest is None:
             return "bit-identical"
         return "within tolerance" if self.largest.size <= self.tolerance else "different"

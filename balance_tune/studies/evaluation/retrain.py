@@ -22,8 +22,8 @@ def store_for(root: StudyFolder, dataset: str, study: str = "", data_hash: str |
         UserError: the dataset is not installed or not prepared, or is no longer the data of `data_hash`.
     """
     file = (root / study).download_file("study.yaml")
-    given = stored_config(file.parent).data.stores if study and file.is_file() else {}
-    store, manifest = store_of(dataset, given, root / "data")
+    stores = stored_config(file.parent).data.stores if study and file.is_file() else {}
+    store, manifest = store_of(dataset, stores, root / "data")
     if data_hash is not None and manifest.data_hash != data_hash:
         raise UserError(
             f"a trial is trained again on the same data only, but `{dataset}` now has the hash "
@@ -47,7 +47,7 @@ def retrain(trial: Mapping[str, Any], store: str, epochs: int) -> tuple[list[dic
     from balance_tune.training.setup import prepare
 
     torch.set_num_threads(max(1, int(trial.get("cpus", 1))))
-    gpus = trial.get("gpus", 0) if torch.cuda.is_available() else 0  # whoever asks is told of another device
+    gpus = trial.get("gpus", 0) if torch.cuda.is_available() else 0  # another device is reported to the user
     run, modulation = prepare({**trial, "store": store, "gpus": gpus})
     rows: list[dict[str, Any]] = []
     if epochs > 0:

@@ -30,9 +30,9 @@ def settle(cpus: int) -> None:
 
 
 def keep() -> None:
-    """Take what a trial has left, memory freed, out of garbage collection: what it imported is there for all to come.
+    """Move the objects that a trial left (imported modules, caches) out of garbage collection, with `gc.freeze()`.
 
-    Looking through that again costs 60 ms after every trial. Done after the first trial of a process, the second, the
+    Scanning them costs 60 ms after every trial. Done after the first trial of a process, the second, the
     fourth and so on: Ray's own record of the trial is kept for ever with it, and must not be so for each.
     """
     ended = next(_ended)

@@ -17,8 +17,8 @@ WEIGHTS, SEALED = "best.safetensors", "test.json"
 def kept(records: Sequence[TrialRecord], rule: Rule, keep: Keep, folder: Path) -> set[Path]:
     """Return the trial folders of one arm in one decided replicate whose weights stay.
 
-    Whatever `keep` says, the one that stands for the arm there stays, and so does a confirmed one until it has met
-    the test rows.
+    Whatever `keep` says, the checkpoint that is logged for the arm stays, and so does a confirmed one until it has
+    been evaluated on the test rows.
     """
     complete = [r for r in records if r.state == "complete" and r.attrs.get("folder")]
     point = winner(records, rule)

@@ -31,6 +31,7 @@ class Sealed:
 
     @property
     def done(self) -> bool:
+        """Whether the test part has been evaluated."""
         return (self.folder.path / TEST).is_file()
 
 

@@ -42,8 +42,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return a trial's configuration; None: wait for the live ones; FINISHED: nothing will ever come."""
-        for known in [known for known in self._keys if self._scheduler.broken(known)]:
-            self.on_trial_complete(known, error=True)
+        for broken_key in [broken_key for broken_key in self._keys if self._scheduler.broken(broken_key)]:
+            self.on_trial_complete(broken_key, error=True)
         assignment = None
         if not self._scheduler.halted:
             if len(self._queue.live) >= self._slots:

@@ -278,7 +278,7 @@ def _validation_units(run: Run) -> str | None:
 
 
 def _replayed(folder: StudyFolder, reported: int, done: int) -> Iterator[dict[str, Any]]:
-    """Yield the epochs that were trained and saved but not `reported` when a process died: a rung may lie there."""
+    """Yield the epochs that were saved but not `reported` when a process died: early stopping may need one of them."""
     for row in durable.json_lines(folder.path / HISTORY):
         if reported < row["epoch"] <= done:
             yield {**row, "draining": False, "state": "running", "replayed": True}
@@ -321,11 +321,13 @@ class History:
         return self
 
     def append(self, row: Mapping[str, Any]) -> None:
+        """Write an epoch's row."""
         assert self._file is not None
         durable.append(self._file, json.dumps(row) + "\n", sync=False)
         self._uploaded = False
 
     def sync(self) -> None:
+        """Flush the rows to disk, and upload them where the study is in an object store."""
         assert self._file is not None
         os.fsync(self._file.fileno())
         self._folder.upload(HISTORY)

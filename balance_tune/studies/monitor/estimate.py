@@ -39,6 +39,7 @@ class ArmState:
 
     @property
     def done(self) -> int:
+        """The number of trials that have ended."""
         return sum(n for state, n in self.counts.items() if state != "running")
 
 

@@ -65,6 +65,7 @@ class Silence:
     def ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None: ...
 
     def wants(self) -> bool:
+        """Return that no picture is wanted."""
         return False
 
     def show(self, states: Sequence[ArmState], seconds_left: float | None) -> None: ...

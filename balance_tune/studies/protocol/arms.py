@@ -58,6 +58,7 @@ class Arm:
 
     @property
     def name(self) -> str:
+        """The arm's name in its study: dataset and label."""
         return f"{self.dataset}/{self.label}"
 
     def settings(self, params: Mapping[str, Any], side: str) -> dict[str, Value]:

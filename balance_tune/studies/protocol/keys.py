@@ -29,6 +29,7 @@ class TrialKey(NamedTuple):
 
     @property
     def cell(self) -> str:
+        """The name of the arm in its replicate."""
         return cell_name(self.arm, self.replicate)
 
     @property

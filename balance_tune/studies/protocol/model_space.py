@@ -168,7 +168,7 @@ def _keywords(taker: Any) -> dict[str, Any] | None:
 
 
 def _given(model: Model, path: tuple[str, ...]) -> Any:
-    """Return what the study's section `model` says of an address, or a mark that it says nothing."""
+    """Return what the study's section `model` says of an address, or a mark that it has no value."""
     value: Any = model.model_dump(mode="json", exclude_none=True)
     for key in path:
         if not isinstance(value, Mapping) or key not in value:

@@ -1,7 +1,7 @@
 """What a trial tells its driver, and how often: epochs of milliseconds go several to a report.
 
 A report is a row of metrics (one epoch, or how the trial failed); under `EARLIER` it holds the rows of the epochs
-before it that were not told yet.
+before it that were not reported yet.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ EPOCH_STATES = ("running", "complete")  # of a row that tells an epoch
 
 
 class BatchedReporter:
-    """Hands rows to `report`: at once those that end a trial or that somebody decides on, others with the next of them.
+    """Hands rows to `report`: those that end a trial or are decided on at once, others with the next of them.
 
     A report of its own costs driver and trial some milliseconds each, and the trial waits until the driver has dealt
     with it. `rung_epochs` are the epochs that early stopping looks at. What is held back when a process dies is lost
     here, but not from the trial's history.
 
     The workers of a group have to report together, whatever their clocks say: with `every` 0 nothing but epochs that
-    are told again is held back.
+    are reported again is held back.
     """
 
     def __init__(

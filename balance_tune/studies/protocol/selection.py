@@ -144,7 +144,7 @@ def _standing(record: TrialRecord, rule: Rule) -> _Standing:
 
 
 def winner(records: Sequence[TrialRecord], rule: Rule) -> Candidate | None:
-    """Return the point that selection chooses; None while that is not known, and for good if all of it failed.
+    """Return the point that selection chooses; None while that is not known, and None if all of it failed.
 
     The point with the best mean validation objective over the selection seeds wins if it is ahead of the default by
     more than `rule.margin` standard errors (see `protocol.lead`), else the default. A point that failed on a selection
@@ -196,7 +196,7 @@ def best_selected(records: Sequence[TrialRecord], rule: Rule) -> Candidate | Non
 
 
 def due(records: Sequence[TrialRecord], rule: Rule) -> list[PendingTrial]:
-    """Return the select trials of an arm whose search is over that nobody has started, or else its confirm trials.
+    """Return the select trials of an arm whose search is over that have not begun, or else its confirm trials.
 
     `records` are all of that arm's. A trial counts as started in any state: a failed one is done, with failure, unless
     it was lost with its machine. Empty: wait for the running ones; nothing running either: the arm is through.

@@ -45,6 +45,7 @@ class Parameter:
     source: str
 
     def contains(self, value: Any) -> bool:
+        """Return whether a value is of the parameter's kind and within its range."""
         if self.choices is not None:
             return any(_same(value, choice) for choice in self.choices)
         if isinstance(value, bool) or not isinstance(value, int if self.kind == "int" else int | float):
@@ -113,7 +114,7 @@ class Space:
 class Declared:
     """A setting before the study file narrows, widens or fixes it; without `spec` it is no tunable.
 
-    `searched` says whether it is searched where the study file says nothing of it.
+    `searched` says whether it is searched where the study file does not set it.
     """
 
     default: Value

@@ -166,6 +166,7 @@ class ArmResults:
 
     @property
     def records(self) -> list[TrialRecord]:
+        """The trials of all replicates."""
         return [r for cell in self.cells for r in cell.records]
 
     @property
@@ -310,7 +311,7 @@ def _units(test: Mapping[str, Any], metric: str) -> Floats | None:
 def _by_group(values: Floats, groups: Sequence[int] | None) -> Floats | None:
     """Return pseudo-values (groups,) of the mean of `values` (rows,); the values themselves where rows are independent.
 
-    One group says nothing of others: None.
+    None of a single group, which does not tell how groups vary.
     """
     if not groups:
         return values

@@ -25,7 +25,7 @@ def by_table(rows: Sequence[LeaderboardRow]) -> dict[tuple[str, str], list[Leade
 
 
 def conclusion(rows: Sequence[LeaderboardRow]) -> list[str]:
-    """Return the answer, two sentences a dataset; "no" is an answer too, told with what could have been seen."""
+    """Return the answer, two sentences a dataset; "no" is an answer too, with the minimum detectable difference."""
     return [answer(dataset, table, protocol) for (protocol, dataset), table in by_table(rows).items()]
 
 
@@ -204,7 +204,7 @@ def _post_hoc(ranks: Ranks) -> str:
     text = f" Nemenyi's critical difference of two ranks is {ranks.critical:.2f}: "
     if not rest:
         return f"{text}no two methods differ by that much from the best, {ranks.methods[0]}."
-    near = f"; {_list(best[1:])} cannot be told from it" if len(best) > 1 else ""
+    near = f"; {best[0]} does not differ significantly from {_list(best[1:])}" if len(best) > 1 else ""
     return f"{text}{_list(rest)} {'is' if len(rest) == 1 else 'are'} worse than {best[0]}{near}."
 
 

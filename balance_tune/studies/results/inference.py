@@ -55,6 +55,7 @@ class Runs:
 
     @property
     def failed(self) -> Bools:
+        """Which runs have no score."""
         return ~np.isfinite(self.scores)
 
 

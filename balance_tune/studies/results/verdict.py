@@ -113,7 +113,7 @@ def smallest_detectable(
     """Return the true mean difference that a two-sided t test with this standard error finds with probability `power`.
 
     Solves the noncentral t for its noncentrality; the far tail, below 1e-4 at such a power, is left out. None where the
-    design says nothing: fewer than two replicates, no variance, or a difference beyond the metric's span.
+    design gives no such difference: fewer than two replicates, no variance, or a difference beyond the metric's span.
     """
     if result.error is None or result.freedom is None or result.error < ROUNDING:
         return None

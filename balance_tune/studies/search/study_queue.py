@@ -1,6 +1,6 @@
 """What a study runs next, and what became of it: one queue over all cells, kept in Optuna's storage.
 
-Knows nothing of Ray. A cell is an arm in one replicate. Its search goes on batch by batch (`search.parallel` trials):
+Independent of Ray. A cell is an arm in one replicate. Its search goes on batch by batch (`search.parallel` trials):
 what is proposed depends on the trials of earlier batches alone, so that the results of a study never depend on the
 clock, on how many trials run at a time, or on where an earlier run of it was cut off.
 
@@ -313,9 +313,9 @@ class StudyQueue:
             self._set(run, {"preempted": run.preempted})
 
     def finish(self, key: TrialKey, outcome: Outcome, reason: str = "", *, by_device: bool = False) -> None:
-        """Tell Optuna the truth about a live trial; a lost one runs again, at most `MAX_LOST` times.
+        """Report to Optuna how a live trial ended; a lost one runs again, at most `MAX_LOST` times.
 
-        One that lost its node, as `preempted` was told, or was lost `by_device`, runs again in any case: nodes whose
+        One that lost its node, as `preempted` has counted, or was lost `by_device`, runs again in any case: nodes whose
         devices fail are left out.
         """
         run = self.live.pop(key)
@@ -369,6 +369,7 @@ class StudyQueue:
         return [cell_name(arm, replicate) for replicate in range(self.config.replicates)]
 
     def live_of(self, cell: str) -> list[LiveTrial]:
+        """Return the cell's trials that are running."""
         return [run for key, run in self.live.items() if key.cell == cell]
 
     def confirmed(self) -> list[tuple[TrialKey, TrialRecord]]:

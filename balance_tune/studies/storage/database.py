@@ -45,11 +45,11 @@ def place_of(folder: Path) -> tuple[str, str] | None:
     """
     if not (folder / DATABASE).is_file():
         return None
-    told, names = _known(folder)
+    where, names = _known(folder)
     url = os.environ.get(URL, "")
-    if shown(url) != told:
+    if shown(url) != where:
         raise UserError(
-            f"the trials of `{folder.name}` are in {told}, but {URL} {f'is {shown(url)}' if url else 'is not set'}; "
+            f"the trials of `{folder.name}` are in {where}, but {URL} {f'is {shown(url)}' if url else 'is not set'}; "
             "set it to that address, with user and password."
         )
     return url, names
@@ -86,8 +86,8 @@ def _known(folder: Path) -> tuple[str, str]:
     """Return which database a study is in, and under which names."""
     marker = folder / DATABASE
     try:
-        known = json.loads(marker.read_text())
-        return str(known["database"]), str(known["names"])
+        content = json.loads(marker.read_text())
+        return str(content["database"]), str(content["names"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{marker} must be JSON that names a database, but it is damaged; put a copy back.") from error
 
@@ -104,7 +104,7 @@ def check_answers(folder: Path) -> None:
 
 
 def _check(url: str) -> None:
-    check_url(url, f"Optuna's database must answer, but {shown(url)} does not", f"start it, or mend {URL}")
+    check_url(url, f"Optuna's database must answer, but {shown(url)} does not", f"start it, or correct {URL}")
 
 
 def connect(url: str, names: str = "") -> BaseStorage:
@@ -115,7 +115,7 @@ def connect(url: str, names: str = "") -> BaseStorage:
         names: the study whose Optuna studies alone are seen (see `place_of`); all are where it is "".
 
     Raises:
-        UserError: it does not answer, or holds the tables of something else; the password is not told.
+        UserError: it does not answer, or holds the tables of something else; the password is not shown.
     """
     from sqlalchemy.exc import SQLAlchemyError
 

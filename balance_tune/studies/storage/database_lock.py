@@ -63,7 +63,7 @@ class DatabaseLock:
     """Holds the row of a study while a block runs.
 
     The row of a holder that was killed is free after `EXPIRY` seconds. A holder that finds its row in other hands (the
-    database was away for so long that another driver took over) calls `on_lost`, by default a clean stop of this
+    database did not answer for so long that another driver took over) calls `on_lost`, by default a clean stop of this
     process.
 
     Args:

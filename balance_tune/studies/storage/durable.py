@@ -74,7 +74,7 @@ def append(file: IO[bytes], text: str, *, sync: bool = True) -> None:
 
 
 def cut_torn_line(path: Path) -> None:
-    """Drop what follows the last line break: the rest of a line that a crash cut off, which nobody has relied on."""
+    """Drop what follows the last line break: an incomplete line that a crash left, which was never acknowledged."""
     if not path.exists():
         return
     with path.open("r+b") as file:

@@ -76,6 +76,7 @@ class Exclusive:
             self._row, self._held = stack.pop_all(), row
 
     def close(self) -> None:
+        """Release the database's row."""
         self._row.close()
 
 

@@ -87,7 +87,7 @@ def _now(folder: Path) -> float:
 
 def _keep(beat: Path, ended: threading.Event) -> None:
     while not ended.wait(INTERVAL):
-        with contextlib.suppress(OSError):  # a file system that is away; its holder meets that elsewhere
+        with contextlib.suppress(OSError):  # the file system does not answer; its holder meets that elsewhere
             if not _is_mine(beat):
                 os.kill(os.getpid(), signal.SIGTERM)
                 return

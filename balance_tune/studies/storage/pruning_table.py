@@ -38,9 +38,9 @@ class PruningTable:
         """Return all lines; the next one is appended after them."""
         wanted = select(LINES.c.line).where(LINES.c.study == self._study).order_by(LINES.c.position)
         with self._engine.connect() as connection:
-            found = [str(line) for line in connection.execute(wanted).scalars()]
-        self._next = len(found)
-        return found
+            lines = [str(line) for line in connection.execute(wanted).scalars()]
+        self._next = len(lines)
+        return lines
 
     def append(self, line: str) -> None:
         """Add a line; it is in the database when this returns."""
@@ -55,6 +55,7 @@ class PruningTable:
             connection.execute(delete(LINES).where(LINES.c.study == self._study))
 
     def close(self) -> None:
+        """Close the connections to the database."""
         self._engine.dispose()
 
 

@@ -93,6 +93,7 @@ class TrialRecord:
 
     @property
     def finished(self) -> bool:
+        """Whether the trial has ended."""
         return self.state in ("complete", "pruned", "failed")
 
     @property
@@ -102,6 +103,7 @@ class TrialRecord:
 
     @property
     def device_seconds(self) -> float:
+        """Device time of the trial, all devices together."""
         return float(self.attrs.get("device_seconds", 0.0))
 
     @property

@@ -72,10 +72,12 @@ class StudyFolder:
 
     @property
     def name(self) -> str:
+        """The folder's own name."""
         return self.path.name
 
     @property
     def parent(self) -> StudyFolder:
+        """The folder above."""
         return StudyFolder(self.path.parent, self.store, self.prefix.rpartition("/")[0])
 
     def __truediv__(self, name: str) -> StudyFolder:

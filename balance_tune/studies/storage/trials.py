@@ -26,8 +26,8 @@ class JournalFile(JournalFileBackend):
     A process that dies loses nothing by that, since the lines have left it; only a machine that dies may lose the curve
     of a running trial, which its next run repeats. A write that fails half-way (disk full) is taken back.
 
-    Optuna reads the end of its journal before and after every operation. Nobody else writes here, so what there is to
-    be read is what was appended since, and is in memory.
+    Optuna reads the end of its journal before and after every operation. This process is the only
+    writer, so new entries are served from memory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,7 +56,7 @@ class JournalFile(JournalFileBackend):
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Write what is appended in this block at once, when it ends; until then nobody reads it."""
+        """Write what is appended in this block at once, when it ends; until then it is not read."""
         if self._held is not None:  # in a block already, whose end it is written at
             yield
             return
@@ -64,9 +64,9 @@ class JournalFile(JournalFileBackend):
         try:
             yield
         finally:
-            held, self._held = self._held, None
-            if held:
-                self.append_logs(held)
+            pending, self._held = self._held, None
+            if pending:
+                self.append_logs(pending)
 
 
 class Journal(JournalStorage):
@@ -119,8 +119,8 @@ def export(source: BaseStorage, path: Path) -> None:
     target = connect(f"sqlite:///{path}")
     for study_id, frozen in studies_of(source):
         name = frozen.study_name
-        made = optuna.create_study(study_name=name, storage=target, directions=frozen.directions)
+        study = optuna.create_study(study_name=name, storage=target, directions=frozen.directions)
         for key, value in frozen.user_attrs.items():
-            made.set_user_attr(key, value)
+            study.set_user_attr(key, value)
         trials = sorted(source.get_all_trials(study_id, deepcopy=False), key=lambda t: t.number)
-        made.add_trials(trials)
+        study.add_trials(trials)

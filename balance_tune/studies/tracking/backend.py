@@ -1,4 +1,4 @@
-"""Which MLflow store a study writes to, and a client on it that stays quiet and calls nobody else."""
+"""Which MLflow store a study writes to, and a client on it that stays quiet and calls no other server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from balance_tune.studies.wording import one_line
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-ABANDONED = 600.0  # seconds after which nobody is at work any more on a store that is not whole
+ABANDONED = 600.0  # seconds after which no process works any more on a store that is not complete
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 # Read by MLflow at import and at each request. One attempt a request: the writer has its own back-off, which a closing
@@ -63,6 +63,7 @@ class Store:
 
     @property
     def served(self) -> bool:
+        """Whether it is a server, and not a database."""
         return self.uri.startswith(("http://", "https://"))
 
     @property
@@ -114,7 +115,7 @@ def _same_database(uri: str, other: str) -> bool:
     try:
         a, b = make_url(uri), make_url(other)
     except (SQLAlchemyError, ValueError):
-        return False  # told where it is used
+        return False  # reported where it is used
     return (a.get_backend_name(), a.host, a.port or 0, a.database) == (
         b.get_backend_name(),
         b.host,
@@ -164,7 +165,7 @@ def answering(store: Store) -> Iterator[MlflowClient]:
     """Give a client for the block, in which a store that does not answer, or answers wrongly, is one line.
 
     Raises:
-        UserError: it is away, damaged, or of another version of MLflow; the line holds no password.
+        UserError: it does not answer, is damaged, or of another version of MLflow; the line holds no password.
     """
     quiet_environment()
     from alembic.util.exc import CommandError
@@ -172,15 +173,15 @@ def answering(store: Store) -> Iterator[MlflowClient]:
     from sqlalchemy.exc import SQLAlchemyError
 
     check = check_http if store.served else check_url
-    check(store.uri, f"MLflow must answer, but {store.shown} does not", "start it, or mend MLFLOW_TRACKING_URI")
+    check(store.uri, f"MLflow must answer, but {store.shown} does not", "start it, or correct MLFLOW_TRACKING_URI")
     try:
         if store.file is None and not store.served:
             _ask(store.uri)
         yield connect(store)
     except (MlflowException, SQLAlchemyError, CommandError, ImportError) as error:
-        mend = "put a copy of it back" if store.file else "start it, or mend MLFLOW_TRACKING_URI"
+        remedy = "put a copy of it back" if store.file else "start it, or correct MLFLOW_TRACKING_URI"
         raise UserError(
-            f"MLflow must answer, but {store.shown} does not ({reason_of(store, error)}); {mend}."
+            f"MLflow must answer, but {store.shown} does not ({reason_of(store, error)}); {remedy}."
         ) from error
 
 

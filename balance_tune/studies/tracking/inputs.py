@@ -1,4 +1,4 @@
-"""What MLflow is told of the data that went into a run."""
+"""What MLflow records of the data that went into a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DIGEST = 36  # characters of a dataset's digest that MLflow keeps
 
 
 def dataset_input(manifest: Manifest) -> DatasetInput:
-    """Return what MLflow is told of a dataset: store, shapes, parts, and the hash of its bytes as digest."""
+    """Return what MLflow records of a dataset: store, shapes, parts, and the hash of its bytes as digest."""
     import numpy as np
     from mlflow.data.schema import TensorDatasetSchema
     from mlflow.entities import Dataset, DatasetInput, InputTag

@@ -169,7 +169,7 @@ def signature(manifest: Manifest) -> ModelSignature:
 
 
 def example(manifest: Manifest) -> Any:
-    """Return one sample as a table: the mean of the training rows, so that no one's data leaves with the model.
+    """Return one sample as a table: the mean of the training rows, so that no sample leaves with the model.
 
     None where a sample is too large to be read as text.
     """

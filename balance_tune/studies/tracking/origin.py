@@ -24,7 +24,7 @@ NAMED = ("torch", "ray", "optuna", "mlflow")
 def code_version() -> str:
     """Return the package's version, with commit and `-dirty` where it runs from a git checkout of its own."""
     package = FOLDER
-    if not (package.parent / ".git").exists():  # a package inside somebody else's checkout says nothing of ours
+    if not (package.parent / ".git").exists():  # the checkout is another project's, which contains the package
         return VERSION
     try:
         described = subprocess.run(

@@ -32,7 +32,7 @@ READY_WITHIN = 120.0  # seconds
 def ui(root: StudyFolder | Path, study: str | None = None, *, host: str = HOST, port: int = PORT) -> int:
     """Serve the store of `root` until asked to end, after printing the address of the (study's) page; return 0.
 
-    Ctrl-C and SIGTERM ask, however often (`make` hands on what the whole group was sent already). Where the store is a
+    Ctrl-C and SIGTERM ask, however often (`make` repeats what the whole group was sent already). Where the store is a
     server already, only the address is printed. The next free port is taken when `port` is not.
 
     Raises:
@@ -110,7 +110,7 @@ def _page(store: Store, study: str | None) -> str:
 
 
 def free_port(host: str, port: int) -> int:
-    """Return `port`, or the next one that nobody listens on."""
+    """Return `port`, or the next one that is free."""
     for candidate in range(port, port + 100):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

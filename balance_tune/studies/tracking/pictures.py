@@ -22,22 +22,22 @@ MOST_CLASSES = 60  # a larger matrix cannot be read as a picture
 
 
 def trial_pictures(folder: Path, classes: Sequence[str]) -> dict[str, str]:
-    """Return name -> text of what can be told of the confirmation trial in `folder`, as far as its files go."""
-    found = {}
+    """Return name -> text of the pictures and tables of the confirmation trial in `folder`, as far as its files go."""
+    pictures = {}
     try:
         rows = list(durable.json_lines(folder / "history.jsonl"))
     except UserError:  # damaged: the report says so, and a picture is not worth the rest
         rows = []
     if rows:
-        found[CURVES] = curves_of_trial(rows)
+        pictures[CURVES] = curves_of_trial(rows)
     table = (
         json.loads((folder / "test.json").read_text()).get("confusion") if (folder / "test.json").is_file() else None
     )
     if table and len(table) == len(classes):
-        found[CLASSES] = table_of_classes(table, classes)
+        pictures[CLASSES] = table_of_classes(table, classes)
         if len(classes) <= MOST_CLASSES:
-            found[CONFUSION] = matrix(table, classes)
-    return found
+            pictures[CONFUSION] = matrix(table, classes)
+    return pictures
 
 
 def curves_of_trial(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -88,9 +88,9 @@ def matrix(table: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
         )
         for j, count in enumerate(row):
             share, x, y = count / total, left + cell * j, top + cell * i
-            told = f"<title>{escape(classes[i])} taken for {escape(classes[j])}: {count}</title>"
+            title = f"<title>{escape(classes[i])} taken for {escape(classes[j])}: {count}</title>"
             paint = f'fill="#0072B2" fill-opacity="{share:.3f}" stroke="#e3e7eb"'
-            parts.append(f'<rect x="{x}" y="{y}" width="{cell}" height="{cell}" {paint}>{told}</rect>')
+            parts.append(f'<rect x="{x}" y="{y}" width="{cell}" height="{cell}" {paint}>{title}</rect>')
             if count and cell > 20:
                 ink = "#fff" if share > 0.5 else INK
                 middle = f'x="{x + cell / 2}" y="{y + cell * 0.62}" text-anchor="middle"'
@@ -104,10 +104,10 @@ def table_of_classes(table: Sequence[Sequence[int]], classes: Sequence[str]) -> 
     from balance_tune.training.details import by_class
 
     text = io.StringIO()
-    told = by_class(table, classes)
-    writer = csv.DictWriter(text, list(told[0]), lineterminator="\n")
+    rows = by_class(table, classes)
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in told)
+    writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 
 

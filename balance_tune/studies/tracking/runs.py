@@ -37,10 +37,12 @@ class RunKey:
 
     @property
     def kind(self) -> str:
+        """What the run is of."""
         return "trial" if self.phase else "replicate" if self.replicate else "arm" if self.arm else "study"
 
     @property
     def parent(self) -> RunKey | None:
+        """The run it hangs below; None for the study's."""
         if self.phase and self.replicate:
             return RunKey(self.arm, replicate=self.replicate)
         return RunKey(self.arm) if self.phase or self.replicate else RunKey() if self.arm else None
@@ -66,6 +68,7 @@ class RunKey:
 
     @staticmethod
     def of_tags(tags: Mapping[str, str]) -> RunKey:
+        """Return the key that `tags` wrote."""
         return RunKey(
             tags.get(TAG + "arm", ""),
             tags.get(TAG + "phase", ""),

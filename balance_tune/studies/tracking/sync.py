@@ -158,7 +158,7 @@ class Sync:
         except Exception as error:
             self._open = False  # what is known of the runs may be wrong now: the next pass asks MLflow
             self._failures[step.key] += 1
-            if is_refusal(error) and self._failures[step.key] == 1:  # somebody may have deleted the run
+            if is_refusal(error) and self._failures[step.key] == 1:  # the run may have been deleted
                 self._ask()
                 self._attempt(step)
                 return

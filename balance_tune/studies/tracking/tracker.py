@@ -62,12 +62,12 @@ class Tracker:
 
     @harmless
     def start(self) -> None:
-        """Start the process, at the lowest priority: trials run from now on."""
+        """Start the process, at the lowest priority, because trials begin."""
         self._start(LOWEST)
 
     @harmless
     def trials_over(self) -> None:
-        """Give the process a normal priority: no trial runs any more, and somebody will wait for it soon."""
+        """Give the process a normal priority: no trial runs any more, and the driver will wait for it."""
         if self._worker is not None:
             self._worker.raise_priority()
 

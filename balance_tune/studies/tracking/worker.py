@@ -1,8 +1,8 @@
 """Keeps the process that writes to MLflow: starts it, listens to it, and starts it again when it has ended.
 
 It is a process of its own, at the lowest priority while trials run, so MLflow uses what trials and driver leave of the
-machine. Nobody can raise a priority again, so at the end a second process takes over. Any of them may be killed: what
-was written is in MLflow, and the next one writes the rest. A process ends with its driver.
+machine. An unprivileged process cannot raise its priority again, so at the end a second process takes over. Any of them
+may be killed: what was written is in MLflow, and the next one writes the rest. A process ends with its driver.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from balance_tune.studies.tracking.worker_process import Status, WorkerConfig
 PROGRAM = "balance_tune.studies.tracking.worker_process"
 SHIELDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a machine that goes down sends them to all processes
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a process that ended is started again
-GRACE = 60.0  # seconds without any progress after which nobody waits any longer
-LIVES = 5  # processes that may end while somebody waits
+GRACE = 60.0  # seconds without any progress after which the driver does not wait any longer
+LIVES = 5  # processes that may end while the driver waits
 LAST_WAIT = 5.0  # seconds for what was killed to be gone
 LOWEST = 19  # priority
 NAMES = {number.value: number.name for number in signal.Signals}
@@ -39,7 +39,7 @@ class Worker:
     """The process as its driver sees it.
 
     Args:
-        config: what the process is told.
+        config: what the process needs to know.
         patience: seconds for which `finish` waits for a store that does not answer, from when it stopped answering.
     """
 
@@ -115,7 +115,7 @@ class Worker:
 
     def _tell(self, message: dict[str, Any]) -> None:
         if self._process is not None and self._process.stdin is not None:
-            with contextlib.suppress(OSError, ValueError):  # it has ended; the next one is told
+            with contextlib.suppress(OSError, ValueError):  # it has ended; the next one gets it
                 self._process.stdin.write(json.dumps(message) + "\n")
                 self._process.stdin.flush()
 

@@ -24,7 +24,7 @@ from balance_tune.studies.tracking.client import is_refusal
 from balance_tune.studies.tracking.sync import StudyState, Sync
 
 EVERY = 2.0  # seconds between two passes
-FIRST_PAUSE, LONGEST_PAUSE, LAST_PAUSE = 0.5, 30.0, 3.0  # seconds before a repetition; the last: when somebody waits
+FIRST_PAUSE, LONGEST_PAUSE, LAST_PAUSE = 0.5, 30.0, 3.0  # seconds before a repetition; the last: when the driver waits
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +48,12 @@ class WorkerConfig:
     nice: int = 0
 
     def to_json(self) -> dict[str, Any]:
+        """Return the configuration as plain data."""
         return asdict(self)
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> WorkerConfig:
+        """Return the configuration that `to_json` wrote."""
         location = value["location"] and tuple(value["location"])
         store, imports = Store(**value["store"]), tuple(value["imports"])
         return WorkerConfig(**{**value, "store": store, "imports": imports, "location": location})
@@ -85,7 +87,7 @@ class Passes(Protocol):
 
 
 class Loop:
-    """Repeats a sync until it is told to finish; then once more, until that succeeds.
+    """Repeats a sync until it is asked to finish; then once more, until that succeeds.
 
     Args:
         sync: makes the sync; called again after it has failed.
@@ -165,7 +167,7 @@ class Answers(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = self.format(record)
-        except Exception:  # what somebody logs may not fit together; the rest goes on
+        except Exception:  # a record's arguments may not fit its text; the rest goes on
             self.handleError(record)
         else:
             self._write({"log": [record.name, record.levelno, text]})
@@ -210,7 +212,7 @@ def _lower_priority(nice: int) -> None:
 def _listen(loop: Loop) -> None:
     for line in sys.stdin:
         loop.finish(json.loads(line)["finish"])
-    os._exit(0)  # without a driver nobody knows what runs; the next driver starts another process
+    os._exit(0)  # without a driver no trial is reported; the next driver starts another process
 
 
 if __name__ == "__main__":

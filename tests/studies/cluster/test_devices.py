@@ -121,7 +121,7 @@ def test_a_machine_is_asked_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "USE_GPUS", "raise RuntimeError('CUDA error: unknown error')")
     assert gpus_here() == (None, "RuntimeError: CUDA error: unknown error")
     monkeypatch.setattr(module, "USE_GPUS", "import os; os._exit(7)")
-    assert gpus_here() == (None, "it ended without a word")
+    assert gpus_here() == (None, "it ended without an error")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
     monkeypatch.setattr(module, "USE_GPUS", "import os; print(int('CUDA_VISIBLE_DEVICES' in os.environ))")
     assert gpus_here() == (0, "")  # whatever Ray gave to this process
@@ -133,7 +133,7 @@ def test_a_machine_is_asked_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPa
         (0, "3\n", "", (3, "")),
         (0, "a warning\n0\n", "", (0, "")),
         (1, "", "Traceback\n  line\nRuntimeError: no driver\n", (None, "RuntimeError: no driver")),
-        (-11, "", "", (None, "it ended without a word")),
+        (-11, "", "", (None, "it ended without an error")),
     ],
 )
 def test_the_gpus_that_torch_can_use_are_counted_whatever_ray_gave_to_the_process(

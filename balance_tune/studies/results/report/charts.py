@@ -61,6 +61,7 @@ class Axis:
         return _linear_ticks(self.low, self.high, most)
 
     def text(self, value: float) -> str:
+        """Return a value as the axis labels it."""
         if self.names:
             return shorten(self.names[round(value)], 10)
         return number(100 * value if self.percent else value)

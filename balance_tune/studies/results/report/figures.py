@@ -28,7 +28,7 @@ from balance_tune.studies.results.robustness import Robustness
 from balance_tune.studies.storage.records import TrialRecord
 from balance_tune.tasks import Objective
 
-NAMED = 6  # lines a chart names; more would not be told apart
+NAMED = 6  # lines a chart names; more could not be distinguished
 NAME = 14  # characters of a method's name inside a chart
 Curve = list[Place]
 
@@ -335,7 +335,7 @@ def _is_share(rows: Sequence[LeaderboardRow]) -> bool:
 
 
 def _same_unit(objective: Objective) -> bool:
-    """Return whether an objective and what is told of single modalities can share an axis."""
+    """Return whether an objective and its values by modality can share an axis."""
     own = objective.by_modality
     return (objective.is_share and own.is_share) or objective == f"val/{own}"
 

@@ -34,6 +34,7 @@ class Sources:
 
     @property
     def rule(self) -> Rule:
+        """The study's selection rule."""
         return Rule.of(self.config)
 
     def arm(self, row: LeaderboardRow) -> list[TrialRecord]:
