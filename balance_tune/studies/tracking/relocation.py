@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 
 from balance_tune.studies.storage.exclusive import is_running
@@ -44,7 +45,7 @@ def follow_root(file: Path, artifacts: str | None, running: str | None = None) -
         return 0
     with closing(sqlite3.connect(file, timeout=WAIT)) as database:
         before = _former_places(database, artifacts)
-        if not before:
+        if not before or not _is_current(database):
             return 0
         root = StudyFolder(file.parent)
         busy = [name for name in root.studies() if name != running and is_running(root / name)]
@@ -69,6 +70,17 @@ def _former_places(database: sqlite3.Connection, now: str) -> list[str]:
         return []
     places = {str(row[0]).rpartition("/")[0] for row in rows}
     return sorted(place for place in places if place != now and Path(place).name == "mlartifacts")
+
+
+def _is_current(database: sqlite3.Connection) -> bool:
+    """Return whether the tables are those of the installed MLflow; the store of another version stays as it is."""
+    from alembic.script import ScriptDirectory
+
+    folder = find_spec("mlflow")
+    if folder is None or folder.origin is None:
+        return False
+    head = ScriptDirectory(str(Path(folder.origin).parent / "store" / "db_migrations")).get_current_head()
+    return bool(database.execute("SELECT 1 FROM alembic_version WHERE version_num = ?", (head,)).fetchone())
 
 
 def _move(database: sqlite3.Connection, before: str, now: str) -> int:
