@@ -164,18 +164,39 @@ def test_a_study_stopped_in_search_select_and_confirm_and_resumed_is_the_one_tha
     assert (resumed.folder / "ledger.jsonl").read_text() == (whole.folder / "ledger.jsonl").read_text()
 
 
-@pytest.mark.full
+class Disturb(tune.Callback):  # type: ignore[misc]  # ray is not typed
+    """Kills the process of a trial, or stops it for a while, each time so many results have come."""
+
+    def __init__(self, kills: set[int], pauses: set[int]) -> None:
+        self.kills, self.pauses, self.results, self.killed = kills, pauses, 0, 0
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        self.results += 1
+        if self.results in self.kills:
+            os.kill(result["pid"], signal.SIGKILL)
+            self.killed += 1
+        elif self.results in self.pauses:
+            os.kill(result["pid"], signal.SIGSTOP)
+            subprocess.Popen(["sh", "-c", f"sleep 3; kill -CONT {result['pid']}"])
+
+
 @pytest.mark.ray
-def test_with_one_slot_the_same_study_run_twice_has_the_same_leaderboard_but_for_times(
+def test_the_leaderboard_is_the_same_with_one_slot_with_two_and_with_kills_and_pauses(
     tmp_path: Path, stores: Path, cluster: None
 ) -> None:
-    found = []
-    for name in ("first", "second"):
+    def study(name: str, slots: int, *callbacks: tune.Callback) -> list[dict[str, Any]]:
         (tmp_path / name).mkdir()
-        found.append(run(root_of(tmp_path / name, stores)))
-    first, second = found
-    assert timeless(second.rows) == timeless(first.rows)
-    assert told(second.folder) == told(first.folder)
+        changes = {"replicates": 2, "placebo": True, "methods": ["joint"], "confirm": {"seeds": 1, "default_seeds": 1}}
+        result = run(root_of(tmp_path / name, stores), [*callbacks], **changes, resources={"max_concurrent": slots})
+        assert result.state == "done"
+        left_out = ("lost", "preempted", "repeated")
+        return [{k: v for k, v in row.items() if k not in left_out} for row in timeless(result.rows)]
+
+    disturb = Disturb(kills={5, 14, 23, 31}, pauses={9})
+    alone = study("alone", 1)
+    assert study("two", 2) == alone
+    assert study("disturbed", 2, disturb) == alone
+    assert disturb.killed == 4
 
 
 @pytest.mark.ray
