@@ -40,7 +40,9 @@ class BalanceCallback(Callback):  # type: ignore[misc]  # Lightning is an extra,
     Args:
         method: a name of `balance-tune methods`, or a `Modulation`.
         model: the attribute of the LightningModule that holds the model, see `balance_tune.balance`.
-        seed, loss, settings: as of `balance_tune.balance`.
+        seed: as of `balance_tune.balance`.
+        loss: as of `balance_tune.balance`.
+        **settings: as of `balance_tune.balance`.
 
     Raises:
         UserError: (when `fit` begins) the method, the model, or the trainer's settings do not allow it.
