@@ -85,7 +85,7 @@ def test_the_command_asks_first(
     folder = study(tmp_path)
     argv = ["delete", "s", "--root", str(tmp_path)]
     assert main(argv) == 2
-    assert "say it with --yes" in capsys.readouterr().err
+    assert "add --yes" in capsys.readouterr().err
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda question: "n")
     assert main(argv) == 0

@@ -12,6 +12,7 @@ from torch import Tensor
 from balance_tune.modulations.base import Modulation, Neutral
 from balance_tune.modulations.batch import Batch, Output
 from balance_tune.modulations.context import Context
+from balance_tune.tasks import Task
 from balance_tune.tunable import tunable
 
 
@@ -25,6 +26,7 @@ class CatchUp(Modulation):
 
     name: ClassVar[str] = "catch_up"
     paper: ClassVar[str] = "none: the sample plug-in of balance_tune"
+    tasks: ClassVar[tuple[Task, ...]] = ("classes", "multilabel")  # a confidence is a probability
     cost: ClassVar[str] = "the unimodal answers of the fusion head, without gradient"
 
     gamma: float = tunable(0.5, low=0.1, high=2.0, log=True, source="a guess")

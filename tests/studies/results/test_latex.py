@@ -37,7 +37,14 @@ def test_the_paragraph_tells_protocol_and_version() -> None:
     assert r"balance\_tune" in text
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
+def has_latex() -> bool:
+    """Return whether pdflatex and the package booktabs are installed."""
+    if shutil.which("pdflatex") is None or shutil.which("kpsewhich") is None:
+        return False
+    return subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not has_latex(), reason="no pdflatex with booktabs on this machine")
 def test_it_compiles(study: Path, rows: list[LeaderboardRow], tmp_path: Path) -> None:
     body = as_latex(rows, strict_yaml.read(study / "study.yaml"))
     head = r"\documentclass{article}\usepackage[utf8]{inputenc}\usepackage{booktabs}\begin{document}"
