@@ -90,13 +90,14 @@ def check_leaderboard(rows: list[dict[str, object]]) -> None:
     assert {(row["dataset"], row["method"]) for row in rows} == {
         (dataset, method)
         for dataset in ("av_digits", "multiple_features")
-        for method in ("joint", "ogm_ge", "opm", "mlb", "relearning")
+        for method in ("joint", "ogm_ge", "opm", "mlb", "relearning", "placebo")
     }
     for row in rows:
         assert list(row)[: len(FIELDS)] == FIELDS, list(row)
-        assert row["trials"] == 12
-        assert row["complete"] + row["pruned"] + row["failed"] == 12  # type: ignore[operator]
-        assert len(row["seeds"]) == 6  # type: ignore[arg-type]
+        assert (row["replicates"], row["replicates_done"]) == (5, 5)
+        assert row["trials"] == 5 * 6
+        assert row["complete"] + row["pruned"] + row["failed"] == 5 * 6  # type: ignore[operator]
+        assert len(row["seeds"]) == 5  # type: ignore[arg-type]
         assert 0.8 < row["test_mean"] < 1.0, row  # type: ignore[operator]
 
 
