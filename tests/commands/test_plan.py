@@ -24,10 +24,10 @@ def planned(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 
 def test_the_quickstarts_trials_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(planned(capsys, "--root", str(tmp_path), "-f", "json"))
-    assert (found["trials"]["search"], found["trials"]["select"]) == (360, 120)
+    assert (found["trials"]["search"], found["trials"]["select"]) == (300, 120)
     assert (found["trials"]["confirm_least"], found["trials"]["confirm"]) == (60, 120), "fewer where a default wins"
-    assert (found["trials"]["total_least"], found["trials"]["total"]) == (540, 600)
-    assert found["epochs"]["most"] == 600 * 20
+    assert (found["trials"]["total_least"], found["trials"]["total"]) == (480, 540)
+    assert found["epochs"]["most"] == 540 * 20
     assert len(found["arms"]) == 12
     assert (found["slots"], found["fills"]) == (2, 60)
 
@@ -36,7 +36,7 @@ def test_text_says_arms_rungs_times_and_money(tmp_path: Path, capsys: pytest.Cap
     text = planned(capsys, "--root", str(tmp_path), "price_per_device_hour=3")
     assert "12 arms from 2 datasets and 5 methods in 5 replicates" in text
     assert "av_digits/ogm_ge" in text
-    assert "search 360 (6 an arm in a replicate), select 120, confirm 60 to 120: 540 to 600 in all" in text
+    assert "search 300 (5 an arm in a replicate), select 120, confirm 60 to 120: 480 to 540 in all" in text
     assert "2 trials on 2 CPUs of this machine; the study can fill 60" in text
     assert "0.1 s (av_digits)" in text
     for title in ("wall time", "device-hours", "price"):
