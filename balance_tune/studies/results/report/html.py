@@ -79,6 +79,7 @@ def render(sources: Sources) -> str:
         name=sources.config.get("name") or sources.folder.name,
         made=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
         facts=_facts(sources),
+        runs="replicates" if any(row.replicates > 1 for row in sources.rows) else "confirmation seeds",
         tables=tables,
         hearsay=hearsay(sources.rows, sources.config),
         ranking=ranking(sources.rows),
@@ -215,14 +216,15 @@ def _facts(sources: Sources) -> list[str]:
     if not rows:
         return ["no trial has started yet"]
     datasets, methods = {row.dataset for row in rows}, {row.method for row in rows}
-    trials = sorted({row.trials for row in rows})
+    trials, replicates = sorted({row.trials for row in rows}), max(row.replicates for row in rows)
     span = str(trials[0]) if len(trials) == 1 else f"{trials[0]} to {trials[-1]}"
     device = float(sum(row.device_seconds + row.confirm_device_seconds for row in rows))
     return [
         _count(len(datasets), "dataset"),
         _count(len(methods), "method"),
-        f"{span} search trials an arm",
-        _count(sources.rule.confirm_seeds, "confirmation seed"),
+        *([_count(replicates, "replicate")] if replicates > 1 else []),
+        f"{span} search trials an arm{' in all replicates' if replicates > 1 else ''}",
+        _count(sources.rule.confirm_seeds, "confirmation seed") + (" in each" if replicates > 1 else ""),
         f"{duration(device)} of device time",
     ]
 
