@@ -14,7 +14,7 @@ from balance_tune.studies.config.study_method import BASELINE, StudyMethod
 from balance_tune.studies.data.stores import MINIATURE
 from balance_tune.studies.protocol.arms import arms_of
 
-EPOCHS, BATCH = 2, 8
+EPOCHS, BATCH, REPLICATES = 2, 8, 2
 SETTINGS: dict[str, Any] = {
     "select": {"points": 1, "seeds": 0},
     "confirm": {"seeds": 2, "default_seeds": 0},
@@ -27,7 +27,7 @@ def miniature(config: StudyConfig) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return a study's miniature as plain data, and the names of the methods and arms that would never act in it.
 
     Every dataset that is prepared is replaced by its miniature, and has small encoders where it has large ones; a trial
-    has two epochs, an arm one trial, and two confirmation seeds.
+    has two epochs, an arm one trial and two confirmation seeds, in at most two replicates.
     """
     plain = config.as_dict()
     stores = {n: MINIATURE for n in config.datasets if issubclass(datasets().get(n), Distribution)}
@@ -39,6 +39,7 @@ def miniature(config: StudyConfig) -> tuple[dict[str, Any], tuple[str, ...]]:
     plain |= SETTINGS | {
         "name": f"{config.name}-miniature"[:100],
         "training": training,
+        "replicates": min(plain["replicates"], REPLICATES),
         "search": {**plain["search"], "trials": 1, "device_seconds": None, "warm_start": None, "space": space},
         "data": {**plain["data"], "stores": {**plain["data"]["stores"], **stores}},
     }
