@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -54,17 +55,19 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
         (data / PREPROCESSING).write_text(json.dumps(known))
         shutil.copytree(FOLDER, code, ignore=_not_served)
         target = Path(here) / "model"
-        mlflow.pyfunc.save_model(
-            path=str(target),
-            loader_module=LOADER,
-            data_path=str(data),
-            code_paths=[str(code), *sorted(map(str, own.places.values()))],
-            mlflow_model=model,
-            signature=signature(manifest),
-            metadata={"inputs": {m: _taken(manifest, m, decodes) for m in manifest.modalities}},
-            input_example=example(manifest),
-            pip_requirements=requirements(needs),
-        )
+        with warnings.catch_warnings():  # a large sample cannot be an example that is read as text
+            warnings.filterwarnings("ignore", message=".*input example was not provided")
+            mlflow.pyfunc.save_model(
+                path=str(target),
+                loader_module=LOADER,
+                data_path=str(data),
+                code_paths=[str(code), *sorted(map(str, own.places.values()))],
+                mlflow_model=model,
+                signature=signature(manifest),
+                metadata={"inputs": {m: _taken(manifest, m, decodes) for m in manifest.modalities}},
+                input_example=example(manifest),
+                pip_requirements=requirements(needs),
+            )
         Served(data)  # a model that cannot be loaded must not be registered
         yield target
 
