@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,8 +110,8 @@ def _assign(manifest: Manifest, pool: list[Part], seed: int, together: NDArray[n
         carved = recipe
     else:
         shares = np.array(recipe.fractions[:3]) / sum(recipe.fractions[:3])
-        by = "group" if recipe.kind == "group" else "class"
-        carved = SplitRecipe("official", monitor=float(shares[1]), val=float(shares[2]), carve=by)  # type: ignore[arg-type]
+        by: Literal["class", "group"] = "group" if recipe.kind == "group" else "class"
+        carved = SplitRecipe("official", monitor=float(shares[1]), val=float(shares[2]), carve=by)
     if together is not None and groups is not None and recipe.by_group:
         groups = connected(groups, together)
     for attempt in range(ATTEMPTS):

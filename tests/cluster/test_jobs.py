@@ -20,7 +20,8 @@ pytestmark = pytest.mark.cluster
 HERE = Path(__file__).parents[2]
 QUICKSTART = HERE / "search_spaces" / "quickstart.yaml"
 SMALL = (
-    "replicates=1", "placebo=false", "datasets=[multiple_features]", "methods=[joint, ogm_ge]", "training.epochs=3", "search.trials=2",
+    "replicates=1", "placebo=false", "datasets=[multiple_features]", "methods=[joint, ogm_ge]", "training.epochs=3",
+    "search.trials=2",
     "select={points: 1, seeds: 1}", "confirm={seeds: 2, default_seeds: 1}", "search.early_stopping={grace: 1}",
 )  # fmt: skip
 LONG = (*SMALL, "training.epochs=500")  # longer than a refused submission and a stop take

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from balance_tune.datasets import redraw
 from balance_tune.datasets.base import Dataset, Modality, Samples
 from balance_tune.datasets.multiple_features import MultipleFeatures
 from balance_tune.datasets.redraw import drawn_parts, open_redrawn, redrawn_split_hash, restandardised
@@ -135,7 +136,9 @@ def test_what_the_authors_gave_whole_is_not_drawn_anew(tmp_path: Path) -> None:
     assert redrawn_split_hash(base.manifest, 1) == base.manifest.split_hash
 
 
-def test_a_class_that_one_group_alone_has_is_one_line(tmp_path: Path) -> None:
+def test_a_draw_without_training_rows_of_a_class_is_drawn_again_and_in_the_end_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Alone(Official):
         name = "redraw_alone"
 
@@ -157,3 +160,6 @@ def test_a_class_that_one_group_alone_has_is_one_line(tmp_path: Path) -> None:
         assert 1 in data.parts["train"].labels
         seeds += 1
     assert seeds
+    monkeypatch.setattr(redraw, "ATTEMPTS", 0)
+    with pytest.raises(UserError, match="must give each class a training row"):
+        open_redrawn(str(next(tmp_path.glob("s*"))), 1)

@@ -168,7 +168,7 @@ class Disturb(tune.Callback):  # type: ignore[misc]  # ray is not typed
     """Kills the process of a trial, or stops it for a while, each time so many results have come."""
 
     def __init__(self, kills: set[int], pauses: set[int]) -> None:
-        self.kills, self.pauses, self.results, self.killed = kills, pauses, 0, 0
+        self.kills, self.pauses, self.results, self.killed, self.paused = kills, pauses, 0, 0, 0
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         self.results += 1
@@ -177,6 +177,7 @@ class Disturb(tune.Callback):  # type: ignore[misc]  # ray is not typed
             self.killed += 1
         elif self.results in self.pauses:
             os.kill(result["pid"], signal.SIGSTOP)
+            self.paused += 1
             subprocess.Popen(["sh", "-c", f"sleep 3; kill -CONT {result['pid']}"])
 
 
@@ -196,7 +197,7 @@ def test_the_leaderboard_is_the_same_with_one_slot_with_two_and_with_kills_and_p
     alone = study("alone", 1)
     assert study("two", 2) == alone
     assert study("disturbed", 2, disturb) == alone
-    assert disturb.killed == 4
+    assert (disturb.killed, disturb.paused) == (4, 1)
 
 
 @pytest.mark.ray
