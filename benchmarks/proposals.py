@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import create_trial
 
 from balance_tune.studies.protocol.space import Parameter, Space
-from balance_tune.studies.search.samplers import common_space, sampler_for
+from balance_tune.studies.search.samplers import sampler_for
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
 from benchmarks.search_phase import study_folder
@@ -46,12 +46,9 @@ def study_with(storage: BaseStorage, finished: int) -> optuna.Study:
 
 def trials_of(study: optuna.Study, finished: int, kind: str = "tpe") -> Iterator[float]:
     """Yield the milliseconds of one further trial after another, proposed by the sampler `kind`."""
-    space = common_space()
     for number in range(finished, finished + REPEATS):
         began = time.perf_counter()
-        study.sampler = sampler_for(
-            kind, study_seed=0, arm="a/b", number=number, trials=finished, searched=SEARCHED, space=space
-        )
+        study.sampler = sampler_for(kind, study_seed=0, arm="a/b", number=number, trials=finished, searched=SEARCHED)
         trial = study.ask(dict(SPACE))
         value = 1 - sum(v * v for v in trial.params.values())
         trial.report(value, 1)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from balance_tune.studies.storage.records import CONFIRM, Phase, cell_name
 
+BASELINE = "joint"  # the arm that every other of its dataset is compared with
 PLACEBO, MATCHED = "placebo", "joint_matched"
 """Names of the arms that a study has beside its methods (`protocol.baselines`)."""
 PLACEBO_SEEDS = 5_000  # by which the placebo's seeds are apart from those of all other arms in a replicate

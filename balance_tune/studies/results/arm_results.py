@@ -174,7 +174,7 @@ class ArmResults:
         """Whether a run is a seed, because there is one replicate only."""
         return self.replicates == 1
 
-    def keys(self) -> list[int]:
+    def run_keys(self) -> list[int]:
         """Return the keys of all runs that the study will have: replicates, or positions of seeds."""
         if not self.by_seed:
             return list(range(self.replicates))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from balance_tune.studies.config import strict_yaml
-from balance_tune.studies.protocol.keys import PLACEBO
+from balance_tune.studies.protocol.keys import BASELINE, PLACEBO
 from balance_tune.studies.protocol.recommendation import recommend
 from balance_tune.studies.protocol.selection import (
     Rule,
@@ -47,15 +47,8 @@ from balance_tune.studies.results.columns import (
     Column,
     column,
 )
-from balance_tune.studies.results.inference import (
-    Bools,
-    Comparison,
-    Estimate,
-    collapsed,
-    compare,
-    estimate,
-    probability_of_improvement,
-)
+from balance_tune.studies.results.difference import Difference, collapsed_runs, difference
+from balance_tune.studies.results.inference import Comparison, Estimate, compare, estimate
 from balance_tune.studies.results.statistics import Interval, mean_of, sd_of
 from balance_tune.studies.results.verdict import Verdict, interval_level, verdicts
 from balance_tune.studies.storage import unsealed
@@ -63,7 +56,6 @@ from balance_tune.studies.storage.records import TrialRecord, read_records
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.tasks import Objective
 
-BASELINE = "joint"
 DIAGNOSTICS = ("unimodal", PLACEBO)
 """Arms that are no rivals of the baseline: one modality alone, and a second baseline."""
 NAME = 20  # characters of the longest method name that the table shows whole
@@ -313,18 +305,15 @@ def _table(arms: list[ArmResults], rule: Rule, looks: int, equivalence: float | 
     """Return the rows of one dataset under one protocol, compared with its tuned joint baseline."""
     baseline = next((arm for arm in arms if arm.method == BASELINE), None)
     metric = arms[0].metric if baseline is None else baseline.metric
-    runs = {arm.method: arm.runs(arm.keys()) for arm in arms}
-    units = next((r.units.shape[1] for r in runs.values() if r.units is not None), None)
-    resolution = 1 / units if units and metric.is_share else 0.0
-    fallen = collapsed([r.scores for r in runs.values()], lower=metric.lower_is_better, resolution=resolution)
-    bad = dict(zip(runs, fallen, strict=True))
+    bad = collapsed_runs(arms)
     level = interval_level(looks)
     rows: list[LeaderboardRow] = []
     comparisons: dict[str, Comparison] = {}
     for arm in arms:
         row = dataclasses.replace(_row(arm, rule), n_collapsed=int(bad[arm.method].sum()), looks=looks)
         if baseline is not None and baseline is not arm:
-            comparisons[arm.method], row = _compared(row, arm, baseline, bad, level)
+            to_baseline = difference(arm, baseline, bad, level)
+            comparisons[arm.method], row = to_baseline.comparison, _compared(row, to_baseline)
         rows.append(row)
     options: dict[str, Any] = {
         "lower": metric.lower_is_better,
@@ -351,27 +340,10 @@ def _table(arms: list[ArmResults], rule: Rule, looks: int, equivalence: float | 
     return [dataclasses.replace(row, chosen=row is best) for row in rows]
 
 
-def _compared(
-    row: LeaderboardRow, arm: ArmResults, baseline: ArmResults, bad: Mapping[str, Bools], level: float
-) -> tuple[Comparison, LeaderboardRow]:
-    """Return an arm's comparison with the baseline, and its row with the difference and the chance to be better."""
-    keys, ended = arm.keys(), arm.ended() & baseline.ended()
-    common = [i for i, key in enumerate(keys) if key in ended]
-    ours, theirs = (a.runs([keys[i] for i in common]) for a in (arm, baseline))
-    metric = arm.metric
-    comparison = compare(
-        ours,
-        theirs,
-        worst=metric.worst,
-        lower=metric.lower_is_better,
-        level=level,
-        bad=(bad[arm.method][common], bad[baseline.method][common]),
-    )
-    last = np.inf if metric.lower_is_better else -np.inf
-    ranked = [np.where(runs.failed, last, runs.scores) for runs in (ours, theirs)]
-    chance = probability_of_improvement(*ranked, lower=metric.lower_is_better)
-    delta = comparison.typical
-    return comparison, dataclasses.replace(
+def _compared(row: LeaderboardRow, difference: Difference) -> LeaderboardRow:
+    """Return an arm's row with its difference to the baseline and the chance to be better."""
+    delta, chance = difference.comparison.typical, difference.chance
+    return dataclasses.replace(
         row,
         n=delta.n,
         delta=delta.mean,

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from balance_tune.errors import UserError
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.protocol.study_record import looks_of
-from balance_tune.studies.results.arm_results import ArmResults, arms_by_table
+from balance_tune.studies.results.arm_results import arms_by_table
 from balance_tune.studies.results.columns import interval, p_text
-from balance_tune.studies.results.inference import collapsed, compare, probability_of_improvement
+from balance_tune.studies.results.difference import collapsed_runs, difference
 from balance_tune.studies.results.statistics import Interval
 from balance_tune.studies.results.verdict import Outcome, interval_level, verdicts
 from balance_tune.studies.storage.records import read_records
@@ -85,21 +83,10 @@ def compare_arms(study_folder: StudyFolder | Path | str, first: str, second: str
     if ours.dataset != theirs.dataset or first == second:
         raise UserError(f"two arms of one dataset can be compared, but got {shown(first)} and {shown(second)}.")
     looks, metric = looks_of(folder), ours.metric
-    ended = ours.ended() & theirs.ended()
-    common = [key for key in ours.keys() if key in ended]  # noqa: SIM118  # not a mapping
-    runs = [arm.runs(common) for arm in (ours, theirs)]
-    comparison = compare(
-        *runs,
-        worst=metric.worst,
-        lower=metric.lower_is_better,
-        level=interval_level(looks),
-        bad=_collapsed(tables, ours, theirs, common),
-    )
-    (verdict,) = verdicts([comparison], lower=metric.lower_is_better, looks=looks, span=metric.span)
-    last = np.inf if metric.lower_is_better else -np.inf
-    ranked = [np.where(r.failed, last, r.scores) for r in runs]
-    chance = probability_of_improvement(*ranked, lower=metric.lower_is_better)
-    typical = comparison.typical
+    bad = collapsed_runs(tables[ours.protocol, ours.dataset])
+    result = difference(ours, theirs, bad, interval_level(looks))
+    (verdict,) = verdicts([result.comparison], lower=metric.lower_is_better, looks=looks, span=metric.span)
+    typical = result.comparison.typical
     return Pair(
         first,
         second,
@@ -110,18 +97,6 @@ def compare_arms(study_folder: StudyFolder | Path | str, first: str, second: str
         verdict.p,
         verdict.mde,
         verdict.outcome,
-        chance and chance[0],
+        result.chance and result.chance[0],
         ours.replicates,
     )
-
-
-def _collapsed(
-    tables: dict[tuple[str, str], list[ArmResults]], ours: ArmResults, theirs: ArmResults, common: list[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return which of the common runs of both arms collapsed, as the leaderboard says of all arms of the dataset."""
-    arms = tables[ours.protocol, ours.dataset]
-    runs = [arm.runs(arm.keys()) for arm in arms]
-    units = next((r.units.shape[1] for r in runs if r.units is not None), None)
-    resolution = 1 / units if units and ours.metric.is_share else 0.0
-    bad = collapsed([r.scores for r in runs], lower=ours.metric.lower_is_better, resolution=resolution)
-    return tuple(bad[arms.index(arm)][common] for arm in (ours, theirs))

@@ -5,12 +5,8 @@ from __future__ import annotations
 import hashlib
 import warnings
 
-from optuna import Study
-from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
-from optuna.search_space import IntersectionSearchSpace
-from optuna.trial import FrozenTrial
 
 from balance_tune.studies.private_apis import qmc_at
 from balance_tune.studies.protocol.space import Space
@@ -27,7 +23,6 @@ def sampler_for(
     number: int,
     trials: int,
     searched: Space,
-    space: IntersectionSearchSpace | None = None,
 ) -> BaseSampler:
     """Return the sampler of one trial; its randomness follows from (study seed, arm, trial number) alone.
 
@@ -38,7 +33,6 @@ def sampler_for(
         number: the trial's number.
         trials: the arm's budget, a quarter of which (at least 4) tpe and cmaes draw at random first.
         searched: the arm's search space; `gp` needs it.
-        space: see `common_space`; handed to the samplers of one arm, it changes nothing but the time that TPE takes.
     """
     seed = _seed(study_seed, arm, number)
     startup = max(4, trials // 4)
@@ -62,31 +56,9 @@ def sampler_for(
                     warn_independent_sampling=False,
                 )
             case _:
-                return Tpe(space or common_space(), seed=seed, n_startup_trials=startup)
+                return TPESampler(seed=seed, n_startup_trials=startup, constant_liar=True)
 
 
 def _seed(study_seed: int, arm: str, number: int) -> int:
     text = f"{study_seed}/{arm}/{number}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")
-
-
-class Tpe(TPESampler):
-    """TPE that takes the space common to an arm's trials from `space`, which outlives the sampler.
-
-    The space compares every finished trial once. A sampler's own would compare all of them in each trial, which takes
-    longer than the proposal itself.
-    """
-
-    def __init__(self, space: IntersectionSearchSpace, *, seed: int, n_startup_trials: int) -> None:
-        super().__init__(seed=seed, n_startup_trials=n_startup_trials, constant_liar=True)
-        self._common = space
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return what trials have had in common so far, without parameters that have one value only."""
-        found = self._common.calculate(study, use_cache=True)
-        return {name: distribution for name, distribution in found.items() if not distribution.single()}
-
-
-def common_space() -> IntersectionSearchSpace:
-    """Return an empty space to be handed to the samplers of one arm, one after another."""
-    return IntersectionSearchSpace(include_pruned=True)

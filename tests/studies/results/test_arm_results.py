@@ -86,8 +86,8 @@ def _cell(replicate: int, *scores: float, failed: int = 0, failure: str | None =
 
 def test_of_several_replicates_a_run_is_the_mean_over_its_seeds() -> None:
     arm = ArmResults("sealed", "toy", "mlb", [_cell(0, 0.5, 0.7), _cell(1, 0.9, 0.9)], 3)
-    runs = arm.runs(arm.keys())
-    assert arm.keys() == [0, 1, 2]
+    runs = arm.runs(arm.run_keys())
+    assert arm.run_keys() == [0, 1, 2]
     assert runs.scores[:2] == pytest.approx([0.6, 0.9])
     assert np.isnan(runs.scores[2])
     assert runs.units is not None
@@ -100,5 +100,5 @@ def test_a_replicate_with_a_failed_seed_or_without_any_result_counts_as_failed()
     dead = _cell(2, failure="5 search trials failed")
     arm = ArmResults("sealed", "toy", "mlb", [_cell(0, 0.5, 0.7), broken, dead], 3)
     assert arm.ended() == {0, 1, 2}
-    assert arm.runs(arm.keys()).failed.tolist() == [False, True, True]
+    assert arm.runs(arm.run_keys()).failed.tolist() == [False, True, True]
     assert arm.scores() == {0: pytest.approx(0.6)}

@@ -9,11 +9,10 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import TrialState
 
 from balance_tune.studies.protocol.space import Fixed, Parameter, Space
 from balance_tune.studies.search.gp_sampler import GpSampler
-from balance_tune.studies.search.samplers import GP_TRIALS, Tpe, common_space, sampler_for
+from balance_tune.studies.search.samplers import GP_TRIALS, sampler_for
 from balance_tune.studies.storage.records import read_records
 from tests.studies.toy import EPOCHS, ToyArm, ToyStudy, toy_config
 
@@ -60,7 +59,7 @@ def test_the_sampler_is_the_one_asked_for(kind: str) -> None:
 
 def test_beyond_some_hundred_trials_tpe_takes_over_from_the_gaussian_process() -> None:
     assert isinstance(sampler("gp", number=GP_TRIALS - 1), GpSampler)
-    assert isinstance(sampler("gp", number=GP_TRIALS), Tpe)
+    assert isinstance(sampler("gp", number=GP_TRIALS), optuna.samplers.TPESampler)
 
 
 def sampler(kind: str, *, number: int) -> optuna.samplers.BaseSampler:
@@ -86,31 +85,6 @@ def test_the_points_follow_from_the_studys_seed_and_the_arm(tmp_path: Path, kind
 def test_arms_do_not_draw_the_same_points(tmp_path: Path) -> None:
     first = searched(tmp_path / "a", "random", arm="d1/joint")
     assert not [p for p in searched(tmp_path / "b", "random", arm="d2/joint")[1:] if p in first]
-
-
-def test_a_space_carried_from_sampler_to_sampler_is_what_each_would_have_found_itself() -> None:
-    study, carried = optuna.create_study(direction="maximize"), common_space()
-    whole = SPACE.distributions()
-    less = {name: whole[name] for name in whole if name != "modulation.count"}
-    states = [None, TrialState.PRUNED, TrialState.COMPLETE, TrialState.FAIL]
-    sizes, open_trials = [], []
-    for number in range(24):
-        asked = study.ask(less if number == 18 else whole)
-        found = Tpe(carried, seed=0, n_startup_trials=4).infer_relative_search_space(study, frozen(study, number))
-        own = optuna.samplers.TPESampler().infer_relative_search_space(study, frozen(study, number))
-        assert found == own
-        sizes.append(len(found))
-        if (state := states[number % 4]) is None:
-            open_trials.append(asked)  # ends much later, or never
-        else:
-            study.tell(asked, 0.5 if state == TrialState.COMPLETE else None, state=state)
-        if number == 12:
-            study.tell(open_trials[0], 0.25)
-    assert sorted(set(sizes)) == [0, 3, 4]
-
-
-def frozen(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:
-    return study.get_trials(deepcopy=False)[number]
 
 
 @pytest.mark.parametrize("kind", ["tpe", "gp"])

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from balance_tune.studies.protocol.keys import BASELINE
 from balance_tune.studies.results.columns import percent
 from balance_tune.studies.results.findings import reached
-from balance_tune.studies.results.leaderboard import BASELINE, LeaderboardRow
+from balance_tune.studies.results.leaderboard import LeaderboardRow
 from balance_tune.studies.results.report.charts import (
     FAINT,
     INK,
