@@ -5,7 +5,7 @@ python -m benchmarks.real_studies [--studies 20] [--first 0] [--out FILE]
 Each study runs through the product's queue, early stopping, choice, sealed evaluation and leaderboard, on embedded
 data, with a seed of its own, one trial at a time in this process, which needs no Ray. Its rows are a JSON line of
 `--out`; a run goes on where an earlier one was cut off. At the end the shares and their intervals are printed, as
-Markdown for RESULTS.md.
+Markdown for REAL_STUDIES.md.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.early_stopping.pruner import Pruner
 from balance_tune.studies.early_stopping.pruning_log import PruningLog
 from balance_tune.studies.execution.sealed import evaluate_sealed
-from balance_tune.studies.execution.trial import work
 from balance_tune.studies.protocol.arms import Arm, arms_of, trial_config
 from balance_tune.studies.results import leaderboard
-from balance_tune.studies.search.study_queue import Assignment, StudyQueue
+from balance_tune.studies.search.study_queue import StudyQueue
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
 from balance_tune.tasks import Objective
+from benchmarks.in_process import train
 
 DATASETS = ("multiple_features", "av_digits")
 METHODS = ["joint", "ogm_ge", "opm", "mlb"]
@@ -74,34 +74,11 @@ def run(config: StudyConfig, folder: Path, stores: Mapping[str, Path]) -> list[d
     epochs = {cell: arm.epochs(arm.space.defaults()) for cell, arm in queue.cells.items()}
     pruner = Pruner(config.search.early_stopping, epochs, log, Objective(config.objective), config.search.parallel)
     while (given := queue.next()) is not None:
-        _train(given, queue, pruner)
+        train(given, queue, pruner)
     for key, record in queue.confirmed():
         evaluate_sealed(StudyFolder(folder / record.attrs["folder"]), stores[queue.arms[key.arm].dataset])
     log.close()
     return [dict(row) for row in leaderboard.build(folder)]
-
-
-def _train(given: Assignment, queue: StudyQueue, pruner: Pruner) -> None:
-    key, last = given.key, dict[str, Any]()
-    min_epochs = queue.live[key].min_epochs
-
-    def report(row: dict[str, Any]) -> None:
-        last.update(row)
-        if row["state"] == "failed":
-            return
-        judged = key.phase == "search" and row["state"] == "running"
-        value = row[given.config["objective"]]
-        stop = judged and pruner.should_prune(key.cell, key.number, row["epoch"], value, min_epochs)
-        queue.report(key, row)
-        if stop:
-            raise SystemExit
-
-    try:
-        work(given.config, report)
-    except SystemExit:
-        queue.finish(key, "pruned")
-    else:
-        queue.finish(key, last["state"], last.get("reason", ""))
 
 
 def summary(studies: Sequence[Mapping[str, Any]]) -> str:

@@ -14,10 +14,9 @@ from balance_tune.studies.data.stores import store_of as prepared_store
 from balance_tune.studies.early_stopping.pruner import Pruner
 from balance_tune.studies.early_stopping.pruning_log import PruningLog
 from balance_tune.studies.execution.sealed import evaluate_sealed
-from balance_tune.studies.execution.trial import work
 from balance_tune.studies.protocol.arms import Arm, arms_of, trial_config
 from balance_tune.studies.results import leaderboard, tables
-from balance_tune.studies.search.study_queue import Assignment, StudyQueue
+from balance_tune.studies.search.study_queue import StudyQueue
 from balance_tune.studies.storage.records import cell_name
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.storage.trials import open_storage
@@ -25,6 +24,7 @@ from balance_tune.studies.tracking.backend import store_of
 from balance_tune.studies.tracking.origin import origin_of
 from balance_tune.studies.tracking.sync import Sync, sync
 from balance_tune.tasks import Objective
+from benchmarks.in_process import train
 
 
 def run(
@@ -72,7 +72,7 @@ def run(
     gc.freeze()  # as a trial's own process does: it collects after every trial
     try:
         while (given := queue.next()) is not None:
-            _train(given, queue, pruner)
+            train(given, queue, pruner)
             if live is not None and on_trial is not None:
                 on_trial(live)
     finally:
@@ -86,27 +86,3 @@ def run(
         tables.write_files(folder, rows)
         assert sync(folder, mlflow, "complete")
     return rows
-
-
-def _train(given: Assignment, queue: StudyQueue, pruner: Pruner) -> None:
-    key, last = given.key, {}
-    min_epochs = queue.live[key].min_epochs
-
-    def report(row: dict[str, Any]) -> None:
-        last.update(row)
-        if row["state"] == "failed":
-            return
-        going = key.phase == "search" and row["state"] == "running"
-        stop = going and pruner.should_prune(
-            key.cell, key.number, row["epoch"], row[given.config["objective"]], min_epochs
-        )
-        queue.report(key, row)
-        if stop:
-            raise SystemExit
-
-    try:
-        work(given.config, report)
-    except SystemExit:
-        queue.finish(key, "pruned")
-    else:
-        queue.finish(key, last["state"], last.get("reason", ""))
