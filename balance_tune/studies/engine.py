@@ -314,20 +314,20 @@ class _Study:
             return
         self.display.message(f"sealed test evaluation of {len(waiting)} checkpoints")
         trial, avoid = self.resources, list(self.devices.left_out)
-        for one, found in evaluate_all(waiting, cpus=trial.cpus, gpus=trial.gpus, device=trial.device, avoid=avoid):
-            if isinstance(found, Exception):
-                self.display.message(f"{one.key}: not evaluated on test: {found}")
+        for one, outcome in evaluate_all(waiting, cpus=trial.cpus, gpus=trial.gpus, device=trial.device, avoid=avoid):
+            if isinstance(outcome, Exception):
+                self.display.message(f"{one.key}: not evaluated on test: {outcome}")
                 continue
             one.folder.download()
 
     def _unsealed(self) -> list[Sealed]:
-        found = []
+        pending = []
         for key, record in self.queue.confirmed():
             dataset = self.queue.arms[key.arm].dataset
             one = Sealed(key, self.folder / str(record.attrs["folder"]), self.stores[dataset], self.config.missing.test)
             if not one.done:
-                found.append(one)
-        return found
+                pending.append(one)
+        return pending
 
     def _report(self, state: str) -> list[leaderboard.LeaderboardRow]:
         for cell in self.queue.cells:
@@ -441,8 +441,8 @@ def _with_baselines(config: StudyConfig, folder: StudyFolder, display: Progress)
     if not compute_matched.unmeasured(config):
         return config
     begun = (folder.path / provenance.CONFIG).is_file()
-    known = stored_config(folder.path).baselines.compute_matched if begun else {}
-    factors = dict(known) if isinstance(known, dict) else {}
+    recorded = stored_config(folder.path).baselines.compute_matched if begun else {}
+    factors = dict(recorded) if isinstance(recorded, dict) else {}
     if any(dataset not in factors for dataset in config.datasets):
         display.message("measuring how long an epoch of each arm takes, for the compute-matched baseline")
         arms = arms_of(config)

@@ -32,9 +32,9 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return " Did you mean `x`?", or a list of what there is, or nothing at all."""
-    names = list(known)
+    names = list(choices)
     near = nearest(name, names)
     if near is not None:
         return f" Did you mean `{near}`?"

@@ -30,9 +30,11 @@ def check_workers(names: Sequence[Named]) -> None:
         return
     import ray
 
-    asked = {task_on(n, missing_here).remote(list(names)): n["NodeManagerHostname"] for n in ray.nodes() if n["Alive"]}
-    ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_WITHIN)
-    for reference, node in asked.items():
+    hostnames = {
+        task_on(n, missing_here).remote(list(names)): n["NodeManagerHostname"] for n in ray.nodes() if n["Alive"]
+    }
+    ray.wait(list(hostnames), num_returns=len(hostnames), timeout=ANSWER_WITHIN)
+    for reference, node in hostnames.items():
         try:
             wrong = ray.get(reference, timeout=0.1)
         except ray.exceptions.GetTimeoutError:

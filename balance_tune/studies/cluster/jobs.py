@@ -110,14 +110,14 @@ def packed(request: Request) -> Iterator[tuple[dict[str, Any], list[Parcel]]]:
         )
 
 
-def _folder(request: Request, made: Path) -> tuple[Path, str]:
+def _folder(request: Request, temporary: Path) -> tuple[Path, str]:
     """Return the folder to send and the study file's path in it."""
     if request.working_dir is None:
-        made.mkdir()
-        shutil.copyfile(request.study_file, made / "study.yaml")
+        temporary.mkdir()
+        shutil.copyfile(request.study_file, temporary / "study.yaml")
         if request.requirements is not None:
-            shutil.copyfile(request.requirements, made / CONSTRAINTS)
-        return made, "study.yaml"
+            shutil.copyfile(request.requirements, temporary / CONSTRAINTS)
+        return temporary, "study.yaml"
     folder = request.working_dir.absolute()
     if request.requirements is not None and request.requirements.absolute() != folder / CONSTRAINTS:
         raise UserError(
@@ -171,26 +171,26 @@ def submit(client: JobSubmissionClient, request: Request, say: Callable[[str], N
     Raises:
         UserError: a job of this study has not ended; or what `packed` raises.
     """
-    known = jobs_of(client, request.name)
-    busy = running(known)
+    jobs = jobs_of(client, request.name)
+    busy = running(jobs)
     if busy is not None:
         raise UserError(
             f"one study must have one driver, but `{request.name}` is being run by job {busy.submission_id} "
             f"({busy.status.value}); follow it with `balance-tune submit --follow`, end it with `--stop`, or wait."
         )
-    submission_id = next_id(request.name, [str(job.submission_id) for job in known])
+    submission_id = next_id(request.name, [str(job.submission_id) for job in jobs])
     with packed(request) as (job, parcels):
         for parcel in parcels:
             say(f"sending {parcel.folder.name}: {parcel.files} files, {parcel.size / 2**20:.1f} MiB")
         try:
-            made: str = client.submit_job(submission_id=submission_id, **job)
+            job_id: str = client.submit_job(submission_id=submission_id, **job)
         except RuntimeError as error:
             if "already exists" in str(error):  # another client was faster
                 raise UserError(
                     f"one study must have one driver, but job {submission_id} was just made; see `ray job list`."
                 ) from error
             raise
-    return made
+    return job_id
 
 
 def _sends_token(error: Exception) -> bool:

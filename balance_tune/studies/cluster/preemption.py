@@ -20,8 +20,8 @@ class Preempted(Exception):
 class Draining:
     """Says whether the node of this process is being drained; asks at most every two seconds."""
 
-    def __init__(self, asked: Callable[[], bool] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._ask, self._clock = asked or node_drains, clock
+    def __init__(self, drains: Callable[[], bool] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ask, self._clock = drains or node_drains, clock
         self._last: float | None = None
         self._told = False
 

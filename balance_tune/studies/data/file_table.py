@@ -71,7 +71,7 @@ class FileTable:
             )
         self._numbers = [m for m in self._columns if raw.get(m, {}).get("kind") == "numbers"]
         self._decimal = written.get("decimal", ".")
-        found = read_labels(
+        column = read_labels(
             self.table,
             labels,
             task,
@@ -80,11 +80,11 @@ class FileTable:
             decimal=self._decimal,
             missing=written.get("missing_labels") or ("none" if task == "multilabel" else "refuse"),
         )
-        kept = [row for row, value in enumerate(found.values) if value is not None]
+        kept = [row for row, value in enumerate(column.values) if value is not None]
         self._rows = kept
         self.numbers = [self.table.numbers[row] for row in kept]
-        self.by_index = found.by_index
-        self.labels: list[Any] = [_plain(found.values[row]) for row in kept]
+        self.by_index = column.by_index
+        self.labels: list[Any] = [_plain(column.values[row]) for row in kept]
 
     def __len__(self) -> int:
         return len(self.labels)

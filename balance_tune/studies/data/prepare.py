@@ -68,7 +68,7 @@ def prepare(
     if there is not None:
         return there
     with _usable(place):
-        outcomes = {chunk.file: found for chunk in plan.chunks if (found := finished(chunk, place)) is not None}
+        outcomes = {chunk.file: outcome for chunk in plan.chunks if (outcome := finished(chunk, place)) is not None}
     sizes = {chunk.file: len(chunk.items) for chunk in plan.chunks}
     before = done = sum(sizes[file] for file in outcomes)
     advance(done, len(plan.items), before)

@@ -82,8 +82,8 @@ def _cluster(root: StudyFolder, config: StudyConfig | None) -> Iterator[Finding]
             reason = one_line(str(error))[:200]
             yield fail("ray", f"Ray does not answer ({reason})", "see `ray status`, or unset RAY_ADDRESS")
             return
-        seen = probe(root)
-        yield nodes.answers(seen)
+        views = probe(root)
+        yield nodes.answers(views)
         groups = 0
         if config is not None:
             try:
@@ -92,7 +92,7 @@ def _cluster(root: StudyFolder, config: StudyConfig | None) -> Iterator[Finding]
                 yield ok("fit", f"{trial.slots} trials at a time")
             except UserError as error:
                 yield fail("fit", str(error).rstrip("."), "see `resources` in docs/operating.md")
-        there = [n for n in seen if not n.error]
+        there = [n for n in views if not n.error]
         if there:
             yield nodes.devices(there)
             yield nodes.versions(versions_here(), there)

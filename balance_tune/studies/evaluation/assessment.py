@@ -60,13 +60,13 @@ def assess_table(served: Served, table: FileTable) -> dict[str, Any]:
     answers, labels = [], []
     own: dict[str, tuple[list[Tensor], list[Tensor]]] = {m: ([], []) for m in served.modalities}
     for start in range(0, len(table), ROWS):
-        columns, given = table.rows(start, start + ROWS)
+        columns, targets = table.rows(start, start + ROWS)
         try:
             inputs, present = served.prepared(columns, table.numbers[start : start + ROWS])
         except UserError as error:
             raise UserError(f"{table.path}, {error}") from error
         fused, alone = served.heads(inputs)
-        label = torch.tensor(given)
+        label = torch.tensor(targets)
         answers.append(served.combined(fused, alone, present))
         labels.append(label)
         for m, (logits, theirs) in own.items():

@@ -59,8 +59,8 @@ def evaluate_sealed(
     from balance_tune.training.missing import robustness
 
     if (folder.path / TEST).is_file():
-        found: dict[str, Any] = json.loads((folder.path / TEST).read_text())
-        return found
+        result: dict[str, Any] = json.loads((folder.path / TEST).read_text())
+        return result
     data = open_store(store, parts=("test",), unseal=True)
     manifest = manifest_of(folder.path, data.manifest)
     test = restandardised(data.parts["test"], data.manifest, manifest.statistics)

@@ -50,10 +50,10 @@ def outlook(queue: StudyQueue) -> list[ArmState]:
 
 def seconds_left(states: list[ArmState], slots: int) -> float | None:
     """Return the expected wall time until the last trial with so many at a time; None while no epoch has been seen."""
-    known = [s.seconds_an_epoch for s in states if s.seconds_an_epoch is not None]
-    if not known:
+    durations = [s.seconds_an_epoch for s in states if s.seconds_an_epoch is not None]
+    if not durations:
         return None
-    usual = sum(known) / len(known)
+    usual = sum(durations) / len(durations)
     return sum(s.epochs_left * (s.seconds_an_epoch or usual) for s in states) / max(1, slots)
 
 
@@ -75,14 +75,14 @@ def _arm_state(queue: StudyQueue, name: str) -> ArmState:
         counts["running"] += len(running)
         values += [r.value for r in searched if r.state == "complete" and r.value is not None]
         ended += not (search_left or later_left or running)
-    seconds, seen = queue.pace.get(arm.dataset, (0.0, 0))
+    seconds, epochs_timed = queue.pace.get(arm.dataset, (0.0, 0))
     return ArmState(
         name,
         dict(counts),
         expected,
         objective.best(values),
         left,
-        seconds / seen if seen else None,
+        seconds / epochs_timed if epochs_timed else None,
         (ended, queue.config.replicates),
     )
 

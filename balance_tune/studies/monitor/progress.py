@@ -50,8 +50,8 @@ def progress_of(kind: Kind, stream: IO[str] | None = None) -> Progress:
     if kind == "auto":
         kind = "live" if stream.isatty() else "plain"
     makers = {"live": LiveTable, "plain": PlainLines, "json": JsonLines, "none": Silence}
-    made: Progress = makers[kind](stream)
-    return made
+    display: Progress = makers[kind](stream)
+    return display
 
 
 class Silence:
@@ -118,8 +118,8 @@ class JsonLines(Silence):
         self._write({"event": "message", "text": text})
 
     def ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
-        told = {name: attrs[name] for name in ("epochs", "device_seconds", "best_epoch", "reason") if name in attrs}
-        self._write({"event": "trial", **key._asdict(), "state": state, **told})
+        numbers = {name: attrs[name] for name in ("epochs", "device_seconds", "best_epoch", "reason") if name in attrs}
+        self._write({"event": "trial", **key._asdict(), "state": state, **numbers})
 
     def wants(self) -> bool:
         return time.monotonic() - self._last >= 5

@@ -28,33 +28,33 @@ def epoch_seconds(
     Measuring builds the dataset's store below `root`, where the study will find it.
     """
     path = root.path / "data" / CACHE
-    known = _known(path)
-    found: dict[str, float | None] = {}
+    cache = _known(path)
+    result: dict[str, float | None] = {}
     joint: dict[str, float | None] = {}  # by dataset
 
     def seconds(arm: Arm) -> float | None:
         what = _what(config, arm, root)
         key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
-        if key not in known and measure:
-            known[key] = {**what, "seconds": _measured(config, arm, root)}
-            durable.write_json(path, known)
-        return known[key]["seconds"] if key in known else None
+        if key not in cache and measure:
+            cache[key] = {**what, "seconds": _measured(config, arm, root)}
+            durable.write_json(path, cache)
+        return cache[key]["seconds"] if key in cache else None
 
     for arm in sorted(arms, key=lambda arm: not arm.baseline):
         base = joint.get(arm.dataset)
         own = base if base is not None and base > SHORT else seconds(arm)
-        found[arm.name] = base if own is None else own
+        result[arm.name] = base if own is None else own
         if arm.baseline:
             joint[arm.dataset] = own
-    return {arm.name: found[arm.name] for arm in arms}
+    return {arm.name: result[arm.name] for arm in arms}
 
 
 def _known(path: Path) -> dict[str, Any]:
     try:
-        known = json.loads(path.read_text())
+        cache = json.loads(path.read_text())
     except (OSError, ValueError):  # a cache: not there, or not usable, is measured again
         return {}
-    return known if isinstance(known, dict) else {}
+    return cache if isinstance(cache, dict) else {}
 
 
 def _what(config: StudyConfig, arm: Arm, root: StudyFolder) -> dict[str, Any]:

@@ -79,8 +79,8 @@ class Arm:
     def modulation(self, params: Mapping[str, Any]) -> Modulation:
         """Return the method at `params`."""
         variant = {"modality": self.variant} if self.variant else {}
-        made: Modulation = modulations().get(self.method).of({**self.settings(params, "modulation"), **variant})
-        return made
+        modulation: Modulation = modulations().get(self.method).of({**self.settings(params, "modulation"), **variant})
+        return modulation
 
     def min_epochs(self, params: Mapping[str, Any]) -> int:
         """Return the number of finished epochs from which on a trial at `params` may be judged."""
@@ -212,10 +212,10 @@ def check_names(config: StudyConfig) -> None:
         if (
             section not in ("training", MODEL) and section not in searched
         ):  # left by an override: its names must exist still
-            known = declared_method(modulations().get(section))
+            settings = declared_method(modulations().get(section))
             for name in entries:
-                if name not in known:
-                    raise UserError(f"{shown(name)} is not a setting of {section}.{did_you_mean(name, known)}")
+                if name not in settings:
+                    raise UserError(f"{shown(name)} is not a setting of {section}.{did_you_mean(name, settings)}")
 
 
 def check_models(config: StudyConfig, arms: list[Arm]) -> None:

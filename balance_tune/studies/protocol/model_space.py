@@ -37,24 +37,26 @@ def with_model(space: Space, config: StudyConfig, dataset: type[Dataset]) -> Spa
         if path[0] == "encoders" and path[1] not in dataset.modalities:  # of another dataset of the study
             continue
         where = f"search.space.{SECTION}.{address}"
-        made = parameter_of(f"{SECTION}.{'.'.join(path)}", where, _declared(path, where, entry, config, dataset), entry)
-        if isinstance(made, Parameter):
-            parameters.append(made)
+        setting = parameter_of(
+            f"{SECTION}.{'.'.join(path)}", where, _declared(path, where, entry, config, dataset), entry
+        )
+        if isinstance(setting, Parameter):
+            parameters.append(setting)
         else:
-            fixed[f"{SECTION}.{'.'.join(path)}"] = made
+            fixed[f"{SECTION}.{'.'.join(path)}"] = setting
     return Space(tuple(parameters), fixed)
 
 
 def model_at(model: Model, values: Mapping[str, Value]) -> dict[str, Any]:
     """Return the section `model` of a study, as plain data, with the values of a trial (address -> value)."""
-    made = model.model_dump(mode="json")
+    section = model.model_dump(mode="json")
     for address, value in values.items():
         *above, last = _parts(address)
-        place = made
+        place = section
         for key in above:
             place = place.setdefault(key, {})
         place[last] = value
-    return made
+    return section
 
 
 def _flat(entries: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -74,12 +76,12 @@ def _parts(address: str) -> tuple[str, ...]:
 def _path(address: str, config: StudyConfig) -> tuple[str, ...]:
     """Return an address as keys of the section `model`, or raise a `UserError` where it can be none."""
     path = _parts(address)
-    known = WHOLE if config.model.name is not None else MADE
+    keys = WHOLE if config.model.name is not None else MADE
     lengths = {"fusion": 1, "name": 1, "fusion_settings": 2, "settings": 2, "encoders": 3}
-    if path[0] not in known or len(path) != lengths[path[0]] or not all(path):
+    if path[0] not in keys or len(path) != lengths[path[0]] or not all(path):
         forms = {1: "", 2: ".KEYWORD", 3: ".MODALITY.KEYWORD"}
-        able = ", ".join(f"{key}{forms[lengths[key]]}" for key in known)
-        kind = "a whole model (`model.name`)" if known == WHOLE else "a model of encoders and a fusion"
+        able = ", ".join(f"{key}{forms[lengths[key]]}" for key in keys)
+        kind = "a whole model (`model.name`)" if keys == WHOLE else "a model of encoders and a fusion"
         raise UserError(f"`search.space.{SECTION}` of {kind} must name {able}, but got {shown(address)}.")
     if path[0] == "encoders":
         from balance_tune.registry import datasets
@@ -103,9 +105,9 @@ def _declared(path: tuple[str, ...], where: str, entry: Any, config: StudyConfig
     choices = entry if isinstance(entry, list) else entry.get("choices") if isinstance(entry, Mapping) else [entry]
     if choices is not None and not all(isinstance(value, bool | int | float | str) for value in choices):
         raise UserError(f"a choice must be a number, text, true or false, but `{where}` has {shown(choices)}.")
-    given = entry.get("default") if isinstance(entry, Mapping) else None
-    if given is not None:
-        return Declared(given, "study file", None, True)
+    default = entry.get("default") if isinstance(entry, Mapping) else None
+    if default is not None:
+        return Declared(default, "study file", None, True)
     for value, source in _defaults(path, config, dataset):
         fits = choices is None or any(value == choice for choice in choices)
         if fits and isinstance(value, bool | int | float | str):
@@ -121,9 +123,9 @@ def _defaults(path: tuple[str, ...], config: StudyConfig, dataset: type[Dataset]
     Raises:
         UserError: what is to take the keyword does not have it.
     """
-    given = _given(config.model, path)
-    if given is not _MISSING:
-        yield given, "study file"
+    own = _given(config.model, path)
+    if own is not _MISSING:
+        yield own, "study file"
     if path[0] == "encoders":
         modality = dataset.modalities[path[1]]
         if path[2] == "name":

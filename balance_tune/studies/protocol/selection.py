@@ -63,7 +63,7 @@ class Rule:
     def of(cls, config: Mapping[str, Any]) -> Self:
         """Return the rule of a resolved study file, whose entries are named as in YAML."""
         select, confirm = config.get("select") or {}, config.get("confirm") or {}
-        given: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "points": select.get("points"),
             "select_seeds": select.get("seeds"),
             "margin": select.get("margin"),
@@ -72,7 +72,7 @@ class Rule:
             "study_seed": config.get("seed"),
             "objective": Objective(config["objective"]) if config.get("objective") else None,
         }
-        return cls(**{name: value for name, value in given.items() if value is not None})
+        return cls(**{name: value for name, value in settings.items() if value is not None})
 
     def at(self, arm: str, replicate: int) -> Self:
         """Return the rule for an arm in a replicate (0, 1, ...), which has seeds of its own."""
@@ -295,12 +295,12 @@ def selected(records: Iterable[TrialRecord], rule: Rule, point: Candidate) -> li
 
 def _of(records: Iterable[TrialRecord], phase: Phase, key: str, seeds: Sequence[int]) -> list[TrialRecord]:
     place = {seed: i for i, seed in enumerate(seeds)}
-    found: dict[int, TrialRecord] = {}
+    by_seed: dict[int, TrialRecord] = {}
     for r in records:
         same = r.phase == phase and r.seed in place and not r.superseded and _point(r) == key
         if same and r.seed is not None:
-            found.setdefault(r.seed, r)
-    return sorted(found.values(), key=lambda r: place[r.seed or 0])
+            by_seed.setdefault(r.seed, r)
+    return sorted(by_seed.values(), key=lambda r: place[r.seed or 0])
 
 
 def _point(record: TrialRecord) -> str:

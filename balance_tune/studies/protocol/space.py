@@ -163,12 +163,12 @@ def space_of(config: StudyConfig, dataset: type[Dataset], method: type[Modulatio
     ):
         entries = _searched(ranges, sections, declared) | _set(entry, prefix, declared, ranges.get(entry.name, {}))
         for name, setting in declared.items():
-            where, given = entries.get(name, ("", None))
-            made = parameter_of(f"{prefix}.{name}", where, setting, given)
-            if isinstance(made, Parameter):
-                parameters.append(made)
+            where, range_entry = entries.get(name, ("", None))
+            result = parameter_of(f"{prefix}.{name}", where, setting, range_entry)
+            if isinstance(result, Parameter):
+                parameters.append(result)
             else:
-                fixed[f"{prefix}.{name}"] = made
+                fixed[f"{prefix}.{name}"] = result
     return Space(tuple(parameters), fixed)
 
 
@@ -234,10 +234,10 @@ def _declared_training(config: StudyConfig, dataset: type[Dataset]) -> dict[str,
         if name in dataset.recipe:
             default, source = dataset.recipe[name]
             spec = _around(spec, default)
-        given = config.training.get(name)
-        if given is not None:
+        value = config.training.get(name)
+        if value is not None:
             setting = Declared(spec.default, spec.source, spec, False)
-            default, source, searched = _checked(f"training.{name}", setting, given), STUDY_FILE, False
+            default, source, searched = _checked(f"training.{name}", setting, value), STUDY_FILE, False
         declared[name] = Declared(default, source, spec, searched)
     return declared
 
@@ -265,39 +265,43 @@ def parameter_of(name: str, where: str, declared: Declared, entry: Any) -> Param
         entry = {"choices": entry}
     if not isinstance(entry, dict):
         return Fixed(_checked(where, declared, entry), STUDY_FILE)
-    given = {key: value for key, value in entry.items() if value is not None}
-    for key in given:
+    range_ = {key: value for key, value in entry.items() if value is not None}
+    for key in range_:
         if key not in RANGE_KEYS:
             raise UserError(f"{shown(key)} is not part of a range (`{where}`).{did_you_mean(key, RANGE_KEYS)}")
-    if "choices" in given and len(given.keys() & {"low", "high", "log"}) > 0:
+    if "choices" in range_ and len(range_.keys() & {"low", "high", "log"}) > 0:
         raise UserError(f"`{where}` must be `choices` or a range from `low` to `high`, but got both.")
     default, source = declared.default, declared.source
-    if "default" in given:
-        default, source = _checked(f"{where}.default", declared, given["default"]), STUDY_FILE
-    numeric = "choices" not in given and (declared.spec is None or declared.spec.choices is None or "low" in given)
-    made = (_ranged if numeric else _chosen)(name, where, declared, given, default, source)
-    if not made.contains(default):
-        span = ", ".join(map(str, made.choices)) if made.choices is not None else f"{made.low:g} to {made.high:g}"
+    if "default" in range_:
+        default, source = _checked(f"{where}.default", declared, range_["default"]), STUDY_FILE
+    numeric = "choices" not in range_ and (declared.spec is None or declared.spec.choices is None or "low" in range_)
+    parameter = (_ranged if numeric else _chosen)(name, where, declared, range_, default, source)
+    if not parameter.contains(default):
+        span = (
+            ", ".join(map(str, parameter.choices))
+            if parameter.choices is not None
+            else f"{parameter.low:g} to {parameter.high:g}"
+        )
         raise UserError(
             f"a default must lie inside the study's range, but `{where}` has the default {default} ({source}) and the "
             f"range {span}; change the range, or give it a `default`."
         )
-    single = made.low == made.high if made.choices is None else len(made.choices) == 1
-    return Fixed(default, STUDY_FILE) if single else made
+    single = parameter.low == parameter.high if parameter.choices is None else len(parameter.choices) == 1
+    return Fixed(default, STUDY_FILE) if single else parameter
 
 
 def _ranged(
-    name: str, where: str, declared: Declared, given: Mapping[str, Any], default: Value, source: str
+    name: str, where: str, declared: Declared, range_: Mapping[str, Any], default: Value, source: str
 ) -> Parameter:
     if declared.kind == "categorical":
         of = f"choices ({_listed(declared.spec.choices)})" if declared.spec and declared.spec.choices else "words"
         raise UserError(f"`{where}` must be given as a list, because it has {of}, but got a range.")
     spec = declared.spec
-    low, high = given.get("low", spec and spec.low), given.get("high", spec and spec.high)
+    low, high = range_.get("low", spec and spec.low), range_.get("high", spec and spec.high)
     if low is None or high is None:
-        raise UserError(f"`{where}` must have `low` and `high`, but got {shown(dict(given))}.")
+        raise UserError(f"`{where}` must have `low` and `high`, but got {shown(dict(range_))}.")
     low, high = _number(f"{where}.low", declared, low), _number(f"{where}.high", declared, high)
-    log = given.get("log", bool(spec and spec.log))
+    log = range_.get("log", bool(spec and spec.log))
     if not isinstance(log, bool):
         raise UserError(f"`{where}.log` must be true or false, but got {shown(log)}.")
     if not low <= high:
@@ -310,9 +314,9 @@ def _ranged(
 
 
 def _chosen(
-    name: str, where: str, declared: Declared, given: Mapping[str, Any], default: Value, source: str
+    name: str, where: str, declared: Declared, range_: Mapping[str, Any], default: Value, source: str
 ) -> Parameter:
-    choices = given.get("choices", declared.spec and declared.spec.choices)
+    choices = range_.get("choices", declared.spec and declared.spec.choices)
     if not isinstance(choices, Sequence) or isinstance(choices, str) or not choices:
         raise UserError(f"`{where}` must be a list of choices, but got {shown(choices)}.")
     checked = [_checked(where, declared, choice) for choice in choices]

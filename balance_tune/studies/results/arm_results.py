@@ -197,18 +197,18 @@ class ArmResults:
 
         With `common`, a run is over the seeds that the default has too.
         """
-        made: list[tuple[float, Floats | None] | None] = []
+        runs: list[tuple[float, Floats | None] | None] = []
         for key in keys:
             if self.by_seed:
-                made.append(self._seed_run(key, default=default))
+                runs.append(self._seed_run(key, default=default))
             else:
                 cell = next((cell for cell in self.cells if cell.replicate == key), None)
-                made.append(None if cell is None else cell.run(self.metric, default=default, common=common))
-        units = [None if run is None else run[1] for run in made]
+                runs.append(None if cell is None else cell.run(self.metric, default=default, common=common))
+        units = [None if run is None else run[1] for run in runs]
         length = next((len(u) for u in units if u is not None), None)
-        complete = length is not None and all(run is None or run[1] is not None for run in made)
+        complete = length is not None and all(run is None or run[1] is not None for run in runs)
         empty = np.full(length or 0, np.nan)
-        scores = [np.nan if run is None else run[0] for run in made]
+        scores = [np.nan if run is None else run[0] for run in runs]
         return Runs(np.array(scores), np.stack([empty if u is None else u for u in units]) if complete else None)
 
     def _seed_run(self, key: int, *, default: bool) -> tuple[float, Floats | None] | None:

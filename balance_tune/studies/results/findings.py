@@ -35,19 +35,19 @@ def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "seale
     baseline = next((row for row in table if row.baseline), None)
     rivals = [row for row in table if row.rival]
     failures = _failures(dataset, table, suffix)
-    known = [row for row in rivals if row.delta is not None]
-    best = max(known, key=lambda row: _standing(row, table), default=None)
+    compared = [row for row in rivals if row.delta is not None]
+    best = max(compared, key=lambda row: _standing(row, table), default=None)
     over = all(row.failure or row.confirmed for row in table if not row.diagnostic)
     if failures and over and (best is None or (baseline is not None and baseline.failure)):
         return failures
     if baseline is None or baseline.test_mean is None or best is None:
         return _unfinished(dataset, table, baseline, rivals)
-    wins = [row for row in known if _beats(row)]
-    losses = [row for row in known if _loses(row)]
+    wins = [row for row in compared if _beats(row)]
+    losses = [row for row in compared if _loses(row)]
     provisional = [row for row in table if not row.diagnostic and not row.confirmed and not row.failure]
     aside = f" ({len(table) - len(provisional)} of {len(table)} arms are through so far)" if provisional else ""
     where, rival = _where(dataset, best), _baseline_words(best)
-    if all(row.n < 2 for row in known):
+    if all(row.n < 2 for row in compared):
         one, unit = ("replicate", "replicates") if best.replicates > 1 else ("confirmation seed", "confirm.seeds")
         return (
             f"{where}, {_subject(best)} was {_signed_words(best)} {rival} on the one {one}{suffix}{aside}. One {one} "
@@ -60,7 +60,7 @@ def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "seale
         return (
             f"{where}, {_subject(best)}, the best by validation, reached {reached(best)} on the "
             f"test set and beat {rival} by {best.metric.size(_delta(best))} ({_evidence(best)}){also}"
-            f"{suffix}{aside}. {_rest(known, wins, losses, rivals)}"
+            f"{suffix}{aside}. {_rest(compared, wins, losses, rivals)}"
         )
     if wins:
         return (
@@ -69,10 +69,10 @@ def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "seale
             f"The best by validation, {_subject(best)}, was {_signed_words(best)} it ({_evidence(best)})."
         )
     worse = f"; {_list([row.method for row in losses])} did worse" if losses else ""
-    equal = [row.method for row in known if row.outcome == "equivalent"]
+    equal = [row.method for row in compared if row.outcome == "equivalent"]
     worse += f"; {_list(equal)} {'is' if len(equal) == 1 else 'are'} equivalent to it" if equal else ""
     return (
-        f"{where} no {'method' if best.replicates > 1 else 'tuned point'} beat {rival}; {_visible(known)}{suffix}"
+        f"{where} no {'method' if best.replicates > 1 else 'tuned point'} beat {rival}; {_visible(compared)}{suffix}"
         f"{aside}. "
         f"The best by validation, {_subject(best)}, was {_signed_words(best)} it ({_evidence(best)}){worse}."
     )
@@ -81,47 +81,47 @@ def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "seale
 def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
     """Return what a reader must keep in mind about these rows, a sentence or two each."""
     defined = dict.fromkeys((row.method, row.definition) for row in rows if row.definition)
-    found = [f"{name}: {definition}." for name, definition in defined]
+    lines = [f"{name}: {definition}." for name, definition in defined]
     if any(row.delta_ci for row in rows):
-        found.append(_scope(rows))
+        lines.append(_scope(rows))
     failed = [f"{row.n_failed} of {row.arm}" for row in rows if row.n_failed]
     if failed:
-        found.append(
+        lines.append(
             f"Confirmation seeds that failed: {_list(failed)}. They are no part of means and intervals; against their "
             "arm they count as the worst score, and its verdict must hold with them."
         )
     fallen = [f"{row.n_collapsed} of {row.arm}" for row in rows if row.n_collapsed]
     if fallen:
-        found.append(
+        lines.append(
             f"Confirmation seeds that collapsed, far below their arm's median: {_list(fallen)}. Differences and "
             "intervals are without them, and the verdict on their arm must hold with them."
         )
     blocked = [row.arm for row in rows if row.blocked]
     if blocked:
-        found.append(f"{_list(blocked)}: significant only without the failed and collapsed runs, so undecided.")
+        lines.append(f"{_list(blocked)}: significant only without the failed and collapsed runs, so undecided.")
     dead = [f"{row.arm} ({row.failure})" for row in rows if row.failure]
     if dead:
-        found.append(f"Arms without any result: {_list(dead)}.")
+        lines.append(f"Arms without any result: {_list(dead)}.")
     opened = sorted({(row.dataset, row.openings) for row in rows if row.openings})
-    found += [
+    lines += [
         f"The sealed test part of {dataset} was opened {count} time{'s' if count > 1 else ''} outside studies "
         "(unsealed.jsonl): whatever was changed after that may have been chosen by it."
         for dataset, count in opened
     ]
     looks = max((row.looks for row in rows), default=1)
     if looks > 1:
-        found.append(
+        lines.append(
             f"This is look {looks} at the study: trials, seeds or replicates were added after earlier verdicts. "
             f"p-values are multiplied by {looks_factor(looks)} and intervals are "
             f"{100 * interval_level(looks):.4g} % intervals for it."
         )
     still = [row.arm for row in rows if row.delta_sd == 0 and row.n > 1]
     if still:
-        found.append(
+        lines.append(
             f"{_list(still)}: the difference is the same in every run, so there is no t test; p is a sign-flip test's."
         )
     few = sorted({(row.dataset, row.test_groups) for row in rows if 0 < row.test_groups < FEW_GROUPS})
-    found += [
+    lines += [
         f"The test rows of {dataset} come from only {count} groups; so few say little about others."
         for dataset, count in few
     ]
@@ -132,25 +132,25 @@ def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
         if row.default_kept and row.replicates > 1
     ]
     if kept:
-        found.append(
+        lines.append(
             f"{_list(kept)}: the default was kept, because no point was ahead of it on validation by more than the "
             "study's margin."
         )
     if any(row.protocol == "paper" for row in rows):
-        found.append(
+        lines.append(
             "Rows of protocol paper chose hyperparameters and epochs on the test set, as published work did; they can "
             "be compared with published numbers, never with sealed rows."
         )
-    found += [_placebo(row) for row in rows if row.placebo and row.p_value is not None]
+    lines += [_placebo(row) for row in rows if row.placebo and row.p_value is not None]
     if any(row.diagnostic and not row.placebo for row in rows):
-        found.append("Unimodal arms show what one modality can do alone; they are outside Holm's correction.")
+        lines.append("Unimodal arms show what one modality can do alone; they are outside Holm's correction.")
     lost, preempted, repeated = (sum(row[name] for row in rows) for name in ("lost", "preempted", "repeated"))
     if lost or preempted or repeated:
-        found.append(
+        lines.append(
             f"{lost} times a trial's process died, {preempted} times its node was taken away, and it went on from its "
             f"last state; {repeated} epochs were trained again for it. They count in no budget."
         )
-    return found
+    return lines
 
 
 @dataclass(frozen=True)
@@ -178,21 +178,21 @@ def ranking(rows: Sequence[LeaderboardRow]) -> Ranking | None:
     if len(scores) < 2 or len(methods) < 2:
         return None
     values = [[s[m] for m in methods] for s in scores.values()]
-    found = compare_ranks(values, methods, [families[dataset] for dataset in scores])
-    ranks = list(zip(found.methods, found.average, strict=True))
+    comparison = compare_ranks(values, methods, [families[dataset] for dataset in scores])
+    ranks = list(zip(comparison.methods, comparison.average, strict=True))
     over = f"{len(scores)} datasets"
-    if found.families < len(scores):
-        over += f" of {found.families} families, each of which counts once"
-    if found.p is None:
+    if comparison.families < len(scores):
+        over += f" of {comparison.families} families, each of which counts once"
+    if comparison.p is None:
         words = (
             f"{len(methods)} methods on {over}: ranks are given, a Friedman test is not, which needs {MIN_METHODS} "
             f"methods and {MIN_DATASETS} families of datasets to have any power."
         )
     else:
-        verdict = "differ" if found.p < LEVEL else "do not differ beyond chance"
-        words = f"Friedman test over {over}: the ranks {verdict} (p {p_text(found.p)}, Iman-Davenport form)."
-        words += _post_hoc(found)
-    return Ranking(ranks, list(scores), found.p, words)
+        verdict = "differ" if comparison.p < LEVEL else "do not differ beyond chance"
+        words = f"Friedman test over {over}: the ranks {verdict} (p {p_text(comparison.p)}, Iman-Davenport form)."
+        words += _post_hoc(comparison)
+    return Ranking(ranks, list(scores), comparison.p, words)
 
 
 def _post_hoc(ranks: Ranks) -> str:
@@ -309,13 +309,13 @@ def _visible(rows: Sequence[LeaderboardRow]) -> str:
 
 
 def _rest(
-    known: Sequence[LeaderboardRow],
+    compared: Sequence[LeaderboardRow],
     wins: Sequence[LeaderboardRow],
     losses: Sequence[LeaderboardRow],
     rivals: Sequence[LeaderboardRow],
 ) -> str:
-    even = [row for row in known if row.outcome == "undecided"]
-    equal = [row.method for row in known if row.outcome == "equivalent"]
+    even = [row for row in compared if row.outcome == "undecided"]
+    equal = [row.method for row in compared if row.outcome == "equivalent"]
     parts = []
     if equal:
         parts.append(f"{_list(equal)} {'is' if len(equal) == 1 else 'are'} equivalent to the baseline")
@@ -326,12 +326,12 @@ def _rest(
     elif losses:
         parts.append(f"the others did worse ({_list([row.method for row in losses])})")
     if not parts:
-        far = " so far" if len(known) < len(rivals) else ""
-        alone = len(known) == 1
+        far = " so far" if len(compared) < len(rivals) else ""
+        alone = len(compared) == 1
         parts.append(
-            f"it is the only method compared{far}" if alone else f"all {len(known)} methods compared{far} beat it"
+            f"it is the only method compared{far}" if alone else f"all {len(compared)} methods compared{far} beat it"
         )
-    text = f"{', and '.join(parts)}; {_visible(even or known)}."
+    text = f"{', and '.join(parts)}; {_visible(even or compared)}."
     return text[0].upper() + text[1:]
 
 

@@ -322,12 +322,12 @@ def _table(arms: list[ArmResults], rule: Rule, looks: int, equivalence: float | 
         "span": metric.span,
     }
     family = [row.method for row in rows if row.rival and row.method in comparisons]
-    found = dict(zip(family, verdicts([comparisons[m] for m in family], **options), strict=True))
+    by_method = dict(zip(family, verdicts([comparisons[m] for m in family], **options), strict=True))
     for row in rows:  # an arm outside the family has a p-value of its own
         if row.diagnostic and row.method in comparisons:
             (alone,) = verdicts([comparisons[row.method]], **options)
-            found[row.method] = dataclasses.replace(alone, p_holm=None, p_with_failures=None, p_equivalence=None)
-    rows = [_judged(row, found[row.method]) if row.method in found else row for row in rows]
+            by_method[row.method] = dataclasses.replace(alone, p_holm=None, p_with_failures=None, p_equivalence=None)
+    rows = [_judged(row, by_method[row.method]) if row.method in by_method else row for row in rows]
 
     def standing(row: LeaderboardRow) -> tuple[bool, bool, float]:
         gain = float("-inf") if row.validation is None else rule.objective.gain(row.validation)
@@ -476,8 +476,8 @@ def _redrawn(dataset: str, config: Mapping[str, Any], folder: Path) -> bool:
     """Return whether replicates have splits of their own, as far as the study's copy of the manifest says."""
     path = folder / "data" / f"{dataset}.json"
     split = json.loads(path.read_text())["identity"]["split"] if path.is_file() else None
-    given = split is not None and split["kind"] == "official" and not (split["monitor"] or split["val"])
-    return config.get("splits", "redrawn") == "redrawn" and not given
+    official = split is not None and split["kind"] == "official" and not (split["monitor"] or split["val"])
+    return config.get("splits", "redrawn") == "redrawn" and not official
 
 
 def _openings(dataset: str, folder: Path, openings: Sequence[Mapping[str, Any]]) -> int:

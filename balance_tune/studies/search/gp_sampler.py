@@ -59,22 +59,22 @@ class GpSampler(BaseSampler):
         rng = np.random.default_rng(self._seed)
         earlier = [t for t in study.get_trials(deepcopy=False) if t.number < trial.number]
         sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
-        known = forecasts(_course(t, sign) for t in earlier if t.state in STATES)
-        if len(known) < STARTUP:
+        outcomes = forecasts(_course(t, sign) for t in earlier if t.state in STATES)
+        if len(outcomes) < STARTUP:
             return self._cube.point(rng.random(self._cube.dimensions))
-        units = self._cube.units([f.params for f in known])
+        units = self._cube.units([f.params for f in outcomes])
         default = self._cube.units([self._space.defaults()])
         pending = self._cube.units([t.params for t in earlier if t.state == TrialState.RUNNING and t.params])
-        seen = self._cube.features(units)
+        of_trials = self._cube.features(units)
         centre, unfinished = self._cube.features(default)[0], self._cube.features(pending)
-        model = GaussianProcess(Observations(seen, *standardised(known)), centre, rng, unfinished)
-        means = model.predict(seen)[0]
+        model = GaussianProcess(Observations(of_trials, *standardised(outcomes)), centre, rng, unfinished)
+        means = model.predict(of_trials)[0]
         order = np.argsort(-(model.weights @ means), kind="stable")[:GOOD]
         candidates = self._candidates(rng, np.vstack([units[order], default]))
         best = means.max(1, keepdims=True)
         features = self._cube.features(candidates)
         improvement = model.weights @ expected_improvement(*model.predict(features), best)
-        improvement[~_new(features, np.vstack([seen, unfinished]))] = -1.0  # selection is there to repeat a point
+        improvement[~_new(features, np.vstack([of_trials, unfinished]))] = -1.0  # selection is there to repeat a point
         return self._cube.point(candidates[int(improvement.argmax())])
 
     def sample_independent(
@@ -97,9 +97,9 @@ class GpSampler(BaseSampler):
         return np.vstack([rng.random((ANYWHERE, d)), np.where(moved, near, place).reshape(-1, d)])
 
 
-def _new(features: Floats, known: Floats) -> NDArray[np.bool_]:
-    """Return which rows (n,) of the features of candidates (n, f) are none of those of `known` points (m, f)."""
-    same: NDArray[np.bool_] = (np.abs(features[:, None] - known[None]).max(-1) < SAME).any(1)
+def _new(features: Floats, points: Floats) -> NDArray[np.bool_]:
+    """Return which rows (n,) of the features of candidates (n, f) are none of those of `points` (m, f)."""
+    same: NDArray[np.bool_] = (np.abs(features[:, None] - points[None]).max(-1) < SAME).any(1)
     return ~same
 
 

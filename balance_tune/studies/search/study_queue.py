@@ -183,10 +183,10 @@ class StudyQueue:
             if key.cell == cell and key.phase == "search":
                 return self._again_at(key, record)
         number, arm = len(self._records[cell]), self.cells[cell]
-        given = [arm.space.defaults(), *self._warm.get(arm.name, ())]
-        if number < len(given):
+        first = [arm.space.defaults(), *self._warm.get(arm.name, ())]
+        if number < len(first):
             attrs = {"default": True, "sources": arm.space.sources()} if number == 0 else {"warm_start": True}
-            return self._create(cell, "search", given[number], {"default": False, **attrs})
+            return self._create(cell, "search", first[number], {"default": False, **attrs})
         trials = self._studies[cell].get_trials(deepcopy=False)[:number]
         point = propose(self.config, cell, arm.space, trials, self._batch_start(number))
         return self._create(cell, "search", point.params, {"default": False}, point.system_attrs)
@@ -240,8 +240,8 @@ class StudyQueue:
         attrs = {"phase": phase, "seed": seed, "default": False, **place, **trial.user_attrs}
         attrs["device"] = place["device"]  # another run of the study may have trained it elsewhere
         trial_file.write(self.folder / str(attrs["folder"]), config)
-        known = trial.user_attrs
-        new = {name: value for name, value in attrs.items() if name not in known or known[name] != value}
+        old = trial.user_attrs
+        new = {name: value for name, value in attrs.items() if name not in old or old[name] != value}
         set_attrs(self._storage, trial_id, new)
         min_epochs = arm.min_epochs(trial.params)
         reported = max(trial.intermediate_values, default=0)
@@ -260,8 +260,8 @@ class StudyQueue:
 
     def _resume(self, key: TrialKey) -> Assignment:
         """Start an interrupted trial again under its number."""
-        known = self._storage.get_trial(self._trial_id(key))
-        folder = self.folder / str(known.user_attrs.get("folder", ""))
+        trial = self._storage.get_trial(self._trial_id(key))
+        folder = self.folder / str(trial.user_attrs.get("folder", ""))
         trained = max((int(row["epoch"]) for row in history(folder)), default=0)
         return self._start(key, trained)
 
@@ -291,7 +291,7 @@ class StudyQueue:
         if not row.get("replayed"):
             run.repeated += max(0, run.reached - int(row["epoch"]) + 1)
             run.reached = 0
-        known, objective = len(run.curve), self.config.objective
+        n_known, objective = len(run.curve), self.config.objective
         if row["epoch"] > run.epochs + 1:  # trained before an interruption, or by workers whose reports were cut off
             for earlier in history(run.folder):
                 if run.epochs < earlier["epoch"] < row["epoch"]:
@@ -299,7 +299,7 @@ class StudyQueue:
         before = run.device_seconds
         run.take(row, objective)
         self._seconds += run.device_seconds - before
-        for epoch in list(run.curve)[known:]:
+        for epoch in list(run.curve)[n_known:]:
             self._storage.set_trial_intermediate_value(run.trial_id, epoch, run.curve[epoch])
         dataset = self.arms[key.arm].dataset
         seconds, epochs = self.pace.get(dataset, (0.0, 0))
@@ -348,12 +348,12 @@ class StudyQueue:
         self._set(run, attrs)
         study = self._studies[key.study_name]  # its sampler has nothing to do here: all learn from the storage
         if outcome == "complete":
-            told = study.tell(key.number, run.value)
+            trial = study.tell(key.number, run.value)
         else:
-            told = study.tell(key.number, state=TrialState.PRUNED if outcome == "pruned" else TrialState.FAIL)
-        self._record(key, outcome, told.params, told.user_attrs, told.value if outcome != "failed" else None)
+            trial = study.tell(key.number, state=TrialState.PRUNED if outcome == "pruned" else TrialState.FAIL)
+        self._record(key, outcome, trial.params, trial.user_attrs, trial.value if outcome != "failed" else None)
         run.folder.remove(STATE)
-        self._on_trial_end(key, outcome, told.user_attrs)
+        self._on_trial_end(key, outcome, trial.user_attrs)
 
     def release(self, key: TrialKey) -> None:
         """Let go of a live trial that was interrupted; it stays RUNNING, and the next run of the study resumes it."""

@@ -157,9 +157,9 @@ def open_to_read(source: Path | str | BaseStorage) -> BaseStorage:
         return RDBStorage(str(source))
     path = Path(source)
     if path.is_dir() and not (path / JOURNAL).exists():
-        found = database_of(path)
-        if found is not None:
-            return found
+        storage = database_of(path)
+        if storage is not None:
+            return storage
     path = path / JOURNAL if path.is_dir() else path
     if not path.is_file():  # Optuna would create it, and a reader must not write
         raise UserError(f"a study must exist to be read, but there is no `{path}`; `balance-tune run` makes one.")

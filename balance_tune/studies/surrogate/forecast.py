@@ -45,7 +45,7 @@ def forecasts(courses: Iterable[Course]) -> list[Forecast]:
     """
     courses = list(courses)
     complete = [c for c in courses if c.state == "complete" and c.curve]
-    known = [Forecast(c.params, max(c.curve), 0.0) for c in complete]
+    outcomes = [Forecast(c.params, max(c.curve), 0.0) for c in complete]
     pruned = [c for c in courses if c.state == "pruned" and c.curve]
     gains = {
         epochs: _gain([max(o.curve) - max(o.curve[:epochs]) for o in complete])
@@ -53,11 +53,11 @@ def forecasts(courses: Iterable[Course]) -> list[Forecast]:
     }
     for c in pruned:
         gain, sd = gains[len(c.curve)]
-        known.append(Forecast(c.params, max(c.curve) + gain, sd))
-    if not known:
+        outcomes.append(Forecast(c.params, max(c.curve) + gain, sd))
+    if not outcomes:
         return []
-    worst = min(f.value for f in known)
-    return known + [Forecast(c.params, worst, 0.0) for c in courses if c.state == "failed" and c.params]
+    worst = min(f.value for f in outcomes)
+    return outcomes + [Forecast(c.params, worst, 0.0) for c in courses if c.state == "failed" and c.params]
 
 
 def _gain(gains: Sequence[float]) -> tuple[float, float]:
@@ -68,13 +68,13 @@ def _gain(gains: Sequence[float]) -> tuple[float, float]:
     return mean, float(np.sqrt(off / (len(gains) + 2)))
 
 
-def standardised(known: Sequence[Forecast]) -> tuple[Floats, Floats]:
+def standardised(outcomes: Sequence[Forecast]) -> tuple[Floats, Floats]:
     """Return targets with mean 0 and deviation 1, and the variances of their extrapolations, each (n,).
 
     Distances to the best value are taken on a log scale before: a search is about the good points, and one that is
     hopeless must not make the others look equal.
     """
-    value, sd = np.array([f.value for f in known]), np.array([f.sd for f in known])
+    value, sd = np.array([f.value for f in outcomes]), np.array([f.sd for f in outcomes])
     gap = value.max() - value
     unit = float(np.median(gap)) or float(gap.max()) or 1.0
     warped = -np.log1p(gap / unit)

@@ -201,8 +201,8 @@ def reason_of(store: Store, error: BaseException) -> str:
     inner: BaseException | None = error
     while inner is not None and getattr(inner, "errno", None) is None:  # what the system said, where it did
         inner = inner.__cause__ or inner.__context__
-    told = getattr(error, "orig", None) or inner or error
-    words = one_line(str(told).replace(store.uri, store.shown).partition("\n")[0])
+    cause = getattr(error, "orig", None) or inner or error
+    words = one_line(str(cause).replace(store.uri, store.shown).partition("\n")[0])
     return re.sub(r"//[^@\s]*@", "//", words)[:160]
 
 

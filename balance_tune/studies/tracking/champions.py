@@ -91,9 +91,9 @@ class Champions:
     def register_champion(self, contenders: Sequence[Mapping[str, Any]], manifest: Manifest) -> None:
         """Register the contenders of one dataset, the best first, and give them their aliases."""
         name, path = f"{self._runs.study}-{manifest.dataset}", self._folder.path
-        known = self._versions(name)
+        registered = self._versions(name)
         contenders = [c for c in contenders if bring_weights(self._folder / c["folder"])]
-        versions = [known.get(_identity(path, c)) or self._register(name, c, manifest) for c in contenders]
+        versions = [registered.get(_identity(path, c)) or self._register(name, c, manifest) for c in contenders]
         rival = self._foreign_champion(name, contenders)
         if rival is not None and versions:  # of another study of this name in the same store
             versions = [rival, versions[0]]
@@ -189,9 +189,10 @@ def card(contender: Mapping[str, Any], manifest: Manifest) -> str:
 def _transforms(contender: Mapping[str, Any], manifest: Manifest) -> list[str]:
     """Return what was done to samples in training and is done in evaluation, a line a modality."""
     modalities = overridden(manifest.modalities, contender.get("augment") or {})
-    told = {m: described(modality) for m, modality in modalities.items()}
+    words_of = {m: described(modality) for m, modality in modalities.items()}
     lines = [
-        f"- `{m}`: in training {words['training']}; in evaluation {words['evaluation']}" for m, words in told.items()
+        f"- `{m}`: in training {words['training']}; in evaluation {words['evaluation']}"
+        for m, words in words_of.items()
     ]
     return ["Samples as the model sees them:", "\n".join(lines)]
 

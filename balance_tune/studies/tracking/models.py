@@ -50,9 +50,13 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
         data.mkdir()
         for name in (WEIGHTS, CARD):
             shutil.copy(trial_folder / name, data / name)
-        known = {**preprocessing(manifest, cls), "imports": list(own.modules), "split_seed": _split_seed(trial_folder)}
-        known["silence"] = known["silence"] or trained_on_silence(trial_folder)
-        (data / PREPROCESSING).write_text(json.dumps(known))
+        description = {
+            **preprocessing(manifest, cls),
+            "imports": list(own.modules),
+            "split_seed": _split_seed(trial_folder),
+        }
+        description["silence"] = description["silence"] or trained_on_silence(trial_folder)
+        (data / PREPROCESSING).write_text(json.dumps(description))
         shutil.copytree(FOLDER, code, ignore=_not_served)
         target = Path(here) / "model"
         with warnings.catch_warnings():  # a large sample cannot be an example that is read as text
@@ -192,10 +196,10 @@ def example(manifest: Manifest) -> Any:
 
 def requirements(needs: Iterable[str]) -> list[str]:
     """Return the pinned packages a model and its data need; a local build (`+cpu`) is pinned to its public one."""
-    found = []
+    pins = []
     for name in sorted({*NEEDED, *needs}):
         try:
-            found.append(f"{name}=={version(name).split('+')[0]}")
+            pins.append(f"{name}=={version(name).split('+')[0]}")
         except PackageNotFoundError:  # then nothing here used it
             continue
-    return found
+    return pins

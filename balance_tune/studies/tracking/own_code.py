@@ -36,7 +36,7 @@ def own_code(classes: Iterable[Any]) -> OwnCode:
     Imports are read from the source, those inside functions too. What was typed in by hand (a notebook's class) has no
     file and is left out.
     """
-    modules, places, packages, seen = set[str](), dict[str, Path](), set[str](), set[str]()
+    modules, places, packages, visited = set[str](), dict[str, Path](), set[str](), set[str]()
     waiting = []
     for cls in classes:
         top = cls.__module__.partition(".")[0]
@@ -49,9 +49,9 @@ def own_code(classes: Iterable[Any]) -> OwnCode:
     while waiting:
         name = waiting.pop()
         top = name.partition(".")[0]
-        if name in seen or top == OURS or top in sys.stdlib_module_names:
+        if name in visited or top == OURS or top in sys.stdlib_module_names:
             continue
-        seen.add(name)
+        visited.add(name)
         if top not in places:
             place = _place(top)
             if place is None:
@@ -86,8 +86,8 @@ def _file(name: str, place: Path) -> Path | None:
     if place.suffix == ".py":
         return place if "." not in name else None
     below = place.joinpath(*name.split(".")[1:])
-    found = (below / "__init__.py", below.with_name(f"{below.name}.py"))
-    return next((file for file in found if file.is_file()), None)
+    candidates = (below / "__init__.py", below.with_name(f"{below.name}.py"))
+    return next((file for file in candidates if file.is_file()), None)
 
 
 def _imports(name: str, file: Path) -> Iterator[str]:

@@ -48,7 +48,7 @@ def ui(root: StudyFolder | Path, study: str | None = None, *, host: str = HOST, 
         return 0
     port = free_port(host, port)
     address = f"http://{host}:{port}"
-    given = {  # by environment, because everyone on the machine can read a command line
+    settings = {  # by environment, because everyone on the machine can read a command line
         "MLFLOW_BACKEND_STORE_URI": store.uri,
         "MLFLOW_REGISTRY_STORE_URI": store.uri,
         "MLFLOW_ARTIFACTS_DESTINATION": str(store.artifacts),
@@ -61,7 +61,7 @@ def ui(root: StudyFolder | Path, study: str | None = None, *, host: str = HOST, 
     with EndRequest() as request:
         server = subprocess.Popen(
             [*command, "--uvicorn-opts", "--log-level warning"],
-            env={**os.environ, **given},
+            env={**os.environ, **settings},
             start_new_session=True,  # so that its workers end with it, and not by our Ctrl-C alone
         )
         try:

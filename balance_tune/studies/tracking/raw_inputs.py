@@ -59,14 +59,14 @@ def by_modality(
     Raises:
         UserError: a column is none of the model's, or there is none at all; the line names them.
     """
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     rest = dict(columns)
     for m in modalities:
         if m in rest:
-            found[m] = rest.pop(m)
+            by_name[m] = rest.pop(m)
             if raw.get(m, {}).get("kind") == "numbers":
-                found[m] = [
-                    cell if _is_sample(cell) else _numbers([cell], decimal, k) for k, cell in enumerate(found[m])
+                by_name[m] = [
+                    cell if _is_sample(cell) else _numbers([cell], decimal, k) for k, cell in enumerate(by_name[m])
                 ]
             continue
         names = columns_of(raw.get(m))
@@ -74,15 +74,15 @@ def by_modality(
             cells = [columns[name] for name in names]
             numbers = raw[m].get("kind") == "numbers"
             rows = enumerate(zip(*cells, strict=True))
-            found[m] = [_numbers(row, decimal, k) for k, row in rows] if numbers else cells[0]
+            by_name[m] = [_numbers(row, decimal, k) for k, row in rows] if numbers else cells[0]
             rest = {name: own for name, own in rest.items() if name not in names}
     takes = ", ".join(modalities)
     if rest:
         wrong = ", ".join(f"`{name}`" for name in rest)
         raise UserError(f"an input must be one of {takes}, but got {wrong}; rename or leave out what is none of these.")
-    if not found:
+    if not by_name:
         raise UserError(f"an input must have a column of {takes}, but has none.")
-    return found
+    return by_name
 
 
 def _is_sample(cell: Any) -> bool:

@@ -152,8 +152,8 @@ def params_of(trial: Mapping[str, Any]) -> dict[str, str]:
 
 def params_of_study(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return the parameters of the study's run; what MLflow would cut stands whole in the study.yaml beside them."""
-    given = ((name, value) for name, value in flatten(settings) if value != "null")
-    return {name: value for name, value in given if len(value) <= MAX_PARAM and metric_name(name) == name}
+    params = ((name, value) for name, value in flatten(settings) if value != "null")
+    return {name: value for name, value in params if len(value) <= MAX_PARAM and metric_name(name) == name}
 
 
 def cut(text: str, limit: int = MAX_TAG) -> str:

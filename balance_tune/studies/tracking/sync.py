@@ -232,8 +232,8 @@ class Sync:
             if cell.point is not None:
                 content.tags[TAG + "params"] = cut(json.dumps(dict(cell.point.params)))
                 content.tags[TAG + "default"] = str(cell.point.default).lower()
-            known = {name for names in METRICS.values() for name in names}
-            names = {name for test in cell.tests.values() for name in known & test.keys()}
+            metrics = {name for names in METRICS.values() for name in names}
+            names = {name for test in cell.tests.values() for name in metrics & test.keys()}
             means = {f"replicate/test/{n}": run[0] for n in sorted(names) if (run := cell.run(n)) is not None}
             content.results = [Row(0, _now(), means)] if means else []
             content.documents = {CURVES: curves_of_arm(own, self._config.objective)}

@@ -69,10 +69,10 @@ class Axis:
 
 def spread(values: Sequence[float], label: str = "", *, log: bool = False, percent: bool = False) -> Axis:
     """Return an axis around `values` with a little room; of no values, from 0 to 1."""
-    known = [v for v in values if math.isfinite(v) and (v > 0 or not log)]
-    if not known:
+    finite = [v for v in values if math.isfinite(v) and (v > 0 or not log)]
+    if not finite:
         return Axis(0.1 if log else 0.0, 1.0, label, log, percent)
-    low, high = min(known), max(known)
+    low, high = min(finite), max(finite)
     if log:
         room = max((high / low) ** 0.05, 1.05)
         return Axis(low / room, high * room, label, log, percent)

@@ -178,11 +178,11 @@ def anytime(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping[str
             if r.phase != "search" or not r.finished or r.superseded:
                 continue
             spent += r.device_seconds
-            seen = r.value if r.state == "complete" else _best(list(r.curve.values()), sources)
-            if seen is not None and (
-                best is None or sources.rule.objective.gain(seen) > sources.rule.objective.gain(best)
+            value = r.value if r.state == "complete" else _best(list(r.curve.values()), sources)
+            if value is not None and (
+                best is None or sources.rule.objective.gain(value) > sources.rule.objective.gain(best)
             ):
-                best = seen
+                best = value
             if best is not None:
                 curve.append((spent, best))
         if curve:
@@ -215,17 +215,17 @@ def anytime(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping[str
 
 
 def robustness_curves(
-    rows: Sequence[LeaderboardRow], found: Mapping[str, Sequence[Robustness]], looks: Mapping[str, Style]
+    rows: Sequence[LeaderboardRow], robustness: Mapping[str, Sequence[Robustness]], looks: Mapping[str, Style]
 ) -> dict[str, str]:
     """Return modality (or "all") -> chart of each arm's test metric against the rate at which it is missing.
 
     Args:
         rows: of one dataset under one protocol.
-        found: method -> its results.
+        robustness: method -> its results.
         looks: method -> style.
     """
     metric = rows[0].metric
-    shown = {method: [r for r in results if r.metric == metric] for method, results in found.items()}
+    shown = {method: [r for r in results if r.metric == metric] for method, results in robustness.items()}
     shown = {method: results for method, results in shown.items() if results}
     named = [m for m in shown if m != BASELINE][:NAMED] + [m for m in shown if m == BASELINE]
     y = spread([r.mean for results in shown.values() for r in results], percent=metric.is_share)
@@ -280,7 +280,7 @@ def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, str]
     charts: dict[str, str] = {}
     for name, range_ in space.items():
         names = tuple(str(c) for c in range_.choices or ())
-        given = [r for r in trials if name in r.params]
+        with_value = [r for r in trials if name in r.params]
         if names:
             x = Axis(-0.5, len(names) - 0.5, names=names)
         elif range_.low is not None and range_.high is not None and range_.high > range_.low:
@@ -288,7 +288,7 @@ def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, str]
         else:
             continue
         plot = Plot(x, y, f"{row.arm}: validation against {name}", width=170, height=124, left=34, right=10)
-        for r in given:
+        for r in with_value:
             value = worth[r.number]
             across = float(names.index(str(r.params[name]))) if names else float(r.params[name])
             place = (across, value if r.state == "complete" and value is not None else y.low)
