@@ -18,7 +18,7 @@ from balance_tune.studies.storage.files import DATABASE
 from balance_tune.studies.storage.pruning_table import table_of
 from balance_tune.studies.storage.records import studies_of
 from balance_tune.studies.storage.study_folder import StudyFolder
-from balance_tune.studies.tracking.backend import Store, answering, store_of
+from balance_tune.studies.tracking.backend import Store, client_of_store, store_of
 from balance_tune.studies.tracking.memory import IDENTITY, study_id
 from balance_tune.studies.tracking.runs import TAG
 from balance_tune.studies.wording import one_line
@@ -46,10 +46,10 @@ def delete_study(folder: StudyFolder) -> list[str]:
         folder.clear_store(keep=FOUND_BY)  # first: no trial of a later study may find what is left of this one
         forget(folder)
         folder.clear_store()
-        doomed = folder.path.with_name(f".{folder.name}.deleting")
-        shutil.rmtree(doomed, ignore_errors=True)
-        folder.path.rename(doomed)  # at once: a half-removed study is never found under its name
-    shutil.rmtree(doomed)
+        hidden = folder.path.with_name(f".{folder.name}.deleting")
+        shutil.rmtree(hidden, ignore_errors=True)
+        folder.path.rename(hidden)  # at once: a half-removed study is never found under its name
+    shutil.rmtree(hidden)
     return remarks
 
 
@@ -60,11 +60,11 @@ def _forget(folder: StudyFolder) -> list[str]:
     store = store_of(folder.parent, config.mlflow.tracking_uri)
     if store.file is not None and not store.file.is_file():
         return []
-    with answering(store) as client:
-        return _forgotten(client, store, config, identity)
+    with client_of_store(store) as client:
+        return _delete_runs(client, store, config, identity)
 
 
-def _forgotten(client: MlflowClient, store: Store, config: StudyConfig, study_id: str) -> list[str]:
+def _delete_runs(client: MlflowClient, store: Store, config: StudyConfig, study_id: str) -> list[str]:
     experiment = client.get_experiment_by_name(config.name)
     if experiment is None:
         return []

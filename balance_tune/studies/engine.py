@@ -171,7 +171,7 @@ class _Study:
         self.arms = arms_of(config)
         check_models(config, self.arms)
         self.stores, self.manifests = _stores(config, folder.parent / "data", display)
-        extensions = provenance.settle(folder, config, self.manifests)
+        extensions = provenance.begin_or_check(folder, config, self.manifests)
         for phrase in extensions:
             display.message(f"extended: {phrase}")
         for name, manifest in self.manifests.items():  # the report reads them, wherever the data lies by then
@@ -179,7 +179,7 @@ class _Study:
         self.resources = TrialResources(config.resources.cpus_per_trial, 0.0, config.resources.workers, 1)
         self.resources_by_dataset: dict[str, TrialResources] = {}
         self.devices = Devices(display.message)
-        self.worked = False
+        self.has_run_trials = False
         self.storage = open_storage(folder)
         lock.extend()
         self.pruning_log = pruning_log_of(folder)
@@ -209,7 +209,7 @@ class _Study:
                 raise
             state, reason = "interrupted", f"a signal, on which Ray failed: {error}"  # it got the signal too
         finally:
-            self.interruption.settled()
+            self.interruption.cancel_timeout()
             self.pruning_log.close()
         rows = self._report(state)
         failed = {row.arm: row.failure for row in rows if row.failure}
@@ -223,7 +223,7 @@ class _Study:
         searched = self.queue.finished()
         if searched and not self._unsealed():
             return "done", ""
-        self.worked = True
+        self.has_run_trials = True
         with ray_for(self.config.resources) as cluster:
             self.interruption.install()
             self.resources, self.resources_by_dataset = study_resources(self.config, cluster)
@@ -253,7 +253,7 @@ class _Study:
         """Return what `gpus_per_trial: auto` means here: measured before the first trial, and then the study's own."""
         from ray.exceptions import RayError
 
-        from balance_tune.studies.cluster.gpu_sharing import measured, settled
+        from balance_tune.studies.cluster.gpu_sharing import fraction_of, measure_loads
 
         resources = self.config.resources
         if resources.gpus_per_trial != "auto" or resources.workers > 1 or not cluster.get("GPU"):
@@ -261,8 +261,8 @@ class _Study:
         baselines = [arm for arm in self.arms if arm.baseline and self.resources_by_dataset[arm.dataset].gpus]
         configs = [self._configure(arm, arm.space.defaults(), "search", 0, self.config.seed) for arm in baselines]
         try:
-            share = settled(
-                self.folder, lambda: measured(configs, resources.cpus_per_trial, list(self.devices.left_out))
+            share = fraction_of(
+                self.folder, lambda: measure_loads(configs, resources.cpus_per_trial, list(self.devices.left_out))
             )
         except RayError as error:
             cause = getattr(error, "cause", None) or error
@@ -335,21 +335,21 @@ class _Study:
         if state == "halted":  # nothing more can be written
             self.tracker.interrupt()
             return self._rows_if_known()
-        if self.worked:
+        if self.has_run_trials:
             self.folder.download()
         path = self.folder.path
         rows = leaderboard.build(self.folder)
         tables.write_files(path, rows)
-        if self.worked or not (path / "report" / "index.html").is_file():
+        if self.has_run_trials or not (path / "report" / "index.html").is_file():
             report.write(path)
             exports.write(path)
         (self.folder / "report").upload_all()
         self.display.close()
         self.on_leaderboard(rows)
         if state in ("done", "limited"):
-            self.tracker.finish(read_records(self.storage), self.display.waiting)
+            self.tracker.finish(read_records(self.storage), self.display.show_wait)
         else:
-            self.tracker.interrupt(self.display.waiting)
+            self.tracker.interrupt(self.display.show_wait)
         return rows
 
     def _rows_if_known(self) -> list[leaderboard.LeaderboardRow]:
@@ -396,8 +396,8 @@ class _Study:
         return config if folder.location is None else {**config, "location": folder.location}
 
     def _on_trial_end(self, key: TrialKey, state: State, attrs: Mapping[str, Any]) -> None:
-        self.display.ended(key, state, attrs)
-        if self.worked:  # not while the queue is still being opened
+        self.display.trial_ended(key, state, attrs)
+        if self.has_run_trials:  # not while the queue is still being opened
             self._retain(key.cell)
 
     def _retain(self, cell: str) -> None:
@@ -438,7 +438,7 @@ def _with_baselines(config: StudyConfig, folder: StudyFolder, display: Progress)
     """
     from balance_tune.studies.monitor.timing import epoch_seconds
 
-    if not compute_matched.unmeasured(config):
+    if not compute_matched.datasets_to_measure(config):
         return config
     begun = (folder.path / provenance.CONFIG).is_file()
     recorded = stored_config(folder.path).baselines.compute_matched if begun else {}
@@ -446,7 +446,7 @@ def _with_baselines(config: StudyConfig, folder: StudyFolder, display: Progress)
     if any(dataset not in factors for dataset in config.datasets):
         display.message("measuring how long an epoch of each arm takes, for the compute-matched baseline")
         arms = arms_of(config)
-        new = compute_matched.measured(config, arms, epoch_seconds(config, arms, folder.parent))
+        new = compute_matched.with_measured_factors(config, arms, epoch_seconds(config, arms, folder.parent))
         fresh = new.baselines.compute_matched
         factors = {**(fresh if isinstance(fresh, dict) else {}), **factors}
         display.message(compute_matched.in_words(factors))

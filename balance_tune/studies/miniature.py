@@ -45,18 +45,18 @@ def miniature(config: StudyConfig) -> tuple[dict[str, Any], tuple[str, ...]]:
     }
     acting = [entry for entry in config.methods if entry.name == BASELINE or _acts(plain, entry)]
     plain["methods"] = [entry.model_dump() for entry in acting]
-    plain["search"]["space"] = _searched(space, acting)
+    plain["search"]["space"] = _needed_sections(space, acting)
     return plain, tuple(entry.name for entry in config.methods if entry not in acting)
 
 
-def _searched(space: dict[str, Any], entries: Iterable[StudyMethod]) -> dict[str, Any]:
+def _needed_sections(space: dict[str, Any], entries: Iterable[StudyMethod]) -> dict[str, Any]:
     """Return the sections of `search.space` that these entries of the study's methods need."""
     needed = {"training", *(name for entry in entries for name in (entry.name, entry.method))}
     return {section: ranges for section, ranges in space.items() if section in needed}
 
 
 def _acts(plain: dict[str, Any], entry: StudyMethod) -> bool:
-    search = {**plain["search"], "space": _searched(plain["search"]["space"], [entry])}
+    search = {**plain["search"], "space": _needed_sections(plain["search"]["space"], [entry])}
     try:
         arms_of(read_config({**plain, "methods": [BASELINE, entry.model_dump()], "search": search}))
     except UserError as error:

@@ -25,17 +25,17 @@ LOOK_EVERY = 0.2  # seconds between two looks at `requested` of an `EndRequest`
 
 
 @contextlib.contextmanager
-def heard() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
     """For the block SIGTERM is what Ctrl-C is, a KeyboardInterrupt; neither is lost where a library swallows it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before, hook = signal.signal(signal.SIGTERM, _interrupt), sys.unraisablehook
 
-    def swallowed(unraisable: Any) -> None:
+    def on_unraisable(unraisable: Any) -> None:
         _again() if unraisable.exc_type in STOPPED else hook(unraisable)
 
-    sys.unraisablehook = swallowed
+    sys.unraisablehook = on_unraisable
     try:
         yield
     finally:
@@ -72,7 +72,7 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         self.install()
-        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._swallowed
+        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._on_unraisable
         return self
 
     def install(self) -> None:
@@ -85,7 +85,7 @@ class Interruption:
 
     def __exit__(self, *exc: object) -> None:
         sys.unraisablehook = self._unraisable
-        self.settled()
+        self.cancel_timeout()
         if threading.current_thread() is threading.main_thread():
             for number, handler in self._before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
@@ -99,7 +99,7 @@ class Interruption:
         finally:
             self._patient = False
 
-    def settled(self) -> None:
+    def cancel_timeout(self) -> None:
         """Say that Ray has stopped, so that what is left may take its time."""
         if self._timer is not None:
             self._timer.cancel()
@@ -113,7 +113,7 @@ class Interruption:
         self._timer.start()
         self._say("stopping: what is running will go on from here when the study is run again (once more: at once)")
 
-    def _swallowed(self, unraisable: Any) -> None:
+    def _on_unraisable(self, unraisable: Any) -> None:
         """Give the signal once more where a library could not let our exception through, in a destructor, say."""
         if unraisable.exc_type not in STOPPED:
             self._unraisable(unraisable)

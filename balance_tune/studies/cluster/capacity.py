@@ -26,7 +26,7 @@ def reach(now: Mapping[str, float]) -> dict[str, float]:
     Raises:
         UserError: BALANCE_TUNE_REACH is not such a mapping.
     """
-    most = declared()
+    most = declared_resources()
     if most is None:
         most = largest(_bootstrap())
     return {name: max(now.get(name, 0.0), most.get(name, 0.0)) for name in {**now, **most}}
@@ -43,7 +43,7 @@ def largest(config: Mapping[str, Any]) -> dict[str, float]:
     return capacity
 
 
-def declared() -> dict[str, float] | None:
+def declared_resources() -> dict[str, float] | None:
     """Return the resources in BALANCE_TUNE_REACH; None where it is not set.
 
     Raises:

@@ -53,7 +53,7 @@ def fraction(loads: Sequence[Load], memory: int) -> float:
     return 1.0
 
 
-def settled(folder: StudyFolder, measure: Callable[[], tuple[list[Load], int]]) -> float:
+def fraction_of(folder: StudyFolder, measure: Callable[[], tuple[list[Load], int]]) -> float:
     """Return the study's fraction: as it was measured when the study began, else measured now and written down."""
     path = folder.path / FILE
     if path.is_file():
@@ -65,7 +65,7 @@ def settled(folder: StudyFolder, measure: Callable[[], tuple[list[Load], int]]) 
     return share
 
 
-def measured(configs: Sequence[Mapping[str, Any]], cpus: int, avoid: Sequence[str] = ()) -> tuple[list[Load], int]:
+def measure_loads(configs: Sequence[Mapping[str, Any]], cpus: int, avoid: Sequence[str] = ()) -> tuple[list[Load], int]:
     """Return the load of each trial configuration and the device's bytes, measured in a Ray task that has a GPU.
 
     `avoid` are the ids of nodes on which the task does not run.

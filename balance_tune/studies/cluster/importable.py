@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.preflight import ANSWER_WITHIN, task_on
-from balance_tune.studies.protocol.own_names import Named, class_of, module_of
+from balance_tune.studies.protocol.own_names import OwnName, class_of, module_of
 from balance_tune.studies.wording import one_line
 
 
-def check_modules(names: Sequence[Named]) -> None:
+def check_modules(names: Sequence[OwnName]) -> None:
     """Raise a `UserError` where a class has no module that another process could import."""
     for kind, name in names:
         if module_of(kind, name) == "__main__":
@@ -20,7 +20,7 @@ def check_modules(names: Sequence[Named]) -> None:
             )
 
 
-def check_workers(names: Sequence[Named]) -> None:
+def check_workers(names: Sequence[OwnName]) -> None:
     """Look the names up in a worker of every living node. To be called with Ray connected.
 
     Raises:
@@ -50,7 +50,7 @@ def check_workers(names: Sequence[Named]) -> None:
             )
 
 
-def missing_here(names: Sequence[Named]) -> str:
+def missing_here(names: Sequence[OwnName]) -> str:
     """Return why a name cannot be looked up in this process; nothing where all can."""
     for kind, name in names:
         try:

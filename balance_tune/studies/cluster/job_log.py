@@ -69,7 +69,7 @@ class _Log:
             at += len(piece)
 
 
-def ended(client: JobSubmissionClient, submission_id: str, patience: float) -> JobDetails:
+def wait_for_end(client: JobSubmissionClient, submission_id: str, patience: float) -> JobDetails:
     """Wait until a job has ended, at most `patience` seconds, and return it as it is then."""
     deadline = time.monotonic() + patience
     while True:

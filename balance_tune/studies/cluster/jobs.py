@@ -153,7 +153,7 @@ def jobs_of(client: JobSubmissionClient, name: str) -> list[JobDetails]:
     return sorted(own, key=lambda job: job.start_time or 0)
 
 
-def running(jobs: Sequence[JobDetails]) -> JobDetails | None:
+def running_job(jobs: Sequence[JobDetails]) -> JobDetails | None:
     """Return the job of a study that has not ended, if there is one."""
     return next((job for job in jobs if not job.status.is_terminal()), None)
 
@@ -172,7 +172,7 @@ def submit(client: JobSubmissionClient, request: Request, say: Callable[[str], N
         UserError: a job of this study has not ended; or what `packed` raises.
     """
     jobs = jobs_of(client, request.name)
-    busy = running(jobs)
+    busy = running_job(jobs)
     if busy is not None:
         raise UserError(
             f"one study must have one driver, but `{request.name}` is being run by job {busy.submission_id} "
@@ -200,7 +200,7 @@ def _sends_token(error: Exception) -> bool:
     return "403" in str(error) or (there and os.environ.get("RAY_AUTH_MODE", "").lower() == "token")
 
 
-def connected(address: str) -> JobSubmissionClient:
+def client_at(address: str) -> JobSubmissionClient:
     """Return a client of the cluster whose dashboard is at `address`.
 
     Raises:

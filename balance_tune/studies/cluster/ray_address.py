@@ -33,18 +33,18 @@ def check_ray_address() -> None:
     scheme = address.partition("://")[0].lower() if "://" in address else ""
     if scheme in ("http", "https"):
         raise UserError(
-            f"{VARIABLE} must be {FORM}, but is {_shown(address)}, the address of a dashboard, which is for "
+            f"{VARIABLE} must be {FORM}, but is {_without_secret(address)}, the address of a dashboard, which is for "
             f"`balance-tune submit --address`; {UNSET}."
         )
     if scheme == "ray":
         raise UserError(
-            f"{VARIABLE} must be {FORM}, but is {_shown(address)}, an address of Ray Client, which runs no studies; "
-            f"use `balance-tune submit`, or {UNSET}."
+            f"{VARIABLE} must be {FORM}, but is {_without_secret(address)}, an address of Ray Client, which runs no "
+            f"studies; use `balance-tune submit`, or {UNSET}."
         )
     if address == "auto":
         address = _local_cluster()
     host, port = _parts(address)
-    check_host(host, port, f"a Ray must answer at {VARIABLE}, but {_shown(address)} does not", UNSET)
+    check_host(host, port, f"a Ray must answer at {VARIABLE}, but {_without_secret(address)} does not", UNSET)
     if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):
         _check_kind(host, port, address)
 
@@ -68,7 +68,7 @@ def _check_kind(host: str, port: int, address: str) -> None:
         except grpc.RpcError as error:
             if error.code() in others:
                 raise UserError(
-                    f"a Ray must answer at {VARIABLE}, but what listens at {_shown(address)} is none; {UNSET}."
+                    f"a Ray must answer at {VARIABLE}, but what listens at {_without_secret(address)} is none; {UNSET}."
                 ) from error
 
 
@@ -89,9 +89,9 @@ def _parts(address: str) -> tuple[str, int]:
     except ValueError:
         host, port = None, None
     if "://" in address or not host or not port or parts.path:
-        raise UserError(f"{VARIABLE} must be {FORM}, but is {_shown(address)}; {UNSET}.")
+        raise UserError(f"{VARIABLE} must be {FORM}, but is {_without_secret(address)}; {UNSET}.")
     return host, port
 
 
-def _shown(address: str) -> str:
+def _without_secret(address: str) -> str:
     return f"`{address.rpartition('@')[2][:80]}`"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 
-class Waiting:
+class ResourceTimeout:
     """Says when trials have waited too long in a row for resources, and what they waited for."""
 
     def __init__(

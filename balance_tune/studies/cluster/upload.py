@@ -55,7 +55,7 @@ def parcel_of(folder: Path, excludes: Sequence[str] = NEVER, limit: int = LIMIT)
         raise UserError(f"the working directory must be a folder, but got {shown(str(folder))}.")
     sizes: Counter[str] = Counter()
     files = 0
-    for path in _kept(folder, [(folder, GitIgnoreSpec.from_lines(excludes))]):
+    for path in _files_to_send(folder, [(folder, GitIgnoreSpec.from_lines(excludes))]):
         files += 1
         sizes[path.relative_to(folder).parts[0]] += path.lstat().st_size
         if sizes.total() > 4 * limit:
@@ -64,7 +64,7 @@ def parcel_of(folder: Path, excludes: Sequence[str] = NEVER, limit: int = LIMIT)
     return Parcel(folder, files, sizes.total(), largest)
 
 
-def _kept(folder: Path, rules: list[tuple[Path, GitIgnoreSpec]]) -> Iterator[Path]:
+def _files_to_send(folder: Path, rules: list[tuple[Path, GitIgnoreSpec]]) -> Iterator[Path]:
     rules = [*rules, *_rules_in(folder)]
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -75,7 +75,7 @@ def _kept(folder: Path, rules: list[tuple[Path, GitIgnoreSpec]]) -> Iterator[Pat
         if any(spec.match_file(_below(path, at, is_folder)) for at, spec in rules):
             continue
         if is_folder:
-            yield from _kept(path, rules)
+            yield from _files_to_send(path, rules)
         else:
             yield path
 

@@ -12,7 +12,7 @@ from balance_tune.studies.wording import one_line, shown
 DEEPEST = 20  # levels of a study file, more than any setting needs
 
 
-def overridden(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def with_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Return `raw` with each `a.b=value` set, the value read as YAML; the last of several for one key holds.
 
     `raw` itself is left alone. Whether the key exists is the schema's question.

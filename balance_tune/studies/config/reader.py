@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from balance_tune.errors import UserError
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.config.mistakes import sentence
-from balance_tune.studies.config.overrides import overridden
+from balance_tune.studies.config.overrides import with_overrides
 from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.config.shipped import study_path
 from balance_tune.studies.wording import one_line
@@ -31,7 +31,7 @@ def read_config(source: str | Path | Mapping[str, object] | StudyConfig, overrid
             raw = strict_yaml.plain(source)
         else:
             raw = strict_yaml.read(study_path(source))
-        return StudyConfig.model_validate(overridden(raw, overrides))
+        return StudyConfig.model_validate(with_overrides(raw, overrides))
     except ValidationError as error:
         raise UserError(one_line(sentence(error, StudyConfig))) from None
     except UserError as error:

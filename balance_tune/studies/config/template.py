@@ -7,7 +7,7 @@ import textwrap
 from balance_tune.studies.config.reference import REQUIRED, Key, as_yaml, keys
 
 WIDTH = 100
-GIVEN = {"datasets": "[av_digits]", "methods": "[joint, ogm_ge, mlb]"}
+EXAMPLES = {"datasets": "[av_digits]", "methods": "[joint, ogm_ge, mlb]"}
 """Values of the keys that have no default, so that the file can be run as it is."""
 
 
@@ -22,7 +22,7 @@ def template(name: str) -> str:
         f"  balance-tune plan {name}.yaml      what the study would run, and how long it would take\n"
         f"  balance-tune run {name}.yaml       run it; run again, it goes on"
     )
-    values = {"name": name, **GIVEN}
+    values = {"name": name, **EXAMPLES}
     every = [key for key in keys() if ".DATASET." not in key.path]  # their section shows them in its example
     lines = [f"# {line}" for line in head.splitlines()]
     for key in every:

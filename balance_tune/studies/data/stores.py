@@ -55,10 +55,10 @@ def store_of(
     if where == MINIATURE:
         return _miniature(dataset, folder / "miniature" / name, tell)
     if where is not None:
-        return _checked(dataset, where)
+        return _check_store(dataset, where)
     for place in _usual(name, folder):
         if place.holds(MANIFEST):
-            return _checked(dataset, place.uri)
+            return _check_store(dataset, place.uri)
     own = folder.display_uri(name)
     raise UserError(
         f"the data of `{name}` must have been prepared, but it is not in {own}; prepare it: "
@@ -143,7 +143,7 @@ def _usual(name: str, folder: StudyFolder) -> list[Place]:
     return [*([Place.of(f"{base.rstrip('/')}/{name}")] if base else []), own]
 
 
-def _checked(dataset: Distribution, where: str) -> tuple[str, Manifest]:
+def _check_store(dataset: Distribution, where: str) -> tuple[str, Manifest]:
     manifest = read_manifest(where)
     declared = (
         dataset.name,
@@ -169,7 +169,7 @@ def _miniature(dataset: Distribution, folder: StudyFolder, tell: Callable[[str],
     from balance_tune.studies.data.prepare import prepare
 
     if folder.store is not None and Place.of(folder.uri).holds(MANIFEST):
-        return _checked(small(dataset), folder.uri)
+        return _check_store(small(dataset), folder.uri)
     if not (folder.path / MANIFEST).is_file():
         tell(f"making the miniature of {dataset.name}")
         folder.path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +178,7 @@ def _miniature(dataset: Distribution, folder: StudyFolder, tell: Callable[[str],
             shutil.rmtree(folder.path, ignore_errors=True)  # what an interruption left
             prepare(small(dataset), source, folder.path)
     folder.upload_all(last=MANIFEST)
-    return _checked(small(dataset), folder.uri)
+    return _check_store(small(dataset), folder.uri)
 
 
 def small(dataset: Distribution) -> Distribution:

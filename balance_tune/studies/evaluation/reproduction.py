@@ -14,7 +14,7 @@ from balance_tune.errors import UserError
 from balance_tune.kinds import misfit
 from balance_tune.studies.evaluation.retrain import retrain, store_for
 from balance_tune.studies.storage.study_folder import StudyFolder
-from balance_tune.studies.tracking.backend import Store, answering, store_of
+from balance_tune.studies.tracking.backend import Store, client_of_store, store_of
 from balance_tune.studies.tracking.origin import code_version
 from balance_tune.studies.tracking.runs import TAG, metrics_of
 from balance_tune.studies.wording import one_line, shown
@@ -76,7 +76,7 @@ def reproduce(run_id: str, root: StudyFolder, tolerance: float) -> Comparison:
     from balance_tune.training.errors import Diverged
 
     mlflow = recorded_in(root)
-    with answering(mlflow) as client:
+    with client_of_store(mlflow) as client:
         name, trial = recorded_trial(client, run_id, mlflow)
         curves = recorded_curves(client, run_id)
     if not curves:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from balance_tune.errors import UserError
 from balance_tune.studies.storage.study_folder import StudyFolder
-from balance_tune.studies.tracking.backend import Store, answering, reason_of, store_of
+from balance_tune.studies.tracking.backend import Store, client_of_store, reason_of, store_of
 from balance_tune.studies.tracking.served import Served
 from balance_tune.studies.wording import one_line, shown
 
@@ -29,21 +29,21 @@ def stored_model(address: str, root: StudyFolder) -> Iterator[Served]:
         UserError: there is no model there, or it is none of ours.
     """
     with tempfile.TemporaryDirectory() as here:
-        folder = _fetched(address, root, here) if address.startswith(RECORDED) else Path(address)
-        yield _opened(folder, address)
+        folder = _download(address, root, here) if address.startswith(RECORDED) else Path(address)
+        yield _open(folder, address)
 
 
-def _fetched(address: str, root: StudyFolder, here: str) -> Path:
+def _download(address: str, root: StudyFolder, here: str) -> Path:
     store = store_of(root)
     if store.file is not None and not store.file.is_file():
         raise UserError(f"a model must be recorded to be found, but there is no {store.file}; is the --root right?")
-    with answering(store) as client:
+    with client_of_store(store) as client:
         client.search_experiments(max_results=1)  # whether it answers at all
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
     try:
-        with asking(store):
+        with default_store(store):
             return Path(download_artifacts(address, dst_path=here))
     except (MlflowException, OSError) as error:
         raise UserError(
@@ -52,7 +52,7 @@ def _fetched(address: str, root: StudyFolder, here: str) -> Path:
 
 
 @contextmanager
-def asking(store: Store) -> Iterator[None]:
+def default_store(store: Store) -> Iterator[None]:
     """Let the process's own store be `store` for the block: MLflow looks up `models:/` addresses nowhere else."""
     import mlflow
 
@@ -69,7 +69,7 @@ def _unreadable(address: str, error: Exception) -> UserError:
     return UserError(f"a model must be whole to be opened, but {shown(address)} is not ({reason}).")
 
 
-def _opened(folder: Path, address: str) -> Served:
+def _open(folder: Path, address: str) -> Served:
     from mlflow.models import Model
 
     if not (folder / "MLmodel").is_file():

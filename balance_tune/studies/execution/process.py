@@ -16,12 +16,12 @@ import torch
 from balance_tune.private_torch import process_flags
 
 DEVICES = ("cpu", "cuda")
-_ended = count(1)  # trials of this process that ended by themselves
+_trial_count = count(1)  # trials of this process that ended by themselves
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 @cache
-def settle(cpus: int) -> None:
+def configure_process(cpus: int) -> None:
     """Settle what holds for all trials of this process: threads, memory, what garbage collection need not look at."""
     torch.set_num_threads(max(1, cpus))
     _keep_memory()
@@ -29,13 +29,13 @@ def settle(cpus: int) -> None:
     gc.freeze()
 
 
-def keep() -> None:
+def freeze_survivors() -> None:
     """Move the objects that a trial left (imported modules, caches) out of garbage collection, with `gc.freeze()`.
 
     Scanning them costs 60 ms after every trial. Done after the first trial of a process, the second, the
     fourth and so on: Ray's own record of the trial is kept for ever with it, and must not be so for each.
     """
-    ended = next(_ended)
+    ended = next(_trial_count)
     if ended & (ended - 1) == 0:
         gc.freeze()
 
@@ -49,7 +49,7 @@ def _keep_memory() -> None:
 
 
 @contextmanager
-def left_as_found() -> Iterator[None]:
+def preserve_process_state() -> Iterator[None]:
     """Put back what a method, an encoder or an exception may have changed for the whole process, and free its memory.
 
     Threads, default dtype, autocast, gradient mode, anomaly detection, deterministic algorithms, the global random

@@ -42,7 +42,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return a trial's configuration; None: wait for the live ones; FINISHED: nothing will ever come."""
-        for broken_key in [broken_key for broken_key in self._keys if self._scheduler.broken(broken_key)]:
+        for broken_key in [broken_key for broken_key in self._keys if self._scheduler.gave_up(broken_key)]:
             self.on_trial_complete(broken_key, error=True)
         assignment = None
         if not self._scheduler.halted:

@@ -28,8 +28,8 @@ from balance_tune.datasets.store import sealed_test_part
 from balance_tune.errors import UserError
 from balance_tune.replicas import Replicas
 from balance_tune.studies.cluster.placement import elsewhere
-from balance_tune.studies.cluster.preemption import LOOK_EVERY, Draining, Preempted
-from balance_tune.studies.execution.process import free, keep, left_as_found, settle
+from balance_tune.studies.cluster.preemption import LOOK_EVERY, DrainCheck, Preempted
+from balance_tune.studies.execution.process import configure_process, free, freeze_survivors, preserve_process_state
 from balance_tune.studies.private_apis import cause_of, stop_event
 from balance_tune.studies.protocol.reporting import BatchedReporter, Report
 from balance_tune.studies.storage import durable
@@ -68,11 +68,11 @@ def run_trial(config: dict[str, Any]) -> None:
 def _alone(config: dict[str, Any]) -> None:
     from ray import tune
 
-    settle(int(config.get("cpus", 1)))
-    draining = Draining()
+    configure_process(int(config.get("cpus", 1)))
+    draining = DrainCheck()
     _refuse(draining)
     work(config, BatchedReporter(tune.report, config["rung_epochs"]), stop=stop_event(), draining=draining)
-    keep()
+    freeze_survivors()
 
 
 def _run_workers(config: dict[str, Any]) -> None:
@@ -112,7 +112,7 @@ def _run_workers(config: dict[str, Any]) -> None:
 def _together(config: dict[str, Any]) -> None:
     from ray import train as ray_train
 
-    settle(int(config.get("cpus", 1)))
+    configure_process(int(config.get("cpus", 1)))
     work(
         config,
         BatchedReporter(ray_train.report, config["rung_epochs"], every=0),
@@ -147,7 +147,7 @@ def work(
         DeviceError: the GPU failed; this process must end, since nothing can be done on it any more.
     """
     sealed = sealed_test_part() if config.get("protocol") != "paper" else contextlib.nullcontext()
-    with left_as_found(), sealed, trial_folder(config) as folder:
+    with preserve_process_state(), sealed, trial_folder(config) as folder:
         _work(config, folder, report, replicas or Replicas(), stop, draining)
 
 
@@ -162,7 +162,7 @@ def _work(
     epoch = 0
     try:
         # closed, because the exception that stops a trial would keep model and optimiser alive
-        with _watched(), contextlib.closing(_attempts(config, folder, replicas, stop, draining)) as rows:
+        with _watch(), contextlib.closing(_attempts(config, folder, replicas, stop, draining)) as rows:
             for row in rows:
                 epoch = int(row["epoch"])
                 report(row)
@@ -391,7 +391,7 @@ def _write_down(folder: StudyFolder, error: Exception) -> None:
 
 
 @contextlib.contextmanager
-def _watched() -> Iterator[None]:
+def _watch() -> Iterator[None]:
     """Have the process's log say where it hangs, shortly before the scheduler ends it."""
     if sys.__stderr__ is not None:
         with contextlib.suppress(ValueError, OSError):  # a stderr without a file descriptor

@@ -14,7 +14,7 @@ from ray import tune
 from balance_tune.studies.cluster.devices import Devices
 from balance_tune.studies.cluster.placement import place
 from balance_tune.studies.cluster.ray_cluster import HEAD, TrialResources, ray_log, remote
-from balance_tune.studies.cluster.resource_timeout import Waiting
+from balance_tune.studies.cluster.resource_timeout import ResourceTimeout
 from balance_tune.studies.early_stopping.pruner import Pruner
 from balance_tune.studies.execution.scheduler import ArmScheduler
 from balance_tune.studies.execution.searcher import StudySearcher
@@ -49,7 +49,7 @@ def run_trials(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(trial.slots)  # Tune asks for so many nodes
     placed = partial(place, cpus=trial.cpus, gpus=trial.gpus, workers=trial.workers, head=HEAD)
     each = {"CPU": float(trial.cpus * trial.workers), "GPU": trial.gpus * trial.workers}
-    waiting = Waiting(each, patience, ray.cluster_resources)
+    waiting = ResourceTimeout(each, patience, ray.cluster_resources)
     scheduler = ArmScheduler(
         queue, pruner, waiting=waiting, devices=devices, groups=trial.workers > 1, several=remote()
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from balance_tune.errors import UserError
-from balance_tune.studies.cluster.capacity import REACH, declared
+from balance_tune.studies.cluster.capacity import REACH, declared_resources
 from balance_tune.studies.cluster.ray_cluster import study_resources
 from balance_tune.studies.early_stopping.rules import Rung, rule_of
 
@@ -100,7 +100,7 @@ def plan_of(
     Raises:
         UserError: BALANCE_TUNE_REACH is wrong.
     """
-    size, place = declared(), HERE
+    size, place = declared_resources(), HERE
     if machine is not None:
         cpus, gpus = machine
     elif size is not None:

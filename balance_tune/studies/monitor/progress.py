@@ -27,7 +27,7 @@ class Progress(Protocol):
     def message(self, text: str) -> None:
         """Say one sentence."""
 
-    def ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
+    def trial_ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
         """Tell how a trial ended."""
 
     def wants(self) -> bool:
@@ -37,7 +37,7 @@ class Progress(Protocol):
     def show(self, states: Sequence[ArmState], seconds_left: float | None) -> None:
         """Show how far the arms are."""
 
-    def waiting(self, text: str) -> None:
+    def show_wait(self, text: str) -> None:
         """Say what is awaited now, after `close`; called again and again, in a terminal all in one line."""
 
     def close(self) -> None:
@@ -62,7 +62,7 @@ class Silence:
 
     def message(self, text: str) -> None: ...
 
-    def ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None: ...
+    def trial_ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None: ...
 
     def wants(self) -> bool:
         """Return that no picture is wanted."""
@@ -70,7 +70,7 @@ class Silence:
 
     def show(self, states: Sequence[ArmState], seconds_left: float | None) -> None: ...
 
-    def waiting(self, text: str) -> None: ...
+    def show_wait(self, text: str) -> None: ...
 
     def close(self) -> None: ...
 
@@ -85,7 +85,7 @@ class PlainLines(Silence):
     def message(self, text: str) -> None:
         self._line(text)
 
-    def ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
+    def trial_ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
         words = {"complete": "completed", "pruned": "stopped early", "failed": "FAILED"}[state]
         detail = _detail(attrs) if state != "failed" else f": {attrs.get('reason', '')}"
         self._line(f"{key}: {words} after {attrs.get('epochs', 0)} epochs{detail}")
@@ -96,9 +96,9 @@ class PlainLines(Silence):
     def show(self, states: Sequence[ArmState], seconds_left: float | None) -> None:
         self._last = time.monotonic()
         done, expected = sum(s.done for s in states), sum(s.expected for s in states)
-        self._line(f"{done} of at most {expected} trials, {_left(seconds_left)}")
+        self._line(f"{done} of at most {expected} trials, {_time_left(seconds_left)}")
 
-    def waiting(self, text: str) -> None:
+    def show_wait(self, text: str) -> None:
         if self.wants():
             self._last = time.monotonic()
             self._line(text)
@@ -117,7 +117,7 @@ class JsonLines(Silence):
     def message(self, text: str) -> None:
         self._write({"event": "message", "text": text})
 
-    def ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
+    def trial_ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
         numbers = {name: attrs[name] for name in ("epochs", "device_seconds", "best_epoch", "reason") if name in attrs}
         self._write({"event": "trial", **key._asdict(), "state": state, **numbers})
 
@@ -129,7 +129,7 @@ class JsonLines(Silence):
         arms = [{"arm": s.arm, **s.counts, "expected": s.expected, "best": s.search_val} for s in states]
         self._write({"event": "progress", "seconds_left": seconds_left, "arms": arms})
 
-    def waiting(self, text: str) -> None:
+    def show_wait(self, text: str) -> None:
         if self.wants():
             self._last = time.monotonic()
             self._write({"event": "waiting", "text": text})
@@ -152,7 +152,7 @@ class LiveTable(Silence):
     def message(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False)
 
-    def ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
+    def trial_ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
         if state == "failed":
             self.message(f"{key} failed: {attrs.get('reason', '')}")
 
@@ -163,7 +163,7 @@ class LiveTable(Silence):
         self._last = time.monotonic()
         self._live.update(picture(states, seconds_left), refresh=True)
 
-    def waiting(self, text: str) -> None:
+    def show_wait(self, text: str) -> None:
         if not self._awaited.is_started:
             self._awaited.start()
         self._awaited.update(text)
@@ -189,7 +189,7 @@ def picture(states: Sequence[ArmState], seconds_left: float | None) -> Table:
         )
     done, expected = sum(s.done for s in states), sum(s.expected for s in states)
     running = sum(s.counts.get("running", 0) for s in states)
-    table.add_row("all", f"{done}/{expected}", _count(running), "", "", _left(seconds_left), style="bold")
+    table.add_row("all", f"{done}/{expected}", _count(running), "", "", _time_left(seconds_left), style="bold")
     return table
 
 
@@ -203,7 +203,7 @@ def _detail(attrs: Mapping[str, Any]) -> str:
     return f"{best} (epoch {attrs['best_epoch']})" if best else ""
 
 
-def _left(seconds: float | None) -> str:
+def _time_left(seconds: float | None) -> str:
     if seconds is None:
         return "time left not known yet"
     minutes = seconds / 60

@@ -28,7 +28,7 @@ def epoch_seconds(
     Measuring builds the dataset's store below `root`, where the study will find it.
     """
     path = root.path / "data" / CACHE
-    cache = _known(path)
+    cache = _cached(path)
     result: dict[str, float | None] = {}
     joint: dict[str, float | None] = {}  # by dataset
 
@@ -36,7 +36,7 @@ def epoch_seconds(
         what = _what(config, arm, root)
         key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
         if key not in cache and measure:
-            cache[key] = {**what, "seconds": _measured(config, arm, root)}
+            cache[key] = {**what, "seconds": _measure(config, arm, root)}
             durable.write_json(path, cache)
         return cache[key]["seconds"] if key in cache else None
 
@@ -49,7 +49,7 @@ def epoch_seconds(
     return {arm.name: result[arm.name] for arm in arms}
 
 
-def _known(path: Path) -> dict[str, Any]:
+def _cached(path: Path) -> dict[str, Any]:
     try:
         cache = json.loads(path.read_text())
     except (OSError, ValueError):  # a cache: not there, or not usable, is measured again
@@ -76,7 +76,7 @@ def _what(config: StudyConfig, arm: Arm, root: StudyFolder) -> dict[str, Any]:
     }
 
 
-def _measured(config: StudyConfig, arm: Arm, root: StudyFolder) -> float:
+def _measure(config: StudyConfig, arm: Arm, root: StudyFolder) -> float:
     """Train the default for a few epochs and return the mean of all but the first, which also warms up.
 
     On a GPU where trials get one and this machine has it; else on the CPU, which the plan says.

@@ -226,7 +226,7 @@ def check_models(config: StudyConfig, arms: list[Arm]) -> None:
             if where and not where.startswith(f" at {MODEL}."):  # the model is that of the default
                 continue
             model = json.dumps(model_at(config.model, arm.settings(params, MODEL)), sort_keys=True)
-            with _named(arm, where):
+            with _arm_in_errors(arm, where):
                 _build(arm.dataset, arm.method, arm.variant, settings, model)
 
 
@@ -248,7 +248,7 @@ def _check(arm: Arm) -> None:
     from balance_tune.settings import TrainingSettings
 
     for where, params in _edges(arm.space):
-        with _named(arm, where):
+        with _arm_in_errors(arm, where):
             training = TrainingSettings.of(arm.settings(params, "training"))
             arm.modulation(params).check_training(training)
     default = arm.space.defaults()
@@ -275,7 +275,7 @@ def _ends(p: Parameter) -> tuple[Value, ...]:
 
 
 @contextlib.contextmanager
-def _named(arm: Arm, where: str = "") -> Iterator[None]:
+def _arm_in_errors(arm: Arm, where: str = "") -> Iterator[None]:
     """Turn what settings, method or model object to into one line that names the arm."""
     try:
         yield

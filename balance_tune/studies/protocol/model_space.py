@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from balance_tune.errors import UserError
 from balance_tune.registry import encoders, fusions, import_path, named
-from balance_tune.studies.protocol.space import RANGE_KEYS, Declared, Parameter, Space, parameter_of
+from balance_tune.studies.protocol.space import RANGE_KEYS, Declaration, Parameter, Space, parameter_of
 from balance_tune.studies.wording import did_you_mean, shown
 from balance_tune.tunable import Value
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from balance_tune.studies.config.schema import Model, StudyConfig
 
 SECTION = "model"
-WHOLE, MADE = ("name", "settings"), ("fusion", "fusion_settings", "encoders")
+WHOLE, PARTS = ("name", "settings"), ("fusion", "fusion_settings", "encoders")
 _MISSING: Any = object()
 
 
@@ -38,7 +38,7 @@ def with_model(space: Space, config: StudyConfig, dataset: type[Dataset]) -> Spa
             continue
         where = f"search.space.{SECTION}.{address}"
         setting = parameter_of(
-            f"{SECTION}.{'.'.join(path)}", where, _declared(path, where, entry, config, dataset), entry
+            f"{SECTION}.{'.'.join(path)}", where, _declaration(path, where, entry, config, dataset), entry
         )
         if isinstance(setting, Parameter):
             parameters.append(setting)
@@ -76,7 +76,7 @@ def _parts(address: str) -> tuple[str, ...]:
 def _path(address: str, config: StudyConfig) -> tuple[str, ...]:
     """Return an address as keys of the section `model`, or raise a `UserError` where it can be none."""
     path = _parts(address)
-    keys = WHOLE if config.model.name is not None else MADE
+    keys = WHOLE if config.model.name is not None else PARTS
     lengths = {"fusion": 1, "name": 1, "fusion_settings": 2, "settings": 2, "encoders": 3}
     if path[0] not in keys or len(path) != lengths[path[0]] or not all(path):
         forms = {1: "", 2: ".KEYWORD", 3: ".MODALITY.KEYWORD"}
@@ -92,7 +92,7 @@ def _path(address: str, config: StudyConfig) -> tuple[str, ...]:
                 f"{shown(path[1])} is not a modality of the study's datasets (`search.space.{SECTION}`)."
                 f"{did_you_mean(path[1], modalities)}"
             )
-    if len(path) > 1 and _given(config.model, path) is not _MISSING and path[-1] != "name":
+    if len(path) > 1 and _model_value(config.model, path) is not _MISSING and path[-1] != "name":
         raise UserError(
             f"a setting of the model must be fixed or searched, but `{'.'.join(path)}` is in `model` and in "
             f"`search.space.{SECTION}`; leave one out (`default:` in the range sets trial 0)."
@@ -100,20 +100,22 @@ def _path(address: str, config: StudyConfig) -> tuple[str, ...]:
     return path
 
 
-def _declared(path: tuple[str, ...], where: str, entry: Any, config: StudyConfig, dataset: type[Dataset]) -> Declared:
+def _declaration(
+    path: tuple[str, ...], where: str, entry: Any, config: StudyConfig, dataset: type[Dataset]
+) -> Declaration:
     """Return what is known of a setting beside its range: the value of trial 0, and where that is from."""
     choices = entry if isinstance(entry, list) else entry.get("choices") if isinstance(entry, Mapping) else [entry]
     if choices is not None and not all(isinstance(value, bool | int | float | str) for value in choices):
         raise UserError(f"a choice must be a number, text, true or false, but `{where}` has {shown(choices)}.")
     default = entry.get("default") if isinstance(entry, Mapping) else None
     if default is not None:
-        return Declared(default, "study file", None, True)
+        return Declaration(default, "study file", None, True)
     for value, source in _defaults(path, config, dataset):
         fits = choices is None or any(value == choice for choice in choices)
         if fits and isinstance(value, bool | int | float | str):
-            return Declared(value, source, None, True)
+            return Declaration(value, source, None, True)
     if choices:
-        return Declared(choices[0], "study file", None, True)
+        return Declaration(choices[0], "study file", None, True)
     raise UserError(f"`{where}` must have a `default`, because the model declares none.")
 
 
@@ -123,7 +125,7 @@ def _defaults(path: tuple[str, ...], config: StudyConfig, dataset: type[Dataset]
     Raises:
         UserError: what is to take the keyword does not have it.
     """
-    own = _given(config.model, path)
+    own = _model_value(config.model, path)
     if own is not _MISSING:
         yield own, "study file"
     if path[0] == "encoders":
@@ -131,8 +133,8 @@ def _defaults(path: tuple[str, ...], config: StudyConfig, dataset: type[Dataset]
         if path[2] == "name":
             yield modality.encoder, f"dataset {dataset.name}"
             return
-        chosen = _given(config.model, (*path[:2], "name"))
-        name = modality.encoder if chosen is _MISSING else chosen
+        encoder = _model_value(config.model, (*path[:2], "name"))
+        name = modality.encoder if encoder is _MISSING else encoder
         if name == modality.encoder and path[2] in modality.settings:
             yield modality.settings[path[2]], f"dataset {dataset.name}"
         taker: Any = named(encoders(), name)
@@ -169,7 +171,7 @@ def _keywords(taker: Any) -> dict[str, Any] | None:
     return {p.name: _MISSING if p.default is p.empty else p.default for p in own}
 
 
-def _given(model: Model, path: tuple[str, ...]) -> Any:
+def _model_value(model: Model, path: tuple[str, ...]) -> Any:
     """Return what the study's section `model` says of an address, or a mark that it has no value."""
     value: Any = model.model_dump(mode="json", exclude_none=True)
     for key in path:

@@ -43,7 +43,7 @@ COVERED = (  # files whose change may change a study's numbers: what trains, and
 )
 
 
-def settle(folder: StudyFolder, config: StudyConfig, manifests: Mapping[str, Manifest]) -> tuple[str, ...]:
+def begin_or_check(folder: StudyFolder, config: StudyConfig, manifests: Mapping[str, Manifest]) -> tuple[str, ...]:
     """Begin the study in `folder`, or check that it may go on; return what extends it, one phrase for each setting.
 
     Raises:

@@ -121,11 +121,11 @@ def candidates(records: Iterable[TrialRecord], rule: Rule) -> list[Candidate]:
     ranked: list[tuple[_Standing, Candidate]] = []
     default = next((key for key, own in tried.items() if any(r.attrs.get("default") for r in own)), None)
     for key, own in tried.items():
-        best = min(own, key=lambda r: _standing(r, rule))
+        best = min(own, key=lambda r: _rank(r, rule))
         value = best.value if best.state == "complete" else None
         if value is not None or best.state == "pruned" or key == default:
             point = Candidate(key, own[0].params, key == default, value, own[0].number)
-            ranked.append((_standing(best, rule), point))
+            ranked.append((_rank(best, rule), point))
     points = [point for _, point in sorted(ranked, key=lambda r: (r[0], r[1].number))]
     others = [point.key for point in points if not point.default][: rule.points]
     return [point for point in points if point.default or point.key in others]
@@ -134,7 +134,7 @@ def candidates(records: Iterable[TrialRecord], rule: Rule) -> list[Candidate]:
 _Standing = tuple[int, float, float]
 
 
-def _standing(record: TrialRecord, rule: Rule) -> _Standing:
+def _rank(record: TrialRecord, rule: Rule) -> _Standing:
     """Return what ranks a search trial among others, the best first: how it ended, how far it got, its value."""
     if record.value is None or record.state not in ("complete", "pruned"):
         return 2, 0.0, 0.0
@@ -151,7 +151,7 @@ def winner(records: Sequence[TrialRecord], rule: Rule) -> Candidate | None:
     seed ranks behind every point that did not. Ties go to the better search value, then to the earlier trial. With no
     selection seeds the best of the search wins.
     """
-    best = best_selected(records, rule)
+    best = best_by_selection(records, rule)
     choice = advantage(records, rule, best)
     if choice is None or choice[1].exceeds(rule.margin):
         return best
@@ -175,7 +175,7 @@ def advantage(records: Sequence[TrialRecord], rule: Rule, best: Candidate | None
     return default, lead_of(best.key, default.key, values, units)
 
 
-def best_selected(records: Sequence[TrialRecord], rule: Rule) -> Candidate | None:
+def best_by_selection(records: Sequence[TrialRecord], rule: Rule) -> Candidate | None:
     """Return the best point by selection, whether or not it beats the default clearly; None while it is not known."""
     points = candidates(records, rule)
     if rule.select_seeds == 0:
@@ -214,7 +214,7 @@ def due(records: Sequence[TrialRecord], rule: Rule) -> list[PendingTrial]:
     return _missing(records, rule, "confirm", [best], seeds) + rest
 
 
-def settled(records: Sequence[TrialRecord], rule: Rule) -> bool:
+def is_decided(records: Sequence[TrialRecord], rule: Rule) -> bool:
     """Return whether nothing of select and confirm is due or running: the arm can be reported."""
     return not due(records, rule) and all(r.finished for r in records if r.phase != "search")
 

@@ -74,7 +74,7 @@ class CellResults:
             cell.tests, cell.failed = _outcomes(confirmed(records, rule, cell.point), folder)
         return cell
 
-    def ended(self, *, default: bool = False) -> bool:
+    def is_finished(self, *, default: bool = False) -> bool:
         """Return whether each confirmation seed of the chosen candidate, or of the default, was evaluated or failed."""
         if self.failure is not None:
             return True
@@ -182,7 +182,7 @@ class ArmResults:
 
     def scores(self, *, default: bool = False) -> dict[int, float]:
         """Return key -> test score of the runs of the chosen candidate, or of the default, that ended well."""
-        keys = sorted(self.ended(default=default))
+        keys = sorted(self.finished_keys(default=default))
         runs = self.runs(keys, default=default)
         return {key: float(score) for key, score in zip(keys, runs.scores, strict=True) if np.isfinite(score)}
 
@@ -216,10 +216,10 @@ class ArmResults:
         test = (cell.default_tests if default else cell.tests).get(cell.seeds[key])
         return None if test is None else (float(test[self.metric]), _units(test, self.metric))
 
-    def ended(self, *, default: bool = False) -> set[int]:
+    def finished_keys(self, *, default: bool = False) -> set[int]:
         """Return the keys of the runs of the chosen candidate, or of the default, that were evaluated or failed."""
         if not self.by_seed:
-            return {cell.replicate for cell in self.cells if cell.ended(default=default)}
+            return {cell.replicate for cell in self.cells if cell.is_finished(default=default)}
         if not self.cells:
             return set()
         cell = self.cells[0]
@@ -255,7 +255,7 @@ def arms_by_table(
     """
     rule, replicates = Rule.of(config), int(config.get("replicates") or 1)
     reasons = cell_failures(records, config)
-    entries = _named(config)
+    entries = _named_arms(config)
     by_arm: dict[tuple[str, str], list[TrialRecord]] = {}
     for r in records:
         protocol = str(r.attrs.get("protocol") or config.get("protocol") or "sealed")
@@ -268,7 +268,7 @@ def arms_by_table(
     return tables
 
 
-def _named(config: Mapping[str, Any]) -> dict[str, StudyMethod]:
+def _named_arms(config: Mapping[str, Any]) -> dict[str, StudyMethod]:
     """Return the named arms of a study file."""
     named = [entry for entry in config.get("methods") or () if not isinstance(entry, str)]
     if not named:
@@ -280,11 +280,11 @@ def _named(config: Mapping[str, Any]) -> dict[str, StudyMethod]:
 
 def _outcomes(records: Sequence[TrialRecord], folder: Path) -> tuple[dict[int, dict[str, Any]], frozenset[int]]:
     """Return seed -> sealed evaluation of the confirmation trials that have one, and the seeds that failed."""
-    tests = {r.seed or 0: test for r in records if r.state == "complete" and (test := _sealed(r, folder))}
+    tests = {r.seed or 0: test for r in records if r.state == "complete" and (test := _test_metrics(r, folder))}
     return tests, frozenset(r.seed or 0 for r in records if r.state == "failed")
 
 
-def _sealed(record: TrialRecord, folder: Path) -> dict[str, Any]:
+def _test_metrics(record: TrialRecord, folder: Path) -> dict[str, Any]:
     """Return the sealed evaluation of a confirmation trial; empty where it was not (or not yet) made."""
     path = folder / str(record.attrs.get("folder", "")) / "test.json"
     stored: dict[str, Any] = {}

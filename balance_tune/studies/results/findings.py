@@ -13,7 +13,7 @@ from balance_tune.studies.results.verdict import interval_level, looks_factor
 
 LEVEL = 0.05
 FEW_GROUPS = 10  # fewer say little about the population of groups (Cameron, Gelbach & Miller, 2008)
-LISTED = 6  # names a sentence holds
+MAX_LISTED = 6  # names a sentence holds
 
 
 def by_table(rows: Sequence[LeaderboardRow]) -> dict[tuple[str, str], list[LeaderboardRow]]:
@@ -36,7 +36,7 @@ def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "seale
     rivals = [row for row in table if row.rival]
     failures = _failures(dataset, table, suffix)
     compared = [row for row in rivals if row.delta is not None]
-    best = max(compared, key=lambda row: _standing(row, table), default=None)
+    best = max(compared, key=lambda row: _position(row, table), default=None)
     over = all(row.failure or row.confirmed for row in table if not row.diagnostic)
     if failures and over and (best is None or (baseline is not None and baseline.failure)):
         return failures
@@ -58,7 +58,7 @@ def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "seale
         others = [row.method for row in wins if row is not best]
         also = f"; so did {'that of ' if best.replicates == 1 else ''}{_list(others)}" if others else ""
         return (
-            f"{where}, {_subject(best)}, the best by validation, reached {reached(best)} on the "
+            f"{where}, {_subject(best)}, the best by validation, reached {score_text(best)} on the "
             f"test set and beat {rival} by {best.metric.size(_delta(best))} ({_evidence(best)}){also}"
             f"{suffix}{aside}. {_rest(compared, wins, losses, rivals)}"
         )
@@ -208,7 +208,7 @@ def _post_hoc(ranks: Ranks) -> str:
     return f"{text}{_list(rest)} {'is' if len(rest) == 1 else 'are'} worse than {best[0]}{near}."
 
 
-def reached(row: LeaderboardRow) -> str:
+def score_text(row: LeaderboardRow) -> str:
     """Return a row's mean test score in words; a metric that is no share is named."""
     value = row.metric.text_with_unit(row.test_mean)
     return value if row.metric.is_share else f"{row.metric} {value}"
@@ -262,7 +262,7 @@ def _scope(rows: Sequence[LeaderboardRow]) -> str:
     return text
 
 
-def _standing(row: LeaderboardRow, table: Sequence[LeaderboardRow]) -> int:
+def _position(row: LeaderboardRow, table: Sequence[LeaderboardRow]) -> int:
     return -next(i for i, other in enumerate(table) if other is row)  # rows come best validation first
 
 
@@ -342,11 +342,11 @@ def _failures(dataset: str, table: Sequence[LeaderboardRow], suffix: str) -> str
     if not failed:
         return ""
     if any(row.baseline for row in rest):
-        reasons = "; ".join(f"{row.method}: {row.failure}" for row in failed[:LISTED])
+        reasons = "; ".join(f"{row.method}: {row.failure}" for row in failed[:MAX_LISTED])
         baseline = next(row for row in rest if row.baseline)
         return (
             f"On {dataset} every balancing method failed{suffix} ({reasons}). The tuned joint baseline reached "
-            f"{reached(baseline)} on the test set."
+            f"{score_text(baseline)} on the test set."
         )
     first = next((row for row in failed if row.baseline), failed[0])
     others = [row.method for row in failed if row is not first]
@@ -363,7 +363,7 @@ def _unfinished(
     if baseline is None:
         best = next((row for row in table if row.chosen), None)
         lead = (
-            f"; the best by validation is {best.method} with {reached(best)} on the test set"
+            f"; the best by validation is {best.method} with {score_text(best)} on the test set"
             if best and best.test_mean is not None
             else ""
         )
@@ -374,10 +374,10 @@ def _unfinished(
     through = sum(row.confirmed for row in table)
     if not rivals and baseline.test_mean is not None:
         return (
-            f"On {dataset} the tuned joint baseline reached {reached(baseline)} on the test set. The "
+            f"On {dataset} the tuned joint baseline reached {score_text(baseline)} on the test set. The "
             "study holds no balancing method to compare with it."
         )
-    leader = max((r for r in table if r.search_val is not None), key=lambda r: _standing(r, table), default=None)
+    leader = max((r for r in table if r.search_val is not None), key=lambda r: _position(r, table), default=None)
     so_far = f"by validation {leader.method} leads" if leader else "no trial has finished"
     return (
         f"There is no answer for {dataset} yet: {through} of {len(table)} arms are confirmed on fresh seeds. "
@@ -386,5 +386,7 @@ def _unfinished(
 
 
 def _list(names: Sequence[str]) -> str:
-    shown = list(names) if len(names) <= LISTED else [*names[: LISTED - 1], f"{len(names) - LISTED + 1} others"]
+    shown = (
+        list(names) if len(names) <= MAX_LISTED else [*names[: MAX_LISTED - 1], f"{len(names) - MAX_LISTED + 1} others"]
+    )
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 STARTUP = 3  # finished trials, the default's included, before the model decides
 ANYWHERE, NEAR = 300, 15  # candidates drawn from the whole space, and about a good point at each distance
 DISTANCES = (0.02, 0.07, 0.2)
-MOVED, ANEW = 0.3, 0.25  # probability that a parameter differs, and that it is drawn anew then
+MOVE_PROBABILITY, ANEW = 0.3, 0.25  # probability that a parameter differs, and that it is drawn anew then
 SAME = 1e-9  # distance in every feature below which two points are one
 GOOD = 3  # best points by the model about which candidates are drawn
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -90,7 +90,7 @@ class GpSampler(BaseSampler):
         """
         d = self._cube.dimensions
         shape = (len(good), len(DISTANCES), NEAR, d)
-        moved = (rng.random(shape) < MOVED) | (rng.integers(d, size=shape[:-1])[..., None] == np.arange(d))
+        moved = (rng.random(shape) < MOVE_PROBABILITY) | (rng.integers(d, size=shape[:-1])[..., None] == np.arange(d))
         place = np.broadcast_to(good[:, None, None], shape)
         near = np.clip(place + rng.normal(size=shape) * np.array(DISTANCES)[:, None, None], 0.0, 1.0)
         near = np.where(rng.random(shape) < ANEW, rng.random(shape), near)

@@ -45,7 +45,7 @@ def place_of(folder: Path) -> tuple[str, str] | None:
     """
     if not (folder / DATABASE).is_file():
         return None
-    where, names = _known(folder)
+    where, names = _address_and_names(folder)
     url = os.environ.get(URL, "")
     if shown(url) != where:
         raise UserError(
@@ -82,7 +82,7 @@ def begin(folder: StudyFolder) -> BaseStorage | None:
     return storage
 
 
-def _known(folder: Path) -> tuple[str, str]:
+def _address_and_names(folder: Path) -> tuple[str, str]:
     """Return which database a study is in, and under which names."""
     marker = folder / DATABASE
     try:

@@ -56,7 +56,7 @@ class Exclusive:
 
     def __init__(self, folder: StudyFolder) -> None:
         self._folder = folder
-        self._held: tuple[str, str] | None = None
+        self._held_row: tuple[str, str] | None = None
         self._row = ExitStack()
 
     def extend(self) -> None:
@@ -66,14 +66,14 @@ class Exclusive:
             UserError: as `exclusive` does.
         """
         row = _row(self._folder)
-        if row is None or row == self._held:
+        if row is None or row == self._held_row:
             return
         from balance_tune.studies.storage.database_lock import DatabaseLock
 
         with ExitStack() as stack:
             stack.enter_context(DatabaseLock(*row))
             self._row.close()
-            self._row, self._held = stack.pop_all(), row
+            self._row, self._held_row = stack.pop_all(), row
 
     def close(self) -> None:
         """Release the database's row."""
@@ -122,7 +122,7 @@ def _file_lock(path: Path) -> Iterator[None]:
             except OSError as error:
                 if error.errno not in UNSUPPORTED:
                     raise
-                stack.enter_context(_waiting(path, wait))
+                stack.enter_context(_wait_for_heartbeat_lock(path, wait))
                 print(
                     f"the file system of {path.parent} cannot lock files: a heartbeat in {beat_of(path).name} keeps "
                     "drivers on other machines out",
@@ -147,7 +147,7 @@ def _file_lock(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _waiting(path: Path, wait: float) -> Iterator[None]:
+def _wait_for_heartbeat_lock(path: Path, wait: float) -> Iterator[None]:
     """Hold the heartbeat lock of a file, for which a driver waits as long as for a lock of the file system."""
     deadline = time.monotonic() + wait
     with ExitStack() as stack:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-DRAWS, KEPT = 48, 8  # hyperparameters drawn, and those of the largest weights that predict
+DRAWS, N_KEPT = 48, 8  # hyperparameters drawn, and those of the largest weights that predict
 LENGTH, LENGTH_SD = 0.4, 0.8  # prior of a length scale: log-normal, its median times sqrt(d)
 NOISE, NOISE_SD = 0.1, 1.0  # prior of the noise variance: log-normal
 SCALE_SD = 0.7  # prior of s^2: log-normal, median 1
@@ -69,7 +69,7 @@ class GaussianProcess:
         self, data: Observations, centre: Floats | None, rng: np.random.Generator, pending: Floats | None = None
     ) -> None:
         self._centre = centre
-        self._condition(data, weighted(data, self._bump(data.x), draw(rng, data.x.shape[1])).best(KEPT))
+        self._condition(data, weighted(data, self._bump(data.x), draw(rng, data.x.shape[1])).best(N_KEPT))
         if pending is not None and len(pending):
             self._believe(data, pending)
 

@@ -161,7 +161,7 @@ def connect(store: Store) -> MlflowClient:
 
 
 @contextlib.contextmanager
-def answering(store: Store) -> Iterator[MlflowClient]:
+def client_of_store(store: Store) -> Iterator[MlflowClient]:
     """Give a client for the block, in which a store that does not answer, or answers wrongly, is one line.
 
     Raises:

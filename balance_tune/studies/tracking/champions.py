@@ -178,7 +178,7 @@ def card(contender: Mapping[str, Any], manifest: Manifest) -> str:
         "Trained with one of these seeds, the best of them by validation.",
         *_replicates(contender),
         f"Split {contender['split_hash']}, data {contender['data_hash'][:12]}.",
-        *_opened(contender),
+        *_openings(contender),
         "Limits of the data:",
         *(f"- {limit}" for limit in manifest.limits),
         f"Licence of the data: {manifest.licence}. Source: {manifest.source}.",
@@ -206,7 +206,7 @@ def _replicates(contender: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _opened(contender: Mapping[str, Any]) -> list[str]:
+def _openings(contender: Mapping[str, Any]) -> list[str]:
     count = contender.get("openings", 0)
     if not count:
         return []

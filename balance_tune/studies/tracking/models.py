@@ -57,7 +57,7 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
         }
         description["silence"] = description["silence"] or trained_on_silence(trial_folder)
         (data / PREPROCESSING).write_text(json.dumps(description))
-        shutil.copytree(FOLDER, code, ignore=_not_served)
+        shutil.copytree(FOLDER, code, ignore=_ignored)
         target = Path(here) / "model"
         with warnings.catch_warnings():  # a large sample cannot be an example that is read as text
             warnings.filterwarnings("ignore", message=".*input example was not provided")
@@ -68,7 +68,7 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
                 code_paths=[str(code), *sorted(map(str, own.places.values()))],
                 mlflow_model=model,
                 signature=signature(manifest),
-                metadata={"inputs": {m: _taken(manifest, m, decodes) for m in manifest.modalities}},
+                metadata={"inputs": {m: _input_words(manifest, m, decodes) for m in manifest.modalities}},
                 input_example=example(manifest),
                 pip_requirements=requirements(needs),
             )
@@ -104,7 +104,7 @@ def _needs(manifest: Manifest, cls: type[Dataset] | None, model: MultimodalModel
         yield from getattr(type(module), "needs", ())
 
 
-def _not_served(folder: str, names: list[str]) -> list[str]:
+def _ignored(folder: str, names: list[str]) -> list[str]:
     """Return what of our package a model does not need: the data it came with, and all that runs studies."""
     kept = {"studies": ("__init__.py", "tracking"), "tracking": ("__init__.py", "raw_inputs.py", "served.py")}.get(
         Path(folder).name
@@ -144,7 +144,7 @@ def preprocessing(manifest: Manifest, cls: type[Dataset] | None) -> dict[str, An
     }
 
 
-def _taken(manifest: Manifest, modality: str, decodes: bool) -> str:
+def _input_words(manifest: Manifest, modality: str, decodes: bool) -> str:
     """Return in words what a model takes as one input."""
     declared = manifest.modalities[modality]
     numbers = f"numbers of shape {tuple(declared.stored)}"

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from balance_tune.errors import UserError
 from balance_tune.studies.signals import LOOK_EVERY, EndRequest
 from balance_tune.studies.storage.study_folder import StudyFolder
-from balance_tune.studies.tracking.backend import Store, answering, store_of
+from balance_tune.studies.tracking.backend import Store, client_of_store, store_of
 from balance_tune.studies.tracking.runs import TAG
 
 HOST = "127.0.0.1"
@@ -39,7 +39,7 @@ def ui(root: StudyFolder | Path, study: str | None = None, *, host: str = HOST, 
         UserError: there is no such study in MLflow, or nothing was recorded yet.
     """
     root = StudyFolder.of(root)
-    store = store_of(root, _configured(root.path, study))
+    store = store_of(root, _store_setting(root.path, study))
     if store.file and not store.file.is_file():
         raise UserError(f"MLflow shows what was recorded, but there is no {store.file}; `balance-tune run` makes one.")
     page = _page(store, study)
@@ -78,7 +78,7 @@ def ui(root: StudyFolder | Path, study: str | None = None, *, host: str = HOST, 
     return 0
 
 
-def _configured(root: Path, study: str | None) -> str | None:
+def _store_setting(root: Path, study: str | None) -> str | None:
     if study is None:
         return None
     from balance_tune.studies.config.reader import stored_config
@@ -93,7 +93,7 @@ def _page(store: Store, study: str | None) -> str:
     """Return the page that lists runs: of one study, or of all studies of a root."""
     if study is None and store.served:  # others may have experiments there; it need not answer
         return f"#/experiments?{TRAINING}"
-    with answering(store) as client:
+    with client_of_store(store) as client:
         if study is None:
             studies = client.search_experiments(filter_string=f"tags.`{TAG}kind` = 'study'")
         else:

@@ -156,6 +156,6 @@ def params_of_study(settings: Mapping[str, Any]) -> dict[str, str]:
     return {name: value for name, value in params if len(value) <= MAX_PARAM and metric_name(name) == name}
 
 
-def cut(text: str, limit: int = MAX_TAG) -> str:
+def truncate(text: str, limit: int = MAX_TAG) -> str:
     """Return `text`, shortened visibly where MLflow could not keep it whole (reports and reasons, never settings)."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

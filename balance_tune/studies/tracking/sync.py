@@ -45,10 +45,10 @@ from balance_tune.studies.tracking.runs import (
     Content,
     Row,
     RunKey,
-    cut,
     flatten,
     params_of,
     params_of_study,
+    truncate,
 )
 from balance_tune.tasks import METRICS
 
@@ -108,7 +108,7 @@ class Sync:
             for name in self._config.datasets
             if (file := path / "data" / f"{name}.json").is_file()
         }
-        self._begun = _begun(path)
+        self._started_at = _started_at(path)
         self._open = False
         self._journal: tuple[int, int] | None = None
         self._records: list[TrialRecord] = []
@@ -185,7 +185,7 @@ class Sync:
         """Yield the runs of study and arms that are missing, or are to be shown as running."""
         replicates = [RunKey(arm, replicate=k) for arm in self._arms for k in self._replicates()]
         keys = [RunKey(), *map(RunKey, self._arms), *replicates]
-        for at, key in enumerate(keys, start=self._begun):  # their order in MLflow
+        for at, key in enumerate(keys, start=self._started_at):  # their order in MLflow
             missing = key not in self._client.runs
             if not missing and (state != "running" or key in self._written):
                 continue
@@ -209,11 +209,11 @@ class Sync:
         by_arm = {row.arm: row for row in rows}
         for name in self._arms:
             for k in self._replicates():
-                content = Content(RunKey(name, replicate=k), STATUS[state], self._begun, tags=dict(ended))
+                content = Content(RunKey(name, replicate=k), STATUS[state], self._started_at, tags=dict(ended))
                 yield Step(content.key, partial(self._write_replicate, content, state))
-            content = Content(RunKey(name), STATUS[state], self._begun, tags=dict(ended))
+            content = Content(RunKey(name), STATUS[state], self._started_at, tags=dict(ended))
             yield Step(content.key, partial(self._write_arm, content, by_arm.get(name)))
-        yield Step(RunKey(), partial(self._write_study, Content(RunKey(), STATUS[state], self._begun, tags=ended)))
+        yield Step(RunKey(), partial(self._write_study, Content(RunKey(), STATUS[state], self._started_at, tags=ended)))
         for dataset, contenders in candidates(rows, self._records, self._manifests, self._config.augment).items():
             yield Step(f"model {dataset}", partial(self._register_champion, contenders, self._manifests[dataset]))
 
@@ -230,7 +230,7 @@ class Sync:
         if state == "complete" and own:
             cell = CellResults.of(own, Rule.of(self._config.as_dict()), self._path)
             if cell.point is not None:
-                content.tags[TAG + "params"] = cut(json.dumps(dict(cell.point.params)))
+                content.tags[TAG + "params"] = truncate(json.dumps(dict(cell.point.params)))
                 content.tags[TAG + "default"] = str(cell.point.default).lower()
             metrics = {name for names in METRICS.values() for name in names}
             names = {name for test in cell.tests.values() for name in metrics & test.keys()}
@@ -243,7 +243,7 @@ class Sync:
         if row is not None:
             numbers = {f"leaderboard/{name}": value for name, value in row.mlflow_metrics().items()}
             content.results = [Row(0, _now(), numbers)]
-            content.tags[TAG + "params"] = cut(json.dumps(row.params))
+            content.tags[TAG + "params"] = truncate(json.dumps(row.params))
             best = best_trial(self._records, row.arm, row.params, row.objective)
             files: list[tuple[Path, str]] = []
             if best is not None:
@@ -258,7 +258,7 @@ class Sync:
         state = content.tags[TAG + "state"]
         if state == "complete":
             report = self._path / "report"
-            content.tags[NOTE] = cut(note(self._config, self._manifests, report))
+            content.tags[NOTE] = truncate(note(self._config, self._manifests, report))
             content.files = study_files(self._path, report)
         self._write(content, (state,))
 
@@ -288,7 +288,7 @@ class Sync:
         """Write a trial as it is now; while the study is not `over`, one whose files are not there yet has time."""
         state, _, sealed, epochs = whole
         key, config = self._key(r), trial_file.read(folder.path)
-        content = Content(key, STATUS[state], _milliseconds(r.started) or self._begun, _milliseconds(r.ended))
+        content = Content(key, STATUS[state], _milliseconds(r.started) or self._started_at, _milliseconds(r.ended))
         content.tags = self._data_tags(r.arm) | {TAG + "state": state} | _attr_tags(r)
         if config is not None and "split_seed" in config:
             content.tags[TAG + "split_hash"] = str(config.get("split_hash"))
@@ -340,7 +340,7 @@ class Sync:
         tags = {TAG + "dataset": dataset, TAG + "method": method}
         named = next((entry for entry in self._config.methods if entry.name == method.partition("-")[0]), None)
         if named is not None and named.description is not None:
-            tags[TAG + "definition"] = cut(named.description)
+            tags[TAG + "definition"] = truncate(named.description)
         manifest = self._manifests.get(dataset)
         if manifest is not None:
             tags |= {TAG + "split_hash": manifest.split_hash, TAG + "data_hash": manifest.data_hash}
@@ -362,7 +362,7 @@ def _results(r: TrialRecord, objective: str, at: int) -> list[Row]:
 def _attr_tags(r: TrialRecord) -> dict[str, str]:
     values = {name: r.attrs.get(name) for name in TRIAL_TAGS}
     return {
-        TAG + name: cut(value if isinstance(value, str) else json.dumps(value))
+        TAG + name: truncate(value if isinstance(value, str) else json.dumps(value))
         for name, value in values.items()
         if value is not None and value is not False and value != ""
     }
@@ -380,7 +380,7 @@ def _now() -> int:
     return int(1000 * time.time())
 
 
-def _begun(folder: Path) -> int:
+def _started_at(folder: Path) -> int:
     """Return when the study began, in milliseconds since 1970."""
     try:
         begun = datetime.fromisoformat(json.loads((folder / RECORD).read_text())["begun"]).timestamp()

@@ -110,7 +110,7 @@ class Plot:
 
     def line(self, places: Sequence[Place], style: Style, title: str = "", *, step: bool = False) -> None:
         """Draw a line through `places`; with `step` the value holds until the next place."""
-        spots = [self.at(p, free=True) for p in thinned(places)]
+        spots = [self.at(p, free=True) for p in thin(places)]
         if not spots:
             return
         path = f"M{_n(spots[0][0])} {_n(spots[0][1])}"
@@ -124,7 +124,7 @@ class Plot:
 
     def band(self, low: Sequence[Place], high: Sequence[Place], colour: str) -> None:
         """Shade between two lines."""
-        spots = [self.at(p, free=True) for p in [*thinned(low), *reversed(thinned(high))]]
+        spots = [self.at(p, free=True) for p in [*thin(low), *reversed(thin(high))]]
         points = " ".join(f"{_n(x)},{_n(y)}" for x, y in spots)
         self.lines.append(f'<polygon points="{points}" fill="{colour}" opacity="0.14"/>')
 
@@ -270,7 +270,7 @@ def key(style: Style, shape: str = "line") -> str:
     return f'<svg class="key" viewBox="0 0 20 12" width="20" height="12" aria-hidden="true">{mark}</svg>'
 
 
-def thinned(places: Sequence[Place], most: int = 60) -> list[Place]:
+def thin(places: Sequence[Place], most: int = 60) -> list[Place]:
     """Return at most about `most` of the places, evenly spread, first and last kept."""
     if len(places) <= most:
         return list(places)
