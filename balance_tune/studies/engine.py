@@ -21,7 +21,7 @@ from balance_tune.studies.cluster.ray_cluster import GPU_SHARE, TrialResources, 
 from balance_tune.studies.config.reader import stored_config
 from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.config.study_method import BASELINE
-from balance_tune.studies.early_stopping.pruner import Pruner
+from balance_tune.studies.early_stopping.pruner import Pruner, RuleError
 from balance_tune.studies.early_stopping.pruning_log import pruning_log_of
 from balance_tune.studies.execution import retention
 from balance_tune.studies.execution.limits import Limits
@@ -284,9 +284,12 @@ class _Study:
         )
         epochs = {cell: _longest(arm) for cell, arm in self.queue.cells.items()}
         search = self.config.search
-        pruner = Pruner(
-            search.early_stopping, epochs, self.pruning_log, Objective(self.config.objective), search.parallel
-        )
+        rule, objective = search.early_stopping, Objective(self.config.objective)
+        try:
+            pruner = Pruner(rule, epochs, self.pruning_log, objective, search.parallel)
+        except RuleError as error:
+            provenance.allow_correction(self.folder, rule.kind)
+            return str(error).rstrip(".")
         self.tracker.start()
         with self.interruption.patient(), _scratch(self.folder) as scratch:
             ended = run_trials(
@@ -303,6 +306,8 @@ class _Study:
                 devices=self.devices if self.resources.gpus else None,
             )
         self.tracker.trials_over()
+        if pruner.rule_failed:
+            provenance.allow_correction(self.folder, rule.kind)
         return ended
 
     def _seal(self) -> None:

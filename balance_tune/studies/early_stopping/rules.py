@@ -98,7 +98,10 @@ class StoppingRule(ABC):
         if (number, epoch) not in self._decisions:
             if epoch not in self.rung_epochs(min_epochs):
                 return None
-            self._decisions[number, epoch] = self.decide(number, epoch, value)
+            decision = self.decide(number, epoch, value)
+            if not isinstance(decision, Decision):
+                raise TypeError(f"`decide` must return a `Decision`, but returned {shown(decision)}")
+            self._decisions[number, epoch] = decision
         return self._decisions[number, epoch]
 
     def refill(self, decision: Decision) -> None:
@@ -250,6 +253,8 @@ def rule_of(settings: EarlyStopping, epochs: int) -> StoppingRule:
         )
     arguments = {"grace": settings.grace, "reduction": settings.reduction, **settings.settings}
     try:
-        return cls(epochs, **{name: value for name, value in arguments.items() if name in names})
-    except (TypeError, ValueError) as error:
+        rule = cls(epochs, **{name: value for name, value in arguments.items() if name in names})
+        rule.rung_epochs()
+        return rule
+    except Exception as error:  # the rule may be the user's own code
         raise UserError(f"`search.early_stopping.settings` must suit `{settings.kind}`, but: {error}") from error

@@ -15,6 +15,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.util import placement_group_table
 
 from balance_tune.studies.cluster.preemption import node_lost
+from balance_tune.studies.early_stopping.pruner import RuleError
 from balance_tune.studies.private_apis import actor_of
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.storage.db_retry import AWAY
@@ -142,9 +143,11 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
 
     @contextmanager
     def halting(self) -> Iterator[None]:
-        """Halt the study where it cannot write down what happens; what is on disk is whole and running trials stay."""
+        """Halt the study where it cannot write, or where its early-stopping rule raises; running trials stay open."""
         try:
             yield
+        except RuleError as error:
+            self.halted = self.halted or str(error).rstrip(".")
         except OSError as error:
             self.halted = self.halted or f"the study's folder cannot be written: {error}"
         except AWAY:

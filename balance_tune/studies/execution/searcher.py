@@ -57,7 +57,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         key = self._keys.get(trial_id)
-        if key is not None:
+        if key is not None and not self._scheduler.halted:  # else the trial reports it again when it is resumed
             with self._scheduler.halting():
                 self._queue.report(key, result)
 
