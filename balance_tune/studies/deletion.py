@@ -1,4 +1,4 @@
-"""Removes a study everywhere: folder, runs and artifacts in MLflow; the datasets' stores are shared and stay."""
+"""Removes a study: its folder, and its runs and artifacts in MLflow. Stores of datasets are shared, so they stay."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ BATCH = 1000  # runs named on one command line
 
 
 def delete_study(folder: StudyFolder) -> list[str]:
-    """Remove the study in `folder` and return what remains to be said, one line each.
+    """Remove the study in `folder`; return messages for the user, one line each.
 
     MLflow comes first: if it does not answer, nothing has been removed yet.
 
     Raises:
-        UserError: the study is being run, or its MLflow store cannot be one.
+        UserError: the study is running, or the address of its MLflow store is wrong.
     """
     with exclusive(folder):
         remarks = _forget(folder) if (folder.path / IDENTITY).is_file() else []
-        folder.clear_store(keep=FOUND_BY)  # first: no trial of a later study may find what is left of this one
+        folder.clear_store(keep=FOUND_BY)  # first: a later study of this name must not find trials of this one
         forget(folder)
         folder.clear_store()
         hidden = folder.path.with_name(f".{folder.name}.deleting")
         shutil.rmtree(hidden, ignore_errors=True)
-        folder.path.rename(hidden)  # at once: a half-removed study is never found under its name
+        folder.path.rename(hidden)  # renamed first: a half-removed study is never found under its name
     shutil.rmtree(hidden)
     return remarks
 

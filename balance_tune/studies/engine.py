@@ -1,4 +1,4 @@
-"""Runs a study from beginning to end, or on from wherever it was left: the one way through."""
+"""Runs a study: starts it, resumes it or extends it, up to leaderboard, report and MLflow."""
 
 from __future__ import annotations
 

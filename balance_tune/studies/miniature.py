@@ -1,4 +1,4 @@
-"""A study in miniature: the same datasets, models and methods on made-up data, through in a minute or two."""
+"""A small copy of a study: the same datasets, models and methods on made-up data, done in a minute or two."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is used of Ray and Optuna beyond their documented interfaces; without it, a study goes the plain way."""
+"""All uses of undocumented interfaces of Ray and Optuna; where one is gone, the documented way is taken."""
 
 from __future__ import annotations
 

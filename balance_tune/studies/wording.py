@@ -1,4 +1,4 @@
-"""Puts what a user wrote, whatever it is, into one short printable line."""
+"""Formats user input for messages: one short printable line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nodes whose GPUs do not work: found before the first trial, or by trials that fail there, and left out."""
+"""Nodes whose GPUs do not work. They are detected before the first trial or by failing trials, and not used."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def gpus_here() -> tuple[int | None, str]:
 
 
 class Devices:
-    """The nodes of the cluster whose GPUs the study does without.
+    """The nodes of the cluster whose GPUs the study does not use.
 
     Args:
         say: takes a line for the user.
@@ -58,7 +58,7 @@ class Devices:
         self._failures: Counter[str] = Counter()
 
     def check(self) -> str:
-        """Use the GPUs of every node that Ray says has some; leave out where that fails; return why none is left."""
+        """Test the GPUs of every node that has some, and leave out failing nodes; return why none is left."""
         import ray
 
         nodes = [n for n in _with_gpus() if n["NodeID"] not in self.left_out]
@@ -75,7 +75,7 @@ class Devices:
         return ""
 
     def failed(self, words: str) -> bool:
-        """Take what a lost trial says; return whether a node's device failed it. Leave the node out when it is due."""
+        """Return whether a trial with this `reason` was lost by its node's GPU; leave the node out after several."""
         match = FAILED.search(words)
         if match is None:
             return False

@@ -26,7 +26,7 @@ WARM_UP, STEPS = 5, 20
 
 @dataclass(frozen=True)
 class Load:
-    """What one trial asks of a GPU: bytes at its peak (context included), seconds of a step, and of work in it."""
+    """The load of one trial on a GPU: peak bytes (context included), seconds of a step, seconds of GPU work in it."""
 
     memory: int
     step: float
@@ -54,7 +54,7 @@ def fraction(loads: Sequence[Load], memory: int) -> float:
 
 
 def fraction_of(folder: StudyFolder, measure: Callable[[], tuple[list[Load], int]]) -> float:
-    """Return the study's fraction: as it was measured when the study began, else measured now and written down."""
+    """Return the study's fraction of a GPU: the recorded one, else measure and record it."""
     path = folder.path / FILE
     if path.is_file():
         return float(json.loads(path.read_text())["fraction"])

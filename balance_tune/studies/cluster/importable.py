@@ -1,4 +1,4 @@
-"""Before the first trial: whether Ray's workers can import the user's own classes that a study names."""
+"""Checks before the first trial that Ray's workers can import the user's own classes that a study names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study as a Ray job: what is sent, under which id, followed to its end."""
+"""Submits a study as a Ray job: the arguments of the job, the uploaded folder, the id of the job."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from balance_tune.studies.wording import one_line
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
-AGAIN = "~"  # between a study's name, which cannot hold it, and the count of a further job of the study
+AGAIN = "~"  # separates a study's name, which cannot contain it, from the count of the job
 STUDY = "balance_tune.study"  # key of a job's metadata
 CONSTRAINTS = "constraints.txt"
-PINNED = {HEAD: 0.001}  # the head is on demand; what drives a study must not be on a machine that may be taken away
+PINNED = {HEAD: 0.001}  # the head is on demand; a driver must not run on a spot machine
 
 
 HEADS_PYTHON = (
@@ -92,10 +92,10 @@ def packed(request: Request) -> Iterator[tuple[dict[str, Any], list[Parcel]]]:
         command = ["-m", "balance_tune", "run", study_file, *request.overrides]
         if request.root is not None:
             command += ["--root", request.root]
-        # an environment that Ray makes for the job is on PATH; the head's own need not be
+        # Ray puts the environment that it makes for the job on PATH; the head's own may be missing there
         python = HEADS_PYTHON if request.requirements is None else "exec python"
         job: dict[str, Any] = {
-            "entrypoint": f"{python} {shlex.join(command)}",  # exec: a signal meets the study, not a shell around it
+            "entrypoint": f"{python} {shlex.join(command)}",  # exec: a signal reaches the study, not a shell around it
             "runtime_env": runtime,
             "metadata": {STUDY: request.name},
         }

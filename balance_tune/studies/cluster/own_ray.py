@@ -1,4 +1,4 @@
-"""What a study's own Ray needs of this machine: a folder for its sockets, a private token, the user's modules."""
+"""Prepares this machine for a Ray that the study starts: a folder for sockets, a private token, the user's modules."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _private(folder: Path) -> bool:
 
 
 def is_on_loopback(host: str, port: int) -> bool:
-    """Return whether a server at a loopback address cannot be reached at this machine's network address."""
+    """Return whether a server at a loopback address is unreachable at this machine's network address."""
     with contextlib.suppress(ValueError):
         if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
             return False
@@ -122,7 +122,7 @@ def private_token() -> None:
                 file.write(secrets.token_hex(32))
         elif path.stat().st_uid == os.getuid() and stat.S_IMODE(path.stat().st_mode) & 0o077:
             path.chmod(0o600)
-    except FileExistsError:  # another study made it in the same moment
+    except FileExistsError:  # another study created it meanwhile
         return
     except OSError:
         if not path.exists():

@@ -1,4 +1,4 @@
-"""Nodes that are taken away: noticed beforehand where Ray drains them, distinguished from a trial's faults."""
+"""Detects that a node is about to be taken away, and tells the loss of a node from a fault of the trial."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def node_drains() -> bool:
 def node_lost(words: str, several: bool = False) -> bool:
     """Return whether a trial's process ended with its node, by what Ray says of its end.
 
-    A node that dies without notice is at first only out of reach; that means the node where there are `several`, since
-    of a process that dies on a living one its raylet tells more.
+    A node that dies without notice is unreachable at first. With `several` nodes that counts as a lost node, because
+    the raylet of a living node gives a reason when a process dies.
     """
     return bool(NODE_LOST.search(words)) or (several and bool(SILENT.search(words)))

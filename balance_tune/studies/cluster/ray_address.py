@@ -1,4 +1,4 @@
-"""RAY_ADDRESS: whether a study joins a cluster, and whether there is one; Ray itself would wait 14 minutes for it."""
+"""Reads RAY_ADDRESS and checks that a Ray answers there. Ray itself would wait 14 minutes for an answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def joins_cluster() -> bool:
 
 
 def check_ray_address() -> None:
-    """Look whether a Ray answers at RAY_ADDRESS; without one, or with `local`, there is nothing to look at.
+    """Check that a Ray answers at RAY_ADDRESS; nothing is checked where it is not set or `local`.
 
     Raises:
         UserError: it is of another form, or no Ray answers there within `BALANCE_TUNE_CONNECT_S` seconds.
@@ -56,7 +56,7 @@ def ray_host() -> tuple[str, int]:
 
 
 def _check_kind(host: str, port: int, address: str) -> None:
-    """Ask for the cluster's id, which every head of Ray answers, if only by asking for a token."""
+    """Ask for the cluster's id. Every head of Ray answers, with the id or with a request for a token."""
     import grpc  # a dependency of Ray's
 
     limit = seconds("BALANCE_TUNE_CONNECT_S")

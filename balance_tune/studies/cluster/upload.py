@@ -1,4 +1,4 @@
-"""What a job would carry to a cluster: a folder, less what its ignore files and a few fixed rules leave out."""
+"""Measures the folder that a job uploads to a cluster, without what ignore files and a few fixed rules leave out."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Parcel:
 def parcel_of(folder: Path, excludes: Sequence[str] = NEVER, limit: int = LIMIT) -> Parcel:
     """Measure a folder; ignore files of every folder in it hold, as they do for Ray.
 
-    Counting ends at four times `limit`: a home folder is not walked to its end to be refused.
+    Counting ends at four times `limit`, so that a home folder is refused quickly.
 
     Raises:
         UserError: it is not a folder.

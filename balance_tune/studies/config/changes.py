@@ -27,7 +27,7 @@ MAY_CHANGE = (
     "checkpoints",
 )  # how it is run, not what is run
 
-WHOLE = "augment"  # compared as one: an empty entry of it says something
+WHOLE = "augment"  # compared as a whole: an empty entry has a meaning
 MAY_MOVE = "data.stores."  # where data lies; that it is the same is checked by its hash
 
 

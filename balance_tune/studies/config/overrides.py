@@ -15,7 +15,7 @@ DEEPEST = 20  # levels of a study file, more than any setting needs
 def with_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Return `raw` with each `a.b=value` set, the value read as YAML; the last of several for one key holds.
 
-    `raw` itself is left alone. Whether the key exists is the schema's question.
+    `raw` itself is not changed. The schema checks later that the key exists.
 
     Raises:
         UserError: not of the form key=value, a value that is not YAML, or a key that leads through something that is

@@ -1,4 +1,4 @@
-"""Reads a study file into a `StudyConfig`; what is installed is not asked (see `studies.loading`)."""
+"""Reads a study file into a `StudyConfig`. Whether its names are installed is checked by `studies.loading`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from balance_tune.studies.wording import one_line
 def read_config(source: str | Path | Mapping[str, object] | StudyConfig, overrides: Sequence[str] = ()) -> StudyConfig:
     """Return the study in a YAML file, or in a mapping of the same shape, after `key=value` overrides.
 
-    A bare name that is no file is a study that ships with the package.
+    A bare name that is no file names a study file that ships with the package.
 
     Raises:
         UserError: one line, whatever is wrong with the text or a value.

@@ -1,4 +1,4 @@
-"""Where the data of a study lies: the stores of embedded datasets are made, those of real ones are found."""
+"""Locates the store of each dataset of a study; stores of embedded datasets are built where they are missing."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def check_known(names: Iterable[str], stores: Mapping[str, str], folder: StudyFo
 
 
 def announce(names: Iterable[str], stores: Mapping[str, str], folder: StudyFolder) -> list[str]:
-    """Make known the datasets that only a store declares (users' tables), so that they are found by name.
+    """Register the datasets that only a store declares (users' tables), so that they are found by name.
 
     Args:
         names: of datasets; those that are installed are left as they are.
@@ -123,7 +123,7 @@ def announce(names: Iterable[str], stores: Mapping[str, str], folder: StudyFolde
 
 
 def identity_of_store(name: str, stores: Mapping[str, str], folder: StudyFolder) -> str | None:
-    """Return what tells a dataset's store from others without building one; None where it is not prepared."""
+    """Return the identity of a dataset's store without building it; None where it is not prepared."""
     dataset: Dataset = datasets().get(name)()
     if isinstance(dataset, Stored):
         return f"{name}-{store_of(name, stores, folder)[1].data_hash[:12]}"
@@ -175,7 +175,7 @@ def _miniature(dataset: Distribution, folder: StudyFolder, tell: Callable[[str],
         folder.path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as source:
             dataset.miniature(Path(source))
-            shutil.rmtree(folder.path, ignore_errors=True)  # what an interruption left
+            shutil.rmtree(folder.path, ignore_errors=True)  # the rest of an interrupted run
             prepare(small(dataset), source, folder.path)
     folder.upload_all(last=MANIFEST)
     return _check_store(small(dataset), folder.uri)

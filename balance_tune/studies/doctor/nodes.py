@@ -1,4 +1,4 @@
-"""Checks of the nodes of a cluster against the driver and against each other; pure functions over what was seen."""
+"""Compares the nodes of a cluster with the driver and with each other; pure functions of the collected facts."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def clocks(nodes: Sequence[Node]) -> Finding:
 
 
 def memory(nodes: Sequence[Node], groups: int = 0) -> Finding:
-    """Whether the head holds the driver and so many concurrent trials of several workers, whose controllers it runs."""
+    """Whether the head has memory for the driver and the controllers of so many trials of several workers."""
     head = next((n for n in nodes if n.head), nodes[0])
     need = DRIVER + groups * TRAIN_RUN
     what = "the driver" + (f" and {groups} controllers of worker groups" if groups else "")

@@ -90,8 +90,8 @@ class Pruner:
             self.rule_failed = True
             what = one_line(f"{type(error).__name__}: {error}")[:300]
             raise RuleError(
-                f"the early-stopping rule `{self._kind}` must judge epoch {epoch} of search trial {number} of {cell}, but "
-                f"raised {what.rstrip('.')}; correct it, then run the study again."
+                f"the early-stopping rule `{self._kind}` must judge epoch {epoch} of search trial {number} of {cell}, "
+                f"but raised {what.rstrip('.')}; correct it, then run the study again."
             ) from error
 
     def _signed(self, decision: Decision) -> Decision:

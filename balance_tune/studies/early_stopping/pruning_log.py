@@ -40,9 +40,9 @@ class Decision:
 
 
 class PruningLog:
-    """Verdicts by arm, kept in memory and appended to a JSON-lines file, each on disk before it takes effect.
+    """Decisions by arm, in memory and in a JSON-lines file; each is on disk before it takes effect.
 
-    With a `table`, of which the file is a copy then, each is in that first.
+    With a `table` each is written there first, and the file is a copy of it.
     """
 
     def __init__(self, path: Path, table: PruningTable | None = None) -> None:

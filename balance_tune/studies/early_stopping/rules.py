@@ -46,7 +46,7 @@ class Expectation:
 
 
 class StoppingRule(ABC):
-    """Early stopping of one arm. Larger values are better: the pruner turns values round where less is better.
+    """Early stopping of one arm. Larger values are better: the pruner negates objectives where smaller is better.
 
     Decisions depend on the reported values and their order only, so that a study that is resumed, or run again with one
     trial at a time, prunes the same trials.
@@ -176,8 +176,8 @@ class Asha(StoppingRule):
     def _survivors(self, judged: float) -> float:
         """Return how many of `judged` trials a rung is expected to let pass.
 
-        The n-th to arrive passes if it is among the best ceil(n / reduction) of n; that the order of arrival says
-        nothing about the value is the assumption.
+        The n-th to arrive passes if it is among the best ceil(n / reduction) of n. It is assumed that the order of
+        arrival is independent of the values.
         """
         whole = math.floor(judged)
         passed = sum(math.ceil(n / self.reduction) / n for n in range(1, whole + 1))

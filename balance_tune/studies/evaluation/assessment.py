@@ -1,4 +1,4 @@
-"""How good a stored model is on labelled data: together, by each modality alone, by class, and whether it knows it."""
+"""Scores a stored model on labelled data: all modalities, each modality alone, each class, calibration error."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came out: `name` of the run, how much was compared, and what differs in results and in circumstances."""
+    """The result of a reproduction: `name` of the run, number of values, differences in results and circumstances."""
 
     name: str
     epochs: int
@@ -61,7 +61,7 @@ class Comparison:
 
     @property
     def verdict(self) -> Literal["bit-identical", "within tolerance", "different"]:
-        """How near the repeated trial came."""
+        """How close the repeated trial is to the recorded one, in words."""
         if self.largest is None:
             return "bit-identical"
         return "within tolerance" if self.largest.size <= self.tolerance else "different"
@@ -144,7 +144,7 @@ def recorded_curves(client: MlflowClient, run_id: str) -> Curves:
 
 
 def differences(recorded: Curves, now: Curves) -> Iterator[Difference]:
-    """Yield what is not the same, in the order of epochs; a value that is missing now counts as not a number."""
+    """Yield the values that differ, in the order of epochs; a value that is missing now counts as NaN."""
     for epoch in sorted(recorded):
         for name, value in recorded[epoch].items():
             other = now.get(epoch, {}).get(name, math.nan)
@@ -154,7 +154,7 @@ def differences(recorded: Curves, now: Curves) -> Iterator[Difference]:
 
 
 def _circumstances(trial: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is not as it was when the trial ran, beside its results."""
+    """Yield the differences between now and the recorded trial in code, versions and machine."""
     import torch
 
     if trial.get("code_version") != code_version():

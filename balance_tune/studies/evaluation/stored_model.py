@@ -1,4 +1,4 @@
-"""A registered or exported model, found by its address and opened without being asked over HTTP."""
+"""Opens a registered or exported model by its address, in this process (no server)."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def _download(address: str, root: StudyFolder, here: str) -> Path:
 
 @contextmanager
 def default_store(store: Store) -> Iterator[None]:
-    """Let the process's own store be `store` for the block: MLflow looks up `models:/` addresses nowhere else."""
+    """Make `store` the process's default store for the block: MLflow looks up `models:/` addresses only there."""
     import mlflow
 
-    before = os.environ.get("MLFLOW_TRACKING_URI")  # MLflow keeps both alike
+    before = os.environ.get("MLFLOW_TRACKING_URI")  # MLflow sets this variable too
     mlflow.set_tracking_uri(store.uri)
     try:
         yield
@@ -78,11 +78,11 @@ def _open(folder: Path, address: str) -> Served:
         flavor = dict(Model.load(str(folder)).flavors.get("python_function", {}))
         ours = flavor.get("loader_module") == LOADER
         code, data = folder / flavor.get("code", "code"), folder / flavor["data"] if ours else folder
-    except Exception as error:  # what MLflow raises over a damaged file has no end
+    except Exception as error:  # MLflow raises many kinds of exception for a damaged file
         raise _unreadable(address, error) from error
     if not ours:
         raise UserError(f"a model must have been stored by balance_tune, but {shown(address)} was not.")
-    sys.path.append(str(code))  # other people's methods that came with it; ours are imported already
+    sys.path.append(str(code))  # modules of the user's methods that came with the model
     try:
         return Served(data)
     except UserError:

@@ -1,4 +1,4 @@
-"""Which checkpoints of an arm in a decided replicate stay; the others, large and of no more use, are deleted."""
+"""Deletes the checkpoints of an arm that are not needed any more once a replicate is decided."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tells Ray Tune which trials to stop: by the judge of their own arm, or because they have gone silent."""
+"""Ray Tune's scheduler for a study: stops trials that the arm's pruner prunes, and ends trials that do not report."""
 
 from __future__ import annotations
 
@@ -37,12 +37,11 @@ ERROR = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b")
 
 
 class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
-    """Judges search trials against their own arm; a hung trial's process is ended, so that it counts as lost.
+    """Prunes search trials by their arm's pruner, and ends the process of a hung trial, which then counts as lost.
 
-    `stopped` holds the ids of the trials that early stopping ended, `errors` the last words of those that broke,
-    `preempted` those that went with their node. With `groups` a trial that runs may still wait for its workers; there
-    may be `several` nodes.
-    `halted` is why no trial can go on (the disk is full, say); empty while they can.
+    `stopped` holds the ids of the trials that early stopping ended, `errors` the messages of those that failed,
+    `preempted` those whose node was lost. With `groups` a running trial may still wait for its workers; there may be
+    `several` nodes. `halted` is the reason why no trial can go on (a full disk, say), or empty.
     """
 
     def __init__(
@@ -107,7 +106,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
                 self._queue.preempted(key_of(trial.config))
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
-        """End what hangs; which pending trial starts first is Tune's own business."""
+        """End hung trials; return None, so that Tune chooses which pending trial starts first."""
         now = self._clock()
         for trial_id, trial in list(self._trials.items()):
             if trial.status in (Trial.TERMINATED, Trial.ERROR):
@@ -166,7 +165,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
         return trial is not None and trial.status == Trial.ERROR
 
     def _forget(self, trial_id: str) -> None:
-        """Let go of an ended trial, and of the statistics that Tune would keep of it (100 MB in 3,000 trials)."""
+        """Drop an ended trial and the statistics that Tune would keep of it (100 MB in 3,000 trials)."""
         self._last_reports.pop(trial_id, None)
         self._reported.discard(trial_id)
         trial = self._trials[trial_id]
@@ -183,7 +182,7 @@ def key_of(config: Mapping[str, Any]) -> TrialKey:
 
 
 def _failure_text(trial: Trial) -> str:
-    """Return what Ray says of a broken trial's last end."""
+    """Return Ray's text about the last failure of a trial."""
     try:
         return Path(trial.error_file).read_text().rpartition("Failure # ")[2]
     except (OSError, TypeError):
@@ -191,7 +190,7 @@ def _failure_text(trial: Trial) -> str:
 
 
 def _last_words(trial: Trial) -> str:
-    """Return what ended a broken trial, in one line: its exception, else what Ray says."""
+    """Return why a trial failed, in one line: its exception, else Ray's text."""
     try:
         text_lines = Path(trial.error_file).read_text().splitlines()[1:]  # the first line is a count and a time
     except (OSError, TypeError):

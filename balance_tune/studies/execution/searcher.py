@@ -18,9 +18,9 @@ ENDS = ("complete", "failed")
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
-    """Hands out the queue's trials, at most `slots` at a time, and tells it what became of each.
+    """Gives Tune the queue's trials, at most `slots` at a time, and reports to the queue how each ended.
 
-    `interrupted()` says that the study is being stopped: what breaks from then on was not the trial's fault.
+    `interrupted()` is true while the study is being stopped: trials that fail then are not at fault.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
     def _end(self, key: TrialKey, trial_id: str, result: Mapping[str, Any]) -> None:
         state, reason = result.get("state"), str(result.get("reason", ""))
         if any(row["epoch"] not in self._queue.live[key].curve for row in epochs_of(result)):
-            self._queue.report(key, result)  # the report that stopped a trial comes here only, any other again
+            self._queue.report(key, result)  # Tune passes the report that stopped a trial only here, any other twice
         if trial_id in self._scheduler.stopped:
             self._scheduler.stopped.discard(trial_id)
             self._queue.finish(key, "pruned")

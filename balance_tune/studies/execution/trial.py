@@ -1,4 +1,4 @@
-"""One trial: what Ray Tune runs in its actor, and the work itself, which knows of Ray only the function to report with.
+"""One trial: the function that Ray Tune runs in its actor, and the training, which uses Ray only to report.
 
 One worker: Ray Train's local mode inside the Tune actor, which stays warm from trial to trial (process, imports, data,
 device). Several workers: a worker group of Ray Train. `work` is the same for both.
@@ -55,7 +55,7 @@ def run_trial(config: dict[str, Any]) -> None:
 
     A trial that fails says so in its last report instead of raising: an actor that raised is never used again.
     """
-    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")  # Tune's 2 s lose the next trial when leaving is slow
+    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")  # Tune's 2 s are too short for a slow end
     if config["workers"] > 1:
         _run_workers(config)
         return
@@ -82,7 +82,9 @@ def _run_workers(config: dict[str, Any]) -> None:
     from ray.tune.integration.ray_train import TuneReportCallback
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # Tune sees a report when Train polls: every 2 s
-    os.environ.setdefault("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", str(LOOK_EVERY))  # 5 s are much of a short notice
+    os.environ.setdefault(
+        "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", str(LOOK_EVERY)
+    )  # Ray's 5 s are long for a short notice
     folder = Path(config["folder"])
     cpus, gpus = config.get("cpus", 1), config.get("gpus", 0)
     resources = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
@@ -193,10 +195,10 @@ def _attempts(
     stop: Callable[[], bool],
     draining: Callable[[], bool],
 ) -> Generator[dict[str, Any]]:
-    """Yield the epochs; where the device's memory is too small, once more from the last state, a quarter at a time.
+    """Yield the epochs. Where the device's memory is too small, resume from the last state with a quarter of the rows.
 
-    The batch stays what it is (see `encode_in_pieces`); the rows say "micro_batch" from then on. Several workers leave
-    a note of it and end: Ray Train starts all of them again.
+    The batch size stays (see `encode_in_pieces`); later rows have "micro_batch". Several workers leave a note in the
+    folder and end: Ray Train starts all of them again.
     """
     reported, group = config.get("reported", 0), replicas.world > 1
     if group and (note := folder.download_file(PIECE)).exists():
@@ -278,20 +280,20 @@ def _validation_units(run: Run) -> str | None:
 
 
 def _replayed(folder: StudyFolder, reported: int, done: int) -> Iterator[dict[str, Any]]:
-    """Yield the epochs that were saved but not `reported` when a process died: early stopping may need one of them."""
+    """Yield epochs that were saved but not reported when a process died; early stopping may have a rung at one."""
     for row in durable.json_lines(folder.path / HISTORY):
         if reported < row["epoch"] <= done:
             yield {**row, "draining": False, "state": "running", "replayed": True}
 
 
 def _refuse(draining: Callable[[], bool]) -> None:
-    """Begin no trial on a node that is about to be taken away; a warm process may still be there."""
+    """Refuse to begin a trial on a node that is about to be taken away."""
     if draining():
         raise Preempted("its node is drained before it begins")
 
 
 def _check_reachable(config: Mapping[str, Any]) -> None:
-    """Notice a node that does not see the driver's folder, before the trial makes one of its own there."""
+    """Raise `Unreachable` on a node that does not see the driver's folder, before the trial creates one there."""
     scratch = config.get("scratch")
     if scratch and "location" not in config and not Path(scratch).is_dir():
         raise Unreachable(
@@ -300,7 +302,7 @@ def _check_reachable(config: Mapping[str, Any]) -> None:
 
 
 class Unreachable(OSError):
-    """The study's folder is not on this node; no trial can run here."""
+    """The study's folder is not visible on this node, so no trial can run here."""
 
 
 class History:
@@ -343,14 +345,14 @@ class History:
 
 
 def _outcome(error: Exception) -> str:
-    """Return what an exception means for the trial: its own failure, bad luck, or the end for all trials."""
+    """Return what an exception means: the trial failed, the trial was lost, or no trial can go on."""
     if isinstance(error, Unreachable | StoreUnavailable) or (isinstance(error, OSError) and error.errno in FULL):
         return "halt"
     return "lost" if isinstance(error, MemoryError | OSError) else "failed"
 
 
 def _blame(error: Exception) -> tuple[str, BaseException]:
-    """Return what the end of a worker group means for its trial, and the exception that says why."""
+    """Return how a trial ended whose worker group failed, and the exception that caused it."""
     from ray.exceptions import RayError
 
     failures: Mapping[int, Exception] = getattr(error, "worker_failures", None) or {}
@@ -378,7 +380,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _node() -> str:
-    """Return which node this is, as the driver looks for it in what a lost trial says."""
+    """Return the id of this node in the form that the driver searches for in a lost trial's message."""
     import ray
 
     node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else "0"
@@ -392,7 +394,7 @@ def _write_down(folder: StudyFolder, error: Exception) -> None:
 
 @contextlib.contextmanager
 def _watch() -> Iterator[None]:
-    """Have the process's log say where it hangs, shortly before the scheduler ends it."""
+    """Write the stack of a hung process to its log, shortly before the scheduler ends it."""
     if sys.__stderr__ is not None:
         with contextlib.suppress(ValueError, OSError):  # a stderr without a file descriptor
             faulthandler.dump_traceback_later(0.9 * SILENCE, repeat=True, file=sys.__stderr__)

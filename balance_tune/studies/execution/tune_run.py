@@ -40,11 +40,10 @@ def run_trials(
 ) -> str:
     """Run the queue's trials until nothing is due; return why it ended before, or nothing.
 
-    After `patience` seconds in which no trial got what it needs it ends, and says so; also where none of
-    the `devices` is left that works.
+    The run ends after `patience` seconds in which no trial got its resources, and where none of the `devices` works.
 
-    With `warm`, actors are used again from trial to trial (never where a trial has several workers: its worker group
-    would still be there). `tick` is called some ten times a second, and once at the end with `last=True`.
+    With `warm`, actors are used for several trials, except where a trial has a worker group. `tick` is called some ten
+    times a second, and once at the end with `last=True`.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(trial.slots)  # Tune asks for so many nodes
     placed = partial(place, cpus=trial.cpus, gpus=trial.gpus, workers=trial.workers, head=HEAD)
@@ -80,7 +79,7 @@ def run_trials(
 
 
 class _Watch(tune.Stopper):  # type: ignore[misc]  # ray is not typed
-    """Ends the run when the user, a limit or a full disk says so; running trials stay open, to be resumed."""
+    """Ends the run on a signal, at a limit, or when the scheduler halts; running trials stay open, to be resumed."""
 
     def __init__(self, scheduler: ArmScheduler, interrupted: Callable[[], bool], exhausted: Callable[[], str]) -> None:
         self.reason = ""

@@ -1,4 +1,4 @@
-"""How far a study is and how long it will take: what the console, `status` and the time left are made of."""
+"""Estimates how far a study is and how much time is left, for the console and `status`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study would run and what it would take, from its configuration and the time one epoch takes."""
+"""Computes the trials, epochs and time of a study from its configuration and the duration of an epoch."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def _plan(config: StudyConfig, arm: Arm, pace: float | None) -> ArmPlan:
         rungs, expected = expectation.rungs, expectation.epochs
         most: int | None = search.trials * epochs
     else:
-        # as many trials as use the budget up: the last one may begin just before its end
+        # enough trials to use up the budget: the last one may begin just before its end
         spent = None if pace is None else (search.device_seconds or 0.0) / pace / config.resources.workers
         expected = spent
         most = None if spent is None else math.ceil(spent) + epochs

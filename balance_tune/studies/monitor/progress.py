@@ -1,4 +1,4 @@
-"""Shows a running study: a live table in a terminal, a line an ended trial elsewhere, or a JSON line an event."""
+"""Displays of a running study: a live table, a line per ended trial, a JSON line per event, or nothing."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ PERIOD = 0.5  # seconds between two pictures
 
 
 class Progress(Protocol):
-    """What a running study tells whoever watches; every method returns at once."""
+    """The display of a running study; every method returns at once."""
 
     def message(self, text: str) -> None:
-        """Say one sentence."""
+        """Show one sentence."""
 
     def trial_ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
-        """Tell how a trial ended."""
+        """Show how a trial ended."""
 
     def wants(self) -> bool:
         """Return whether it is time for another picture."""
@@ -38,10 +38,10 @@ class Progress(Protocol):
         """Show how far the arms are."""
 
     def show_wait(self, text: str) -> None:
-        """Say what is awaited now, after `close`; called again and again, in a terminal all in one line."""
+        """Show what the study waits for after `close`; a terminal shows repeated calls on one line."""
 
     def close(self) -> None:
-        """Leave the last picture standing."""
+        """Stop updating; the last picture stays."""
 
 
 def progress_of(kind: Kind, stream: IO[str] | None = None) -> Progress:

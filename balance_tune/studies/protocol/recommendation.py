@@ -1,4 +1,4 @@
-"""The point that one should use of an arm, from the validation evidence of all replicates; no test metric is read."""
+"""The recommended hyperparameters of an arm, from validation in all replicates; no test metric is read."""
 
 from __future__ import annotations
 

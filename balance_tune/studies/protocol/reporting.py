@@ -1,4 +1,4 @@
-"""What a trial tells its driver, and how often: epochs of milliseconds go several to a report.
+"""Reports of a trial to its driver. Epochs of a few milliseconds are reported several at a time.
 
 A report is a row of metrics (one epoch, or how the trial failed); under `EARLIER` it holds the rows of the epochs
 before it that were not reported yet.

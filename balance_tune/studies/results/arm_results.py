@@ -1,4 +1,4 @@
-"""What the records and the sealed evaluations of an arm say, before the arm is compared with others."""
+"""The results of one arm, read from its trials and sealed evaluations, before arms are compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the queue knows of a trial under way."""
+"""The state of a running trial in the queue."""
 
 from __future__ import annotations
 

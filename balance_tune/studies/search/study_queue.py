@@ -1,4 +1,4 @@
-"""What a study runs next, and what became of it: one queue over all cells, kept in Optuna's storage.
+"""The queue of a study: which trial runs next, and how trials ended. Its state is in Optuna's storage.
 
 Independent of Ray. A cell is an arm in one replicate. Its search goes on batch by batch (`search.parallel` trials):
 what is proposed depends on the trials of earlier batches alone, so that the results of a study never depend on the

@@ -1,4 +1,4 @@
-"""The names of a study's files; its trials are in the journal, or in the database that the file DATABASE names."""
+"""Names of a study's files. Trials are in the journal, or in the database that the file DATABASE names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads what a study's Optuna storage holds into plain records, quickly: neither ray nor torch is loaded."""
+"""Reads the trials in a study's Optuna storage as plain records, without loading ray or torch."""
 
 from __future__ import annotations
 

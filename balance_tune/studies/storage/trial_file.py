@@ -1,4 +1,4 @@
-"""`trial.json`: the configuration of a trial in its own folder, all that it takes to train it again on any machine."""
+"""`trial.json`: the complete configuration of a trial, in the trial's folder. It suffices to train the trial again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The study's memory: Optuna's storage, a journal file in the study folder or a database, opened for writing."""
+"""Opens Optuna's storage of a study for writing: a journal file in the study folder, or a database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What search trials ended with; pruned ones are extrapolated by what others gained after that epoch."""
+"""Final values of search trials; those of pruned trials are extrapolated from the gains of complete trials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The runs of one study in one MLflow store: found or created once, and written what they lack."""
+"""The runs of one study in one MLflow store: finds or creates them, and writes what they lack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two small files that a study folder keeps about MLflow: the id of its runs, and what was synced already."""
+"""Two small files about MLflow in a study folder: the id of the study's runs, and what was synced already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where and with what a study ran: code, versions, machine, job."""
+"""Tags that say where a study ran and with which code, versions and job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user's own classes need where their model is served: their modules, and the packages that these import."""
+"""Finds the modules and packages that a user's own classes need where their model is served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Serves the MLflow pages of a root on this machine, and says where a study's page is."""
+"""Serves the MLflow pages of a root on this machine and prints the address of a study's page."""
 
 from __future__ import annotations
 

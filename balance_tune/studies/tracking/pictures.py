@@ -1,4 +1,4 @@
-"""What MLflow shows of a run beside its numbers: learning curves and confusion matrix as SVG, classes as a table."""
+"""Pictures of a run in MLflow: learning curves and confusion matrix as SVG, scores by class as a table."""
 
 from __future__ import annotations
 

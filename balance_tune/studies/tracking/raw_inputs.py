@@ -1,4 +1,4 @@
-"""What a user gives a served model: columns under their names, and cells that hold a file, its bytes, or numbers."""
+"""Reads the inputs of a served model: named columns whose cells hold a file, its bytes, or numbers."""
 
 from __future__ import annotations
 

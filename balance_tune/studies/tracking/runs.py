@@ -1,4 +1,4 @@
-"""What one MLflow run of a study is called, how it is found again, and what is written to it."""
+"""Names, keys and contents of a study's runs in MLflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trained model as MLflow serves it: raw inputs in, class and probabilities out; needs neither Ray nor a store."""
+"""A trained model as MLflow serves it: takes raw inputs, returns class and probabilities; needs no Ray and no store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study calls to have itself written to MLflow: start, end, and nothing in between."""
+"""The study's interface to MLflow: called at the start and at the end of a study."""
 
 from __future__ import annotations
 

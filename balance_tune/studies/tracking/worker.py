@@ -1,4 +1,4 @@
-"""Keeps the process that writes to MLflow: starts it, listens to it, and starts it again when it has ended.
+"""Supervises the process that writes to MLflow: starts it, reads its messages, and restarts it when it has ended.
 
 It is a process of its own, at the lowest priority while trials run, so MLflow uses what trials and driver leave of the
 machine. An unprivileged process cannot raise its priority again, so at the end a second process takes over. Any of them

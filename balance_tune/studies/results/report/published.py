@@ -1,4 +1,4 @@
-"""What papers report for a study's methods on its datasets, beside the study's own rows: hearsay, and shown as such."""
+"""A section of the report: numbers that papers report for the same methods and datasets, beside the study's own."""
 
 from __future__ import annotations
 

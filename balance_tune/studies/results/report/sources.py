@@ -1,4 +1,4 @@
-"""Everything a report is made from, read once from a study folder: rows, records, histories, decisions, manifests."""
+"""Reads the inputs of a report from a study folder: rows, trials, histories, pruning decisions, manifests."""
 
 from __future__ import annotations
 
