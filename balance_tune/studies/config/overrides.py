@@ -32,7 +32,8 @@ def with_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str
         try:
             value = strict_yaml.parse(text)
         except UserError as error:
-            raise UserError(f"the value of override {shown(override)} {_without_place(one_line(str(error)))}") from None
+            message = one_line(str(error)).removeprefix("line 1: ")
+            raise UserError(f"the value of override {shown(override)} {message}") from None
         inner = result
         for i, part in enumerate(parts[:-1]):
             if inner.get(part) is None:
@@ -49,7 +50,3 @@ def with_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str
 
 def _copy(value: Any) -> Any:
     return {k: _copy(v) for k, v in value.items()} if isinstance(value, Mapping) else value
-
-
-def _without_place(message: str) -> str:
-    return message.removeprefix("line 1: ")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["ok", "warn", "fail"]
-WORST: tuple[State, ...] = ("ok", "warn", "fail")
 
 
 @dataclass(frozen=True)

@@ -92,11 +92,9 @@ class _Watch(tune.Stopper):  # type: ignore[misc]  # ray is not typed
         return False
 
     def stop_all(self) -> bool:
-        self.reason = self.reason or self._why()
+        if not self.reason:
+            self.reason = "a signal" if self._interrupted() else self._scheduler.halted or self._exhausted()
         return bool(self.reason)
-
-    def _why(self) -> str:
-        return "a signal" if self._interrupted() else self._scheduler.halted or self._exhausted()
 
 
 class _Ticker(tune.Callback):  # type: ignore[misc]

@@ -42,8 +42,8 @@ def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "seale
         return failures
     if baseline is None or baseline.test_mean is None or best is None:
         return _unfinished(dataset, table, baseline, rivals)
-    wins = [row for row in compared if _beats(row)]
-    losses = [row for row in compared if _loses(row)]
+    wins = [row for row in compared if row.outcome == "better"]
+    losses = [row for row in compared if row.outcome == "worse"]
     provisional = [row for row in table if not row.diagnostic and not row.confirmed and not row.failure]
     aside = f" ({len(table) - len(provisional)} of {len(table)} arms are through so far)" if provisional else ""
     where, rival = _where(dataset, best), _baseline_words(best)
@@ -264,14 +264,6 @@ def _scope(rows: Sequence[LeaderboardRow]) -> str:
 
 def _position(row: LeaderboardRow, table: Sequence[LeaderboardRow]) -> int:
     return -next(i for i, other in enumerate(table) if other is row)  # rows come best validation first
-
-
-def _beats(row: LeaderboardRow) -> bool:
-    return row.outcome == "better"
-
-
-def _loses(row: LeaderboardRow) -> bool:
-    return row.outcome == "worse"
 
 
 def _delta(row: LeaderboardRow) -> float:
