@@ -121,7 +121,7 @@ def trial_config(
     store: Path | str,
     replicate: int = 0,
 ) -> dict[str, Any]:
-    """Return what one trial needs to run, anywhere, as JSON-able data; `params` name the arm's searched parameters."""
+    """Return the complete configuration of one trial as JSON-able data; `params` name the arm's searched parameters."""
     place = study_folder / "trials" / arm.dataset / arm.label
     stopping = config.search.early_stopping
     rungs = rule_of(stopping, arm.epochs(params)).rung_epochs(arm.min_epochs(params)) if phase == "search" else ()
@@ -152,7 +152,7 @@ def trial_config(
 
 
 def _replicate(config: StudyConfig, replicate: int) -> dict[str, int]:
-    """Return what a trial's configuration says of its replicate; the first one has the store's own split."""
+    """Return the entries about the replicate in a trial's configuration; the first one has the store's own split."""
     if replicate == 0:
         return {}
     seed = {"split_seed": config.seed * MAX_REPLICATES + replicate} if config.splits == "redrawn" else {}
@@ -276,7 +276,7 @@ def _ends(p: Parameter) -> tuple[Value, ...]:
 
 @contextlib.contextmanager
 def _arm_in_errors(arm: Arm, where: str = "") -> Iterator[None]:
-    """Turn what settings, method or model object to into one line that names the arm."""
+    """Name the arm in errors that settings, method or model raise in the block."""
     try:
         yield
     except (ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError) as error:

@@ -103,7 +103,7 @@ def _path(address: str, config: StudyConfig) -> tuple[str, ...]:
 def _declaration(
     path: tuple[str, ...], where: str, entry: Any, config: StudyConfig, dataset: type[Dataset]
 ) -> Declaration:
-    """Return what is known of a setting beside its range: the value of trial 0, and where that is from."""
+    """Return the default of a setting (its value in trial 0) and where the default comes from."""
     choices = entry if isinstance(entry, list) else entry.get("choices") if isinstance(entry, Mapping) else [entry]
     if choices is not None and not all(isinstance(value, bool | int | float | str) for value in choices):
         raise UserError(f"a choice must be a number, text, true or false, but `{where}` has {shown(choices)}.")
@@ -172,7 +172,7 @@ def _keywords(taker: Any) -> dict[str, Any] | None:
 
 
 def _model_value(model: Model, path: tuple[str, ...]) -> Any:
-    """Return what the study's section `model` says of an address, or a mark that it has no value."""
+    """Return the value of an address in the study's section `model`, or `_MISSING`."""
     value: Any = model.model_dump(mode="json", exclude_none=True)
     for key in path:
         if not isinstance(value, Mapping) or key not in value:

@@ -33,7 +33,7 @@ def class_of(kind: str, name: str) -> Any:
 
 
 def module_of(kind: str, name: str) -> str:
-    """Return the name of the module that defines it; one of an import path is not imported for that."""
+    """Return the name of the module that defines the class; an import path is not imported for that."""
     return name.partition(":")[0] if ":" in name else str(class_of(kind, name).__module__)
 
 

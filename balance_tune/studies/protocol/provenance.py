@@ -1,4 +1,4 @@
-"""What a study was begun with (code, data, study file), and the refusal to go on with anything else."""
+"""Records code, data and study file with which a study begins, and refuses to resume it with others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CONFIG = "study.yaml"
 STOPPING_RULE = "stopping rule"
-DECIDES = ("torch", "optuna")  # packages whose other version may give other numbers
+DECIDES = ("torch", "optuna")  # packages of which another version may give other numbers
 COVERED = (  # files whose change may change a study's numbers: what trains, and what chooses among trials
     "replicas.py",
     "seeds.py",
@@ -45,7 +45,7 @@ COVERED = (  # files whose change may change a study's numbers: what trains, and
 
 
 def begin_or_check(folder: StudyFolder, config: StudyConfig, manifests: Mapping[str, Manifest]) -> tuple[str, ...]:
-    """Begin the study in `folder`, or check that it may go on; return what extends it, one phrase for each setting.
+    """Begin the study in `folder`, or check that it may be resumed; return its extensions, one phrase per setting.
 
     Raises:
         UserError: code, data or study file differ from those the study was begun with, in a way that would make its

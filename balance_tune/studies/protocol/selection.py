@@ -135,7 +135,7 @@ _Standing = tuple[int, float, float]
 
 
 def _rank(record: TrialRecord, rule: Rule) -> _Standing:
-    """Return what ranks a search trial among others, the best first: how it ended, how far it got, its value."""
+    """Return the sort key of a search trial, the best first: how it ended, epochs trained, value."""
     if record.value is None or record.state not in ("complete", "pruned"):
         return 2, 0.0, 0.0
     if record.state == "complete":
@@ -199,7 +199,7 @@ def due(records: Sequence[TrialRecord], rule: Rule) -> list[PendingTrial]:
     """Return the select trials of an arm whose search is over that have not begun, or else its confirm trials.
 
     `records` are all of that arm's. A trial counts as started in any state: a failed one is done, with failure, unless
-    it was lost with its machine. Empty: wait for the running ones; nothing running either: the arm is through.
+    it was lost with its machine. Empty: wait for the running ones; if nothing runs either, the arm is done.
     """
     points = candidates(records, rule)
     missing = _missing(records, rule, "select", points, rule.seeds("select"))
@@ -322,7 +322,7 @@ def _missing(
 def best_trial(
     records: Sequence[TrialRecord], arm: str, params: Mapping[str, Any] | None, objective: Objective
 ) -> TrialRecord | None:
-    """Return the trial whose checkpoint stands for an arm: of the chosen point, the seed that is best by validation.
+    """Return the trial whose checkpoint represents an arm: of the chosen point, the seed that is best by validation.
 
     Confirmation trials come first, then selection, then the search, as far as the study has got.
 

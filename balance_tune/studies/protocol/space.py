@@ -112,7 +112,7 @@ class Space:
 
 @dataclass(frozen=True)
 class Declaration:
-    """A setting before the study file narrows, widens or fixes it; without `spec` it is no tunable.
+    """A setting as declared, before the study file narrows, widens or fixes it; without `spec` it is no tunable.
 
     `searched` says whether it is searched where the study file does not set it.
     """
@@ -256,7 +256,7 @@ def _around(spec: Tunable, default: Value) -> Tunable:
 
 
 def parameter_of(name: str, where: str, declared: Declaration, entry: Any) -> Parameter | Fixed:
-    """Return a setting as the study file's `entry` leaves it; None leaves it as it is declared."""
+    """Return a setting after applying the study file's `entry`; None keeps the declaration."""
     if entry is None:
         spec = declared.spec
         if not declared.searched or spec is None:

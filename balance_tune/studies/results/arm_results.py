@@ -228,7 +228,7 @@ class ArmResults:
         return {key for key, seed in enumerate(cell.seeds) if seed in ended}
 
     def by_modality(self) -> dict[str, float] | None:
-        """Return modality -> mean test score of its own answers; None where an evaluation tells none."""
+        """Return modality -> mean test score of its own answers; None where an evaluation has none."""
         scores: dict[str, list[float]] = {}
         for test in (test for cell in self.cells for test in cell.tests.values()):
             for name, value in test.items():
@@ -311,7 +311,7 @@ def _units(test: Mapping[str, Any], metric: str) -> Floats | None:
 def _by_group(values: Floats, groups: Sequence[int] | None) -> Floats | None:
     """Return pseudo-values (groups,) of the mean of `values` (rows,); the values themselves where rows are independent.
 
-    None of a single group, which does not tell how groups vary.
+    None for a single group, which has no variance.
     """
     if not groups:
         return values

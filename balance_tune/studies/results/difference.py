@@ -21,7 +21,7 @@ from balance_tune.studies.results.statistics import Interval
 
 @dataclass(frozen=True)
 class Difference:
-    """What two arms come to on their common runs.
+    """The comparison of two arms on their common runs.
 
     Attributes:
         comparison: of the test scores.

@@ -25,7 +25,7 @@ def by_table(rows: Sequence[LeaderboardRow]) -> dict[tuple[str, str], list[Leade
 
 
 def conclusion(rows: Sequence[LeaderboardRow]) -> list[str]:
-    """Return the answer, two sentences a dataset; "no" is an answer too, with the minimum detectable difference."""
+    """Return the answer, two sentences per dataset; "no" comes with the minimum detectable difference."""
     return [answer(dataset, table, protocol) for (protocol, dataset), table in by_table(rows).items()]
 
 
@@ -79,7 +79,7 @@ def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "seale
 
 
 def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
-    """Return what a reader must keep in mind about these rows, a sentence or two each."""
+    """Return caveats about these rows, a sentence or two each."""
     defined = dict.fromkeys((row.method, row.definition) for row in rows if row.definition)
     lines = [f"{name}: {definition}." for name, definition in defined]
     if any(row.delta_ci for row in rows):
@@ -230,7 +230,7 @@ def _where(dataset: str, row: LeaderboardRow) -> str:
 
 
 def _subject(row: LeaderboardRow) -> str:
-    """Return what is compared: a method, or of one replicate the one point that its search came to."""
+    """Return the subject of the comparison: a method, or with one replicate the one point that its search chose."""
     return _subjects([row.method], row)
 
 

@@ -36,7 +36,7 @@ LEAST_RUNS = 4  # finished runs of an arm from which on its spread tells a colla
 
 @dataclass(frozen=True)
 class Runs:
-    """What one arm reached, one entry a replicate, in the same order for every arm.
+    """The runs of one arm, one entry per replicate, in the same order for every arm.
 
     Attributes:
         scores: (R,) the metric on the sealed test part; NaN where the run failed.

@@ -63,7 +63,7 @@ NAME = 20  # characters of the longest method name that the table shows whole
 
 @dataclass(frozen=True, kw_only=True)
 class LeaderboardRow:
-    """What a study knows of one arm. Shares and their differences are fractions; None is unknown, or not known yet."""
+    """The results of one arm. Shares and their differences are fractions; None is unknown, or not known yet."""
 
     dataset: str = column("The dataset.", TEXT, "")
     method: str = column("The method, with its variant.", TEXT, "", header="method", cell=lambda row: row.short_name)
@@ -502,7 +502,7 @@ def _tuning_gain(arm: ArmResults) -> Estimate:
 
 
 def _share_of_epochs_saved(search: Sequence[TrialRecord]) -> float | None:
-    """Return the share of epochs that pruned trials left untrained; failed trials saved nothing, they broke."""
+    """Return the share of epochs that pruned trials left untrained; failed trials count as saving nothing."""
     full = max((r.epochs for r in search if r.state == "complete"), default=0)
     planned = sum(full if r.state == "pruned" else r.epochs for r in search)
     return sum(full - r.epochs for r in search if r.state == "pruned") / planned if planned else None

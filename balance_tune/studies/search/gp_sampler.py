@@ -1,8 +1,8 @@
-"""The sampler `gp`: expected improvement under a Gaussian process that believes in the declared default.
+"""The sampler `gp`: expected improvement under a Gaussian process whose prior mean favours the declared default.
 
 Optuna's `GPSampler` learns from complete trials only, which early stopping leaves few of, knows no default, and loads
-torch into the driver. Here pruned trials count with an extrapolation and its uncertainty (`forecast`), and the points
-about the default are believed to be good until trials say otherwise (`gaussian_process`).
+torch into the driver. Here pruned trials count with an extrapolation and its uncertainty (`forecast`), and the prior
+favours points about the default until trials contradict it (`gaussian_process`).
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class GpSampler(BaseSampler):
         best = means.max(1, keepdims=True)
         features = self._cube.features(candidates)
         improvement = model.weights @ expected_improvement(*model.predict(features), best)
-        improvement[~_new(features, np.vstack([of_trials, unfinished]))] = -1.0  # selection is there to repeat a point
+        improvement[~_new(features, np.vstack([of_trials, unfinished]))] = -1.0  # the select phase repeats points
         return self._cube.point(candidates[int(improvement.argmax())])
 
     def sample_independent(
@@ -86,7 +86,7 @@ class GpSampler(BaseSampler):
     def _candidates(self, rng: np.random.Generator, good: Floats) -> Floats:
         """Return places all over the cube, and places that differ from a `good` one (g, d) in some parameters.
 
-        These are moved by a little, or drawn anew, which choices and whole numbers need to change at all.
+        These are moved by a little or drawn anew; choices and whole numbers change only when drawn anew.
         """
         d = self._cube.dimensions
         shape = (len(good), len(DISTANCES), NEAR, d)

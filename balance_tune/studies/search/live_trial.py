@@ -14,7 +14,7 @@ from balance_tune.studies.storage.study_folder import StudyFolder
 
 @dataclass
 class LiveTrial:
-    """A trial under way, as far as it has reported; `min_epochs` is the first epoch at which it may be judged."""
+    """A running trial and its reports so far; `min_epochs` is the first epoch at which it may be pruned."""
 
     key: TrialKey
     trial_id: int

@@ -16,12 +16,12 @@ from balance_tune.tasks import Objective
 if TYPE_CHECKING:
     from balance_tune.studies.protocol.space import Space
 
-TYPICAL_TRIALS = 20  # what a sampler plans for when the budget is not given in trials
+TYPICAL_TRIALS = 20  # the budget that a sampler assumes where it is not given in trials
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A point, and what the sampler wants to be kept with its trial."""
+    """A point, and the attributes that the sampler stores with the trial."""
 
     params: Mapping[str, Any]
     system_attrs: Mapping[str, Any]

@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 
 Params = Mapping[str, Any]
 Outcome = Literal["complete", "pruned", "failed", "lost", "preempted"]
-MAX_PREEMPTED = 100  # times a trial goes on after losing its node, before it counts as what takes nodes down
-MAX_LOST = 3  # times a trial is run again because its process died, before that counts as its failure
+MAX_PREEMPTED = 100  # times that a trial may lose its node before it counts as the cause
+MAX_LOST = 3  # times that a trial's process may die before the trial has failed
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class StudyQueue:
         if retry_failed:
             self._retry()
 
-    # what next -------------------------------------------------------------------------------------------------------
+    # next trial -------------------------------------------------------------------------------------------------------
     def next(self) -> Assignment | None:
         """Return the next trial to run; None while nothing can start: wait for the live ones, or else all is done."""
         if self._again:
@@ -265,9 +265,9 @@ class StudyQueue:
         trained = max((int(row["epoch"]) for row in history(folder)), default=0)
         return self._start(key, trained)
 
-    # what became of it -----------------------------------------------------------------------------------------------
+    # reports and ends -------------------------------------------------------------------------------------------------
     def report(self, key: TrialKey, report: Mapping[str, Any]) -> None:
-        """Take the epochs that a trial tells; those from before an interruption are read from its history."""
+        """Record the epochs in a report; epochs from before an interruption are read from the trial's history."""
         with together(self._storage):
             run, host = self.live.get(key), report.get("hostname", "")  # Ray Tune adds it
             if run is not None and host and run.host != host:
@@ -306,7 +306,7 @@ class StudyQueue:
         self.pace[dataset] = (seconds + float(row.get("time/epoch_s", 0.0)), epochs + 1)
 
     def preempted(self, key: TrialKey) -> None:
-        """Count that a live trial loses its node, which is no fault of its own."""
+        """Count that a live trial loses its node; the trial is not at fault."""
         run = self.live.get(key)
         if run is not None:
             run.preempted += 1
@@ -346,7 +346,7 @@ class StudyQueue:
         if outcome == "failed":
             attrs["reason"] = reason
         self._set(run, attrs)
-        study = self._studies[key.study_name]  # its sampler has nothing to do here: all learn from the storage
+        study = self._studies[key.study_name]  # no sampler is called: samplers learn from the storage
         if outcome == "complete":
             trial = study.tell(key.number, run.value)
         else:
@@ -356,10 +356,10 @@ class StudyQueue:
         self._on_trial_end(key, outcome, trial.user_attrs)
 
     def release(self, key: TrialKey) -> None:
-        """Let go of a live trial that was interrupted; it stays RUNNING, and the next run of the study resumes it."""
+        """Drop an interrupted trial from the live ones; it stays RUNNING, and the next run of the study resumes it."""
         self.live.pop(key, None)
 
-    # what is known ---------------------------------------------------------------------------------------------------
+    # readers ---------------------------------------------------------------------------------------------------------
     def records(self, cell: str) -> list[TrialRecord]:
         """Return the cell's trials that have begun."""
         return [*self._records[cell].values(), *self._records[cell + CONFIRM].values()]
@@ -415,7 +415,7 @@ class StudyQueue:
                 continue
             self._resume(key)
             rows = [row for row in history(self.live[key].folder) if row["epoch"] <= stop.epoch]
-            if len(rows) < stop.epoch:  # its node went before it had written that far: it gets there again
+            if len(rows) < stop.epoch:  # its node was lost before these epochs were on disk: they are trained again
                 self.release(key)
                 self._again.append(key)
                 continue
@@ -424,7 +424,7 @@ class StudyQueue:
             self.finish(key, "pruned")
 
     def _drop(self, key: TrialKey, record: TrialRecord) -> None:
-        """End a trial that has no point: an earlier version was killed while it drew one. Another takes its place."""
+        """End a trial without a point, which an earlier version left when it was killed. Another takes its place."""
         trial_id = self._trial_id(key)
         attrs = {"phase": key.phase, "requeued_as": True, "reason": "the study was killed while its point was drawn"}
         set_attrs(self._storage, trial_id, attrs)
@@ -433,7 +433,7 @@ class StudyQueue:
         self._records[key.study_name][key.number] = dropped
 
     def _retry(self) -> None:
-        """Take the trials that failed out of the budget; `next` then runs each of them again."""
+        """Remove failed trials from the budget; `next` then runs each of them again."""
         for study_name, records in self._records.items():
             for number, r in records.items():
                 if r.state == "failed" and not r.superseded:

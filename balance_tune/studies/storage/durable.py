@@ -36,7 +36,7 @@ def write(path: Path, content: str | bytes, *, lasting: bool = True) -> None:
 
 
 def adopt(temporary: Path, path: Path) -> None:
-    """Give a finished file or folder its name, once all that is in it is on disk."""
+    """Rename a finished file or folder to its final name after flushing its content to disk."""
     for written in [temporary, *temporary.rglob("*")]:
         sync(written)
     temporary.rename(path)
@@ -44,7 +44,7 @@ def adopt(temporary: Path, path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what writers that were killed have left half-written below `folder`; no other may be at work there."""
+    """Remove half-written files of killed writers below `folder`; no writer may be active there."""
     for path in folder.rglob(f".*{TEMPORARY}"):
         path.unlink(missing_ok=True)
 

@@ -52,7 +52,7 @@ def exclusive(folder: StudyFolder) -> Iterator[Exclusive]:
 
 
 class Exclusive:
-    """What a driver holds of a study."""
+    """The locks that a driver holds on a study."""
 
     def __init__(self, folder: StudyFolder) -> None:
         self._folder = folder
@@ -60,7 +60,7 @@ class Exclusive:
         self._row = ExitStack()
 
     def extend(self) -> None:
-        """Hold the study's row too; to be called again when a study has begun in a database.
+        """Lock the study's database row too. To be called again once the study has begun in a database.
 
         Raises:
             UserError: as `exclusive` does.
@@ -84,7 +84,7 @@ def is_running(folder: StudyFolder) -> bool:
     """Return whether a driver that lives, on whatever machine, holds a study.
 
     Raises:
-        UserError: the database that would know does not answer.
+        UserError: the database does not answer.
     """
     row = _row(folder)
     if row is not None:
@@ -163,7 +163,7 @@ def _wait_for_heartbeat_lock(path: Path, wait: float) -> Iterator[None]:
 
 
 def _holder(path: Path) -> str:
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # it is only about to write its name
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # the holder has not written its name yet
         holder = json.loads(path.read_text())
         return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
     return "another process"

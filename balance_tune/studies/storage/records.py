@@ -62,7 +62,7 @@ class Range:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial as its storage tells it.
+    """One trial, as read from the storage.
 
     `arm` is "dataset/method"; `method` includes a variant ("unimodal-audio"). `number` counts within the Optuna study,
     which select and confirm trials share. `curve` maps epoch (1-based) to the objective; `value` is the best of it that
@@ -98,7 +98,7 @@ class TrialRecord:
 
     @property
     def epochs(self) -> int:
-        """Epochs trained; where the trial died before saying so, those it reported."""
+        """Epochs trained; of a trial that died, the epochs that it reported."""
         return int(self.attrs.get("epochs", len(self.curve)))
 
     @property

@@ -32,7 +32,7 @@ CONNECTIONS = 16  # objects downloaded at a time
 
 
 def is_small(name: str) -> bool:
-    """Return whether a file is downloaded without being asked for: neither weights nor training state."""
+    """Return whether a file is downloaded by default: all but weights and training state."""
     return name not in (STATE, WEIGHTS)
 
 
@@ -110,7 +110,7 @@ class StudyFolder:
                     self.store.write(self._object(name), content)
 
     def upload_all(self, last: str = "") -> None:
-        """Upload every file of the folder, the one called `last` last: readers take its existence for all."""
+        """Upload every file of the folder, `last` at the end: readers take it as the sign that all are there."""
         files = [path for path in self.path.rglob("*") if path.is_file()] if self.store is not None else []
         self.upload(*(path.relative_to(self.path).as_posix() for path in sorted(files, key=lambda p: p.name == last)))
 
@@ -121,7 +121,7 @@ class StudyFolder:
             self.store.delete(self._object(name))
 
     def clear_store(self, keep: tuple[str, ...] = ()) -> None:
-        """Delete every object below the folder but those directly in it that `keep` names; nothing that is local."""
+        """Delete every object below the folder except those directly in it that `keep` names; local files stay."""
         if self.store is None:
             return
         if not keep:
@@ -164,7 +164,7 @@ class StudyFolder:
                 download.result()
 
     def download_file(self, name: str) -> Path:
-        """Return a file's path, the file being as it is in the store; where the store has none, neither has the path.
+        """Return a file's path after bringing it to the state of the store; it does not exist if the store has none.
 
         Raises:
             StoreUnavailable: the store does not answer.

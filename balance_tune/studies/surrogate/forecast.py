@@ -37,7 +37,7 @@ class Forecast:
 
 
 def forecasts(courses: Iterable[Course]) -> list[Forecast]:
-    """Return what trials ended with, or would have; none for trials of which nothing can be said.
+    """Return the final values of trials, extrapolated for pruned ones; trials without any value are left out.
 
     A pruned trial would have gained what the complete ones gained from its last epoch to their end, in the mean. The
     standard deviation of that gain is estimated from the same trials and counts as if two more of them had been off by

@@ -92,7 +92,7 @@ class GaussianProcess:
         return self.weights @ self.predict(x)[0]
 
     def _condition(self, data: Observations, hyper: Hyperparameters, y: Floats | None = None) -> None:
-        """Take the observations in, with targets `y` (k, n) where they differ between the hyperparameters."""
+        """Condition on the observations, with targets `y` (k, n) where they differ between the hyperparameters."""
         bump = self._bump(data.x)
         self._x, self._hyper = data.x, hyper
         self._inverse = np.linalg.inv(noisy(covariance(data.x, data.x, bump, bump, hyper), data.variance, hyper))

@@ -57,7 +57,7 @@ def candidates(
 
 
 def contender(row: LeaderboardRow, best: TrialRecord, manifest: Manifest, augment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is stored with an arm's model: the trial it comes from, its scores, and the data they rest on.
+    """Return the entries stored with an arm's model: its trial, its scores, and the data of the scores.
 
     `augment` is what the study says of augmentation, by modality.
     """
@@ -101,7 +101,7 @@ class Champions:
             self._client.set_registered_model_alias(name, alias, version.version)
 
     def _versions(self, name: str) -> dict[str, ModelVersion]:
-        """Return the versions there are, by what they were made of; make the registered model when there is none."""
+        """Return the existing versions by their identity; create the registered model when there is none."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -166,7 +166,7 @@ class Champions:
 
 
 def card(contender: Mapping[str, Any], manifest: Manifest) -> str:
-    """Return the model card in Markdown: what it takes, how good it is, what it rests on, and its limits."""
+    """Return the model card in Markdown: inputs, scores, data and limits."""
     inputs = ", ".join(f"`{m}` {tuple(modality.stored)}" for m, modality in manifest.modalities.items())
     value = f"Mean `{contender['objective']}` over {contender['seeds']} confirmation seeds: {contender['val']:.4f}"
     test = "not evaluated" if contender["test_mean"] is None else f"{contender['test_mean']:.4f}"
@@ -214,7 +214,7 @@ def _openings(contender: Mapping[str, Any]) -> list[str]:
 
 
 def _identity(study_folder: Path, contender: Mapping[str, Any]) -> str:
-    """Return what a version is made of: the card of its checkpoint, and what it is said to be worth."""
+    """Return the identity of a version: the card of its checkpoint and its scores."""
     checkpoint = (study_folder / contender["folder"] / "best.json").read_bytes()
     worth = json.dumps([contender[n] for n in ("arm", "trial", "replicate", "val", "split_hash")]).encode()
     return hashlib.sha256(checkpoint + worth).hexdigest()[:16]

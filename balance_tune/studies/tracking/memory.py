@@ -50,7 +50,7 @@ def study_id(folder: StudyFolder) -> str:
 
 @dataclass
 class Cache:
-    """What need not be asked of MLflow again. The file may be lost at any time: then it is asked, or uploaded again.
+    """Facts about MLflow that need no further request. If the file is lost, MLflow is asked, or gets the upload, again.
 
     Attributes:
         store: address (without secrets) of the store that the rest is about.

@@ -105,7 +105,7 @@ def _needs(manifest: Manifest, cls: type[Dataset] | None, model: MultimodalModel
 
 
 def _ignored(folder: str, names: list[str]) -> list[str]:
-    """Return what of our package a model does not need: the data it came with, and all that runs studies."""
+    """Return the files of this package that a model does not need: embedded data and the running of studies."""
     kept = {"studies": ("__init__.py", "tracking"), "tracking": ("__init__.py", "raw_inputs.py", "served.py")}.get(
         Path(folder).name
     )
@@ -159,8 +159,8 @@ def _input_words(manifest: Manifest, modality: str, decodes: bool) -> str:
 def signature(manifest: Manifest) -> ModelSignature:
     """Return the table that a model answers with.
 
-    What it takes is in the model's metadata instead. MLflow drops columns that are not in a signature of inputs before
-    a model sees them, so a wrong name would be answered as a missing modality.
+    The inputs are in the model's metadata instead. MLflow drops columns that are not in the signature of inputs, so a
+    wrong name would be treated as a missing modality.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
@@ -200,6 +200,6 @@ def requirements(needs: Iterable[str]) -> list[str]:
     for name in sorted({*NEEDED, *needs}):
         try:
             pins.append(f"{name}=={version(name).split('+')[0]}")
-        except PackageNotFoundError:  # then nothing here used it
+        except PackageNotFoundError:  # not installed, so the model does not use it
             continue
     return pins

@@ -58,7 +58,7 @@ def origin_tags() -> dict[str, str]:
 
 
 def origin_of(manifest: Manifest) -> dict[str, Any]:
-    """Return what a trial's configuration says of the data and the code that it is trained with."""
+    """Return the entries of a trial's configuration that identify its data and code."""
     versions = {name: _version(name) for name in NAMED}
     data = {"data_hash": manifest.data_hash, "split_hash": manifest.split_hash}
     return {**data, "code_version": code_version(), "versions": versions}

@@ -31,7 +31,7 @@ class OwnCode:
 
 
 def own_code(classes: Iterable[Any]) -> OwnCode:
-    """Return what the modules of classes (or functions) need that are not ours.
+    """Return the modules and packages that classes (or functions) of other packages need.
 
     Imports are read from the source, those inside functions too. What was typed in by hand (a notebook's class) has no
     file and is left out.

@@ -30,9 +30,9 @@ READY_WITHIN = 120.0  # seconds
 
 
 def ui(root: StudyFolder | Path, study: str | None = None, *, host: str = HOST, port: int = PORT) -> int:
-    """Serve the store of `root` until asked to end, after printing the address of the (study's) page; return 0.
+    """Serve the store of `root` until a signal comes, after printing the address of the (study's) page; return 0.
 
-    Ctrl-C and SIGTERM ask, however often (`make` repeats what the whole group was sent already). Where the store is a
+    Ctrl-C and SIGTERM end it; further signals change nothing (`make` repeats them). Where the store is a
     server already, only the address is printed. The next free port is taken when `port` is not.
 
     Raises:

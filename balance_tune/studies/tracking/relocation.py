@@ -66,7 +66,7 @@ def _former_places(database: sqlite3.Connection, now: str) -> list[str]:
     """Return the folders `mlartifacts` other than the present one that studies of this root were written to."""
     try:
         rows = database.execute("SELECT artifact_location FROM experiments").fetchall()
-    except sqlite3.DatabaseError:  # no store of MLflow, or a damaged one: who opens it says so
+    except sqlite3.DatabaseError:  # no store of MLflow, or a damaged one: opening it raises later
         return []
     places = {str(row[0]).rpartition("/")[0] for row in rows}
     return sorted(place for place in places if place != now and Path(place).name == "mlartifacts")

@@ -37,7 +37,7 @@ class RunKey:
 
     @property
     def kind(self) -> str:
-        """What the run is of."""
+        """The kind of the run: study, arm, replicate or trial."""
         return "trial" if self.phase else "replicate" if self.replicate else "arm" if self.arm else "study"
 
     @property
@@ -48,7 +48,7 @@ class RunKey:
         return RunKey(self.arm) if self.phase or self.replicate else RunKey() if self.arm else None
 
     def name(self, study: str) -> str:
-        """Return what a reader of the run table sees, like `av_digits / mlb / 007` or `... / confirm 003`."""
+        """Return the name in the table of runs, like `av_digits / mlb / 007` or `... / confirm 003`."""
         if not self.arm:
             return study
         number = f"{self.number:03d}" if self.phase == "search" else f"{self.phase} {self.number:03d}"
@@ -88,7 +88,7 @@ class Row:
 
 @dataclass
 class Content:
-    """All that one run is to hold, as far as it is known; `Client.write` writes what of it the run lacks.
+    """The content of one run, as far as it is known; `Client.write` writes the parts that the run lacks.
 
     Attributes:
         key: which run.
@@ -120,7 +120,7 @@ class Content:
 
 
 def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
-    """Return what of a reported result is a metric of ours: named `family/...`, and a number."""
+    """Return the metrics of a reported result: entries named `family/...` that are numbers."""
     return {
         metric_name(name): float(value)
         for name, value in result.items()
@@ -130,7 +130,7 @@ def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
 
 @cache
 def metric_name(name: str) -> str:
-    """Return a metric's name as MLflow takes it; a method may log under any name, and none may cost the others."""
+    """Return a metric's name as MLflow takes it: a method may log any name, and MLflow refuses a whole batch for one."""
     allowed = re.sub(r"[^/\w.\- ]", "_", name)[:MAX_KEY]
     return "/".join(part.replace(".", "_") if set(part) == {"."} else part for part in allowed.split("/") if part)
 

@@ -41,7 +41,7 @@ class Served:
         from balance_tune.training.checkpoint import load_best
 
         self.known: dict[str, Any] = json.loads((folder / PREPROCESSING).read_text())
-        for module in self.known["imports"]:  # other people's methods and encoders register themselves
+        for module in self.known["imports"]:  # importing them registers the user's methods and encoders
             import_module(module)
         self.classes: list[str] = self.known["classes"]
         self.modalities: list[str] = list(self.known["modalities"])
@@ -83,7 +83,7 @@ class Served:
     def prepared(
         self, columns: Columns, numbers: Sequence[int] | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return what the model was trained on, modality -> (N, *shape), and modality -> (N,) whether it is there.
+        """Return the inputs, modality -> (N, *shape), and which are present, modality -> (N,).
 
         Args:
             columns: the samples.
@@ -153,7 +153,7 @@ class Served:
 
 
 def decoder(description: Mapping[str, Any]) -> Decode:
-    """Return what turns a raw value into numbers of its modality's shape: the dataset's own, where its code is here."""
+    """Return the function from a raw value to numbers of its modality's shape: the dataset's, if it is installed."""
     from balance_tune.datasets.modality import Modality
     from balance_tune.registry import import_path
 
@@ -164,7 +164,7 @@ def decoder(description: Mapping[str, Any]) -> Decode:
         return decoding(description["dataset"], description["raw"], modalities).decode
     try:
         dataset = import_path("a dataset", description["dataset_class"])()
-    except UserError:  # a third party's, not installed where the model is served: then only numbers are taken
+    except UserError:  # not installed where the model is served: then only numbers are taken
         return partial(_numbers, description)
     decode: Decode = dataset.decode
     return decode
@@ -186,7 +186,7 @@ def _load_pyfunc(path: str) -> Served:
 
 
 def _transform(entry: Mapping[str, Any]) -> Transform:
-    """Return what brings a sample, as it would be stored, to what the model takes."""
+    """Return the transform from a stored sample to the model's input."""
     from balance_tune.datasets.modality import Modality, Statistics
     from balance_tune.training.transform import Transform
 

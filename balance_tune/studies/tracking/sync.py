@@ -85,7 +85,7 @@ class Step:
 
 
 class Sync:
-    """Writes one study to one store, again and again; it remembers what it has written as long as MLflow answers.
+    """Writes one study to one store, repeatedly; it remembers what it has written as long as MLflow answers.
 
     Args:
         folder: the study's folder; another process may be writing it.
@@ -119,7 +119,7 @@ class Sync:
         self._refused: set[RunKey | str] = set()
 
     def run(self, state: StudyState, on_progress: Callable[[int], None] = lambda left: None) -> bool:
-        """Write everything that is there now; `on_progress` is called with how many runs are left.
+        """Write the current state of the study; `on_progress` is called with the number of runs that are left.
 
         With `state` other than "running" the runs of study and arms are ended, and for "complete" they get the results.
         What MLflow refuses is left out with a warning, and tried again by the next process.
@@ -156,7 +156,7 @@ class Sync:
         try:
             step.write()
         except Exception as error:
-            self._open = False  # what is known of the runs may be wrong now: the next pass asks MLflow
+            self._open = False  # the cached runs may be wrong now: the next pass asks MLflow
             self._failures[step.key] += 1
             if is_refusal(error) and self._failures[step.key] == 1:  # the run may have been deleted
                 self._ask()
@@ -169,7 +169,7 @@ class Sync:
             logger.warning("MLflow does not get `%s` as it is: %s", name, reason_of(self._store, error))
 
     def _read(self) -> None:
-        """Read the trials, unless the journal is what it was."""
+        """Read the trials, unless the journal is unchanged."""
         journal = self._path / JOURNAL
         if journal.is_file():
             stat = journal.stat()

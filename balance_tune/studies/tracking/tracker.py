@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def harmless(method: Callable[Concatenate[Tracker, P], None]) -> Callable[Concatenate[Tracker, P], None]:
-    """Log what a method of the tracker raises instead of raising it: tracking must not end the study."""
+    """Log an exception of a tracker's method instead of raising it: tracking must not end the study."""
 
     def wrapped(tracker: Tracker, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
@@ -87,7 +87,7 @@ class Tracker:
 
     @harmless
     def interrupt(self, message: Callable[[str], None] = lambda text: None) -> None:
-        """Have it written that the study stops here and may go on later; nothing if it has not been started."""
+        """Record that the study stopped and may be resumed; does nothing if tracking has not been started."""
         if self._worker is not None:
             self._end("interrupted", message)
 
@@ -120,7 +120,7 @@ class Tracker:
 
         try:
             whole = worker.finish(state, on_progress)
-        except KeyboardInterrupt:  # whoever does not want to wait need not
+        except KeyboardInterrupt:  # the user may end the wait
             whole = False
         if not whole:
             logger.warning(

@@ -28,7 +28,7 @@ BLOCKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a machine that goes 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a process that ended is started again
 GRACE = 60.0  # seconds without any progress after which the driver does not wait any longer
 LIVES = 5  # processes that may end while the driver waits
-LAST_WAIT = 5.0  # seconds for what was killed to be gone
+LAST_WAIT = 5.0  # seconds to wait for a killed process
 LOWEST = 19  # priority
 NAMES = {number.value: number.name for number in signal.Signals}
 
@@ -48,7 +48,7 @@ class Worker:
         self._changed = threading.Condition()  # of all that follows
         self._status = Status()
         self._last_answer = self._trouble_since = 0.0  # on the monotonic clock
-        self._n_ended = 0  # processes, unasked
+        self._n_ended = 0  # number of processes that ended by themselves
         self._replacing = self._over = False
         self._final = ""
         self._last_log = ""
@@ -57,11 +57,11 @@ class Worker:
 
     @property
     def pid(self) -> int | None:
-        """The process there is, or was last."""
+        """The id of the current or last process."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Have the process started."""
+        """Start the process."""
         self._thread.start()
 
     def raise_priority(self) -> None:
@@ -77,8 +77,8 @@ class Worker:
     def finish(self, state: str, on_progress: Callable[[Status], None] = lambda status: None) -> bool:
         """Have all of the study written, and end the process; `on_progress` is called about once a second.
 
-        Waits as long as there is progress, for a store that does not answer until `patience` is over, and not for a
-        process that ends again and again.
+        Waits as long as there is progress, at most `patience` for a store that does not answer, and not for a process
+        that ends repeatedly.
 
         Returns:
             Whether MLflow has everything.
@@ -171,7 +171,7 @@ class Worker:
             logger.warning("MLflow's worker says: %.200s", line.rstrip())
             return
         if status is None:
-            if text != self._last_log:  # a process that ends again and again has the same to say every time
+            if text != self._last_log:  # a process that ends repeatedly logs the same each time
                 self._last_log = text
                 logging.getLogger(name).log(level, "%s", text)
             return
@@ -200,7 +200,7 @@ def _start_process() -> subprocess.Popen[str]:
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Block signals for the block; a process that is started in it never gets them."""
+    """Block signals in the context; a process that is started in it never gets them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     try:
         yield
