@@ -130,7 +130,7 @@ def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
 
 @cache
 def metric_name(name: str) -> str:
-    """Return a metric's name as MLflow takes it: a method may log any name, and MLflow refuses a whole batch for one."""
+    """Return a metric's name with characters that MLflow takes; it refuses a whole batch for one wrong name."""
     allowed = re.sub(r"[^/\w.\- ]", "_", name)[:MAX_KEY]
     return "/".join(part.replace(".", "_") if set(part) == {"."} else part for part in allowed.split("/") if part)
 
