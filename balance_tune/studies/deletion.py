@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from balance_tune.errors import UserError
 from balance_tune.studies.config.reader import stored_config
 from balance_tune.studies.protocol.provenance import CONFIG
 from balance_tune.studies.storage.database import database_of
@@ -20,6 +21,7 @@ from balance_tune.studies.storage.records import studies_of
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.backend import Store, client_of_store, store_of
 from balance_tune.studies.tracking.memory import IDENTITY, study_id
+from balance_tune.studies.tracking.relocation import follow_root, recorded_elsewhere
 from balance_tune.studies.tracking.runs import TAG
 from balance_tune.studies.wording import one_line
 
@@ -58,8 +60,16 @@ def _forget(folder: StudyFolder) -> list[str]:
     if config.name != folder.name:
         return [f"MLflow's runs stay: they are those of `{config.name}`, of which {folder.name} was a copy."]
     store = store_of(folder.parent, config.mlflow.tracking_uri)
-    if store.file is not None and not store.file.is_file():
-        return []
+    if store.file is not None:
+        if not store.file.is_file():
+            return []
+        follow_root(store.file, store.artifacts, running=folder.name)
+        elsewhere = recorded_elsewhere(store.file, store.artifacts)
+        if elsewhere is not None:  # MLflow would delete the artifacts there: those of the root that was copied
+            raise UserError(
+                f"a study must be deleted where its artifacts are, but {store.file} records them at {elsewhere}; "
+                "delete again when no other study of this root runs."
+            )
     with client_of_store(store) as client:
         return _delete_runs(client, store, config, identity)
 

@@ -62,6 +62,19 @@ def follow_root(file: Path, artifacts: str | None, running: str | None = None) -
             return 0
 
 
+def recorded_elsewhere(file: Path, artifacts: str | None) -> str | None:
+    """Return a former place of the artifacts in a root's own database; None where all are where the root is.
+
+    Args:
+        file: MLflow's sqlite database.
+        artifacts: URI of the folder of all artifacts.
+    """
+    if not file.is_file() or artifacts != (file.parent / "mlartifacts").as_uri():
+        return None
+    with closing(sqlite3.connect(file, timeout=WAIT)) as database:
+        return next(iter(_former_places(database, artifacts)), None)
+
+
 def _former_places(database: sqlite3.Connection, now: str) -> list[str]:
     """Return the folders `mlartifacts` other than the present one that studies of this root were written to."""
     try:
