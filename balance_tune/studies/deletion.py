@@ -124,11 +124,11 @@ def _empty(client: MlflowClient, store: Store, experiment_id: str, study_id: str
     return [f"The artifacts of {left} runs stay where {store.shown} keeps them: it deletes none."] if left else []
 
 
-def _runs(client: MlflowClient, experiment_id: str, wanted: str) -> list[Run]:
+def _runs(client: MlflowClient, experiment_id: str, query: str) -> list[Run]:
     runs: list[Run] = []
     token = None
     while True:
-        page = client.search_runs([experiment_id], wanted, max_results=1000, page_token=token)
+        page = client.search_runs([experiment_id], query, max_results=1000, page_token=token)
         runs += page
         token = page.token
         if not token:

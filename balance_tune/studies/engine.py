@@ -445,8 +445,8 @@ def _with_baselines(config: StudyConfig, folder: StudyFolder, display: Progress)
 
     if not compute_matched.datasets_to_measure(config):
         return config
-    begun = (folder.path / provenance.CONFIG).is_file()
-    recorded = stored_config(folder.path).baselines.compute_matched if begun else {}
+    has_begun = (folder.path / provenance.CONFIG).is_file()
+    recorded = stored_config(folder.path).baselines.compute_matched if has_begun else {}
     factors = dict(recorded) if isinstance(recorded, dict) else {}
     if any(dataset not in factors for dataset in config.datasets):
         display.message("measuring how long an epoch of each arm takes, for the compute-matched baseline")

@@ -104,7 +104,7 @@ def _with_gpus() -> list[dict[str, Any]]:
     return [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("GPU")]
 
 
-def _wrong(claimed: float, reference: Any) -> str:
+def _wrong(count: float, reference: Any) -> str:
     import ray
 
     try:
@@ -115,7 +115,7 @@ def _wrong(claimed: float, reference: Any) -> str:
         return one_line(str(broken).strip().splitlines()[-1])[:200]
     if error:
         return f"its GPUs cannot be used: {error}"
-    return f"Ray has {claimed:g} GPUs there, but torch sees {gpus}" if claimed > gpus else ""
+    return f"Ray has {count:g} GPUs there, but torch sees {gpus}" if count > gpus else ""
 
 
 def _none_left(nodes: str) -> str:

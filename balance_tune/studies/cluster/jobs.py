@@ -138,8 +138,8 @@ def _dependencies() -> list[str]:
     from importlib.metadata import PackageNotFoundError, requires
 
     try:
-        needed = [r.partition(";") for r in requires("balance_tune") or []]
-        return [name.strip() for name, _, when in needed if "extra ==" not in when or "cluster" in when]
+        requirements = [r.partition(";") for r in requires("balance_tune") or []]
+        return [name.strip() for name, _, when in requirements if "extra ==" not in when or "cluster" in when]
     except PackageNotFoundError:
         raise UserError(
             "what balance_tune needs must be known to be installed, but it is not installed itself here; "
@@ -158,9 +158,9 @@ def running_job(jobs: Sequence[JobDetails]) -> JobDetails | None:
     return next((job for job in jobs if not job.status.is_terminal()), None)
 
 
-def next_id(name: str, taken: Sequence[str]) -> str:
+def next_id(name: str, ids: Sequence[str]) -> str:
     """Return the id of a study's next job: its name, then name~2, name~3; an id is never used twice."""
-    numbers = [int(i.partition(AGAIN)[2] or 1) for i in taken if (i.partition(AGAIN)[2] or "1").isdecimal()]
+    numbers = [int(i.partition(AGAIN)[2] or 1) for i in ids if (i.partition(AGAIN)[2] or "1").isdecimal()]
     count = max(numbers, default=0) + 1
     return name if count == 1 else f"{name}{AGAIN}{count}"
 

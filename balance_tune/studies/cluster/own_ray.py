@@ -30,8 +30,8 @@ def ray_folder() -> str | None:
     Raises:
         UserError: there is no other folder either.
     """
-    chosen = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp") / "ray"
-    if _fits(chosen) and _usable(chosen):
+    usual = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp") / "ray"
+    if _fits(usual) and _usable(usual):
         return None
     user = os.getuid()
     runtime = os.environ.get("XDG_RUNTIME_DIR")
@@ -40,7 +40,7 @@ def ray_folder() -> str | None:
         if _fits(folder) and _private(folder):
             return str(folder)
     raise UserError(
-        f"Ray must have a folder for its sockets, of at most {LONGEST_SOCKET - BELOW} characters, but {chosen} is "
+        f"Ray must have a folder for its sockets, of at most {LONGEST_SOCKET - BELOW} characters, but {usual} is "
         "longer or not writable, and so is /tmp; set RAY_TMPDIR to a short folder of your own."
     )
 
@@ -86,8 +86,8 @@ def modules_for_workers() -> Iterator[None]:
     """
     before = os.environ.get("PYTHONPATH")
     folders = (Path(entry).absolute() for entry in sys.path if isinstance(entry, str))
-    kept = dict.fromkeys(os.path.normpath(folder) for folder in folders if not _is_pythons(folder))
-    os.environ["PYTHONPATH"] = os.pathsep.join(kept)
+    paths = dict.fromkeys(os.path.normpath(folder) for folder in folders if not _is_pythons(folder))
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     try:
         yield
     finally:
@@ -100,8 +100,8 @@ def _is_pythons(folder: Path) -> bool:
     """Return whether a folder of sys.path is the standard library's or one of installed packages."""
     library, real = Path(os.__file__).resolve().parent, folder.resolve()
     installed = any(part in ("site-packages", "dist-packages") for part in real.parts)
-    zipped = real.suffix == ".zip" and real.parent == library.parent
-    return installed or zipped or library in (real, *real.parents)
+    is_zip = real.suffix == ".zip" and real.parent == library.parent
+    return installed or is_zip or library in (real, *real.parents)
 
 
 def private_token() -> None:
@@ -112,8 +112,8 @@ def private_token() -> None:
     """
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token" or os.environ.get("RAY_AUTH_TOKEN"):
         return
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    place = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(place) if place else Path.home() / ".ray" / "auth_token"
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -173,16 +173,16 @@ class Asha(StoppingRule):
             going, before = after, epoch
         return Expectation(total + going * (self.epochs - before), tuple(steps))
 
-    def _survivors(self, judged: float) -> float:
-        """Return how many of `judged` trials a rung is expected to let pass.
+    def _survivors(self, trials: float) -> float:
+        """Return how many of `trials` a rung is expected to let pass.
 
         The n-th to arrive passes if it is among the best ceil(n / reduction) of n. It is assumed that the order of
         arrival is independent of the values.
         """
-        whole = math.floor(judged)
-        passed = sum(math.ceil(n / self.reduction) / n for n in range(1, whole + 1))
+        whole = math.floor(trials)
+        survivors = sum(math.ceil(n / self.reduction) / n for n in range(1, whole + 1))
         following = whole + 1
-        return passed + (judged - whole) * math.ceil(following / self.reduction) / following
+        return survivors + (trials - whole) * math.ceil(following / self.reduction) / following
 
 
 class MedianRule(StoppingRule):

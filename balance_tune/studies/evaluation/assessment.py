@@ -39,14 +39,14 @@ def assess_part(served: Served, store: Path | str, part: str, *, unseal: bool = 
     _check_alike(served, data.manifest)
     modalities = served.known["modalities"]
     statistics = {m: Statistics(modalities[m]["mean"], modalities[m]["std"]) for m in data.manifest.statistics}
-    opened = Feed(restandardised(data.parts[part], data.manifest, statistics), served.transforms)
-    fused, alone = predict(served.model, opened)
+    feed = Feed(restandardised(data.parts[part], data.manifest, statistics), served.transforms)
+    fused, alone = predict(served.model, feed)
     by_modality = {}
     for i, m in enumerate(served.model.modalities):
-        present = opened.present(m)
+        present = feed.present(m)
         rows = slice(None) if present is None else present
-        by_modality[m] = (alone[i][rows], opened.labels[rows])
-    return scores(served.task, fused, opened.labels, by_modality, served.classes)
+        by_modality[m] = (alone[i][rows], feed.labels[rows])
+    return scores(served.task, fused, feed.labels, by_modality, served.classes)
 
 
 def assess_table(served: Served, table: FileTable) -> dict[str, Any]:

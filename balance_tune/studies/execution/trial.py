@@ -279,10 +279,10 @@ def _validation_units(run: Run) -> str | None:
     return packed(values).get(metric)
 
 
-def _replayed(folder: StudyFolder, reported: int, done: int) -> Iterator[dict[str, Any]]:
+def _replayed(folder: StudyFolder, reported: int, epochs_done: int) -> Iterator[dict[str, Any]]:
     """Yield epochs that were saved but not reported when a process died; early stopping may have a rung at one."""
     for row in durable.json_lines(folder.path / HISTORY):
-        if reported < row["epoch"] <= done:
+        if reported < row["epoch"] <= epochs_done:
             yield {**row, "draining": False, "state": "running", "replayed": True}
 
 
@@ -314,9 +314,9 @@ class History:
         self._uploaded = True
         durable.cut_torn_line(self.path)
         rows = list(durable.json_lines(self.path))
-        kept = [row for row in rows if row["epoch"] <= done]
-        if len(kept) < len(rows):
-            folder.write(HISTORY, "".join(json.dumps(row) + "\n" for row in kept))
+        earlier = [row for row in rows if row["epoch"] <= done]
+        if len(earlier) < len(rows):
+            folder.write(HISTORY, "".join(json.dumps(row) + "\n" for row in earlier))
 
     def __enter__(self) -> History:
         self._file = self.path.open("ab", buffering=0)

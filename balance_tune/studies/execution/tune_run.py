@@ -46,7 +46,7 @@ def run_trials(
     times a second, and once at the end with `last=True`.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(trial.slots)  # Tune asks for so many nodes
-    placed = partial(place, cpus=trial.cpus, gpus=trial.gpus, workers=trial.workers, head=HEAD)
+    placement = partial(place, cpus=trial.cpus, gpus=trial.gpus, workers=trial.workers, head=HEAD)
     each = {"CPU": float(trial.cpus * trial.workers), "GPU": trial.gpus * trial.workers}
     waiting = ResourceTimeout(each, patience, ray.cluster_resources)
     scheduler = ArmScheduler(
@@ -55,7 +55,7 @@ def run_trials(
     searcher = StudySearcher(queue, scheduler, trial.slots, interrupted)
     watch = _Watch(scheduler, interrupted, exhausted)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, placed),
+        tune.with_resources(trainable, placement),
         tune_config=tune.TuneConfig(
             num_samples=-1,
             search_alg=searcher,

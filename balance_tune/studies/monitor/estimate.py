@@ -67,13 +67,13 @@ def _arm_state(queue: StudyQueue, name: str) -> ArmState:
         finished = [r for r in records if r.finished]
         search_left, later_left = _trials_left(queue, cell, records)
         epochs = arm.epochs(arm.space.defaults())
-        searched = [r for r in finished if r.phase == "search"]
-        usual = sum(r.epochs for r in searched) / len(searched) if searched else 0.6 * epochs
+        in_search = [r for r in finished if r.phase == "search"]
+        usual = sum(r.epochs for r in in_search) / len(in_search) if in_search else 0.6 * epochs
         left += max(0.0, search_left * usual + later_left * epochs - sum(run.epochs for run in running))
         expected += len(finished) + math.ceil(search_left) + later_left
         counts.update(r.state for r in finished)
         counts["running"] += len(running)
-        values += [r.value for r in searched if r.state == "complete" and r.value is not None]
+        values += [r.value for r in in_search if r.state == "complete" and r.value is not None]
         ended += not (search_left or later_left or running)
     seconds, epochs_timed = queue.pace.get(arm.dataset, (0.0, 0))
     return ArmState(
@@ -89,19 +89,19 @@ def _arm_state(queue: StudyQueue, name: str) -> ArmState:
 
 def _trials_left(queue: StudyQueue, cell: str, records: list[TrialRecord]) -> tuple[float, int]:
     """Return how many search trials, and how many select and confirm trials, have not ended (the latter at most)."""
-    searched = [r for r in records if r.phase == "search"]
-    ended = [r for r in searched if r.finished]
+    in_search = [r for r in records if r.phase == "search"]
+    ended = [r for r in in_search if r.finished]
     search, budget = queue.config.search, selection.Rule.of(queue.config.as_dict())
     if search.trials is not None:
-        search_left = float(max(search.trials, len(searched)) - len(ended))
+        search_left = float(max(search.trials, len(in_search)) - len(ended))
     else:
-        spent = sum(r.device_seconds for r in ended)
-        share = spent / (search.device_seconds or math.inf)
+        seconds = sum(r.device_seconds for r in ended)
+        share = seconds / (search.device_seconds or math.inf)
         search_left = len(ended) * max(0.0, 1 / share - 1) if share > 0 else 20.0
     later = [r for r in records if r.phase != "search"]
     due = queue.due(cell)
-    begun = any(r.phase == "confirm" for r in later) or any(d.phase == "confirm" for d in due)
-    if begun and not queue.searching(cell):
+    confirms = any(r.phase == "confirm" for r in later) or any(d.phase == "confirm" for d in due)
+    if confirms and not queue.searching(cell):
         return search_left, len(due) + sum(not r.finished for r in later)
     most = (budget.points + 1) * budget.select_seeds + budget.confirm_seeds + budget.default_seeds
     return search_left, max(0, most - sum(r.finished for r in later))

@@ -249,8 +249,8 @@ def _elsewhere(config: StudyConfig, place: str, pace: Mapping[str, float | None]
     if all(seconds is None for seconds in pace.values()):
         return []
     requests = {config.resources.of(name).gpus_per_trial for name in config.datasets}
-    wanted = any(gpus not in ("auto", 0.0) for gpus in requests)
-    if wanted and not this_machine()[1]:
+    needs_gpus = any(gpus not in ("auto", 0.0) for gpus in requests)
+    if needs_gpus and not this_machine()[1]:
         return ["The time of an epoch is that of this machine's CPU, not of the GPUs that trials ask for."]
     return [] if place == HERE else [f"The time of an epoch is this machine's, not one of {place}."]
 

@@ -102,12 +102,12 @@ def _measure(config: StudyConfig, arm: Arm, root: StudyFolder) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(config.resources.cpus_per_trial)
     try:
-        taken: list[float] = []
+        durations: list[float] = []
         for metrics in train(*prepare(trial)):
-            taken.append(metrics["time/epoch_s"])
-            if len(taken) > 1 and sum(taken[1:]) > ENOUGH:
+            durations.append(metrics["time/epoch_s"])
+            if len(durations) > 1 and sum(durations[1:]) > ENOUGH:
                 break
     finally:
         torch.set_num_threads(threads)
-    timed = taken[1:] or taken
-    return round(sum(timed) / len(timed), 6)
+    counting = durations[1:] or durations
+    return round(sum(counting) / len(counting), 6)

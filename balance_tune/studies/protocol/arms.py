@@ -201,17 +201,15 @@ def check_names(config: StudyConfig) -> None:
                 f"`missing` must name modalities of the study's datasets, but got {shown(modality)}."
                 f"{did_you_mean(modality, own)}"
             )
-    searched = {name for entry in config.methods for name in (entry.name, entry.method)}
+    arm_sections = {name for entry in config.methods for name in (entry.name, entry.method)}
     for section, entries in config.search.space.items():
-        sections = ["training", MODEL, *sorted(searched), *modulations().names()]
+        sections = ["training", MODEL, *sorted(arm_sections), *modulations().names()]
         if section not in sections:
             raise UserError(
                 "`search.space` must name `training`, `model`, a method or an arm of `methods`, but got "
                 f"{shown(section)}.{did_you_mean(section, dict.fromkeys(sections))}"
             )
-        if (
-            section not in ("training", MODEL) and section not in searched
-        ):  # left by an override: its names must exist still
+        if section not in ("training", MODEL, *arm_sections):  # left by an override: its names must exist still
             settings = declared_method(modulations().get(section))
             for name in entries:
                 if name not in settings:

@@ -166,8 +166,8 @@ def _keywords(taker: Any) -> dict[str, Any] | None:
         return None
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
-    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    own = [p for p in named if p.name not in ("shape", "shapes", "widths", "classes", "answers")]
+    keywords = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    own = [p for p in keywords if p.name not in ("shape", "shapes", "widths", "classes", "answers")]
     return {p.name: _MISSING if p.default is p.empty else p.default for p in own}
 
 

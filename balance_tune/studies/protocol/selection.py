@@ -115,12 +115,12 @@ def candidates(records: Iterable[TrialRecord], rule: Rule) -> list[Candidate]:
     ended: by epochs trained, then by their last value. Ties go to the earlier trial. The default is there even if its
     search trial was stopped or failed.
     """
-    tried: dict[str, list[TrialRecord]] = {}
+    by_point: dict[str, list[TrialRecord]] = {}
     for r in sorted((r for r in records if r.phase == "search"), key=lambda r: r.number):
-        tried.setdefault(point_key(r.params), []).append(r)
+        by_point.setdefault(point_key(r.params), []).append(r)
     ranked: list[tuple[_Standing, Candidate]] = []
-    default = next((key for key, own in tried.items() if any(r.attrs.get("default") for r in own)), None)
-    for key, own in tried.items():
+    default = next((key for key, own in by_point.items() if any(r.attrs.get("default") for r in own)), None)
+    for key, own in by_point.items():
         best = min(own, key=lambda r: _rank(r, rule))
         value = best.value if best.state == "complete" else None
         if value is not None or best.state == "pruned" or key == default:
@@ -182,7 +182,7 @@ def best_by_selection(records: Sequence[TrialRecord], rule: Rule) -> Candidate |
         return next((p for p in points if p.value is not None), None)
     if _missing(records, rule, "select", points, rule.seeds("select")):
         return None
-    scored: list[tuple[int, float, float, int, Candidate]] = []
+    ranking: list[tuple[int, float, float, int, Candidate]] = []
     for p in points:
         finished = _of(records, "select", p.key, rule.seeds("select"))
         if any(not r.finished for r in finished):
@@ -190,9 +190,9 @@ def best_by_selection(records: Sequence[TrialRecord], rule: Rule) -> Candidate |
         values = [r.value for r in finished if r.state == "complete" and r.value is not None]
         if values:
             mean = rule.objective.gain(sum(values) / len(values))
-            searched = rule.objective.gain(p.value) if p.value is not None else float("-inf")
-            scored.append((rule.select_seeds - len(values), -mean, -searched, p.number, p))
-    return min(scored, key=lambda s: s[:4])[4] if scored else None
+            search_gain = rule.objective.gain(p.value) if p.value is not None else float("-inf")
+            ranking.append((rule.select_seeds - len(values), -mean, -search_gain, p.number, p))
+    return min(ranking, key=lambda s: s[:4])[4] if ranking else None
 
 
 def due(records: Sequence[TrialRecord], rule: Rule) -> list[PendingTrial]:
@@ -284,8 +284,8 @@ def confirmed(
     records: Iterable[TrialRecord], rule: Rule, point: Candidate, seeds: int | None = None
 ) -> list[TrialRecord]:
     """Return a point's finished confirm trials on the first `seeds` common seeds (default: all), in their order."""
-    wanted = rule.seeds("confirm")[:seeds]
-    return [r for r in _of(records, "confirm", point.key, wanted) if r.finished]
+    own_seeds = rule.seeds("confirm")[:seeds]
+    return [r for r in _of(records, "confirm", point.key, own_seeds) if r.finished]
 
 
 def selected(records: Iterable[TrialRecord], rule: Rule, point: Candidate) -> list[TrialRecord]:

@@ -320,11 +320,11 @@ def _choice_parameter(
     choices = range_.get("choices", declared.spec and declared.spec.choices)
     if not isinstance(choices, Sequence) or isinstance(choices, str) or not choices:
         raise UserError(f"`{where}` must be a list of choices, but got {shown(choices)}.")
-    checked = [_check_value(where, declared, choice) for choice in choices]
-    for i, choice in enumerate(checked):
-        if any(_same(choice, other) for other in checked[:i]):
+    values = [_check_value(where, declared, choice) for choice in choices]
+    for i, choice in enumerate(values):
+        if any(_same(choice, other) for other in values[:i]):
             raise UserError(f"a choice must be given once, but `{where}` has {shown(choice)} twice.")
-    return Parameter(name, "categorical", None, None, False, tuple(checked), default, source)
+    return Parameter(name, "categorical", None, None, False, tuple(values), default, source)
 
 
 def _check_value(where: str, declared: Declaration, value: Any) -> Value:
@@ -341,8 +341,8 @@ def _check_value(where: str, declared: Declaration, value: Any) -> Value:
     if type(value) is not type(declared.default):
         kind = "true or false" if isinstance(declared.default, bool) else "text"
         raise UserError(f"`{where}` must be {kind}, but got {shown(value)}.")
-    checked: Value = value
-    return checked
+    result: Value = value
+    return result
 
 
 def _number(where: str, declared: Declaration, value: Any) -> float | int:

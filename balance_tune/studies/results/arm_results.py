@@ -159,9 +159,9 @@ class ArmResults:
         arm = cls(protocol, records[0].dataset, records[0].method, cells, replicates)
         tests = [test for cell in cells for test in cell.tests.values()]
         arm.groups = next((test["groups"] for test in tests if test.get("groups")), None)
-        wanted = rule.objective.split("/", 1)[-1]
-        if wanted not in ("loss", "gap") and tests and all(wanted in test for test in tests):
-            arm.metric = Objective(wanted)
+        name = rule.objective.split("/", 1)[-1]
+        if name not in ("loss", "gap") and tests and all(name in test for test in tests):
+            arm.metric = Objective(name)
         return arm
 
     @property
@@ -270,12 +270,12 @@ def arms_by_table(
 
 def _named_arms(config: Mapping[str, Any]) -> dict[str, StudyMethod]:
     """Return the named arms of a study file."""
-    named = [entry for entry in config.get("methods") or () if not isinstance(entry, str)]
-    if not named:
+    entries = [entry for entry in config.get("methods") or () if not isinstance(entry, str)]
+    if not entries:
         return {}
     from balance_tune.studies.config.study_method import StudyMethod  # pydantic takes long to import
 
-    return {entry.name: entry for entry in map(StudyMethod.model_validate, named)}
+    return {entry.name: entry for entry in map(StudyMethod.model_validate, entries)}
 
 
 def _outcomes(records: Sequence[TrialRecord], folder: Path) -> tuple[dict[int, dict[str, Any]], frozenset[int]]:
@@ -287,13 +287,13 @@ def _outcomes(records: Sequence[TrialRecord], folder: Path) -> tuple[dict[int, d
 def _test_metrics(record: TrialRecord, folder: Path) -> dict[str, Any]:
     """Return the sealed evaluation of a confirmation trial; empty where it was not (or not yet) made."""
     path = folder / str(record.attrs.get("folder", "")) / "test.json"
-    stored: dict[str, Any] = {}
+    content: dict[str, Any] = {}
     if record.attrs.get("folder") and path.is_file():
         try:
-            stored = json.loads(path.read_text())
+            content = json.loads(path.read_text())
         except ValueError as error:
             raise UserError(f"`{path}` must be JSON, but: {error}; remove it and run the study again.") from error
-    return {**stored, **(record.attrs.get("test") or {})}
+    return {**content, **(record.attrs.get("test") or {})}
 
 
 def _units(test: Mapping[str, Any], metric: str) -> Floats | None:

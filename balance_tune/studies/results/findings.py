@@ -80,8 +80,8 @@ def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "seale
 
 def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
     """Return caveats about these rows, a sentence or two each."""
-    defined = dict.fromkeys((row.method, row.definition) for row in rows if row.definition)
-    lines = [f"{name}: {definition}." for name, definition in defined]
+    definitions = dict.fromkeys((row.method, row.definition) for row in rows if row.definition)
+    lines = [f"{name}: {definition}." for name, definition in definitions]
     if any(row.delta_ci for row in rows):
         lines.append(_scope(rows))
     failed = [f"{row.n_failed} of {row.arm}" for row in rows if row.n_failed]
@@ -90,10 +90,10 @@ def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
             f"Confirmation seeds that failed: {_list(failed)}. They are no part of means and intervals; against their "
             "arm they count as the worst score, and its verdict must hold with them."
         )
-    fallen = [f"{row.n_collapsed} of {row.arm}" for row in rows if row.n_collapsed]
-    if fallen:
+    collapses = [f"{row.n_collapsed} of {row.arm}" for row in rows if row.n_collapsed]
+    if collapses:
         lines.append(
-            f"Confirmation seeds that collapsed, far below their arm's median: {_list(fallen)}. Differences and "
+            f"Confirmation seeds that collapsed, far below their arm's median: {_list(collapses)}. Differences and "
             "intervals are without them, and the verdict on their arm must hold with them."
         )
     blocked = [row.arm for row in rows if row.blocked]
@@ -102,11 +102,11 @@ def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
     dead = [f"{row.arm} ({row.failure})" for row in rows if row.failure]
     if dead:
         lines.append(f"Arms without any result: {_list(dead)}.")
-    opened = sorted({(row.dataset, row.openings) for row in rows if row.openings})
+    openings = sorted({(row.dataset, row.openings) for row in rows if row.openings})
     lines += [
         f"The sealed test part of {dataset} was opened {count} time{'s' if count > 1 else ''} outside studies "
         "(unsealed.jsonl): whatever was changed after that may have been chosen by it."
-        for dataset, count in opened
+        for dataset, count in openings
     ]
     looks = max((row.looks for row in rows), default=1)
     if looks > 1:
@@ -125,15 +125,15 @@ def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
         f"The test rows of {dataset} come from only {count} groups; so few say little about others."
         for dataset, count in few
     ]
-    kept = [row.arm for row in rows if row.replicates == 1 and row.default_won and row.advantage is not None]
-    kept += [
+    defaults = [row.arm for row in rows if row.replicates == 1 and row.default_won and row.advantage is not None]
+    defaults += [
         f"{row.arm} ({row.default_kept} of {row.replicates} replicates)"
         for row in rows
         if row.default_kept and row.replicates > 1
     ]
-    if kept:
+    if defaults:
         lines.append(
-            f"{_list(kept)}: the default was kept, because no point was ahead of it on validation by more than the "
+            f"{_list(defaults)}: the default was kept, because no point was ahead of it on validation by more than the "
             "study's margin."
         )
     if any(row.protocol == "paper" for row in rows):
@@ -306,14 +306,14 @@ def _rest(
     losses: Sequence[LeaderboardRow],
     rivals: Sequence[LeaderboardRow],
 ) -> str:
-    even = [row for row in compared if row.outcome == "undecided"]
+    undecided = [row for row in compared if row.outcome == "undecided"]
     equal = [row.method for row in compared if row.outcome == "equivalent"]
     parts = []
     if equal:
         parts.append(f"{_list(equal)} {'is' if len(equal) == 1 else 'are'} equivalent to the baseline")
-    if even:
-        parts.append(f"no difference was found for {_list([row.method for row in even])}")
-    if losses and (even or equal):
+    if undecided:
+        parts.append(f"no difference was found for {_list([row.method for row in undecided])}")
+    if losses and (undecided or equal):
         parts.append(f"{_list([row.method for row in losses])} did worse")
     elif losses:
         parts.append(f"the others did worse ({_list([row.method for row in losses])})")
@@ -323,7 +323,7 @@ def _rest(
         parts.append(
             f"it is the only method compared{far}" if alone else f"all {len(compared)} methods compared{far} beat it"
         )
-    text = f"{', and '.join(parts)}; {_visible(even or compared)}."
+    text = f"{', and '.join(parts)}; {_visible(undecided or compared)}."
     return text[0].upper() + text[1:]
 
 

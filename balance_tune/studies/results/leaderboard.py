@@ -405,7 +405,7 @@ def _row(arm: ArmResults, rule: Rule) -> LeaderboardRow:
         params=dict(best.point.params) if best else None,
         replicates=arm.replicates,
         replicates_done=len(through),
-        default_kept=best.kept if best else 0,
+        default_kept=best.default_kept if best else 0,
         seeds=tuple(arm.seeds()),
         test_mean=mean_of(list(scores.values())),
         test_sd=sd_of(list(scores.values())),
@@ -504,5 +504,5 @@ def _tuning_gain(arm: ArmResults) -> Estimate:
 def _share_of_epochs_saved(search: Sequence[TrialRecord]) -> float | None:
     """Return the share of epochs that pruned trials left untrained; failed trials count as saving nothing."""
     full = max((r.epochs for r in search if r.state == "complete"), default=0)
-    planned = sum(full if r.state == "pruned" else r.epochs for r in search)
-    return sum(full - r.epochs for r in search if r.state == "pruned") / planned if planned else None
+    total = sum(full if r.state == "pruned" else r.epochs for r in search)
+    return sum(full - r.epochs for r in search if r.state == "pruned") / total if total else None

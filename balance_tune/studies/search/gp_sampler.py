@@ -90,11 +90,11 @@ class GpSampler(BaseSampler):
         """
         d = self._cube.dimensions
         shape = (len(good), len(DISTANCES), NEAR, d)
-        moved = (rng.random(shape) < MOVE_PROBABILITY) | (rng.integers(d, size=shape[:-1])[..., None] == np.arange(d))
+        mask = (rng.random(shape) < MOVE_PROBABILITY) | (rng.integers(d, size=shape[:-1])[..., None] == np.arange(d))
         place = np.broadcast_to(good[:, None, None], shape)
         near = np.clip(place + rng.normal(size=shape) * np.array(DISTANCES)[:, None, None], 0.0, 1.0)
         near = np.where(rng.random(shape) < ANEW, rng.random(shape), near)
-        return np.vstack([rng.random((ANYWHERE, d)), np.where(moved, near, place).reshape(-1, d)])
+        return np.vstack([rng.random((ANYWHERE, d)), np.where(mask, near, place).reshape(-1, d)])
 
 
 def _new(features: Floats, points: Floats) -> NDArray[np.bool_]:

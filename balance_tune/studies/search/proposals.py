@@ -50,8 +50,8 @@ def propose(config: StudyConfig, cell: str, space: Space, trials: Sequence[Froze
     )
     study.add_trials([_without_results(t) if t.number >= first else _without_attributes(t) for t in trials])
     study.ask(space.distributions())
-    drawn = study.get_trials(deepcopy=False)[number]
-    return Proposal(drawn.params, drawn.system_attrs)
+    frozen = study.get_trials(deepcopy=False)[number]
+    return Proposal(frozen.params, frozen.system_attrs)
 
 
 def _without_attributes(trial: FrozenTrial) -> FrozenTrial:

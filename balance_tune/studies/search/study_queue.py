@@ -202,8 +202,8 @@ class StudyQueue:
     def _again_at(self, key: TrialKey, record: TrialRecord) -> Assignment:
         """Start a trial that failed again: a new number, the same point and seed."""
         del self._retries[key]
-        kept = ("default", "sources", "warm_start", "point")
-        attrs = {name: record.attrs[name] for name in kept if name in record.attrs}
+        names = ("default", "sources", "warm_start", "point")
+        attrs = {name: record.attrs[name] for name in names if name in record.attrs}
         return self._create(key.cell, key.phase, record.params, {**attrs, "seed": record.seed, RETRY_OF: key.number})
 
     def _create(
@@ -231,7 +231,7 @@ class StudyQueue:
         study.add_trial(trial)
         return self._start(key)
 
-    def _start(self, key: TrialKey, trained: int = 0) -> Assignment:
+    def _start(self, key: TrialKey, epochs_trained: int = 0) -> Assignment:
         arm, phase, trial_id = self.arms[key.arm], key.phase, self._trial_id(key)
         trial = self._storage.get_trial(trial_id)
         seed = trial.user_attrs.get("seed", self._search_seed(key))
@@ -253,7 +253,7 @@ class StudyQueue:
             lost=int(attrs.get("lost", 0)),
             preempted=int(attrs.get("preempted", 0)),
             repeated=int(attrs.get("repeated", 0)),
-            reached=max(reported, trained),
+            reached=max(reported, epochs_trained),
         )
         self._record(key, "running", trial.params, attrs)
         return Assignment(key, {**config, "reported": reported} if reported else config)
@@ -262,8 +262,8 @@ class StudyQueue:
         """Start an interrupted trial again under its number."""
         trial = self._storage.get_trial(self._trial_id(key))
         folder = self.folder / str(trial.user_attrs.get("folder", ""))
-        trained = max((int(row["epoch"]) for row in history(folder)), default=0)
-        return self._start(key, trained)
+        epochs_trained = max((int(row["epoch"]) for row in history(folder)), default=0)
+        return self._start(key, epochs_trained)
 
     # reports and ends -------------------------------------------------------------------------------------------------
     def report(self, key: TrialKey, report: Mapping[str, Any]) -> None:
@@ -429,8 +429,8 @@ class StudyQueue:
         attrs = {"phase": key.phase, "requeued_as": True, "reason": "the study was killed while its point was drawn"}
         set_attrs(self._storage, trial_id, attrs)
         self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
-        dropped = replace(record, state="failed", attrs={**record.attrs, **attrs})
-        self._records[key.study_name][key.number] = dropped
+        failure = replace(record, state="failed", attrs={**record.attrs, **attrs})
+        self._records[key.study_name][key.number] = failure
 
     def _retry(self) -> None:
         """Remove failed trials from the budget; `next` then runs each of them again."""

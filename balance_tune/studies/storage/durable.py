@@ -37,8 +37,8 @@ def write(path: Path, content: str | bytes, *, lasting: bool = True) -> None:
 
 def adopt(temporary: Path, path: Path) -> None:
     """Rename a finished file or folder to its final name after flushing its content to disk."""
-    for written in [temporary, *temporary.rglob("*")]:
-        sync(written)
+    for item in [temporary, *temporary.rglob("*")]:
+        sync(item)
     temporary.rename(path)
     sync(path.parent)
 

@@ -36,9 +36,9 @@ class PruningTable:
 
     def lines(self) -> list[str]:
         """Return all lines; the next one is appended after them."""
-        wanted = select(LINES.c.line).where(LINES.c.study == self._study).order_by(LINES.c.position)
+        query = select(LINES.c.line).where(LINES.c.study == self._study).order_by(LINES.c.position)
         with self._engine.connect() as connection:
-            lines = [str(line) for line in connection.execute(wanted).scalars()]
+            lines = [str(line) for line in connection.execute(query).scalars()]
         self._next = len(lines)
         return lines
 

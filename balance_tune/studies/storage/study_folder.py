@@ -132,11 +132,11 @@ class StudyFolder:
                 self.store.delete(self._object(name))
 
     # reading ----------------------------------------------------------------------------------------------------------
-    def download(self, wanted: Callable[[str], bool] = is_small) -> None:
-        """Make the working copy equal to the store: download the `wanted` files, remove those that are gone there.
+    def download(self, is_wanted: Callable[[str], bool] = is_small) -> None:
+        """Make the working copy equal to the store: download files that are wanted, remove those that are gone there.
 
         Args:
-            wanted: whether a file of this name (without its folders) is downloaded; the others are removed here only
+            is_wanted: whether a file of this name (without its folders) is downloaded; the others are removed here only
                 where the store has a newer one.
 
         Raises:
@@ -149,7 +149,7 @@ class StudyFolder:
         for _ in range(ROUNDS):
             objects = {name: info for name, info in self.store.objects(self.prefix).items() if not _is_local(name)}
             stale = {name for name, info in objects.items() if not _is_same(self.path / name, info)}
-            missing = {name for name in stale if wanted(name.rpartition("/")[2])}
+            missing = {name for name in stale if is_wanted(name.rpartition("/")[2])}
             for path in self.path.rglob("*") if self.path.is_dir() else ():
                 name = path.relative_to(self.path).as_posix()
                 if not path.is_file() or path.name.endswith(durable.TEMPORARY) or _is_local(name):

@@ -77,6 +77,6 @@ def standardised(outcomes: Sequence[Forecast]) -> tuple[Floats, Floats]:
     value, sd = np.array([f.value for f in outcomes]), np.array([f.sd for f in outcomes])
     gap = value.max() - value
     unit = float(np.median(gap)) or float(gap.max()) or 1.0
-    warped = -np.log1p(gap / unit)
-    scale = float(warped.std()) or 1.0
-    return (warped - warped.mean()) / scale, (sd / (unit + gap) / scale) ** 2
+    log_gap = -np.log1p(gap / unit)
+    scale = float(log_gap.std()) or 1.0
+    return (log_gap - log_gap.mean()) / scale, (sd / (unit + gap) / scale) ** 2

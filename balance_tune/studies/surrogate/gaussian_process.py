@@ -100,8 +100,8 @@ class GaussianProcess:
         self._alpha = (self._inverse @ rest[..., None])[..., 0]
 
     def _believe(self, data: Observations, pending: Floats) -> None:
-        believed = self.predict(pending)[0]
-        y = np.concatenate([np.broadcast_to(data.y, (len(believed), len(data.y))), believed], axis=1)
+        means = self.predict(pending)[0]
+        y = np.concatenate([np.broadcast_to(data.y, (len(means), len(data.y))), means], axis=1)
         x, variance = np.vstack([data.x, pending]), np.concatenate([data.variance, np.zeros(len(pending))])
         self._condition(Observations(x, y[0], variance), self._hyper, y)
 

@@ -150,19 +150,19 @@ class Champions:
     def _foreign_champion(self, name: str, contenders: Sequence[Mapping[str, Any]]) -> ModelVersion | None:
         """Return the champion of another study of this name if it stays: another split, or better on the same one."""
         try:
-            held = self._client.get_model_version_by_alias(name, ALIASES[0])
+            champion = self._client.get_model_version_by_alias(name, ALIASES[0])
         except Exception as error:
             if getattr(error, "error_code", "") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
-        if not contenders or held.tags.get(TAG + "study_id") == self._runs.study_id:
+        if not contenders or champion.tags.get(TAG + "study_id") == self._runs.study_id:
             return None
         best = contenders[0]
-        if held.tags.get(TAG + "split_hash") != best["split_hash"]:
+        if champion.tags.get(TAG + "split_hash") != best["split_hash"]:
             logger.warning("`%s` keeps its champion, which was chosen on another split: no comparison is fair.", name)
-            return held
+            return champion
         gain = Objective(best["objective"]).gain
-        return held if gain(float(held.tags[TAG + "val"])) >= gain(best["val"]) else None
+        return champion if gain(float(champion.tags[TAG + "val"])) >= gain(best["val"]) else None
 
 
 def card(contender: Mapping[str, Any], manifest: Manifest) -> str:

@@ -106,11 +106,11 @@ def _needs(manifest: Manifest, cls: type[Dataset] | None, model: MultimodalModel
 
 def _ignored(folder: str, names: list[str]) -> list[str]:
     """Return the files of this package that a model does not need: embedded data and the running of studies."""
-    kept = {"studies": ("__init__.py", "tracking"), "tracking": ("__init__.py", "raw_inputs.py", "served.py")}.get(
+    files = {"studies": ("__init__.py", "tracking"), "tracking": ("__init__.py", "raw_inputs.py", "served.py")}.get(
         Path(folder).name
     )
     unused = ("__pycache__", "embedded", "commands", "testing", "cli.py")
-    return [name for name in names if name in unused or (kept is not None and name not in kept)]
+    return [name for name in names if name in unused or (files is not None and name not in files)]
 
 
 def trained_on_silence(trial_folder: Path) -> bool:
@@ -146,10 +146,10 @@ def preprocessing(manifest: Manifest, cls: type[Dataset] | None) -> dict[str, An
 
 def _input_words(manifest: Manifest, modality: str, decodes: bool) -> str:
     """Return in words what a model takes as one input."""
-    declared = manifest.modalities[modality]
-    numbers = f"numbers of shape {tuple(declared.stored)}"
+    declaration = manifest.modalities[modality]
+    numbers = f"numbers of shape {tuple(declaration.stored)}"
     kind = manifest.raw.get(modality, {}).get("kind")
-    if kind == "text" or (kind is None and declared.ids and decodes):
+    if kind == "text" or (kind is None and declaration.ids and decodes):
         return "words"
     if not decodes or kind == "numbers":
         return f"{numbers}; may be missing"

@@ -27,13 +27,13 @@ def code_version() -> str:
     if not (package.parent / ".git").exists():  # the checkout is another project's, which contains the package
         return VERSION
     try:
-        described = subprocess.run(
+        process = subprocess.run(
             ["git", "-C", str(package), "describe", "--always", "--dirty", "--exclude=*"],
             capture_output=True, text=True, timeout=10, check=True,
         ).stdout.strip()  # fmt: skip
     except (OSError, subprocess.SubprocessError):  # no git, or no commit yet
         return VERSION
-    return f"{VERSION}+{described}"
+    return f"{VERSION}+{process}"
 
 
 def origin_tags() -> dict[str, str]:

@@ -37,17 +37,17 @@ def own_code(classes: Iterable[Any]) -> OwnCode:
     file and is left out.
     """
     modules, places, packages, visited = set[str](), dict[str, Path](), set[str](), set[str]()
-    waiting = []
+    queue = []
     for cls in classes:
         top = cls.__module__.partition(".")[0]
         place = None if top in (OURS, "__main__") else _place(top)
         if place is not None:
             modules.add(cls.__module__)
             places[top] = place
-            waiting.append(cls.__module__)
+            queue.append(cls.__module__)
     distributions = packages_distributions()
-    while waiting:
-        name = waiting.pop()
+    while queue:
+        name = queue.pop()
         top = name.partition(".")[0]
         if name in visited or top == OURS or top in sys.stdlib_module_names:
             continue
@@ -62,8 +62,8 @@ def own_code(classes: Iterable[Any]) -> OwnCode:
             places[top] = place
         file = _file(name, places[top])
         if file is not None:
-            waiting += [name.rpartition(".")[0]] if "." in name else []
-            waiting += _imports(name, file)
+            queue += [name.rpartition(".")[0]] if "." in name else []
+            queue += _imports(name, file)
     return OwnCode(tuple(sorted(modules)), places, tuple(sorted(packages)))
 
 
@@ -93,9 +93,9 @@ def _file(name: str, place: Path) -> Path | None:
 def _imports(name: str, file: Path) -> Iterator[str]:
     """Yield every name that a module imports, as a module's; some are attributes of one."""
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    waiting: list[ast.AST] = [ast.parse(file.read_bytes())]
-    while waiting:
-        node = waiting.pop()
+    nodes: list[ast.AST] = [ast.parse(file.read_bytes())]
+    while nodes:
+        node = nodes.pop()
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -104,9 +104,9 @@ def _imports(name: str, file: Path) -> Iterator[str]:
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.If) and _for_types(node.test):
-            waiting += node.orelse
+            nodes += node.orelse
         else:
-            waiting += ast.iter_child_nodes(node)
+            nodes += ast.iter_child_nodes(node)
 
 
 def _for_types(test: ast.expr) -> bool:

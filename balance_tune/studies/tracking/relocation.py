@@ -97,12 +97,12 @@ def _is_current(database: sqlite3.Connection) -> bool:
 
 
 def _move(database: sqlite3.Connection, before: str, now: str) -> int:
-    changed = 0
+    count = 0
     for table, columns in COLUMNS.items():
         for column in columns:
             start = f"{before}/"
-            changed += database.execute(
+            count += database.execute(
                 f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
                 (f"{now}/", len(start) + 1, len(start), start),
             ).rowcount
-    return changed
+    return count

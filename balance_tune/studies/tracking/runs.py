@@ -146,8 +146,8 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
 
 def params_of(trial: Mapping[str, Any]) -> dict[str, str]:
     """Return the parameters of a trial's run, from the trial's configuration."""
-    named = ("training", "model", "modulation", "seed", "workers")
-    return dict(flatten({name: trial[name] for name in named if name in trial}))
+    sections = ("training", "model", "modulation", "seed", "workers")
+    return dict(flatten({name: trial[name] for name in sections if name in trial}))
 
 
 def params_of_study(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -325,22 +325,22 @@ class Sync:
         return run.status == content.status and content.tags.items() <= run.tags.items()
 
     # what they share -------------------------------------------------------------------------------------------------
-    def _write(self, content: Content, written: tuple[Any, ...]) -> None:
+    def _write(self, content: Content, signature: tuple[Any, ...]) -> None:
         stats = [(name, path.stat().st_size, path.stat().st_mtime_ns) for path, name in content.files]
         name, files = content.key.name(self._config.name), digest(stats)
         if content.key in self._client.runs and self._cache.uploaded.get(name) == files:
             content.files = []
         self._client.write(content)
-        self._written[content.key] = written
+        self._written[content.key] = signature
         if content.files and content.key.kind != "trial":  # a trial's are uploaded before its status says that it ended
             self._cache.uploaded[name] = files
 
     def _data_tags(self, arm: str) -> dict[str, str]:
         dataset, _, method = arm.partition("/")
         tags = {TAG + "dataset": dataset, TAG + "method": method}
-        named = next((entry for entry in self._config.methods if entry.name == method.partition("-")[0]), None)
-        if named is not None and named.description is not None:
-            tags[TAG + "definition"] = truncate(named.description)
+        entry = next((entry for entry in self._config.methods if entry.name == method.partition("-")[0]), None)
+        if entry is not None and entry.description is not None:
+            tags[TAG + "definition"] = truncate(entry.description)
         manifest = self._manifests.get(dataset)
         if manifest is not None:
             tags |= {TAG + "split_hash": manifest.split_hash, TAG + "data_hash": manifest.data_hash}
@@ -383,7 +383,7 @@ def _now() -> int:
 def _started_at(folder: Path) -> int:
     """Return when the study began, in milliseconds since 1970."""
     try:
-        begun = datetime.fromisoformat(json.loads((folder / RECORD).read_text())["begun"]).timestamp()
+        start = datetime.fromisoformat(json.loads((folder / RECORD).read_text())["begun"]).timestamp()
     except (OSError, ValueError, KeyError, TypeError):  # a folder that was written by hand
-        begun = (folder / CONFIG).stat().st_mtime
-    return int(1000 * begun)
+        start = (folder / CONFIG).stat().st_mtime
+    return int(1000 * start)

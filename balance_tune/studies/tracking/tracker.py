@@ -79,8 +79,8 @@ class Tracker:
         """
         if self._worker is None:
             complete = Cache.of(self._folder.path, self._store.shown).complete
-            gone = self._store.file is not None and not self._store.file.exists()
-            if not gone and complete == fingerprint(records, self._folder.path):
+            is_missing = self._store.file is not None and not self._store.file.exists()
+            if not is_missing and complete == fingerprint(records, self._folder.path):
                 return
             self._start(0)
         self._end("complete", message)
