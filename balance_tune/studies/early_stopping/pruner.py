@@ -91,7 +91,7 @@ class Pruner:
             what = one_line(f"{type(error).__name__}: {error}")[:300]
             raise RuleError(
                 f"the early-stopping rule `{self._kind}` must judge epoch {epoch} of search trial {number} of {cell}, "
-                f"but raised {what.rstrip('.')}; correct it, then run the study again."
+                f"but raised {what.rstrip('.')}; correct it."
             ) from error
 
     def _signed(self, decision: Decision) -> Decision:
