@@ -100,13 +100,7 @@ def plan_of(
     Raises:
         UserError: BALANCE_TUNE_REACH is wrong.
     """
-    size, place = declared_resources(), HERE
-    if machine is not None:
-        cpus, gpus = machine
-    elif size is not None:
-        cpus, gpus, place = int(size.get("CPU", 0)), int(size.get("GPU", 0)), f"the cluster that {REACH} tells"
-    else:
-        cpus, gpus = this_machine()
+    cpus, gpus, place = (*machine, HERE) if machine is not None else _machine()
     try:
         slots, unfit = study_resources(config, {"CPU": cpus, "GPU": gpus})[0].slots, []
     except UserError as error:  # a plan may be made on another machine than the study will run on
@@ -149,6 +143,14 @@ def plan_of(
         price=None if price is None else Estimate(_scaled(hours.most, price), _scaled(hours.expected, price)),
         notes=(*_notes(config, planned, hours), *_elsewhere(config, place, pace), *unfit),
     )
+
+
+def _machine() -> tuple[int, int, str]:
+    """Return CPUs, GPUs and description of the cluster in BALANCE_TUNE_REACH, else of this machine."""
+    size = declared_resources()
+    if size is None:
+        return (*this_machine(), HERE)
+    return int(size.get("CPU", 0)), int(size.get("GPU", 0)), f"the cluster that {REACH} tells"
 
 
 def this_machine() -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from balance_tune.studies.results.across import Ranks, compare_ranks
@@ -80,51 +80,64 @@ def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "seale
 
 def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
     """Return caveats about these rows, a sentence or two each."""
+    return [*_about_runs(rows), *_about_tests(rows), *_about_choices(rows)]
+
+
+def _about_runs(rows: Sequence[LeaderboardRow]) -> Iterator[str]:
+    """Yield what the arms are, what the intervals cover, and which runs failed or collapsed."""
     definitions = dict.fromkeys((row.method, row.definition) for row in rows if row.definition)
-    lines = [f"{name}: {definition}." for name, definition in definitions]
+    yield from (f"{name}: {definition}." for name, definition in definitions)
     if any(row.delta_ci for row in rows):
-        lines.append(_scope(rows))
+        yield _scope(rows)
     failed = [f"{row.n_failed} of {row.arm}" for row in rows if row.n_failed]
     if failed:
-        lines.append(
+        yield (
             f"Confirmation seeds that failed: {_list(failed)}. They are no part of means and intervals; against their "
             "arm they count as the worst score, and its verdict must hold with them."
         )
     collapses = [f"{row.n_collapsed} of {row.arm}" for row in rows if row.n_collapsed]
     if collapses:
-        lines.append(
+        yield (
             f"Confirmation seeds that collapsed, far below their arm's median: {_list(collapses)}. Differences and "
             "intervals are without them, and the verdict on their arm must hold with them."
         )
     blocked = [row.arm for row in rows if row.blocked]
     if blocked:
-        lines.append(f"{_list(blocked)}: significant only without the failed and collapsed runs, so undecided.")
+        yield f"{_list(blocked)}: significant only without the failed and collapsed runs, so undecided."
     dead = [f"{row.arm} ({row.failure})" for row in rows if row.failure]
     if dead:
-        lines.append(f"Arms without any result: {_list(dead)}.")
+        yield f"Arms without any result: {_list(dead)}."
+
+
+def _about_tests(rows: Sequence[LeaderboardRow]) -> Iterator[str]:
+    """Yield what limits the tests of significance."""
     openings = sorted({(row.dataset, row.openings) for row in rows if row.openings})
-    lines += [
+    yield from (
         f"The sealed test part of {dataset} was opened {count} time{'s' if count > 1 else ''} outside studies "
         "(unsealed.jsonl): whatever was changed after that may have been chosen by it."
         for dataset, count in openings
-    ]
+    )
     looks = max((row.looks for row in rows), default=1)
     if looks > 1:
-        lines.append(
+        yield (
             f"This is look {looks} at the study: trials, seeds or replicates were added after earlier verdicts. "
             f"p-values are multiplied by {looks_factor(looks)} and intervals are "
             f"{100 * interval_level(looks):.4g} % intervals for it."
         )
     still = [row.arm for row in rows if row.delta_sd == 0 and row.n > 1]
     if still:
-        lines.append(
+        yield (
             f"{_list(still)}: the difference is the same in every run, so there is no t test; p is a sign-flip test's."
         )
     few = sorted({(row.dataset, row.test_groups) for row in rows if 0 < row.test_groups < FEW_GROUPS})
-    lines += [
+    yield from (
         f"The test rows of {dataset} come from only {count} groups; so few say little about others."
         for dataset, count in few
-    ]
+    )
+
+
+def _about_choices(rows: Sequence[LeaderboardRow]) -> Iterator[str]:
+    """Yield how points were chosen, which arms are no methods, and what was trained again."""
     defaults = [row.arm for row in rows if row.replicates == 1 and row.default_won and row.advantage is not None]
     defaults += [
         f"{row.arm} ({row.default_kept} of {row.replicates} replicates)"
@@ -132,25 +145,24 @@ def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
         if row.default_kept and row.replicates > 1
     ]
     if defaults:
-        lines.append(
+        yield (
             f"{_list(defaults)}: the default was kept, because no point was ahead of it on validation by more than the "
             "study's margin."
         )
     if any(row.protocol == "paper" for row in rows):
-        lines.append(
+        yield (
             "Rows of protocol paper chose hyperparameters and epochs on the test set, as published work did; they can "
             "be compared with published numbers, never with sealed rows."
         )
-    lines += [_placebo(row) for row in rows if row.placebo and row.p_value is not None]
+    yield from (_placebo(row) for row in rows if row.placebo and row.p_value is not None)
     if any(row.diagnostic and not row.placebo for row in rows):
-        lines.append("Unimodal arms show what one modality can do alone; they are outside Holm's correction.")
+        yield "Unimodal arms show what one modality can do alone; they are outside Holm's correction."
     lost, preempted, repeated = (sum(row[name] for row in rows) for name in ("lost", "preempted", "repeated"))
     if lost or preempted or repeated:
-        lines.append(
+        yield (
             f"{lost} times a trial's process died, {preempted} times its node was taken away, and it went on from its "
             f"last state; {repeated} epochs were trained again for it. They count in no budget."
         )
-    return lines
 
 
 @dataclass(frozen=True)
