@@ -73,7 +73,7 @@ class StudyResult:
         folder: the study's folder.
         state: "done"; "failed": nothing is left to do, but an arm has nothing to compare, because its trials failed
             (`retry_failed` runs them again); "limited": the study's own limit ended it; "interrupted": a signal did;
-            "halted": nothing could be written any more, say. After the last three it goes on when it is run again.
+            "halted": it cannot go on (a full disk, say). After the last three it is resumed when it is run again.
         reason: why it ended early, in words.
     """
 
@@ -365,7 +365,7 @@ class _Study:
             return []
 
     def _add_configurations(self) -> None:
-        """Write the `trial.json` of trials that have none: an earlier version wrote none, a power cut may take one."""
+        """Write the `trial.json` of trials without one, after an earlier version or a power cut."""
         arms = {arm.name: arm for arm in self.arms}
         for r in read_records(self.storage):
             arm, folder = arms.get(r.arm), self.folder / str(r.attrs.get("folder", ""))
@@ -423,7 +423,7 @@ class _Study:
 
 
 def _folder(root: StudyFolder, config: StudyConfig) -> StudyFolder:
-    """Return the study's folder, which can be written and, in an object store, has the servers that it needs.
+    """Return the study's folder after checking that it is writable and that the servers it needs answer.
 
     Raises:
         UserError: what is missing, before anything is made in the store.
@@ -459,7 +459,7 @@ def _with_baselines(config: StudyConfig, folder: StudyFolder, display: Progress)
 
 
 def _download(folder: StudyFolder) -> None:
-    """Bring what the object store has of the study; the cache of MLflow here may be of an earlier one of the name."""
+    """Download the study from the object store; the local cache about MLflow may be of an earlier study."""
     marker = folder.path / DATABASE
     before = marker.read_text() if marker.is_file() else ""
     folder.download()
@@ -468,7 +468,7 @@ def _download(folder: StudyFolder) -> None:
 
 
 def _stores(config: StudyConfig, folder: StudyFolder, display: Progress) -> tuple[dict[str, str], dict[str, Manifest]]:
-    """Return each dataset's store, an embedded one's built now where it is missing, and its manifest."""
+    """Return the store of each dataset and its manifest; missing stores of embedded datasets are built."""
     from balance_tune.studies.data.stores import store_of
 
     stores, manifests = {}, {}
@@ -478,7 +478,7 @@ def _stores(config: StudyConfig, folder: StudyFolder, display: Progress) -> tupl
 
 
 def _warm_points(config: StudyConfig, arms: Sequence[Arm], root: StudyFolder) -> dict[str, list[Params]]:
-    """Return the best points of another study for the same arms, as far as they lie in the spaces of this one."""
+    """Return the best points of another study for the same arms that lie in the spaces of this one."""
     other = config.search.warm_start
     if other is None:
         return {}
@@ -502,7 +502,7 @@ def _longest(arm: Arm) -> int:
 
 @contextmanager
 def _scratch(folder: StudyFolder) -> Iterator[Path]:
-    """Yield a folder for what Tune writes and a study never reads, worker groups too; it is removed afterwards."""
+    """Yield a temporary folder for files of Tune and Ray Train, which a study never reads."""
     scratch = folder / SCRATCH
     scratch.path.mkdir(exist_ok=True)
     try:

@@ -27,7 +27,7 @@ print(count)
 def gpus_here() -> tuple[int | None, str]:
     """Return how many GPUs torch sees on this machine, whatever Ray gave to this process, and what is wrong with them.
 
-    A kernel is run on each, in a process of its own. None: torch cannot be used at all.
+    A separate process runs a kernel on each. None: torch cannot be used at all.
     """
     environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
     try:

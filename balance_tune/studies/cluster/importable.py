@@ -57,6 +57,6 @@ def missing_here(names: Sequence[OwnName]) -> str:
             class_of(kind, name)
         except UserError as error:
             if ":" in name:
-                return str(error)  # which says how to make it importable
+                return str(error)  # its message says how to make the module importable
             return f"there is no {kind} `{name}`; announce it by an entry point (docs/extending.md)"
     return ""

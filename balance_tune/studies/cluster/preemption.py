@@ -42,7 +42,7 @@ def node_drains() -> bool:
 
 
 def node_lost(words: str, several: bool = False) -> bool:
-    """Return whether a trial's process ended with its node, by what Ray says of its end.
+    """Return whether a trial's process ended with its node, judging by Ray's message.
 
     A node that dies without notice is unreachable at first. With `several` nodes that counts as a lost node, because
     the raylet of a living node gives a reason when a process dies.

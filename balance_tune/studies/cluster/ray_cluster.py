@@ -187,7 +187,7 @@ def remote() -> bool:
 
 
 def pin() -> None:
-    """Tie a worker process, and what it starts, to its own cluster."""
+    """Make a worker process and its children use the cluster that they belong to."""
     import ray
 
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
@@ -214,7 +214,7 @@ def study_resources(
 def trial_resources(resources: Resources, cluster: Mapping[str, float], share: float = GPU_SHARE) -> TrialResources:
     """Return what a trial takes on this cluster and how many run at a time.
 
-    `share` is the part of a GPU that `gpus_per_trial: auto` stands for.
+    `share` is the part of a GPU that `gpus_per_trial: auto` means.
 
     Raises:
         UserError: not even one trial fits.

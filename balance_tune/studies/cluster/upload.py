@@ -68,7 +68,7 @@ def _files_to_send(folder: Path, rules: list[tuple[Path, GitIgnoreSpec]]) -> Ite
     rules = [*rules, *_rules_in(folder)]
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except PermissionError:  # Ray would fail on it, and says which
+    except PermissionError:  # Ray fails on it with a message that names the file
         return
     for entry in entries:
         path, is_folder = Path(entry.path), entry.is_dir(follow_symlinks=False)

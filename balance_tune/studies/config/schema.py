@@ -153,7 +153,7 @@ class Select(_Section):
     """How many of an arm's best points are compared, beside its default, on how many fresh seeds, by validation.
 
     The default stays unless the best point is ahead of it by more than `margin` standard errors of their difference.
-    Without seeds the best of the search is taken as it is.
+    Without seeds the best point of the search wins.
     """
 
     points: int = Field(default=3, ge=1, le=1000)

@@ -112,7 +112,7 @@ def _scalar(node: yaml.ScalarNode, tag: str) -> Any:
 
 
 def parse(text: str) -> Any:
-    """Return the plain value that a YAML text stands for.
+    """Return the plain value of a YAML text.
 
     Raises:
         UserError: not YAML, or YAML beyond plain data (aliases, tags, several documents, a key that is not text or is

@@ -137,7 +137,7 @@ def _ask_database(store: Store) -> Finding:
 def _other_rays(address: str | None) -> list[str] | None:
     """Return the addresses of other Rays on this host than the one at `address` and the one of this process.
 
-    None where Ray does not tell.
+    None where Ray's private function is gone.
     """
     import ray
 

@@ -20,7 +20,7 @@ class Node:
     """One machine of the cluster as a task on it saw it; sizes in bytes, `skew` in seconds against the driver.
 
     `storage` is "" where the root could be written, read and cleaned from there, else what went wrong. `error` is why
-    nothing is known, if nothing is. `torch_gpus` is None where torch cannot be used, and `gpu_error` then says why.
+    nothing is known, or "". `torch_gpus` is None where torch cannot be used; `gpu_error` is the reason then.
     """
 
     name: str

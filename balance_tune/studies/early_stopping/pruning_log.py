@@ -24,7 +24,7 @@ class Decision:
         number: the trial's number in its arm.
         epoch: finished epochs at which the value was reported.
         value: the objective at exactly that epoch.
-        threshold: the worst value that goes on; None when there was nothing to compare with.
+        threshold: the worst value that is not pruned; None where there was nothing to compare with.
         rank: 1 for the best of the values at this epoch so far, the trial's own included.
         of: how many values there were.
         stop: whether the trial is stopped.

@@ -133,8 +133,8 @@ class Asha(StoppingRule):
 
     Rungs lie at grace, grace * reduction, ... below the last epoch. A value enters a rung only at exactly the rung's
     epoch. With n values in the rung, the new one included, the trial goes on if it is among the best
-    ceil(n / reduction) of them; a tie with the last of these goes on. (Rounded up: a rung sees its values one by one,
-    and the best of a few early ones are a poor guess at the best of all.)
+    ceil(n / reduction) of them, ties included. (Rounded up: a rung gets its values one by one, and the best of a few
+    early values are a poor estimate of the best of all.)
     """
 
     name = "asha"

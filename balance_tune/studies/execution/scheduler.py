@@ -126,7 +126,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
         return None
 
     def _is_starved(self) -> bool:
-        """Return whether trials are due and none of them has what it needs."""
+        """Return whether trials are due and none of them has its resources."""
         states = [trial.status for trial in self._trials.values()]
         if Trial.RUNNING not in states:
             return Trial.PENDING in states

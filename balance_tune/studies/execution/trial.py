@@ -51,9 +51,9 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no other trial could write e
 
 
 def run_trial(config: dict[str, Any]) -> None:
-    """Run one trial inside a Ray Tune session; the only function that Tune knows.
+    """Run one trial inside a Ray Tune session; this is Tune's trainable.
 
-    A trial that fails says so in its last report instead of raising: an actor that raised is never used again.
+    A trial that fails reports that instead of raising, because Tune never uses an actor again that raised.
     """
     os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")  # Tune's 2 s are too short for a slow end
     if config["workers"] > 1:
@@ -136,7 +136,7 @@ def work(
     A report holds the epoch's metrics, "best_epoch" and "state": "running", or at the end "complete" (best.safetensors
     is written by then), "failed" with a "reason" (the trial's own fault, with more in failure.txt), "lost" (try again)
     or "halt" (nothing can be written any more). `report` may raise `SystemExit`: the trial was stopped. `stop` is
-    looked at before every step; when it says so, the trial ends without another report. The process is left as it was.
+    asked before every step; where it is true, the trial ends without another report. Global state is restored.
 
     `config["reported"]` is the last epoch that is known of an interrupted trial. Those that were saved after it are
     reported first, with "replayed".

@@ -25,7 +25,7 @@ class ArmState:
         counts: trials by state: complete, pruned, failed, running.
         expected: how many trials the arm will have, at most.
         search_val: the best objective of its completed search trials so far.
-        epochs_left: epochs still to be trained, as far as one can tell.
+        epochs_left: estimate of the epochs still to be trained.
         seconds_an_epoch: how long an epoch of its dataset takes; None before one was seen.
     """
 

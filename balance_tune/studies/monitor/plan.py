@@ -95,7 +95,7 @@ def plan_of(
 ) -> Plan:
     """Return the plan of a study; `pace` is arm -> seconds of an epoch, `machine` the CPUs and GPUs there are.
 
-    Without `machine` they are those of the cluster that BALANCE_TUNE_REACH tells, else of this machine.
+    Without `machine` they are those of the cluster in BALANCE_TUNE_REACH, else of this machine.
 
     Raises:
         UserError: BALANCE_TUNE_REACH is wrong.
@@ -218,7 +218,7 @@ def _seconds(arms: Sequence[ArmPlan], pace: Mapping[str, float | None], epochs: 
 def _wall(
     arms: Sequence[ArmPlan], pace: Mapping[str, float | None], seconds: float | None, slots: int, trials: int | None
 ) -> float | None:
-    """Return the wall time: all work over all slots, but never less than a search goes on batch by batch."""
+    """Return the wall time: all work over all slots, but at least that of a search batch by batch."""
     if seconds is None or slots < 1:
         return None
     chain = max(arm.chain * (pace[arm.arm] or 0.0) for arm in arms)

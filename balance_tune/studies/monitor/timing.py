@@ -17,7 +17,7 @@ from balance_tune.studies.storage.study_folder import StudyFolder
 
 CACHE = "epoch_seconds.json"  # below <root>/data
 ENOUGH = 0.75  # seconds of training, after which no further epoch of an arm is timed
-SHORT = 2.0  # seconds: where joint training's epoch takes longer, all methods are taken to cost what it does
+SHORT = 2.0  # seconds: where joint training's epoch takes longer, all methods get its time
 
 
 def epoch_seconds(
@@ -79,7 +79,7 @@ def _what(config: StudyConfig, arm: Arm, root: StudyFolder) -> dict[str, Any]:
 def _measure(config: StudyConfig, arm: Arm, root: StudyFolder) -> float:
     """Train the default for a few epochs and return the mean of all but the first, which also warms up.
 
-    On a GPU where trials get one and this machine has it; else on the CPU, which the plan says.
+    On a GPU where trials get one and this machine has it; else on the CPU, which the plan notes.
     """
     import torch
 

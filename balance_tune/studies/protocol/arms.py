@@ -235,7 +235,7 @@ def _build(dataset: str, method: str, variant: str | None, settings: str, model:
 
     config = {"method": method, "variant": variant, "modulation": json.loads(settings), "model": json.loads(model)}
     cls: type[Dataset] = datasets().get(dataset)
-    unopened: Any = SimpleNamespace(manifest=cls)  # the class knows its modalities and classes as a manifest does
+    unopened: Any = SimpleNamespace(manifest=cls)  # the class has modalities and classes like a manifest
     spec, modulation = model_spec(config, unopened), modulations().get(method).of(method_settings(config))
     modulation.check_task(spec.task)  # before a model is made, which may take seconds
     with Blank():

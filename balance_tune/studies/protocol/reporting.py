@@ -16,7 +16,7 @@ Report = Callable[[dict[str, Any]], None]
 
 MOST = 100  # epochs in one report
 EARLIER = "earlier"
-METRIC_PREFIXES = ("val/", "train/", "modulation/", "time/")  # of what a row says of an epoch
+METRIC_PREFIXES = ("val/", "train/", "modulation/", "time/")  # of the rows of earlier epochs in a report
 EPOCH_STATES = ("running", "complete")  # a key that every row of an epoch has
 
 
@@ -27,8 +27,8 @@ class BatchedReporter:
     epochs at which early stopping decides. Rows that are held back when a process dies are read from the trial's
     history later.
 
-    The workers of a group have to report together, whatever their clocks say: with `every` 0 nothing but epochs that
-    are reported again is held back.
+    The workers of a group have to report together, so no clock may decide: with `every` 0 only replayed epochs are held
+    back.
     """
 
     def __init__(

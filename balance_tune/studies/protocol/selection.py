@@ -215,7 +215,7 @@ def due(records: Sequence[TrialRecord], rule: Rule) -> list[PendingTrial]:
 
 
 def is_decided(records: Sequence[TrialRecord], rule: Rule) -> bool:
-    """Return whether nothing of select and confirm is due or running: the arm can be reported."""
+    """Return whether no select or confirm trial is due or running, so that the arm can be reported."""
     return not due(records, rule) and all(r.finished for r in records if r.phase != "search")
 
 

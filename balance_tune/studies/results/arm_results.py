@@ -115,7 +115,7 @@ class ArmResults:
         replicates: how many the study has.
         groups: the group of each test row; None for independent rows.
         metric: the test metric that is reported.
-        entry: what the study file says of it; None where that is not known.
+        entry: its entry in the study file; None where that is not known.
     """
 
     protocol: str

@@ -31,7 +31,7 @@ from balance_tune.studies.results.statistics import ROUNDING, Floats, Interval, 
 Bools = NDArray[np.bool_]
 
 COLLAPSE = 6.0  # robust standard deviations below its arm's median at which a run counts as collapsed
-LEAST_RUNS = 4  # finished runs of an arm from which on its spread tells a collapse from a bad seed
+LEAST_RUNS = 4  # finished runs of an arm that are needed to tell a collapse from a bad seed
 
 
 @dataclass(frozen=True)
@@ -216,8 +216,8 @@ def compare(
         worst: the score of a failed run; None: the worst score of a finished run of the two.
         lower: whether smaller scores are better.
         level: of the intervals.
-        bad: which runs (R,) of the two arms collapsed, as `collapsed` says of all arms of a dataset; None: it is asked
-            of these two.
+        bad: which runs (R,) of the two arms collapsed, as `collapsed` says of all arms of a dataset; None: computed
+            from these two.
     """
     scores = np.stack([ours.scores, theirs.scores]).astype(np.float64)
     units = None if ours.units is None or theirs.units is None else ours.units - theirs.units

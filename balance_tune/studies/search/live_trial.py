@@ -36,7 +36,7 @@ class LiveTrial:
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
 
     def take(self, row: Mapping[str, Any], objective: str) -> None:
-        """Take the metrics of one epoch; "best_epoch" says of which epoch the trial keeps the weights so far."""
+        """Take the metrics of one epoch; "best_epoch" is the epoch of the kept weights."""
         self.epochs = int(row["epoch"])
         self.device_seconds = float(row.get("device_seconds", 0.0))
         self.best_epoch = int(row["best_epoch"])

@@ -55,7 +55,7 @@ def propose(config: StudyConfig, cell: str, space: Space, trials: Sequence[Froze
 
 
 def _without_attributes(trial: FrozenTrial) -> FrozenTrial:
-    """Return an ended trial without the attributes of ours, which are large and which no sampler reads."""
+    """Return an ended trial without this package's attributes, which are large and which no sampler reads."""
     return create_trial(
         state=trial.state,
         values=trial.values if trial.state == TrialState.COMPLETE else None,

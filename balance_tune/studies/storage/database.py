@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 URL = "BALANCE_TUNE_STORAGE"  # as postgresql://user:password@host/name; not in a file, because it holds a password
 BETWEEN = "::"
-CONNECT = 10  # seconds that PostgreSQL may take to answer a connection; a server that hangs would hold it for ever
+CONNECT = 10  # seconds for PostgreSQL to accept a connection; a hung server never does
 
 
 def database_of(folder: Path) -> BaseStorage | None:

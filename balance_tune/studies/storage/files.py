@@ -15,7 +15,7 @@ DAMAGE = (ValueError, KeyError, AssertionError, TypeError, IndexError)  # what O
 
 
 def damaged(path: Path, error: Exception) -> UserError:
-    """Return what to tell the user of a journal that Optuna could not read."""
+    """Return the error about a journal that Optuna could not read."""
     return UserError(
         f"the journal of a study must be readable, but `{path}` is damaged ({one_line(str(error))[:120]}); "
         "put a copy of it back, or start another study under another name."

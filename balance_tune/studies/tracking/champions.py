@@ -39,7 +39,7 @@ def candidates(
 ) -> dict[str, list[dict[str, Any]]]:
     """Return dataset -> its best two confirmed arms by mean confirmation validation, the best first.
 
-    Arms that only tell what one modality can do, and results chosen on the test set, are no candidates. An arm with
+    Unimodal arms, and results chosen on the test set, are no candidates. An arm with
     failed or collapsed runs is one only where its verdict holds with them, or where no arm is sound.
     """
     contenders: dict[str, list[dict[str, Any]]] = {}
@@ -59,7 +59,7 @@ def candidates(
 def contender(row: LeaderboardRow, best: TrialRecord, manifest: Manifest, augment: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entries stored with an arm's model: its trial, its scores, and the data of the scores.
 
-    `augment` is what the study says of augmentation, by modality.
+    `augment` is the study's section of this name.
     """
     return {
         "arm": row.arm,

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def study_id(folder: StudyFolder) -> str:
-    """Return the id that tells the runs of this study from those of another study of the same name in the same store.
+    """Return the id that distinguishes this study from another one of the same name in the same store.
 
     A new study gets its id here, on disk, before anything is written under it.
 

@@ -100,7 +100,7 @@ def _numbers(cells: Sequence[Any], decimal: str, row: int) -> Any:
 
 
 def missing(value: Any) -> bool:
-    """Return whether a cell holds nothing: None, not a number, pandas' NA, or blank text."""
+    """Return whether a cell is empty: None, not a number, pandas' NA, or blank text."""
     import pandas as pd
 
     if isinstance(value, str):
@@ -109,7 +109,7 @@ def missing(value: Any) -> bool:
 
 
 def unpacked(value: Any) -> Any:
-    """Return what a cell stands for: the bytes of a file or of base64 text, or numbers as nested lists.
+    """Return the value of a cell: the bytes of a file or of base64 text, or numbers as nested lists.
 
     Raises:
         UserError: text is neither base64 nor the path of a file that can be read.

@@ -285,7 +285,7 @@ class Sync:
     def _write_trial(
         self, r: TrialRecord, folder: StudyFolder, whole: tuple[str, bool, bool, int], *, over: bool
     ) -> None:
-        """Write a trial as it is now; while the study is not `over`, one whose files are not there yet has time."""
+        """Write the current state of a trial; one without files waits for the next pass unless the study is `over`."""
         state, _, sealed, epochs = whole
         key, config = self._key(r), trial_file.read(folder.path)
         content = Content(key, STATUS[state], _milliseconds(r.started) or self._started_at, _milliseconds(r.ended))

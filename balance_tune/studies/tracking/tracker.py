@@ -73,7 +73,7 @@ class Tracker:
 
     @harmless
     def finish(self, records: Iterable[TrialRecord], message: Callable[[str], None] = lambda text: None) -> None:
-        """Have everything written, with leaderboard, report and registered models; `message` tells what is awaited.
+        """Wait until all is written, with leaderboard, report and registered models; `message` shows the progress.
 
         Returns at once where MLflow has all of it.
         """

@@ -65,7 +65,7 @@ class Worker:
         self._thread.start()
 
     def raise_priority(self) -> None:
-        """Replace a process of low priority by one of normal priority, which goes on where that was."""
+        """Replace a process of low priority by one of normal priority, which continues the work."""
         with self._changed:
             if self._config.nice == 0:
                 return

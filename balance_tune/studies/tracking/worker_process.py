@@ -71,7 +71,7 @@ class Status:
         left: runs that the pass under way has still to write.
         trouble: why MLflow does not answer; empty while it does.
         done: the last pass, after "finish", is over.
-        whole: MLflow has everything; said with `done`.
+        whole: MLflow has everything; set together with `done`.
     """
 
     left: int = 0
@@ -185,7 +185,7 @@ class Answers(logging.Handler):
 
 
 def main() -> None:
-    """Sync until the driver says finish, or is gone."""
+    """Sync until the driver sends `finish`, or has ended."""
     answers = Answers(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)  # what a library prints must not be read as an answer
     logging.getLogger().addHandler(answers)
