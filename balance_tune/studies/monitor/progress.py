@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import IO, Any, Literal, Protocol
+from typing import IO, Any, Literal
 
 from rich.console import Console
 from rich.live import Live
@@ -18,11 +18,19 @@ from balance_tune.tasks import METRICS
 
 Kind = Literal["auto", "live", "plain", "json", "none"]
 MAIN = tuple(f"val/{names[0]}" for names in METRICS.values())  # of each task
-PERIOD = 0.5  # seconds between two pictures
 
 
-class Progress(Protocol):
-    """The display of a running study; every method returns at once."""
+class Progress:
+    """The display of a running study; this one shows nothing. Every method returns at once.
+
+    Args:
+        stream: where a display writes.
+    """
+
+    period = float("inf")  # seconds between two pictures
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream, self._last = stream, time.monotonic()
 
     def message(self, text: str) -> None:
         """Show one sentence."""
@@ -32,7 +40,7 @@ class Progress(Protocol):
 
     def wants(self) -> bool:
         """Return whether it is time for another picture."""
-        ...
+        return time.monotonic() - self._last >= self.period
 
     def show(self, states: Sequence[ArmState], seconds_left: float | None) -> None:
         """Show how far the arms are."""
@@ -49,38 +57,13 @@ def progress_of(kind: Kind, stream: IO[str] | None = None) -> Progress:
     stream = stream or sys.stderr
     if kind == "auto":
         kind = "live" if stream.isatty() else "plain"
-    makers = {"live": LiveTable, "plain": PlainLines, "json": JsonLines, "none": Silence}
-    display: Progress = makers[kind](stream)
-    return display
+    return {"live": LiveTable, "plain": PlainLines, "json": JsonLines, "none": Progress}[kind](stream)
 
 
-class Silence:
-    """Shows nothing."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
-
-    def message(self, text: str) -> None: ...
-
-    def trial_ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None: ...
-
-    def wants(self) -> bool:
-        """Return that no picture is wanted."""
-        return False
-
-    def show(self, states: Sequence[ArmState], seconds_left: float | None) -> None: ...
-
-    def show_wait(self, text: str) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class PlainLines(Silence):
+class PlainLines(Progress):
     """A line for each trial that ended, and how far the study is, every ten seconds at most."""
 
-    def __init__(self, stream: IO[str]) -> None:
-        super().__init__(stream)
-        self._last = time.monotonic()
+    period = 10.0
 
     def message(self, text: str) -> None:
         self._line(text)
@@ -89,9 +72,6 @@ class PlainLines(Silence):
         words = {"complete": "completed", "pruned": "stopped early", "failed": "FAILED"}[state]
         detail = _detail(attrs) if state != "failed" else f": {attrs.get('reason', '')}"
         self._line(f"{key}: {words} after {attrs.get('epochs', 0)} epochs{detail}")
-
-    def wants(self) -> bool:
-        return time.monotonic() - self._last >= 10
 
     def show(self, states: Sequence[ArmState], seconds_left: float | None) -> None:
         self._last = time.monotonic()
@@ -107,12 +87,10 @@ class PlainLines(Silence):
         print(text, file=self._stream, flush=True)
 
 
-class JsonLines(Silence):
+class JsonLines(Progress):
     """A JSON object a line: {"event": "message" | "trial" | "progress" | "waiting", ...}."""
 
-    def __init__(self, stream: IO[str]) -> None:
-        super().__init__(stream)
-        self._last = time.monotonic()
+    period = 5.0
 
     def message(self, text: str) -> None:
         self._write({"event": "message", "text": text})
@@ -120,9 +98,6 @@ class JsonLines(Silence):
     def trial_ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
         numbers = {name: attrs[name] for name in ("epochs", "device_seconds", "best_epoch", "reason") if name in attrs}
         self._write({"event": "trial", **key._asdict(), "state": state, **numbers})
-
-    def wants(self) -> bool:
-        return time.monotonic() - self._last >= 5
 
     def show(self, states: Sequence[ArmState], seconds_left: float | None) -> None:
         self._last = time.monotonic()
@@ -138,8 +113,10 @@ class JsonLines(Silence):
         print(json.dumps(value), file=self._stream, flush=True)
 
 
-class LiveTable(Silence):
+class LiveTable(Progress):
     """A table that is drawn anew in place, failures above it."""
+
+    period = 0.5
 
     def __init__(self, stream: IO[str]) -> None:
         super().__init__(stream)
@@ -155,9 +132,6 @@ class LiveTable(Silence):
     def trial_ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
         if state == "failed":
             self.message(f"{key} failed: {attrs.get('reason', '')}")
-
-    def wants(self) -> bool:
-        return time.monotonic() - self._last >= PERIOD
 
     def show(self, states: Sequence[ArmState], seconds_left: float | None) -> None:
         self._last = time.monotonic()

@@ -180,7 +180,7 @@ def best_by_selection(records: Sequence[TrialRecord], rule: Rule) -> Candidate |
     points = candidates(records, rule)
     if rule.select_seeds == 0:
         return next((p for p in points if p.value is not None), None)
-    if _missing(records, rule, "select", points, rule.seeds("select")):
+    if _missing(records, "select", points, rule.seeds("select")):
         return None
     ranking: list[tuple[int, float, float, int, Candidate]] = []
     for p in points:
@@ -202,7 +202,7 @@ def due(records: Sequence[TrialRecord], rule: Rule) -> list[PendingTrial]:
     it was lost with its machine. Empty: wait for the running ones; if nothing runs either, the arm is done.
     """
     points = candidates(records, rule)
-    missing = _missing(records, rule, "select", points, rule.seeds("select"))
+    missing = _missing(records, "select", points, rule.seeds("select"))
     if missing:
         return missing
     best = winner(records, rule)
@@ -210,8 +210,8 @@ def due(records: Sequence[TrialRecord], rule: Rule) -> list[PendingTrial]:
         return []
     seeds = rule.seeds("confirm")
     default = next((p for p in points if p.default and p.key != best.key), None)
-    rest = _missing(records, rule, "confirm", [default], seeds[: rule.default_seeds]) if default else []
-    return _missing(records, rule, "confirm", [best], seeds) + rest
+    rest = _missing(records, "confirm", [default], seeds[: rule.default_seeds]) if default else []
+    return _missing(records, "confirm", [best], seeds) + rest
 
 
 def is_decided(records: Sequence[TrialRecord], rule: Rule) -> bool:
@@ -308,7 +308,7 @@ def _point(record: TrialRecord) -> str:
 
 
 def _missing(
-    records: Sequence[TrialRecord], rule: Rule, phase: Phase, points: Sequence[Candidate], seeds: Sequence[int]
+    records: Sequence[TrialRecord], phase: Phase, points: Sequence[Candidate], seeds: Sequence[int]
 ) -> list[PendingTrial]:
     started = {(_point(r), r.seed) for r in records if r.phase == phase and not r.superseded}
     return [

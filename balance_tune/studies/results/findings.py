@@ -60,7 +60,7 @@ def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "seale
         return (
             f"{where}, {_subject(best)}, the best by validation, reached {score_text(best)} on the "
             f"test set and beat {rival} by {best.metric.size(_delta(best))} ({_evidence(best)}){also}"
-            f"{suffix}{aside}. {_rest(compared, wins, losses, rivals)}"
+            f"{suffix}{aside}. {_rest(compared, losses, rivals)}"
         )
     if wins:
         return (
@@ -314,7 +314,6 @@ def _visible(rows: Sequence[LeaderboardRow]) -> str:
 
 def _rest(
     compared: Sequence[LeaderboardRow],
-    wins: Sequence[LeaderboardRow],
     losses: Sequence[LeaderboardRow],
     rivals: Sequence[LeaderboardRow],
 ) -> str:

@@ -184,7 +184,7 @@ def test_what_the_first_trials_leave_is_taken_out_of_garbage_collection_a_few_ti
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     frozen: list[bool] = []
-    monkeypatch.setattr(process, "_ended", count(1))
+    monkeypatch.setattr(process, "_trial_count", count(1))
     monkeypatch.setattr(process.gc, "freeze", lambda: frozen.append(True))
     found = []
     for _ in range(20):
