@@ -1,4 +1,4 @@
-"""The text that MLflow shows above a study: what came out, how it came about, and how to have it again."""
+"""The description of a study in MLflow: leaderboard, protocol, and the command that repeats it."""
 
 from __future__ import annotations
 

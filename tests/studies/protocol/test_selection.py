@@ -20,10 +20,10 @@ from balance_tune.studies.protocol.selection import (
     confirmed,
     due,
     in_round,
+    is_decided,
     point_key,
     seed_of,
     select_trainings,
-    settled,
     winner,
 )
 from balance_tune.studies.storage.records import Phase, State, TrialRecord
@@ -199,7 +199,7 @@ def test_no_winner_is_named_while_a_selection_trial_is_missing_or_running() -> N
     waiting = [*search(), *begun[:-1], running]
     assert winner(waiting, RULE) is None
     assert due(waiting, RULE) == []
-    assert not settled(waiting, RULE)
+    assert not is_decided(waiting, RULE)
 
 
 def test_confirm_gives_the_winner_all_seeds_and_the_default_the_first_ones() -> None:
@@ -207,7 +207,7 @@ def test_confirm_gives_the_winner_all_seeds_and_the_default_the_first_ones() -> 
     confirm = [r for r in records if r.phase == "confirm"]
     assert Counter(r.params["x"] for r in confirm) == {0.3: 4, 0.5: 3}
     assert [r.seed for r in confirm if r.params["x"] == 0.5] == RULE.seeds("confirm")[:3]
-    assert settled(records, RULE)
+    assert is_decided(records, RULE)
 
 
 def test_a_winning_default_is_confirmed_once() -> None:
@@ -226,14 +226,14 @@ def test_a_failed_selection_trial_is_done_and_its_point_ranks_last() -> None:
     best = winner(records, RULE)
     assert best is not None
     assert best.params == {"x": 0.5}
-    assert settled(records, RULE)
+    assert is_decided(records, RULE)
 
 
 def test_an_arm_whose_every_selection_failed_is_through_without_a_winner() -> None:
     records = play(search(), RULE, lambda d: None)
     assert winner(records, RULE) is None
     assert due(records, RULE) == []
-    assert settled(records, RULE)
+    assert is_decided(records, RULE)
 
 
 def test_a_failed_confirmation_trial_is_not_repeated() -> None:
