@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve until asked to end, by Ctrl-C or SIGTERM."""
     from balance_tune.commands.live_report import LiveReport, serve
 
-    study_folder(args)  # a wrong name is told before anything is served
+    study_folder(args)  # a wrong name ends here
     return serve(LiveReport(lambda: study_folder(args), args.every), args.study, args.port)
 
 
