@@ -45,6 +45,7 @@ class MultimodalModel(nn.Module):
 
     @property
     def modalities(self) -> tuple[str, ...]:
+        """The names of the modalities, in order."""
         return tuple(self.encoders)
 
     @property
@@ -54,6 +55,7 @@ class MultimodalModel(nn.Module):
 
     @property
     def classes(self) -> int:
+        """The number of answers, C."""
         return self.fusion.classes
 
     def encode(self, inputs: Inputs) -> Features:

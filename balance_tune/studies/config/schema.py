@@ -424,10 +424,15 @@ class StudyConfig(_Section):
         return settings
 
     def as_yaml(self) -> str:
+        """Return the study as the text of a study file."""
         return strict_yaml.dump(self.as_dict())
 
     def changes(self, old: StudyConfig) -> Changes:
-        """Return what differs from the study as it was begun: what merely extends it, and what would falsify it."""
+        """Return what differs from a study as it was begun: what merely extends it, and what would falsify it.
+
+        Args:
+            old: the study as it was begun.
+        """
         return changes_between(old.as_dict(), self.as_dict())
 
 
