@@ -46,7 +46,8 @@ def tunable(
 
     Args:
         default: the value of trial 0.
-        low, high: ends of the range, for numbers.
+        low: lower end of the range, for numbers.
+        high: its upper end.
         log: whether the range is searched on a log scale.
         choices: what is searched instead of a range.
         source: where default and range come from: paper, section, code.

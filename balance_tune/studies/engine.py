@@ -98,7 +98,8 @@ class StudyResult:
         """Return the difference of two arms of one dataset.
 
         Args:
-            first, second: arms, as "av_digits/mlb".
+            first: an arm, as "av_digits/mlb".
+            second: the arm that it is compared with.
 
         Raises:
             UserError: there is no such arm, or they are of different datasets.
