@@ -55,7 +55,7 @@ def curves_of_trial(rows: Sequence[Mapping[str, Any]]) -> str:
         style = Style(INK, "", 2.2) if name == "fused" else style_of(i)
         plot.line(line, style, name)
         plot.end(line[-1][1], name[:14], style.colour)
-    return _standalone(plot.svg(), plot.caption, plot.width, plot.height)
+    return _standalone(plot.picture().svg(), plot.caption, plot.width, plot.height)
 
 
 def curves_of_arm(records: Sequence[TrialRecord], objective: str) -> str:

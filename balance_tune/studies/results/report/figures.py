@@ -15,15 +15,14 @@ from balance_tune.studies.results.report.charts import (
     INK,
     SOFT,
     Axis,
-    Place,
     Plot,
     Style,
     number,
     shorten,
     spread,
     style_of,
-    text_width,
 )
+from balance_tune.studies.results.report.shapes import Picture, Place, text_width
 from balance_tune.studies.results.report.sources import Sources
 from balance_tune.studies.results.robustness import Robustness
 from balance_tune.studies.storage.records import TrialRecord
@@ -65,7 +64,7 @@ def mean_curve(runs: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> tupl
     )
 
 
-def learning_curves(sources: Sources, row: LeaderboardRow, modalities: Sequence[str], y: Axis) -> str:
+def learning_curves(sources: Sources, row: LeaderboardRow, modalities: Sequence[str], y: Axis) -> Picture:
     """Return an arm's objective over epochs, fused and per modality where both are shares, at its chosen point."""
     runs = [sources.history(r) for r in sources.shown(row)]
     objective = row.objective
@@ -80,7 +79,7 @@ def learning_curves(sources: Sources, row: LeaderboardRow, modalities: Sequence[
         plot.band(low, high, INK)
     plot.line(mean, Style(INK, "", 2.2), "fused")
     _hover(plot, mean, "fused", INK, row)
-    return plot.svg()
+    return plot.picture()
 
 
 def learning_axis(sources: Sources, rows: Sequence[LeaderboardRow], modalities: Sequence[str]) -> Axis:
@@ -97,7 +96,7 @@ def learning_axis(sources: Sources, rows: Sequence[LeaderboardRow], modalities: 
     return spread(values, percent=_is_share(rows))
 
 
-def gap_over_epochs(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping[str, Style]) -> str:
+def gap_over_epochs(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping[str, Style]) -> Picture:
     """Return the modality gap over epochs of joint training and of the balanced arms, each at its chosen point."""
     curves = {
         row.method: mean_curve([sources.history(r) for r in sources.shown(row)], "val/gap")[0]
@@ -120,10 +119,10 @@ def gap_over_epochs(sources: Sources, rows: Sequence[LeaderboardRow], looks: Map
         _hover(plot, curves[method], method, look.colour)
         if method in named:
             plot.end(curves[method][-1][1], shorten(method, NAME), look.colour)
-    return plot.svg()
+    return plot.picture()
 
 
-def trade_off(rows: Sequence[LeaderboardRow], looks: Mapping[str, Style], against: str) -> str:
+def trade_off(rows: Sequence[LeaderboardRow], looks: Mapping[str, Style], against: str) -> Picture:
     """Return validation accuracy on the confirmation seeds against "gap" or "seconds", with the Pareto front dashed."""
     shown = [row for row in rows if row.val_confirm is not None and cost_of(row, against) is not None]
     if against == "gap":  # one modality alone closes no gap
@@ -149,7 +148,7 @@ def trade_off(rows: Sequence[LeaderboardRow], looks: Mapping[str, Style], agains
         plot.dot((x, y), looks[row.method].colour, text, radius=4.2)
     for row in shown:
         plot.name(places[row.method], shorten(row.method, NAME), looks[row.method].colour)
-    return plot.svg()
+    return plot.picture()
 
 
 def cost_of(row: LeaderboardRow, against: str) -> float | None:
@@ -169,7 +168,7 @@ def pareto(places: Sequence[Place], objective: Objective) -> list[Place]:
     return front
 
 
-def anytime(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping[str, Style]) -> str:
+def anytime(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping[str, Style]) -> Picture:
     """Return the best validation value so far against device-seconds spent on an arm's search, trial after trial."""
     curves: dict[str, Curve] = {}
     for row in rows:
@@ -211,12 +210,12 @@ def anytime(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping[str
         plot.line([curve[-1], (end, curve[-1][1])], Style(look.colour, "1 3", 0.9))
         if method in named:
             plot.end(curve[-1][1], shorten(method, NAME), look.colour)
-    return plot.svg()
+    return plot.picture()
 
 
 def robustness_curves(
     rows: Sequence[LeaderboardRow], found: Mapping[str, Sequence[Robustness]], looks: Mapping[str, Style]
-) -> dict[str, str]:
+) -> dict[str, Picture]:
     """Return modality (or "all") -> chart of each arm's test metric against the rate at which it is missing.
 
     Args:
@@ -242,11 +241,11 @@ def robustness_curves(
                 plot.dot((rate, value), look.colour, text, radius=2)
             if method in named:
                 plot.end(curve[-1][1], shorten(method, NAME), look.colour)
-        charts[modality] = plot.svg()
+        charts[modality] = plot.picture()
     return charts
 
 
-def search_curves(sources: Sources, row: LeaderboardRow) -> str:
+def search_curves(sources: Sources, row: LeaderboardRow) -> Picture:
     """Return the curves of an arm's search trials: completed ones dark, stopped ones pale and ended by a ring."""
     trials = [r for r in sources.arm(row) if r.phase == "search" and r.curve][:80]
     late = [v for r in trials for e, v in r.curve.items() if e > 0.1 * max(r.curve)]
@@ -264,10 +263,10 @@ def search_curves(sources: Sources, row: LeaderboardRow) -> str:
             plot.dot(curve[-1], FAINT, f"trial {r.number} stopped after epoch {r.epochs}", shape="ring", radius=2.2)
         elif r.state == "failed":
             plot.dot(curve[-1], "#D55E00", f"trial {r.number} failed: {r.attrs.get('reason', '')}", shape="cross")
-    return plot.svg()
+    return plot.picture()
 
 
-def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, str]:
+def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, Picture]:
     """Return parameter -> chart of the objective over that parameter, all other parameters as they came.
 
     Stopped and failed trials lie on the bottom edge: what a trial had reached when it was stopped compares with none.
@@ -277,7 +276,7 @@ def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, str]
     y = spread([r.value for r in trials if r.state == "complete" and r.value is not None], percent=_is_share([row]))
     y = replace(y, low=y.low - 0.2 * (y.high - y.low))  # room for what did not complete, at the bottom
     space = {name: range_ for r in trials for name, range_ in r.space.items()}
-    charts: dict[str, str] = {}
+    charts: dict[str, Picture] = {}
     for name, range_ in space.items():
         names = tuple(str(c) for c in range_.choices or ())
         given = [r for r in trials if name in r.params]
@@ -304,7 +303,7 @@ def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, str]
         if row.params and name in row.params:
             chosen = row.params[name]
             plot.rule(x=float(names.index(str(chosen))) if names else float(chosen), title=f"chosen: {_value(chosen)}")
-        charts[name] = plot.svg()
+        charts[name] = plot.picture()
     return charts
 
 

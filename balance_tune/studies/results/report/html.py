@@ -69,7 +69,7 @@ def render(sources: Sources) -> str:
         interval=interval,
         num=_number,
         duration=duration,
-        svg=Markup,
+        svg=lambda figure: Markup(figure if isinstance(figure, str) else figure.svg()),
     )
     looks = figures.styles(sources.rows)
     tables = [_table(sources, rows, looks) for rows in by_table(sources.rows).values()]
