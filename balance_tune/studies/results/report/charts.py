@@ -162,6 +162,14 @@ class Plot:
         ]
         self._marks.append(Mark(lines))
 
+    def legend(self, entries: Sequence[tuple[str, Style]]) -> None:
+        """List series in the room at the right, from the top."""
+        left = self.width - self.right + 6
+        for i, (text, look) in enumerate(entries):
+            y = self.top + 8 + 14 * i
+            sample = Line([(left, y), (left + 16, y)], look.colour, 2.0, look.dash)
+            self._marks.append(Mark([sample, Text((left + 20, y + 3.5), text, INK)]))
+
     def end(self, y: float, text: str, colour: str) -> None:
         """Name a line at the right edge, at the height of `y`; names that would collide are moved apart."""
         self._ends.append((self.at((self.x.high, y))[1], text, colour))

@@ -64,11 +64,13 @@ def mean_curve(runs: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> tupl
     )
 
 
-def learning_curves(sources: Sources, row: LeaderboardRow, modalities: Sequence[str], y: Axis) -> Picture:
+def learning_curves(
+    sources: Sources, row: LeaderboardRow, modalities: Sequence[str], y: Axis, width: int = 340
+) -> Picture:
     """Return an arm's objective over epochs, fused and per modality where both are shares, at its chosen point."""
     runs = [sources.history(r) for r in sources.shown(row)]
     objective = row.objective
-    plot = Plot(_epochs(runs), y, f"Learning curves of {row.arm}", height=190)
+    plot = Plot(_epochs(runs), y, f"Learning curves of {row.arm}", width, height=190)
     looks = modality_styles(modalities)
     for name in modalities if _same_unit(objective) else ():
         mean, _, _ = mean_curve(runs, f"val/{objective.by_modality}/{name}")
@@ -94,6 +96,38 @@ def learning_axis(sources: Sources, rows: Sequence[LeaderboardRow], modalities: 
             names = [objective, *own]
             values += [float(h[n]) for h in late for n in names if h.get(n) is not None]
     return spread(values, percent=_is_share(rows))
+
+
+def coefficients(
+    sources: Sources, row: LeaderboardRow, modalities: Sequence[str], width: int = 340
+) -> dict[str, Picture]:
+    """Return name -> chart over epochs of each coefficient that an arm's method records for single modalities.
+
+    A line is the mean over the runs at the chosen point, a band reaches from the lowest to the highest run.
+    """
+    runs = [sources.history(r) for r in sources.shown(row)]
+    recorded = dict.fromkeys(name for run in runs for h in run for name in h if name.startswith("modulation/"))
+    by_name: dict[str, list[str]] = {}
+    for _, name, *modality in (metric.split("/") for metric in recorded):
+        if len(modality) == 1:
+            by_name.setdefault(name, []).append(modality[0])
+    charts = {}
+    for name, own in by_name.items():
+        looks = modality_styles([*modalities, *(m for m in own if m not in modalities)])
+        curves = {m: mean_curve(runs, f"modulation/{name}/{m}") for m in own}
+        values = [y for curve in curves.values() for edge in curve for _, y in edge]
+        if not values:
+            continue
+        plot = Plot(_epochs(runs), spread(values), f"{name} of {row.arm} over epochs", width, height=170)
+        for modality, (mean, low, high) in curves.items():
+            if len(runs) > 1:
+                plot.band(low, high, looks[modality].colour)
+            plot.line(mean, looks[modality], modality)
+            for epoch, value in mean[:: max(1, len(mean) // 40)]:
+                text = f"{name} of {modality}, epoch {epoch:.0f}: {number(value)}"
+                plot.dot((epoch, value), looks[modality].colour, text, shape="none")
+        charts[name] = plot.picture()
+    return charts
 
 
 def gap_over_epochs(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping[str, Style]) -> Picture:
@@ -245,13 +279,13 @@ def robustness_curves(
     return charts
 
 
-def search_curves(sources: Sources, row: LeaderboardRow) -> Picture:
+def search_curves(sources: Sources, row: LeaderboardRow, width: int = 340) -> Picture:
     """Return the curves of an arm's search trials: completed ones dark, stopped ones pale and ended by a ring."""
     trials = [r for r in sources.arm(row) if r.phase == "search" and r.curve][:80]
     late = [v for r in trials for e, v in r.curve.items() if e > 0.1 * max(r.curve)]
     last = max((max(r.curve) for r in trials), default=2)
     plot = Plot(
-        Axis(1, max(last, 2)), spread(late, percent=_is_share([row])), f"Search trials of {row.arm}", height=150
+        Axis(1, max(last, 2)), spread(late, percent=_is_share([row])), f"Search trials of {row.arm}", width, 150
     )
     for r in sorted(trials, key=lambda r: r.state == "complete"):
         curve = [(float(e), v) for e, v in r.curve.items()]

@@ -49,7 +49,6 @@ class Text:
     colour: str
     anchor: str = "start"
     halo: bool = False
-    bold: bool = False
 
 
 Shape = Line | Area | Disc | Text
@@ -123,10 +122,9 @@ def svg_of(shape: Shape) -> str:
         case Disc((x, y), radius, fill, edge):
             outline = f' stroke="{edge}" stroke-width="1.2"' if edge else ""
             return f'<circle cx="{_n(x)}" cy="{_n(y)}" r="{_n(radius)}" fill="{fill}"{outline}/>'
-        case Text((x, y), text, colour, anchor, halo, bold):
+        case Text((x, y), text, colour, anchor, halo):
             style = ' paint-order="stroke" stroke="#fff" stroke-width="3"' if halo else ""
             style += "" if anchor == "start" else f' text-anchor="{anchor}"'
-            style += ' font-weight="600"' if bold else ""
             return f'<text x="{_n(x)}" y="{_n(y)}" fill="{colour}"{style}>{escape(text)}</text>'
 
 
