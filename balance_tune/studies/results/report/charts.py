@@ -111,15 +111,20 @@ class Plot:
     _boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
 
     @property
+    def _top(self) -> int:
+        return self.top + (14 if self.y.label else 0)
+
+    @property
     def _bottom(self) -> int:
         return 34 if self.x.label else 20
 
     def at(self, place: Place, *, free: bool = False) -> Place:
         """Return the pixel of a place in data units; outside the axes it is held at the edge unless `free`."""
         across = self.width - self.left - self.right
-        down = self.height - self.top - self._bottom
+        top = self._top
+        down = self.height - top - self._bottom
         x, y = self.x.share(place[0]), self.y.share(place[1], free=free)
-        return self.left + across * x, self.top + down * (1 - y)
+        return self.left + across * x, top + down * (1 - y)
 
     def line(self, places: Sequence[Place], style: Style, title: str = "", *, step: bool = False) -> None:
         """Draw a line through `places`; with `step` the value holds until the next place."""
@@ -166,7 +171,7 @@ class Plot:
         """List series in the room at the right, from the top."""
         left = self.width - self.right + 6
         for i, (text, look) in enumerate(entries):
-            y = self.top + 8 + 14 * i
+            y = self._top + 8 + 14 * i
             sample = Line([(left, y), (left + 16, y)], look.colour, 2.0, look.dash)
             self._marks.append(Mark([sample, Text((left + 20, y + 3.5), text, INK)]))
 
@@ -175,20 +180,27 @@ class Plot:
         self._ends.append((self.at((self.x.high, y))[1], text, colour))
 
     def name(self, place: Place, text: str, colour: str) -> None:
-        """Write a name beside a dot where it hides neither dots nor names; after all dots are drawn."""
+        """Write a name near a dot where it hides neither dots nor names, far ones with a line; after all dots."""
         x, y = self.at(place)
         wide, high = text_width(text), 10
-        spots = [(x + 6, y + 3.5), (x - 6 - wide, y + 3.5), (x - wide / 2, y - 7), (x - wide / 2, y + 15)]
-        spots += [(x + 6, y + 3.5 + shift) for shift in (-11, 11)]
-        spots += [(x - 6 - wide, y + 3.5 + shift) for shift in (-11, 11, -22, 22)]
-        inside = [s for s in spots if s[0] > self.left and s[0] + wide < self.width and s[1] > 9]
-        for left, base in inside or spots:
-            box = (left, base - high, left + wide, base + 2)
-            if not any(_overlap(box, other) for other in self._boxes):
-                break
-        else:
-            left, base = (inside or spots)[0]
-        self._boxes.append((left, base - high, left + wide, base + 2))
+        near = [(x + 6, y + 3.5), (x - 6 - wide, y + 3.5), (x - wide / 2, y - 7), (x - wide / 2, y + 15)]
+        near += [(side, y + 3.5 + shift) for side in (x + 6, x - 6 - wide) for shift in (-11, 11)]
+        far = [
+            (side, y + 3.5 + shift)
+            for k in range(2, 14)
+            for shift in (-11 * k, 11 * k)
+            for side in (x + 22, x - 22 - wide)
+        ]
+        floor = self.height - self._bottom
+        inside = [s for s in near + far if self.left < s[0] < self.width - wide and self._top < s[1] < floor]
+        boxes = {spot: (spot[0], spot[1] - high, spot[0] + wide, spot[1] + 2) for spot in inside or near}
+        free = (spot for spot, box in boxes.items() if not any(_overlap(box, other) for other in self._boxes))
+        left, base = next(free, next(iter(boxes)))
+        self._boxes.append(boxes[left, base])
+        if (left, base) in far:
+            self._marks.append(
+                Mark([Line([(x, y), (left - 2 if left > x else left + wide + 2, base - 3.5)], colour, 0.7)])
+            )
         self._marks.append(Mark([Text((left, base), text, colour, halo=True)]))
 
     def picture(self) -> Picture:
@@ -211,11 +223,13 @@ class Plot:
         shapes.append(Line([(left, bottom), (right, bottom)], FAINT))
         if self.x.label:
             shapes.append(Text(((left + right) / 2, self.height - 5), self.x.label, SOFT, "middle"))
+        if self.y.label:
+            shapes.append(Text((2, self.top + 3), self.y.label, SOFT))
         return [Mark(shapes)]
 
     def _end_names(self) -> list[Mark]:
         names = sorted(self._ends)
-        heights = apart([y for y, _, _ in names], 12, self.top + 4, self.height - self._bottom)
+        heights = apart([y for y, _, _ in names], 12, self._top + 4, self.height - self._bottom)
         left = self.width - self.right + 4
         return [
             Mark([Text((left, y + 3.5), text, colour)]) for y, (_, text, colour) in zip(heights, names, strict=True)
@@ -322,7 +336,13 @@ def _linear_ticks(low: float, high: float, most: int) -> list[float]:
         return [low]
     raw = (high - low) / max(most, 1)
     size = 10.0 ** math.floor(math.log10(raw))
-    step = next(size * m for m in (1, 2, 2.5, 5, 10) if size * m >= raw)
+    steps = [size * m for m in (0.2, 0.25, 0.5, 1, 2, 2.5, 5, 10)]
+    k = next(i for i, step in enumerate(steps) if step >= raw)
+    ticks = _multiples(low, high, steps[k])
+    return ticks if len(ticks) > 1 else _multiples(low, high, steps[k - 1])
+
+
+def _multiples(low: float, high: float, step: float) -> list[float]:
     first = math.ceil(low / step - 1e-9)
     return [round((first + i) * step, 12) for i in range(int((high - first * step) / step + 1e-9) + 1)]
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from balance_tune.studies.results.across import Ranks
 from balance_tune.studies.results.leaderboard import LeaderboardRow
-from balance_tune.studies.results.report.charts import FAINT, INK, SOFT, Axis, Plot, Style, number, shorten, spread
+from balance_tune.studies.results.report.charts import FAINT, INK, SOFT, Axis, Plot, Style, shorten, spread
 from balance_tune.studies.results.report.shapes import Line, Mark, Picture, Shape, Text, text_width
 from balance_tune.studies.results.statistics import Interval
 from balance_tune.studies.results.summary import Summary
 
-NAMED = 7  # profiles with a colour; more could not be distinguished
+NAMED = 4  # profiles with a colour and a band beside the baseline's; more could not be distinguished
 LONGEST = 20  # characters of a method's name
 LINE_HEIGHT = 20  # pixels of a row of intervals
 
@@ -88,8 +88,7 @@ def intervals(entries: Sequence[Entry], x: Axis, caption: str) -> Picture:
 def interquartile_means(summary: Summary, looks: Mapping[str, Style]) -> Picture:
     """Return the interquartile mean of each method over datasets, with its interval."""
     entries = [
-        Entry(m.method, m.mean, m.interval, looks[m.method].colour, number(100 * m.mean, sign=True))
-        for m in summary.methods
+        Entry(m.method, m.mean, m.interval, looks[m.method].colour, _signed(100 * m.mean)) for m in summary.methods
     ]
     ends = [end for m in summary.methods for end in (*m.interval, m.mean)]
     x = spread([0.0, *ends], "interquartile mean, % relative to joint", percent=True)
@@ -101,9 +100,13 @@ def profiles(summary: Summary, looks: Mapping[str, Style]) -> Picture:
     names = [shorten(m.method, LONGEST) for m in summary.methods]
     x = Axis(float(summary.thresholds[0]), float(summary.thresholds[-1]), "score τ, % relative to joint", percent=True)
     plot = Plot(
-        x, Axis(0, 1, percent=True), "Share of runs above a score, in %", width=440, height=260,
+        x,
+        Axis(0, 1, "runs with a score above τ, %", percent=True),
+        "Share of runs above a score, in %",
+        width=440,
+        height=260,
         right=32 + round(max(map(text_width, names))),
-    )  # fmt: skip
+    )
     shown = [m for m in summary.methods if m.method != "joint"][:NAMED]
     shown += [m for m in summary.methods if m.method == "joint"]
     for m in summary.methods:
@@ -128,20 +131,21 @@ def critical_difference(ranks: Ranks) -> Picture:
     count, width = len(ranks.methods), 460
     labels = [f"{shorten(m, LONGEST)} {r:.2f}" for m, r in zip(ranks.methods, ranks.average, strict=True)]
     margin = 14 + max(map(text_width, labels))
-    top, first = 52.0, 52.0 + 14 + 7 * len(ranks.groups) + 6
+    top = 56.0
+    first = top + 20 + 7 * len(ranks.groups)
 
     def x(rank: float) -> float:
         return margin + (width - 2 * margin) * (rank - 1) / (count - 1)
 
-    scale = (x(1), x(1 + ranks.critical))
+    scale = (x(1.0), x(1.0 + ranks.critical))
     shapes: list[Shape] = [
-        *_bar(scale, 14, INK),
-        Text((sum(scale) / 2, 10), f"critical difference {ranks.critical:.2f}", INK, "middle"),
+        *_bar(scale, 24, INK),
+        Text((sum(scale) / 2, 14), f"critical difference {ranks.critical:.2f}", INK, "middle"),
         Line([(x(1), top), (x(count), top)], INK, 1.2),
     ]
-    for rank in range(1, count + 1):
-        shapes.append(Line([(x(rank), top - 4), (x(rank), top)], INK, 1.2))
-        shapes.append(Text((x(rank), top - 8), str(rank), SOFT, "middle"))
+    for place in range(1, count + 1):
+        shapes.append(Line([(x(place), top - 4), (x(place), top)], INK, 1.2))
+        shapes.append(Text((x(place), top - 8), str(place), SOFT, "middle"))
     better = (count + 1) // 2
     for i, (label, rank) in enumerate(zip(labels, ranks.average, strict=True)):
         left = i < better
@@ -157,8 +161,10 @@ def critical_difference(ranks: Ranks) -> Picture:
 
 
 def _bar(ends: tuple[float, float], y: float, colour: str) -> list[Shape]:
-    """Return a horizontal bar with caps below its label."""
-    (low, high), y = ends, y + 6
-    return [Line([(low, y), (high, y)], colour, 1.6)] + [
-        Line([(v, y - 4), (v, y + 4)], colour, 1.6) for v in (low, high)
-    ]
+    """Return a horizontal bar with caps."""
+    caps: list[Shape] = [Line([(x, y - 4), (x, y + 4)], colour, 1.6) for x in ends]
+    return [Line([(x, y) for x in ends], colour, 1.6), *caps]
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")

@@ -29,7 +29,7 @@ from balance_tune.studies.storage.records import TrialRecord
 from balance_tune.tasks import Objective
 
 NAMED = 6  # lines a chart names; more could not be distinguished
-NAME = 14  # characters of a method's name inside a chart
+NAME = 18  # characters of a method's name inside a chart
 Curve = list[Place]
 
 
@@ -95,7 +95,7 @@ def learning_axis(sources: Sources, rows: Sequence[LeaderboardRow], modalities: 
             own = [f"val/{objective.by_modality}/{m}" for m in modalities] if _same_unit(objective) else []
             names = [objective, *own]
             values += [float(h[n]) for h in late for n in names if h.get(n) is not None]
-    return spread(values, percent=_is_share(rows))
+    return spread(values, _label(rows[0].objective), percent=_is_share(rows))
 
 
 def coefficients(
@@ -108,8 +108,9 @@ def coefficients(
     runs = [sources.history(r) for r in sources.shown(row)]
     recorded = dict.fromkeys(name for run in runs for h in run for name in h if name.startswith("modulation/"))
     by_name: dict[str, list[str]] = {}
-    for _, name, *modality in (metric.split("/") for metric in recorded):
-        if len(modality) == 1:
+    for metric in recorded:
+        _, name, *modality = metric.split("/")
+        if modality:
             by_name.setdefault(name, []).append(modality[0])
     charts = {}
     for name, own in by_name.items():
@@ -119,13 +120,13 @@ def coefficients(
         if not values:
             continue
         plot = Plot(_epochs(runs), spread(values), f"{name} of {row.arm} over epochs", width, height=170)
-        for modality, (mean, low, high) in curves.items():
+        for m, (mean, low, high) in curves.items():
             if len(runs) > 1:
-                plot.band(low, high, looks[modality].colour)
-            plot.line(mean, looks[modality], modality)
+                plot.band(low, high, looks[m].colour)
+            plot.line(mean, looks[m], m)
             for epoch, value in mean[:: max(1, len(mean) // 40)]:
-                text = f"{name} of {modality}, epoch {epoch:.0f}: {number(value)}"
-                plot.dot((epoch, value), looks[modality].colour, text, shape="none")
+                text = f"{name} of {m}, epoch {epoch:.0f}: {number(value)}"
+                plot.dot((epoch, value), looks[m].colour, text, shape="none")
         charts[name] = plot.picture()
     return charts
 
@@ -142,7 +143,7 @@ def gap_over_epochs(sources: Sources, rows: Sequence[LeaderboardRow], looks: Map
     named = [m for m in curves if m != BASELINE][:NAMED] + [m for m in curves if m == BASELINE]
     plot = Plot(
         Axis(1, max(last, 2), "epoch"),
-        spread([0.0, *(y for curve in curves.values() for _, y in curve)], percent=True),
+        spread([0.0, *(y for curve in curves.values() for _, y in curve)], "modality gap, points", percent=True),
         "Modality gap over epochs, joint training against balanced methods",
         right=_room(named),
         height=230,
@@ -167,7 +168,7 @@ def trade_off(rows: Sequence[LeaderboardRow], looks: Mapping[str, Style], agains
     log = against == "seconds" and bool(xs) and min(xs) > 0 and max(xs) > 8 * min(xs)
     plot = Plot(
         spread(xs, label, log=log, percent=against == "gap"),
-        spread([y for _, y in places.values()], percent=_is_share(rows)),
+        spread([y for _, y in places.values()], _label(rows[0].objective), percent=_is_share(rows)),
         f"Validation score against {label}",
         height=230,
         right=24,
@@ -180,7 +181,7 @@ def trade_off(rows: Sequence[LeaderboardRow], looks: Mapping[str, Style], agains
         paid = f"{label} {number(100 * x if against == 'gap' else x)}"
         text = f"{row.method}: validation {row.objective.text_with_unit(y)}, {paid}{test}"
         plot.dot((x, y), looks[row.method].colour, text, radius=4.2)
-    for row in shown:
+    for row in sorted(shown, key=lambda row: plot.at(places[row.method])[1]):  # from the top: lines to names cross less
         plot.name(places[row.method], shorten(row.method, NAME), looks[row.method].colour)
     return plot.picture()
 
@@ -224,7 +225,11 @@ def anytime(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping[str
     named = [m for m in curves if m != BASELINE][:NAMED] + [m for m in curves if m == BASELINE]
     plot = Plot(
         Axis(0, end, "device-seconds of search"),
-        spread([y for curve in curves.values() for _, y in curve], percent=_is_share(rows)),
+        spread(
+            [y for curve in curves.values() for _, y in curve],
+            f"best {_label(rows[0].objective)}",
+            percent=_is_share(rows),
+        ),
         "Best validation value so far against device-seconds",
         right=_room(named),
         height=230,
@@ -261,7 +266,7 @@ def robustness_curves(
     shown = {method: [r for r in results if r.metric == metric] for method, results in found.items()}
     shown = {method: results for method, results in shown.items() if results}
     named = [m for m in shown if m != BASELINE][:NAMED] + [m for m in shown if m == BASELINE]
-    y = spread([r.mean for results in shown.values() for r in results], percent=metric.is_share)
+    y = spread([r.mean for results in shown.values() for r in results], _label(metric), percent=metric.is_share)
     x = Axis(0, 1, "missing rate, %", percent=True)
     charts = {}
     for modality in dict.fromkeys(r.modality for results in shown.values() for r in results):
@@ -366,6 +371,13 @@ def _room(names: Sequence[str]) -> int:
 
 def _is_share(rows: Sequence[LeaderboardRow]) -> bool:
     return all(row.objective.is_share for row in rows)
+
+
+def _label(metric: Objective) -> str:
+    """Return what an axis of a metric says: "validation accuracy, %" of an objective, "test accuracy, %" of a test."""
+    part = "validation" if metric.startswith("val/") else "test"
+    name = metric.removeprefix("val/").replace("_", " ")
+    return f"{part} {name}{', %' if metric.is_share else ''}"
 
 
 def _same_unit(objective: Objective) -> bool:

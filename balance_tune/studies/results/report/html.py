@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from balance_tune.datasets.augmentation import described, overridden
 from balance_tune.datasets.modality import Modality
@@ -77,6 +78,7 @@ def render(sources: Sources) -> str:
         interval=interval,
         num=_number,
         duration=duration,
+        code=_code,
         svg=lambda figure: Markup(figure if isinstance(figure, str) else figure.svg()),
     )
     looks, ranked = figures.styles(sources.rows), ranking(sources.rows)
@@ -364,6 +366,11 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _code(text: str) -> Markup:
+    """Return text with what stands between backticks as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _number(value: Any) -> str:

@@ -151,11 +151,11 @@ class _Pen:
 
         match shape:
             case Line(points, colour, width, dash):
-                pattern = (0, tuple(POINT * float(x) for x in dash.split())) if dash else "-"
+                pattern = (0.0, [POINT * float(x) for x in dash.split()]) if dash else None
                 xs, ys = zip(*((self.left + x, self.top + y) for x, y in points), strict=True)
                 return self.axes.add_line(
                     Line2D(
-                        xs, ys, color=colour, linewidth=POINT * width, linestyle=pattern, solid_capstyle="butt",
+                        xs, ys, color=colour, linewidth=POINT * width, linestyle=pattern or "-", solid_capstyle="butt",
                         solid_joinstyle="round",
                     )
                 )  # fmt: skip

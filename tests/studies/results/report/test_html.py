@@ -77,7 +77,7 @@ def test_the_answer_comes_first(text: str, study: Path) -> None:
         "1f0c9d5be2a7",
         "torch 2.11.0",
         "c0dec0dec0de",
-        "changed from `5` to `6`",
+        "changed from <code>5</code> to <code>6</code>",
         "balance-tune run study.yaml",
         "early_stopping: {kind: asha, reduction: 3, grace: 3}",
         "official configuration",
