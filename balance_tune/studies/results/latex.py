@@ -55,11 +55,13 @@ def methods_paragraph(rows: Sequence[LeaderboardRow], config: Mapping[str, Any])
         if replicates > 1
         else ("Each method was tuned once")
     )
+    margin = float(select.get("margin", 1.0))
+    errors = f"{margin:g} standard error{'s' if margin != 1 else ''}"
     text = (
         f"{repeated}, with {budget} of {search.get('sampler', 'tpe')} search for each method, the joint baseline "
         f"included. The best {select.get('points')} points and the default were compared on {select.get('seeds')} "
         "fresh seeds by validation, and the default was kept unless it was beaten by more than "
-        f"{select.get('margin', 1.0):g} standard errors. The choice was trained on {confirm.get('seeds')} further "
+        f"{errors}. The choice was trained on {confirm.get('seeds')} further "
         "seeds and evaluated once on the sealed test part. Differences to the tuned joint baseline are paired by "
         f"{unit}; intervals cover {unit}s and the finite test part, and p-values are Holm-corrected for the methods of "
         f"a dataset. All numbers were made with balance_tune {VERSION}."
