@@ -122,7 +122,7 @@ def profiles(summary: Summary, looks: Mapping[str, Style]) -> Picture:
 
 
 def critical_difference(ranks: Ranks) -> Picture:
-    """Return the critical-difference diagram (Demšar, 2006): ranks on an axis, bars join what cannot be told apart.
+    """Return the critical-difference diagram (Demšar, 2006): ranks on an axis, bars join methods that do not differ.
 
     Args:
         ranks: with a Friedman test.

@@ -21,7 +21,7 @@ from balance_tune.studies.config.missing import Missing
 from balance_tune.studies.results.columns import SETTINGS, interval, p_text, percent
 from balance_tune.studies.results.findings import RANKS_NEEDED, Ranking, answer, by_table, ranking, remarks
 from balance_tune.studies.results.leaderboard import COLUMNS, LeaderboardRow
-from balance_tune.studies.results.report import comparisons, figures, paper
+from balance_tune.studies.results.report import comparisons, figures, paper, search_figures
 from balance_tune.studies.results.report.charts import INK, SOFT, Axis, Style, interval_axis, interval_mark, key, number
 from balance_tune.studies.results.report.importance import FEWEST, importances
 from balance_tune.studies.results.report.published import hearsay
@@ -130,7 +130,7 @@ def _table(sources: Sources, rows: list[LeaderboardRow], looks: Mapping[str, Sty
     shares = {row.method: importances(sources.arm(row), row.objective) for row in rows}
     arms = []
     for row in rows:
-        charts = figures.slices(sources, row, looks[row.method])
+        charts = search_figures.slices(sources, row, looks[row.method])
         ordered = [*shares[row.method], *(name for name in charts if name not in shares[row.method])]
         arms.append(
             {
@@ -140,7 +140,7 @@ def _table(sources: Sources, rows: list[LeaderboardRow], looks: Mapping[str, Sty
                 "learning": figures.learning_curves(sources, row, modalities, y),
                 "coefficients": figures.coefficients(sources, row, modalities),
                 "runs": len(sources.shown(row)),
-                "search": figures.search_curves(sources, row),
+                "search": search_figures.search_curves(sources, row),
                 "slices": [(n, shares[row.method].get(n), charts[n]) for n in ordered if n in charts][:SLICES],
                 "hidden": max(0, len(charts) - SLICES),
                 "params": _params(sources, row),
@@ -162,7 +162,7 @@ def _table(sources: Sources, rows: list[LeaderboardRow], looks: Mapping[str, Sty
         "by_gap": figures.trade_off(rows, looks, "gap"),
         "by_cost": figures.trade_off(rows, looks, "seconds"),
         "confirmed_any": any(row.val_confirm is not None for row in rows),
-        "anytime": figures.anytime(sources, rows, looks),
+        "anytime": search_figures.anytime(sources, rows, looks),
         "shares": shares,
         "robustness": figures.robustness_curves(rows, {row.method: sources.robustness(row) for row in rows}, looks),
     }

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from balance_tune.studies.results.findings import by_table, ranking
 from balance_tune.studies.results.leaderboard import LeaderboardRow
-from balance_tune.studies.results.report import comparisons, figures
+from balance_tune.studies.results.report import comparisons, figures, search_figures
 from balance_tune.studies.results.report.charts import INK, Style
 from balance_tune.studies.results.report.paper import Sheet
 from balance_tune.studies.results.report.shapes import Picture
@@ -47,8 +47,8 @@ def _of_dataset(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping
     panels: dict[str, list[tuple[str, Picture]]] = {
         "intervals": [("", p) for p in [comparisons.leaderboard_intervals(rows, looks)] if p is not None],
         "modality_gap": [("", figures.gap_over_epochs(sources, rows, looks))],
-        "search_progress": [("", figures.anytime(sources, rows, looks))],
-        "search_trials": [(row.method, figures.search_curves(sources, row, width)) for row in rows],
+        "search_progress": [("", search_figures.anytime(sources, rows, looks))],
+        "search_trials": [(row.method, search_figures.search_curves(sources, row, width)) for row in rows],
         "robustness": [(f"{modality} missing", picture) for modality, picture in robustness.items()],
     }
     if any(row.val_confirm is not None for row in rows):
@@ -59,7 +59,7 @@ def _of_dataset(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping
     if coefficients:
         found["coefficients"] = _sheet(coefficients, by_modality)
     for row in rows:
-        slices = figures.slices(sources, row, looks[row.method])
+        slices = search_figures.slices(sources, row, looks[row.method])
         if slices:
             found[f"sensitivity-{row.method}"] = Sheet(list(slices.items()), columns=4)
     return found
