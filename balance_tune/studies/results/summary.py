@@ -6,6 +6,8 @@ NeurIPS 2021), on scores relative to the joint baseline. They describe; the verd
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -81,6 +83,15 @@ def summarise(arms: Mapping[str, Sequence[ArmResults]]) -> Summary | None:
         for method, own in scores.items()
     ]
     return Summary(tuple(runs), thresholds, tuple(sorted(methods, key=lambda m: -m.mean)))
+
+
+def as_csv(summary: Summary) -> str:
+    """Return the interquartile means as CSV, fractions of the baseline's score, a line for each method."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("method", "interquartile_mean", "low", "high", "datasets"))
+    writer.writerows((m.method, m.mean, *m.interval, " ".join(summary.datasets)) for m in summary.methods)
+    return text.getvalue()
 
 
 def _runs(table: Sequence[ArmResults]) -> dict[str, Floats]:

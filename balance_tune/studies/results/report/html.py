@@ -18,6 +18,7 @@ from balance_tune.datasets.augmentation import described, overridden
 from balance_tune.datasets.modality import Modality
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.config.missing import Missing
+from balance_tune.studies.results import summary
 from balance_tune.studies.results.columns import SETTINGS, interval, p_text, percent
 from balance_tune.studies.results.findings import RANKS_NEEDED, Ranking, answer, by_table, ranking, remarks
 from balance_tune.studies.results.leaderboard import COLUMNS, LeaderboardRow
@@ -28,7 +29,6 @@ from balance_tune.studies.results.report.published import hearsay
 from balance_tune.studies.results.report.sheets import sheets
 from balance_tune.studies.results.report.sources import Sources, gather
 from balance_tune.studies.results.robustness import as_csv
-from balance_tune.studies.results.summary import NEEDED
 from balance_tune.studies.results.tables import PROTOCOLS, heading, units, write_files
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.records import TrialRecord
@@ -43,7 +43,7 @@ def write(study_folder: Path | str, *, drawings: bool = False) -> Path:
     """Write the report of a study, finished or not, into its folder `report`; return the page's path.
 
     `index.html` is the page, `leaderboard.*` its numbers. `robustness.csv` is there where modalities are missing from
-    test rows (`missing.test`).
+    test rows (`missing.test`), `summary.csv` of several datasets.
 
     Args:
         study_folder: of the study.
@@ -57,6 +57,8 @@ def write(study_folder: Path | str, *, drawings: bool = False) -> Path:
     robustness = [result for row in sources.rows for result in sources.robustness(row)]
     if robustness:
         durable.write(sources.folder / "report" / "robustness.csv", as_csv(robustness))
+    if sources.summary is not None:
+        durable.write(sources.folder / "report" / "summary.csv", summary.as_csv(sources.summary))
     page = sources.folder / "report" / "index.html"
     durable.write(page, render(sources))
     if drawings:
@@ -170,13 +172,13 @@ def _table(sources: Sources, rows: list[LeaderboardRow], looks: Mapping[str, Sty
 
 def _across(sources: Sources, ranked: Ranking | None, looks: Mapping[str, Style]) -> dict[str, Any]:
     """Return figures over all datasets, and the words that stand where there is none."""
-    summary = sources.summary
+    found = sources.summary
     tested = ranked is not None and ranked.tested.critical is not None
     return {
-        "means": comparisons.interquartile_means(summary, looks) if summary else None,
-        "profiles": comparisons.profiles(summary, looks) if summary else None,
-        "datasets": ", ".join(summary.datasets) if summary else "",
-        "needed": NEEDED,
+        "means": comparisons.interquartile_means(found, looks) if found else None,
+        "profiles": comparisons.profiles(found, looks) if found else None,
+        "datasets": ", ".join(found.datasets) if found else "",
+        "needed": summary.NEEDED,
         "difference": comparisons.critical_difference(ranked.tested) if ranked is not None and tested else None,
         "ranks": ranked.words if ranked else RANKS_NEEDED,
     }

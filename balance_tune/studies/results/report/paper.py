@@ -108,7 +108,7 @@ def draw(sheet: Sheet) -> Figure:
     for i, (title, picture) in enumerate(sheet.panels):
         pen.left, pen.top = (i % columns) * (wide + GAP), head + (i // columns) * (high + GAP)
         if title:
-            pen.shape(Text((4, 12), title, INK))
+            pen.shape(Text((2, 12), title, INK))
         pen.top += titled
         pen.picture(picture)
     return figure

@@ -90,7 +90,8 @@ def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, Pict
     """
     trials = [r for r in sources.arm(row) if r.phase == "search" and r.params and r.finished]
     worth = {r.number: r.value if r.state == "complete" else _best(list(r.curve.values()), sources) for r in trials}
-    y = spread([r.value for r in trials if r.state == "complete" and r.value is not None], percent=is_share([row]))
+    values = [r.value for r in trials if r.state == "complete" and r.value is not None]
+    y = spread(values, axis_label(row.objective), percent=is_share([row]))
     y = replace(y, low=y.low - 0.2 * (y.high - y.low))  # room for what did not complete, at the bottom
     space = {name: range_ for r in trials for name, range_ in r.space.items()}
     charts: dict[str, Picture] = {}
@@ -103,7 +104,7 @@ def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, Pict
             x = Axis(range_.low, range_.high, log=range_.log)
         else:
             continue
-        plot = Plot(x, y, f"{row.arm}: validation against {name}", width=170, height=124, left=34, right=10)
+        plot = Plot(x, y, f"{row.arm}: validation against {name}", width=170, height=138, left=34, right=10)
         for r in given:
             value = worth[r.number]
             across = float(names.index(str(r.params[name]))) if names else float(r.params[name])

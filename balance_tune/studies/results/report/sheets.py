@@ -13,7 +13,8 @@ from balance_tune.studies.results.report.shapes import Picture
 from balance_tune.studies.results.report.sources import Sources
 
 WIDE, NARROW = 340, 226  # pixels of a panel: two, or three, of them are as wide as a page's text
-MANY = 8  # panels from which on they are narrow
+MANY = 8  # arms from which on panels are narrow
+PAGE = 15  # narrow panels of one file; more would not fit on a page
 
 
 def sheets(sources: Sources) -> dict[str, Sheet]:
@@ -54,10 +55,11 @@ def _of_dataset(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping
     if any(row.val_confirm is not None for row in rows):
         panels["score_and_gap"] = [("", figures.trade_off(rows, looks, "gap"))]
         panels["score_and_cost"] = [("", figures.trade_off(rows, looks, "seconds"))]
-    found = {name: _sheet(own) for name, own in panels.items() if own}
-    found["learning_curves"] = _sheet(learning, [("fused", Style(INK, "", 2.2)), *by_modality])
-    if coefficients:
-        found["coefficients"] = _sheet(coefficients, by_modality)
+    found: dict[str, Sheet] = {}
+    for name, own in panels.items():
+        found |= _pages(name, own)
+    found |= _pages("learning_curves", learning, [("fused", Style(INK, "", 2.2)), *by_modality])
+    found |= _pages("coefficients", coefficients, by_modality)
     for row in rows:
         slices = search_figures.slices(sources, row, looks[row.method])
         if slices:
@@ -65,5 +67,11 @@ def _of_dataset(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping
     return found
 
 
-def _sheet(panels: Sequence[tuple[str, Picture]], legend: Sequence[tuple[str, Style]] = ()) -> Sheet:
-    return Sheet(panels, legend, 3 if panels[0][1].width == NARROW else 2)
+def _pages(
+    name: str, panels: Sequence[tuple[str, Picture]], legend: Sequence[tuple[str, Style]] = ()
+) -> dict[str, Sheet]:
+    """Return a figure as one sheet, or as several (`NAME`, `NAME_2`, ...) of as many panels as fit on a page."""
+    starts = range(0, len(panels), PAGE)
+    columns = 3 if panels and panels[0][1].width == NARROW else 2
+    pages = [Sheet(panels[start : start + PAGE], legend, columns) for start in starts]
+    return {name if k == 1 else f"{name}_{k}": page for k, page in enumerate(pages, 1)}

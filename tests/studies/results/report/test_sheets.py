@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from balance_tune.studies.results.report.sheets import sheets
+from balance_tune.studies.results.report.charts import Style
+from balance_tune.studies.results.report.shapes import Picture
+from balance_tune.studies.results.report.sheets import NARROW, PAGE, _pages, sheets
 from balance_tune.studies.results.report.sources import gather
 from tests.studies.made_study import WORLDS, Made, make_study
 
@@ -43,3 +45,13 @@ def test_an_unfinished_study_has_the_figures_of_its_search(tmp_path: Path) -> No
     found = sheets(gather(make_study(tmp_path, made)))
     assert "search_trials-av_digits-paper" in found
     assert "intervals-av_digits-paper" not in found
+
+
+def test_many_panels_are_several_files() -> None:
+    picture = Picture(NARROW, 100, "a panel")
+    pages = _pages("coefficients", [(f"m{k}", picture) for k in range(PAGE + 1)], [("audio", Style())])
+    assert {name: (len(page.panels), page.columns) for name, page in pages.items()} == {
+        "coefficients": (PAGE, 3),
+        "coefficients_2": (1, 3),
+    }
+    assert _pages("intervals", []) == {}
