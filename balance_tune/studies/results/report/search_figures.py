@@ -104,7 +104,7 @@ def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, Pict
             x = Axis(range_.low, range_.high, log=range_.log)
         else:
             continue
-        plot = Plot(x, y, f"{row.arm}: validation against {name}", width=170, height=138, left=34, right=10)
+        plot = Plot(x, y, f"{row.arm}: validation against {name}", width=170, height=138, left=34, right=14)
         for r in given:
             value = worth[r.number]
             across = float(names.index(str(r.params[name]))) if names else float(r.params[name])
