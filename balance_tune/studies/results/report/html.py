@@ -23,6 +23,7 @@ from balance_tune.studies.results.columns import SETTINGS, interval, p_text, per
 from balance_tune.studies.results.findings import RANKS_NEEDED, Ranking, answer, by_table, ranking, remarks
 from balance_tune.studies.results.leaderboard import COLUMNS, LeaderboardRow
 from balance_tune.studies.results.report import comparisons, figures, paper, search_figures
+from balance_tune.studies.results.report.cautions import cautions
 from balance_tune.studies.results.report.charts import INK, SOFT, Axis, Style, interval_axis, interval_mark, key, number
 from balance_tune.studies.results.report.importance import FEWEST, importances
 from balance_tune.studies.results.report.published import hearsay
@@ -96,7 +97,7 @@ def render(sources: Sources) -> str:
         hearsay=hearsay(sources.rows, sources.config),
         ranking=ranked,
         across=_across(sources, ranked, looks),
-        remarks=remarks(sources.rows),
+        remarks=[*remarks(sources.rows), *cautions(sources)],
         columns=[column for column in COLUMNS.values() if column.unit is not SETTINGS],
         rungs=_rungs(sources),
         decisions=sources.decisions[-SHOWN_DECISIONS:],
