@@ -92,8 +92,8 @@ def interquartile_mean(scores: Sequence[ArrayLike]) -> float:
         scores: runs of one method, an array (R,) a dataset, on a common scale.
     """
     values = np.sort(np.concatenate([np.asarray(s, dtype=np.float64).ravel() for s in scores]))
-    cut = len(values) // 4
-    return float(values[cut : len(values) - cut].mean())
+    quarter = len(values) // 4
+    return float(values[quarter : len(values) - quarter].mean())
 
 
 def interquartile_interval(
@@ -105,8 +105,8 @@ def interquartile_interval(
     """
     sampled = np.concatenate(list(_resampled(scores, draws, seed)), axis=1)
     sampled.sort(axis=1)
-    cut = sampled.shape[1] // 4
-    means = sampled[:, cut : sampled.shape[1] - cut].mean(axis=1)
+    quarter = sampled.shape[1] // 4
+    means = sampled[:, quarter : sampled.shape[1] - quarter].mean(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

@@ -100,7 +100,7 @@ def _runs(table: Sequence[ArmResults]) -> dict[str, Floats]:
     A failed run scores the worst that the metric allows, or else the worst of all runs; those of the baseline are left
     out, in its favour. A dataset on which the baseline scores zero has no relative scores.
     """
-    by_method = {arm.method: arm.runs(sorted(arm.ended())).scores for arm in table}
+    by_method = {arm.method: arm.runs(sorted(arm.finished_keys())).scores for arm in table}
     finished = np.concatenate([scores[np.isfinite(scores)] for scores in by_method.values()])
     if not len(finished):
         return {}

@@ -12,7 +12,7 @@ from balance_tune.studies.results.report.charts import number
 from balance_tune.studies.results.report.sources import Sources
 from balance_tune.studies.storage.records import Range
 
-LISTED = 6  # items a sentence holds
+MAX_LISTED = 6  # items a sentence holds
 ONE_SIDED = 1.645  # standard errors of a one-sided test at 5 %
 EDGE = 0.02  # a value within this share of a range's width is at its bound
 
@@ -104,5 +104,6 @@ def _at_bound(value: Any, range_: Range) -> bool:
 
 
 def _list(items: Sequence[str]) -> str:
-    shown = list(items) if len(items) <= LISTED else [*items[: LISTED - 1], f"{len(items) - LISTED + 1} others"]
+    more = len(items) - MAX_LISTED + 1
+    shown = list(items) if len(items) <= MAX_LISTED else [*items[: MAX_LISTED - 1], f"{more} others"]
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

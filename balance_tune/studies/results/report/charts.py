@@ -82,10 +82,10 @@ class Axis:
 
 def spread(values: Sequence[float], label: str = "", *, log: bool = False, percent: bool = False) -> Axis:
     """Return an axis around `values` with a little room; of no values, from 0 to 1."""
-    known = [v for v in values if math.isfinite(v) and (v > 0 or not log)]
-    if not known:
+    finite = [v for v in values if math.isfinite(v) and (v > 0 or not log)]
+    if not finite:
         return Axis(0.1 if log else 0.0, 1.0, label, log, percent)
-    low, high = min(known), max(known)
+    low, high = min(finite), max(finite)
     if log:
         room = max((high / low) ** 0.05, 1.05)
         return Axis(low / room, high * room, label, log, percent)
@@ -128,7 +128,7 @@ class Plot:
 
     def line(self, places: Sequence[Place], style: Style, title: str = "", *, step: bool = False) -> None:
         """Draw a line through `places`; with `step` the value holds until the next place."""
-        spots = [self.at(p, free=True) for p in thinned(places)]
+        spots = [self.at(p, free=True) for p in thin(places)]
         if not spots:
             return
         path = spots[:1]
@@ -138,7 +138,7 @@ class Plot:
 
     def band(self, low: Sequence[Place], high: Sequence[Place], colour: str) -> None:
         """Shade between two lines."""
-        spots = [self.at(p, free=True) for p in [*thinned(low), *reversed(thinned(high))]]
+        spots = [self.at(p, free=True) for p in [*thin(low), *reversed(thin(high))]]
         self._lines.append(Mark([Area(spots, colour, 0.14)]))
 
     def dot(self, place: Place, colour: str, title: str = "", *, shape: str = "disc", radius: float = 3.2) -> None:
@@ -297,7 +297,7 @@ def _dot(x: float, y: float, colour: str, shape: str, radius: float) -> list[Sha
     return [Disc((x, y), radius, colour) if shape == "disc" else Disc((x, y), radius, "#fff", colour)]
 
 
-def thinned(places: Sequence[Place], most: int = 60) -> list[Place]:
+def thin(places: Sequence[Place], most: int = 60) -> list[Place]:
     """Return at most about `most` of the places, evenly spread, first and last kept."""
     if len(places) <= most:
         return list(places)

@@ -12,7 +12,7 @@ from balance_tune.studies.results.report.shapes import Line, Mark, Picture, Shap
 from balance_tune.studies.results.statistics import Interval
 from balance_tune.studies.results.summary import Summary
 
-NAMED = 4  # profiles with a colour and a band beside the baseline's; more could not be distinguished
+MAX_NAMED = 4  # profiles with a colour and a band beside the baseline's; more could not be distinguished
 LONGEST = 20  # characters of a method's name
 LINE_HEIGHT = 20  # pixels of a row of intervals
 
@@ -107,7 +107,7 @@ def profiles(summary: Summary, looks: Mapping[str, Style]) -> Picture:
         height=260,
         right=32 + round(max(map(text_width, names))),
     )
-    shown = [m for m in summary.methods if m.method != "joint"][:NAMED]
+    shown = [m for m in summary.methods if m.method != "joint"][:MAX_NAMED]
     shown += [m for m in summary.methods if m.method == "joint"]
     for m in summary.methods:
         if m in shown:

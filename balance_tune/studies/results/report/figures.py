@@ -7,7 +7,7 @@ from typing import Any
 
 from balance_tune.studies.protocol.keys import BASELINE, MATCHED
 from balance_tune.studies.results.columns import percent
-from balance_tune.studies.results.findings import reached
+from balance_tune.studies.results.findings import score_text
 from balance_tune.studies.results.leaderboard import LeaderboardRow
 from balance_tune.studies.results.report.charts import (
     FAINT,
@@ -26,7 +26,7 @@ from balance_tune.studies.results.report.sources import Sources
 from balance_tune.studies.results.robustness import Robustness
 from balance_tune.tasks import Objective
 
-NAMED = 6  # lines a chart names; more could not be distinguished
+MAX_NAMED = 6  # lines a chart names; more could not be distinguished
 NAME = 18  # characters of a method's name inside a chart
 Curve = list[Place]
 
@@ -139,7 +139,7 @@ def gap_over_epochs(sources: Sources, rows: Sequence[LeaderboardRow], looks: Map
     curves = {method: curve for method, curve in curves.items() if curve}
     last = max((curve[-1][0] for method, curve in curves.items() if method != MATCHED), default=1)
     curves = {method: own for method, curve in curves.items() if (own := [(x, y) for x, y in curve if x <= last])}
-    named = [m for m in curves if m != BASELINE][:NAMED] + [m for m in curves if m == BASELINE]
+    named = [m for m in curves if m != BASELINE][:MAX_NAMED] + [m for m in curves if m == BASELINE]
     plot = Plot(
         Axis(1, max(last, 2), "epoch"),
         spread([0.0, *(y for curve in curves.values() for _, y in curve)], "modality gap, points", percent=True),
@@ -176,7 +176,7 @@ def trade_off(rows: Sequence[LeaderboardRow], looks: Mapping[str, Style], agains
     plot.line(front, Style(FAINT, "3 3"), "no arm is better in both", step=True)
     for row in shown:
         x, y = places[row.method]
-        test = f", test {reached(row)}" if row.test_mean is not None else ""
+        test = f", test {score_text(row)}" if row.test_mean is not None else ""
         paid = f"{label} {number(100 * x if against == 'gap' else x)}"
         text = f"{row.method}: validation {row.objective.text_with_unit(y)}, {paid}{test}"
         plot.dot((x, y), looks[row.method].colour, text, radius=4.2)
@@ -203,19 +203,19 @@ def pareto(places: Sequence[Place], objective: Objective) -> list[Place]:
 
 
 def robustness_curves(
-    rows: Sequence[LeaderboardRow], found: Mapping[str, Sequence[Robustness]], looks: Mapping[str, Style]
+    rows: Sequence[LeaderboardRow], robustness: Mapping[str, Sequence[Robustness]], looks: Mapping[str, Style]
 ) -> dict[str, Picture]:
     """Return modality (or "all") -> chart of each arm's test metric against the rate at which it is missing.
 
     Args:
         rows: of one dataset under one protocol.
-        found: method -> its results.
+        robustness: method -> its results.
         looks: method -> style.
     """
     metric = rows[0].metric
-    shown = {method: [r for r in results if r.metric == metric] for method, results in found.items()}
+    shown = {method: [r for r in results if r.metric == metric] for method, results in robustness.items()}
     shown = {method: results for method, results in shown.items() if results}
-    named = [m for m in shown if m != BASELINE][:NAMED] + [m for m in shown if m == BASELINE]
+    named = [m for m in shown if m != BASELINE][:MAX_NAMED] + [m for m in shown if m == BASELINE]
     y = spread([r.mean for results in shown.values() for r in results], axis_label(metric), percent=metric.is_share)
     x = Axis(0, 1, "missing rate, %", percent=True)
     charts = {}

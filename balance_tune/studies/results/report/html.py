@@ -67,8 +67,13 @@ def write(study_folder: Path | str, *, drawings: bool = False) -> Path:
     return page
 
 
-def render(sources: Sources) -> str:
-    """Return the page: one HTML text with its style and figures inside, no script, nothing fetched."""
+def render(sources: Sources, progress: Markup | None = None) -> str:
+    """Return the page: one HTML text with its style and figures inside, no script, nothing fetched.
+
+    Args:
+        sources: what the study holds.
+        progress: HTML that is shown above all sections.
+    """
     here = Path(__file__).parent
     environment = Environment(
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -89,6 +94,7 @@ def render(sources: Sources) -> str:
     style = Markup((here / "page.css").read_text("utf-8"))
     return environment.get_template("page.html.j2").render(
         style=style,
+        progress=progress,
         name=sources.config.get("name") or sources.folder.name,
         made=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
         facts=_facts(sources),
@@ -173,12 +179,12 @@ def _table(sources: Sources, rows: list[LeaderboardRow], looks: Mapping[str, Sty
 
 def _across(sources: Sources, ranked: Ranking | None, looks: Mapping[str, Style]) -> dict[str, Any]:
     """Return figures over all datasets, and the words that stand where there is none."""
-    found = sources.summary
+    over = sources.summary
     tested = ranked is not None and ranked.tested.critical is not None
     return {
-        "means": comparisons.interquartile_means(found, looks) if found else None,
-        "profiles": comparisons.profiles(found, looks) if found else None,
-        "datasets": ", ".join(found.datasets) if found else "",
+        "means": comparisons.interquartile_means(over, looks) if over else None,
+        "profiles": comparisons.profiles(over, looks) if over else None,
+        "datasets": ", ".join(over.datasets) if over else "",
         "needed": summary.NEEDED,
         "difference": comparisons.critical_difference(ranked.tested) if ranked is not None and tested else None,
         "ranks": ranked.words if ranked else RANKS_NEEDED,
@@ -202,9 +208,9 @@ def _params(sources: Sources, row: LeaderboardRow) -> list[dict[str, Any]]:
     own = sources.arm(row)
     default = next((r for r in own if r.attrs.get("default") and r.phase == "search"), None)
     space = {name: range_ for r in own for name, range_ in r.space.items()}
-    found = []
+    params = []
     for name, range_ in space.items():
-        given = (default.params if default else {}).get(name)
+        value = (default.params if default else {}).get(name)
         searched = (
             ", ".join(map(str, range_.choices))
             if range_.choices
@@ -212,8 +218,8 @@ def _params(sources: Sources, row: LeaderboardRow) -> list[dict[str, Any]]:
         )
         source = (default.attrs.get("sources") or {}).get(name, "") if default else ""
         chosen = (row.params or {}).get(name)
-        found.append({"name": name, "default": given, "source": source, "chosen": chosen, "searched": searched})
-    return found
+        params.append({"name": name, "default": value, "source": source, "chosen": chosen, "searched": searched})
+    return params
 
 
 def _facts(sources: Sources) -> list[str]:
@@ -287,14 +293,14 @@ def _rungs(sources: Sources) -> dict[str, Any]:
 def _importance_table(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return method and parameter against dataset: share of importance, chosen value, default, range."""
     datasets = [t["dataset"] for t in tables if t["protocol"] == tables[0]["protocol"]] if tables else []
-    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    cells_of: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for table in tables[: len(datasets)]:
         for arm in table["arms"]:
             shares = table["shares"][arm["row"].method]
             for param in arm["params"]:
                 cell = {**param, "share": shares.get(param["name"])}
-                found.setdefault((arm["row"].method, param["name"]), {})[table["dataset"]] = cell
-    methods = list(dict.fromkeys(method for method, _ in found))
+                cells_of.setdefault((arm["row"].method, param["name"]), {})[table["dataset"]] = cell
+    methods = list(dict.fromkeys(method for method, _ in cells_of))
     lines = [
         {
             "method": method,
@@ -304,7 +310,7 @@ def _importance_table(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "cells": [cells.get(d) for d in datasets],
         }
         for wanted in methods
-        for (method, param), cells in found.items()
+        for (method, param), cells in cells_of.items()
         if method == wanted
     ]
     return {"datasets": datasets, "lines": lines}
@@ -337,26 +343,26 @@ def _transforms(modalities: Mapping[str, Any], augment: Mapping[str, Any]) -> li
     """Return what is done to the samples of modalities in training and evaluation; nothing of those taken as stored."""
     try:
         declared = {m: Modality.of(entry) for m, entry in modalities.items()}
-        told = {m: described(modality) for m, modality in overridden(declared, augment).items()}
+        words_of = {m: described(modality) for m, modality in overridden(declared, augment).items()}
     except (KeyError, TypeError, ValueError):  # a manifest of another version
         return []
     return [
         f"{m}: in training {words['training']}; in evaluation {words['evaluation']}"
-        for m, words in told.items()
+        for m, words in words_of.items()
         if set(words.values()) != {"as stored"}
     ]
 
 
 def _versions(begun: Mapping[str, Any]) -> dict[str, str]:
     """Return versions: those the study was begun with, where they are noted, and of the rest those that report."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
+            versions[name] = "not installed"
     noted = {"balance_tune": begun.get("version"), **(begun.get("packages") or {})}
-    return found | {name: str(value) for name, value in noted.items() if value}
+    return versions | {name: str(value) for name, value in noted.items() if value}
 
 
 def duration(seconds: float | None) -> str:

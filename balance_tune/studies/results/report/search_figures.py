@@ -9,7 +9,7 @@ from typing import Any
 from balance_tune.studies.protocol.keys import BASELINE
 from balance_tune.studies.results.leaderboard import LeaderboardRow
 from balance_tune.studies.results.report.charts import FAINT, INK, SOFT, Axis, Plot, Style, number, shorten, spread
-from balance_tune.studies.results.report.figures import NAME, NAMED, Curve, axis_label, is_share, room
+from balance_tune.studies.results.report.figures import MAX_NAMED, NAME, Curve, axis_label, is_share, room
 from balance_tune.studies.results.report.shapes import Picture
 from balance_tune.studies.results.report.sources import Sources
 from balance_tune.studies.storage.records import TrialRecord
@@ -24,17 +24,17 @@ def anytime(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping[str
             if r.phase != "search" or not r.finished or r.superseded:
                 continue
             spent += r.device_seconds
-            seen = r.value if r.state == "complete" else _best(list(r.curve.values()), sources)
-            if seen is not None and (
-                best is None or sources.rule.objective.gain(seen) > sources.rule.objective.gain(best)
+            value = r.value if r.state == "complete" else _best(list(r.curve.values()), sources)
+            if value is not None and (
+                best is None or sources.rule.objective.gain(value) > sources.rule.objective.gain(best)
             ):
-                best = seen
+                best = value
             if best is not None:
                 curve.append((spent, best))
         if curve:
             curves[row.method] = curve
     end = max((curve[-1][0] for curve in curves.values()), default=1.0)
-    named = [m for m in curves if m != BASELINE][:NAMED] + [m for m in curves if m == BASELINE]
+    named = [m for m in curves if m != BASELINE][:MAX_NAMED] + [m for m in curves if m == BASELINE]
     plot = Plot(
         Axis(0, end, "device-seconds of search"),
         spread(
@@ -97,7 +97,7 @@ def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, Pict
     charts: dict[str, Picture] = {}
     for name, range_ in space.items():
         names = tuple(str(c) for c in range_.choices or ())
-        given = [r for r in trials if name in r.params]
+        with_value = [r for r in trials if name in r.params]
         if names:
             x = Axis(-0.5, len(names) - 0.5, names=names)
         elif range_.low is not None and range_.high is not None and range_.high > range_.low:
@@ -105,7 +105,7 @@ def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, Pict
         else:
             continue
         plot = Plot(x, y, f"{row.arm}: validation against {name}", width=170, height=138, left=34, right=14)
-        for r in given:
+        for r in with_value:
             value = worth[r.number]
             across = float(names.index(str(r.params[name]))) if names else float(r.params[name])
             place = (across, value if r.state == "complete" and value is not None else y.low)

@@ -55,16 +55,16 @@ def _of_dataset(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping
     if any(row.val_confirm is not None for row in rows):
         panels["score_and_gap"] = [("", figures.trade_off(rows, looks, "gap"))]
         panels["score_and_cost"] = [("", figures.trade_off(rows, looks, "seconds"))]
-    found: dict[str, Sheet] = {}
+    result: dict[str, Sheet] = {}
     for name, own in panels.items():
-        found |= _pages(name, own)
-    found |= _pages("learning_curves", learning, [("fused", Style(INK, "", 2.2)), *by_modality])
-    found |= _pages("coefficients", coefficients, by_modality)
+        result |= _pages(name, own)
+    result |= _pages("learning_curves", learning, [("fused", Style(INK, "", 2.2)), *by_modality])
+    result |= _pages("coefficients", coefficients, by_modality)
     for row in rows:
         slices = search_figures.slices(sources, row, looks[row.method])
         if slices:
-            found[f"sensitivity-{row.method}"] = Sheet(list(slices.items()), columns=4)
-    return found
+            result[f"sensitivity-{row.method}"] = Sheet(list(slices.items()), columns=4)
+    return result
 
 
 def _pages(
