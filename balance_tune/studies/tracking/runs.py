@@ -48,7 +48,7 @@ class RunKey:
         return RunKey(self.arm) if self.phase or self.replicate else RunKey() if self.arm else None
 
     def name(self, study: str) -> str:
-        """Return the name in the table of runs, like `mlb / av_digits`, `007 / mlb / av_digits`, `#2 replicate / mlb / av_digits`.
+        """Return the name in the table of runs: `mlb / av_digits`, `007 / mlb / av_digits`, `#2 replicate / mlb / av_digits`.
 
         What differs between the runs of one parent comes first, because MLflow's tree cuts long names on the right.
         """
