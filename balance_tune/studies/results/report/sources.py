@@ -63,14 +63,14 @@ class Sources:
         """Return the modalities of a dataset's rows that validation scores on their own, in the dataset's order."""
         manifest = self.manifests.get(rows[0].dataset, {})
         named = list((manifest.get("identity") or {}).get("modalities") or {})
-        seen = {
+        with_metrics = {
             metric.rpartition("/")[2]
             for r in self.records
             if r.dataset == rows[0].dataset
             for metric in (r.attrs.get("metrics") or {})
             if metric.startswith(tuple(f"val/{name}/" for name in BY_MODALITY.values()))
         }
-        return [m for m in named if m in seen] + sorted(seen - set(named))
+        return [m for m in named if m in with_metrics] + sorted(with_metrics - set(named))
 
     @cached_property
     def summary(self) -> Summary | None:
