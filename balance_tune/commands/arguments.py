@@ -74,8 +74,8 @@ def study_of(args: argparse.Namespace) -> StudyConfig:
     plain, left_out = miniature(load_config(args.study_file, args.overrides, root=root))
     if left_out:
         print(f"left out, because two epochs are too few for them: {', '.join(left_out)}", file=sys.stderr)
-    kept = [word for word in args.overrides if not word.startswith(("methods=", "name="))]
-    return load_config(plain, kept, root=root)
+    overrides = [word for word in args.overrides if not word.startswith(("methods=", "name="))]
+    return load_config(plain, overrides, root=root)
 
 
 def study_argument(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,6 @@ from balance_tune.tasks import Task
 
 Inputs = dict[str, Tensor]
 Policy = Literal["auto", "conv4d", "ndim>=2", "encoder", "encoder+head"]
-POLICIES: tuple[Policy, ...] = ("auto", "conv4d", "ndim>=2", "encoder", "encoder+head")
 
 
 class MultimodalModel(nn.Module):

@@ -9,9 +9,9 @@ from balance_tune.studies.config.schema import Limit
 
 
 class Limits:
-    """Says when a study has used up what it may.
+    """Detects that a study has reached one of its limits.
 
-    `hours` counts from the start of this run of the study (a night on the cluster), so that a study that was cut off
+    `hours` counts from the start of this run of the study (a night on the cluster), so that a study that reached it
     goes on when it is run again; `device_hours` counts all runs of it, trial by trial.
     """
 

@@ -91,8 +91,8 @@ def interquartile_mean(scores: Sequence[ArrayLike]) -> float:
         scores: runs of one method, an array (R,) a dataset, on a common scale.
     """
     values = np.sort(np.concatenate([np.asarray(s, dtype=np.float64).ravel() for s in scores]))
-    cut = len(values) // 4
-    return float(values[cut : len(values) - cut].mean())
+    quarter = len(values) // 4
+    return float(values[quarter : len(values) - quarter].mean())
 
 
 def interquartile_interval(
@@ -106,8 +106,8 @@ def interquartile_interval(
     rng = np.random.default_rng(seed)
     sampled = np.concatenate([a[rng.integers(len(a), size=(draws, len(a)))] for a in arrays], axis=1)
     sampled.sort(axis=1)
-    cut = sampled.shape[1] // 4
-    means = sampled[:, cut : sampled.shape[1] - cut].mean(axis=1)
+    quarter = sampled.shape[1] // 4
+    means = sampled[:, quarter : sampled.shape[1] - quarter].mean(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

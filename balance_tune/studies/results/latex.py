@@ -31,7 +31,7 @@ def as_latex(rows: Sequence[LeaderboardRow], config: Mapping[str, Any]) -> str:
     return "\n\n".join([*parts, methods_paragraph(rows, config)]) + "\n"
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """Return text with what LaTeX would interpret escaped."""
     return "".join(SPECIAL.get(c, c) for c in text)
 
@@ -63,7 +63,7 @@ def methods_paragraph(rows: Sequence[LeaderboardRow], config: Mapping[str, Any])
         f"{unit}; intervals cover {unit}s and the finite test part, and p-values are Holm-corrected for the methods of "
         f"a dataset. All figures were made with balance_tune {VERSION}."
     )
-    return escaped(text)
+    return escape(text)
 
 
 def _table(dataset: str, protocol: str, table: Sequence[LeaderboardRow]) -> str:
@@ -71,7 +71,7 @@ def _table(dataset: str, protocol: str, table: Sequence[LeaderboardRow]) -> str:
     unit = r" in \%, differences in points" if share else ""
     suffix = "" if protocol == "sealed" else " (chosen on the test part)"
     runs = f"{table[0].replicates} replicates" if table[0].replicates > 1 else f"{len(table[0].seeds)} seeds"
-    caption = f"{escaped(dataset)}: {escaped(table[0].metric)}{unit}, sealed test part, {runs}{suffix}."
+    caption = f"{escape(dataset)}: {escape(table[0].metric)}{unit}, sealed test part, {runs}{suffix}."
     lines = [
         r"\begin{table}", r"  \centering", f"  \\caption{{{caption}}}", r"  \begin{tabular}{lrrrrrl}",
         r"    \toprule", f"    {HEADER}", r"    \midrule", *(f"    {_row(row)}" for row in table),
@@ -92,7 +92,7 @@ def _row(row: LeaderboardRow) -> str:
     )
     p = "" if row.p_holm is None else re.sub("<", r"$<$", p_text(row.p_holm))
     cells = [
-        escaped(row.method),
+        escape(row.method),
         test,
         "--" if row.default_test_mean is None else metric.text(row.default_test_mean),
         "baseline" if row.baseline else "--" if row.delta is None else _signed(metric.difference(row.delta)),

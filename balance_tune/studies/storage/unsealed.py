@@ -1,4 +1,4 @@
-"""The record of every look at a sealed test part outside a study's own evaluation, one line each."""
+"""The log of evaluations on a sealed test part outside of studies, one line each."""
 
 from __future__ import annotations
 

@@ -27,10 +27,10 @@ def train(config: dict[str, Any]) -> None:
     """Report the toy curve; a trial that breaks does so after its second epoch, once or always."""
     folder = Path(config["folder"])
     folder.mkdir(parents=True, exist_ok=True)
-    broken = folder / "broken"
+    gave_up = folder / "broken"
     for epoch in range(1, EPOCHS + 1):
-        if epoch == 3 and config["breaks"] and ("always" in config["breaks"] or not broken.exists()):
-            broken.touch()
+        if epoch == 3 and config["breaks"] and ("always" in config["breaks"] or not gave_up.exists()):
+            gave_up.touch()
             break_down(config["breaks"])
         state = "complete" if epoch == EPOCHS else "running"
         value = bowl(config, epoch)

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from balance_tune.studies.config import strict_yaml
-from balance_tune.studies.results.latex import as_latex, escaped
+from balance_tune.studies.results.latex import as_latex, escape
 from balance_tune.studies.results.leaderboard import LeaderboardRow
 from tests.studies.results.rows import table_of
 
 
 def test_special_characters_are_escaped() -> None:
-    assert escaped("a_b & 5 % #1 $x {y} ~ ^ \\") == (
+    assert escape("a_b & 5 % #1 $x {y} ~ ^ \\") == (
         r"a\_b \& 5 \% \#1 \$x \{y\} \textasciitilde{} \textasciicircum{} \textbackslash{}"
     )
 

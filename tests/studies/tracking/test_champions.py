@@ -18,7 +18,7 @@ from balance_tune.datasets.av_digits import AvDigits
 from balance_tune.datasets.store import open_store
 from balance_tune.errors import UserError
 from balance_tune.studies.config.reader import read_config
-from balance_tune.studies.evaluation.stored_model import asking
+from balance_tune.studies.evaluation.stored_model import default_store
 from balance_tune.studies.protocol.selection import best_trial
 from balance_tune.studies.results import tables
 from balance_tune.studies.tracking import tracker
@@ -62,7 +62,7 @@ def served(study: Trained, root: Path) -> Any:
     """The champion, loaded as a user loads it."""
     import mlflow
 
-    with asking(store_of(root)):
+    with default_store(store_of(root)):
         return mlflow.pyfunc.load_model(f"models:/{MODEL}@champion")
 
 

@@ -180,7 +180,7 @@ def test_while_trials_run_it_has_the_lowest_priority_and_at_the_end_a_normal_one
     study.begin(1).train(2).end()
     assert worker.finish("complete")
     assert worker.pid == second
-    assert worker._ended == 0, "no process ended by itself"
+    assert worker._n_ended == 0, "no process ended by itself"
     assert tag(runs_of(client, study.folder.name)["001 / mlb / av_digits"], "state") == "complete"
 
 
@@ -233,7 +233,7 @@ def test_a_process_that_cannot_start_is_given_up_and_told_of_once(
     monkeypatch.setattr(workers, "PROGRAM", "no.such.module")
     worker = start()
     assert not worker.finish("complete")
-    assert worker._ended >= workers.LIVES
+    assert worker._n_ended >= workers.LIVES
     assert caplog.text.count("it is started again") == 1
 
 

@@ -69,10 +69,10 @@ class Axis:
 
 def spread(values: Sequence[float], label: str = "", *, log: bool = False, percent: bool = False) -> Axis:
     """Return an axis around `values` with a little room; of no values, from 0 to 1."""
-    known = [v for v in values if math.isfinite(v) and (v > 0 or not log)]
-    if not known:
+    finite = [v for v in values if math.isfinite(v) and (v > 0 or not log)]
+    if not finite:
         return Axis(0.1 if log else 0.0, 1.0, label, log, percent)
-    low, high = min(known), max(known)
+    low, high = min(finite), max(finite)
     if log:
         room = max((high / low) ** 0.05, 1.05)
         return Axis(low / room, high * room, label, log, percent)
@@ -110,7 +110,7 @@ class Plot:
 
     def line(self, places: Sequence[Place], style: Style, title: str = "", *, step: bool = False) -> None:
         """Draw a line through `places`; with `step` the value holds until the next place."""
-        spots = [self.at(p, free=True) for p in thinned(places)]
+        spots = [self.at(p, free=True) for p in thin(places)]
         if not spots:
             return
         path = f"M{_n(spots[0][0])} {_n(spots[0][1])}"
@@ -124,7 +124,7 @@ class Plot:
 
     def band(self, low: Sequence[Place], high: Sequence[Place], colour: str) -> None:
         """Shade between two lines."""
-        spots = [self.at(p, free=True) for p in [*thinned(low), *reversed(thinned(high))]]
+        spots = [self.at(p, free=True) for p in [*thin(low), *reversed(thin(high))]]
         points = " ".join(f"{_n(x)},{_n(y)}" for x, y in spots)
         self.lines.append(f'<polygon points="{points}" fill="{colour}" opacity="0.14"/>')
 
@@ -270,7 +270,7 @@ def key(style: Style, shape: str = "line") -> str:
     return f'<svg class="key" viewBox="0 0 20 12" width="20" height="12" aria-hidden="true">{mark}</svg>'
 
 
-def thinned(places: Sequence[Place], most: int = 60) -> list[Place]:
+def thin(places: Sequence[Place], most: int = 60) -> list[Place]:
     """Return at most about `most` of the places, evenly spread, first and last kept."""
     if len(places) <= most:
         return list(places)

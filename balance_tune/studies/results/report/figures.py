@@ -8,7 +8,7 @@ from typing import Any
 
 from balance_tune.studies.protocol.keys import BASELINE
 from balance_tune.studies.results.columns import percent
-from balance_tune.studies.results.findings import reached
+from balance_tune.studies.results.findings import score_text
 from balance_tune.studies.results.leaderboard import LeaderboardRow
 from balance_tune.studies.results.report.charts import (
     FAINT,
@@ -29,7 +29,7 @@ from balance_tune.studies.results.robustness import Robustness
 from balance_tune.studies.storage.records import TrialRecord
 from balance_tune.tasks import Objective
 
-NAMED = 6  # lines a chart names; more could not be distinguished
+MAX_NAMED = 6  # lines a chart names; more could not be distinguished
 NAME = 14  # characters of a method's name inside a chart
 Curve = list[Place]
 
@@ -106,7 +106,7 @@ def gap_over_epochs(sources: Sources, rows: Sequence[LeaderboardRow], looks: Map
     }
     curves = {method: curve for method, curve in curves.items() if curve}
     last = max((curve[-1][0] for curve in curves.values()), default=1)
-    named = [m for m in curves if m != BASELINE][:NAMED] + [m for m in curves if m == BASELINE]
+    named = [m for m in curves if m != BASELINE][:MAX_NAMED] + [m for m in curves if m == BASELINE]
     plot = Plot(
         Axis(1, max(last, 2), "epoch"),
         spread([0.0, *(y for curve in curves.values() for _, y in curve)], percent=True),
@@ -143,7 +143,7 @@ def trade_off(rows: Sequence[LeaderboardRow], looks: Mapping[str, Style], agains
     plot.line(front, Style(FAINT, "3 3"), "no arm is better in both", step=True)
     for row in shown:
         x, y = places[row.method]
-        test = f", test {reached(row)}" if row.test_mean is not None else ""
+        test = f", test {score_text(row)}" if row.test_mean is not None else ""
         paid = f"{label} {number(100 * x if against == 'gap' else x)}"
         text = f"{row.method}: validation {row.objective.text_with_unit(y)}, {paid}{test}"
         plot.dot((x, y), looks[row.method].colour, text, radius=4.2)
@@ -178,17 +178,17 @@ def anytime(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping[str
             if r.phase != "search" or not r.finished or r.superseded:
                 continue
             spent += r.device_seconds
-            seen = r.value if r.state == "complete" else _best(list(r.curve.values()), sources)
-            if seen is not None and (
-                best is None or sources.rule.objective.gain(seen) > sources.rule.objective.gain(best)
+            value = r.value if r.state == "complete" else _best(list(r.curve.values()), sources)
+            if value is not None and (
+                best is None or sources.rule.objective.gain(value) > sources.rule.objective.gain(best)
             ):
-                best = seen
+                best = value
             if best is not None:
                 curve.append((spent, best))
         if curve:
             curves[row.method] = curve
     end = max((curve[-1][0] for curve in curves.values()), default=1.0)
-    named = [m for m in curves if m != BASELINE][:NAMED] + [m for m in curves if m == BASELINE]
+    named = [m for m in curves if m != BASELINE][:MAX_NAMED] + [m for m in curves if m == BASELINE]
     plot = Plot(
         Axis(0, end, "device-seconds of search"),
         spread([y for curve in curves.values() for _, y in curve], percent=_is_share(rows)),
@@ -215,19 +215,19 @@ def anytime(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping[str
 
 
 def robustness_curves(
-    rows: Sequence[LeaderboardRow], found: Mapping[str, Sequence[Robustness]], looks: Mapping[str, Style]
+    rows: Sequence[LeaderboardRow], robustness: Mapping[str, Sequence[Robustness]], looks: Mapping[str, Style]
 ) -> dict[str, str]:
     """Return modality (or "all") -> chart of each arm's test metric against the rate at which it is missing.
 
     Args:
         rows: of one dataset under one protocol.
-        found: method -> its results.
+        robustness: method -> its results.
         looks: method -> style.
     """
     metric = rows[0].metric
-    shown = {method: [r for r in results if r.metric == metric] for method, results in found.items()}
+    shown = {method: [r for r in results if r.metric == metric] for method, results in robustness.items()}
     shown = {method: results for method, results in shown.items() if results}
-    named = [m for m in shown if m != BASELINE][:NAMED] + [m for m in shown if m == BASELINE]
+    named = [m for m in shown if m != BASELINE][:MAX_NAMED] + [m for m in shown if m == BASELINE]
     y = spread([r.mean for results in shown.values() for r in results], percent=metric.is_share)
     x = Axis(0, 1, "missing rate, %", percent=True)
     charts = {}
@@ -280,7 +280,7 @@ def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, str]
     charts: dict[str, str] = {}
     for name, range_ in space.items():
         names = tuple(str(c) for c in range_.choices or ())
-        given = [r for r in trials if name in r.params]
+        with_value = [r for r in trials if name in r.params]
         if names:
             x = Axis(-0.5, len(names) - 0.5, names=names)
         elif range_.low is not None and range_.high is not None and range_.high > range_.low:
@@ -288,7 +288,7 @@ def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, str]
         else:
             continue
         plot = Plot(x, y, f"{row.arm}: validation against {name}", width=170, height=124, left=34, right=10)
-        for r in given:
+        for r in with_value:
             value = worth[r.number]
             across = float(names.index(str(r.params[name]))) if names else float(r.params[name])
             place = (across, value if r.state == "complete" and value is not None else y.low)

@@ -188,14 +188,14 @@ def _mark(row: LeaderboardRow, axis: Axis, look: Style) -> str:
 def _modalities(sources: Sources, rows: Sequence[LeaderboardRow]) -> list[str]:
     manifest = sources.manifests.get(rows[0].dataset, {})
     named = list((manifest.get("identity") or {}).get("modalities") or {})
-    seen = {
+    with_metrics = {
         metric.rpartition("/")[2]
         for r in sources.records
         if r.dataset == rows[0].dataset
         for metric in (r.attrs.get("metrics") or {})
         if metric.startswith(tuple(f"val/{name}/" for name in BY_MODALITY.values()))
     }
-    return [m for m in named if m in seen] + sorted(seen - set(named))
+    return [m for m in named if m in with_metrics] + sorted(with_metrics - set(named))
 
 
 def _params(sources: Sources, row: LeaderboardRow) -> list[dict[str, Any]]:
@@ -203,9 +203,9 @@ def _params(sources: Sources, row: LeaderboardRow) -> list[dict[str, Any]]:
     own = sources.arm(row)
     default = next((r for r in own if r.attrs.get("default") and r.phase == "search"), None)
     space = {name: range_ for r in own for name, range_ in r.space.items()}
-    found = []
+    params = []
     for name, range_ in space.items():
-        given = (default.params if default else {}).get(name)
+        value = (default.params if default else {}).get(name)
         searched = (
             ", ".join(map(str, range_.choices))
             if range_.choices
@@ -213,8 +213,8 @@ def _params(sources: Sources, row: LeaderboardRow) -> list[dict[str, Any]]:
         )
         source = (default.attrs.get("sources") or {}).get(name, "") if default else ""
         chosen = (row.params or {}).get(name)
-        found.append({"name": name, "default": given, "source": source, "chosen": chosen, "searched": searched})
-    return found
+        params.append({"name": name, "default": value, "source": source, "chosen": chosen, "searched": searched})
+    return params
 
 
 def _facts(sources: Sources) -> list[str]:
@@ -288,14 +288,14 @@ def _rungs(sources: Sources) -> dict[str, Any]:
 def _importance_table(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return method and parameter against dataset: share of importance, chosen value, default, range."""
     datasets = [t["dataset"] for t in tables if t["protocol"] == tables[0]["protocol"]] if tables else []
-    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    cells_of: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for table in tables[: len(datasets)]:
         for arm in table["arms"]:
             shares = table["shares"][arm["row"].method]
             for param in arm["params"]:
                 cell = {**param, "share": shares.get(param["name"])}
-                found.setdefault((arm["row"].method, param["name"]), {})[table["dataset"]] = cell
-    methods = list(dict.fromkeys(method for method, _ in found))
+                cells_of.setdefault((arm["row"].method, param["name"]), {})[table["dataset"]] = cell
+    methods = list(dict.fromkeys(method for method, _ in cells_of))
     lines = [
         {
             "method": method,
@@ -305,7 +305,7 @@ def _importance_table(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "cells": [cells.get(d) for d in datasets],
         }
         for wanted in methods
-        for (method, param), cells in found.items()
+        for (method, param), cells in cells_of.items()
         if method == wanted
     ]
     return {"datasets": datasets, "lines": lines}
@@ -338,26 +338,26 @@ def _transforms(modalities: Mapping[str, Any], augment: Mapping[str, Any]) -> li
     """Return what is done to the samples of modalities in training and evaluation; nothing of those taken as stored."""
     try:
         declared = {m: Modality.of(entry) for m, entry in modalities.items()}
-        told = {m: described(modality) for m, modality in overridden(declared, augment).items()}
+        words_of = {m: described(modality) for m, modality in overridden(declared, augment).items()}
     except (KeyError, TypeError, ValueError):  # a manifest of another version
         return []
     return [
         f"{m}: in training {words['training']}; in evaluation {words['evaluation']}"
-        for m, words in told.items()
+        for m, words in words_of.items()
         if set(words.values()) != {"as stored"}
     ]
 
 
 def _versions(begun: Mapping[str, Any]) -> dict[str, str]:
     """Return versions: those the study was begun with, where they are noted, and of the rest those that report."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
+            versions[name] = "not installed"
     noted = {"balance_tune": begun.get("version"), **(begun.get("packages") or {})}
-    return found | {name: str(value) for name, value in noted.items() if value}
+    return versions | {name: str(value) for name, value in noted.items() if value}
 
 
 def duration(seconds: float | None) -> str:

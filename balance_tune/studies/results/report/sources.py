@@ -1,4 +1,4 @@
-"""Everything a report is made from, read once from a study folder: rows, records, histories, decisions, manifests."""
+"""Reads the inputs of a report from a study folder: rows, trials, histories, pruning decisions, manifests."""
 
 from __future__ import annotations
 
@@ -98,15 +98,15 @@ def _datasets(records: Sequence[TrialRecord]) -> list[str]:
 
 def _manifest(folder: Path, dataset: str, data_hash: str | None) -> dict[str, Any]:
     """Return the manifest of the store the study was trained on, as far as it still lies below the root."""
-    found = [_json(path) for path in [folder / "data" / f"{dataset}.json"] if path.is_file()]
-    found += [_json(path) for path in sorted((folder.parent / "data").glob(f"{dataset}-*/manifest.json"))]
-    known = [m for m in found if (m.get("identity") or {}).get("dataset") == dataset]
-    return next((m for m in known if data_hash in (None, m.get("data_hash"))), {})
+    manifests = [_json(path) for path in [folder / "data" / f"{dataset}.json"] if path.is_file()]
+    manifests += [_json(path) for path in sorted((folder.parent / "data").glob(f"{dataset}-*/manifest.json"))]
+    matching = [m for m in manifests if (m.get("identity") or {}).get("dataset") == dataset]
+    return next((m for m in matching if data_hash in (None, m.get("data_hash"))), {})
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise UserError(f"`{path}` must be JSON, but: {error}.") from error
-    return found
+    return content

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from balance_tune.studies.results.report.charts import Axis, Plot, Style, apart, spread, thinned
+from balance_tune.studies.results.report.charts import Axis, Plot, Style, apart, spread, thin
 
 
 # charts --------------------------------------------------------------------------------------------------------------
@@ -37,5 +37,5 @@ def test_names_at_the_ends_of_lines_do_not_collide() -> None:
 
 def test_long_curves_are_thinned_but_keep_their_ends() -> None:
     curve = [(float(i), float(i)) for i in range(1000)]
-    assert len(thinned(curve)) == 60
-    assert (thinned(curve)[0], thinned(curve)[-1]) == (curve[0], curve[-1])
+    assert len(thin(curve)) == 60
+    assert (thin(curve)[0], thin(curve)[-1]) == (curve[0], curve[-1])
