@@ -152,11 +152,12 @@ class Search(_Section):
 class Select(_Section):
     """How many of an arm's best points are compared, beside its default, on how many fresh seeds, by validation.
 
-    The default stays unless the best point is ahead of it by more than `margin` standard errors of their difference.
-    Without seeds the best point of the search wins.
+    All points are trained on the first seed, and the better half of those left on each further one; the default is on
+    all seeds. The default stays unless the best point is ahead of it by more than `margin` standard errors of their
+    difference. Without seeds the best point of the search wins.
     """
 
-    points: int = Field(default=3, ge=1, le=1000)
+    points: int = Field(default=4, ge=1, le=1000)
     seeds: int = Field(default=2, ge=0, le=1000)
     margin: float = Field(default=1.0, ge=0, le=100)
 

@@ -12,6 +12,7 @@ from balance_tune.errors import UserError
 from balance_tune.studies.cluster.capacity import REACH, declared_resources
 from balance_tune.studies.cluster.ray_cluster import study_resources
 from balance_tune.studies.early_stopping.rules import Rung, rule_of
+from balance_tune.studies.protocol.selection import select_trainings
 
 if TYPE_CHECKING:
     from balance_tune.studies.config.schema import StudyConfig
@@ -184,7 +185,7 @@ def _plan(config: StudyConfig, arm: Arm, pace: float | None) -> ArmPlan:
         points = 0
     if points == 0:
         confirm = config.confirm.seeds
-    select, replicates = (points + 1) * config.select.seeds, config.replicates
+    select, replicates = select_trainings(points, config.select.seeds), config.replicates
     later = (select + confirm) * epochs
     steps = 2 * epochs + (0.0 if expected is None else expected / search.parallel)
     return ArmPlan(

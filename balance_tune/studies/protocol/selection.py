@@ -2,8 +2,9 @@
 
 It is pure, so that a study resumes.
 
-Select: the best `points` distinct points of the search beside the default, and the default, each on `select_seeds`
-fresh seeds; the best mean validation objective wins, but the default stays unless it is clearly beaten. Confirm: the
+Select: the best `points` distinct points of the search beside the default, and the default, on the first fresh seed;
+on each further one of `select_seeds` the better half of them, and the default. The best mean validation objective of
+those on all seeds wins, but the default stays unless it is clearly beaten. Confirm: the
 winner on `confirm_seeds` seeds common to all arms, the default on the first `default_seeds` of them; where the default
 wins, one set of trials serves both. No test metric is read.
 """
@@ -49,7 +50,7 @@ def point_key(params: Mapping[str, Any]) -> str:
 class Rule:
     """How much is selected and confirmed, the study's seed, and the objective that decides."""
 
-    points: int = 3
+    points: int = 4
     select_seeds: int = 2
     confirm_seeds: int = 10
     default_seeds: int = 5
@@ -146,10 +147,10 @@ def _rank(record: TrialRecord, rule: Rule) -> _Standing:
 def winner(records: Sequence[TrialRecord], rule: Rule) -> Candidate | None:
     """Return the point that selection chooses; None while that is not known, and None if all of it failed.
 
-    The point with the best mean validation objective over the selection seeds wins if it is ahead of the default by
-    more than `rule.margin` standard errors (see `protocol.lead`), else the default. A point that failed on a selection
-    seed ranks behind every point that did not. Ties go to the better search value, then to the earlier trial. With no
-    selection seeds the best of the search wins.
+    Of the points on all selection seeds the one with the best mean validation objective wins if it is ahead of the
+    default by more than `rule.margin` standard errors (see `protocol.lead`), else the default. A point that failed on a
+    selection seed ranks behind every point that did not. Ties go to the better search value, then to the earlier trial.
+    With no selection seeds the best of the search wins.
     """
     best = best_by_selection(records, rule)
     choice = advantage(records, rule, best)
@@ -180,19 +181,61 @@ def best_by_selection(records: Sequence[TrialRecord], rule: Rule) -> Candidate |
     points = candidates(records, rule)
     if rule.select_seeds == 0:
         return next((p for p in points if p.value is not None), None)
-    if _missing(records, "select", points, rule.seeds("select")):
+    if _selection_due(records, rule, points) != []:
         return None
-    ranking: list[tuple[int, float, float, int, Candidate]] = []
-    for p in points:
-        finished = _of(records, "select", p.key, rule.seeds("select"))
-        if any(not r.finished for r in finished):
+    seeds = rule.seeds("select")
+    last = [p for p in points if len(_of(records, "select", p.key, seeds)) == len(seeds)]
+    return next((p for p in _ranked(records, rule, last, seeds) if _values(records, p, seeds)), None)
+
+
+def _selection_due(
+    records: Sequence[TrialRecord], rule: Rule, points: Sequence[Candidate]
+) -> list[PendingTrial] | None:
+    """Return the select trials of the round under way that have not begun; None while it waits for running ones."""
+    seeds, live = rule.seeds("select"), list(points)
+    for i, seed in enumerate(seeds):
+        if i:
+            others = _ranked(records, rule, [p for p in live if not p.default], seeds[:i])
+            live = others[: in_round(rule.points, i)] + [p for p in live if p.default]
+        missing = _missing(records, "select", live, [seed])
+        if missing:
+            return missing
+        if not all(r.finished for p in live for r in _of(records, "select", p.key, [seed])):
             return None
-        values = [r.value for r in finished if r.state == "complete" and r.value is not None]
-        if values:
-            mean = rule.objective.gain(sum(values) / len(values))
-            search_gain = rule.objective.gain(p.value) if p.value is not None else float("-inf")
-            ranking.append((rule.select_seeds - len(values), -mean, -search_gain, p.number, p))
-    return min(ranking, key=lambda s: s[:4])[4] if ranking else None
+    return []
+
+
+def in_round(points: int, index: int) -> int:
+    """Return how many of so many points are trained, beside the default, on the `index`-th selection seed (0, 1, ...).
+
+    All are on the first, and the better half of the rest on each further one: successive halving (Karnin, Koren and
+    Somekh, ICML 2013), which finds the best of many noisy points with fewer trainings than all points on all seeds.
+    """
+    return -(-points // 2**index)
+
+
+def select_trainings(points: int, seeds: int) -> int:
+    """Return how many trainings select among so many points and the default."""
+    return sum(in_round(points, i) + 1 for i in range(seeds))
+
+
+def _ranked(
+    records: Sequence[TrialRecord], rule: Rule, points: Sequence[Candidate], seeds: Sequence[int]
+) -> list[Candidate]:
+    """Return points, best first by their mean over selection seeds; those that failed on one are behind."""
+
+    def rank(p: Candidate) -> tuple[int, float, float, int]:
+        values = _values(records, p, seeds)
+        mean = rule.objective.gain(sum(values) / len(values)) if values else -math.inf
+        search_gain = rule.objective.gain(p.value) if p.value is not None else -math.inf
+        return len(seeds) - len(values), -mean, -search_gain, p.number
+
+    return sorted(points, key=rank)
+
+
+def _values(records: Sequence[TrialRecord], point: Candidate, seeds: Sequence[int]) -> list[float]:
+    own = _of(records, "select", point.key, seeds)
+    return [r.value for r in own if r.state == "complete" and r.value is not None]
 
 
 def due(records: Sequence[TrialRecord], rule: Rule) -> list[PendingTrial]:
@@ -202,9 +245,9 @@ def due(records: Sequence[TrialRecord], rule: Rule) -> list[PendingTrial]:
     it was lost with its machine. Empty: wait for the running ones; if nothing runs either, the arm is done.
     """
     points = candidates(records, rule)
-    missing = _missing(records, "select", points, rule.seeds("select"))
-    if missing:
-        return missing
+    pending = _selection_due(records, rule, points)
+    if pending != []:
+        return pending or []
     best = winner(records, rule)
     if best is None:
         return []

@@ -26,8 +26,8 @@ def note(config: StudyConfig, manifests: Mapping[str, Manifest], report_folder: 
         "## Protocol",
         PAPER if config.protocol == "paper" else SEALED,
         f"Every method had {budget} a dataset (sampler {search.sampler}, early stopping {stopping}), then its best "
-        f"{select.points} points and its default {select.seeds} fresh seeds each, then {confirm.seeds} seeds to "
-        f"confirm the winner, by `{config.objective}`.",
+        f"{select.points} points and its default competed on {select.seeds} fresh seeds, then {confirm.seeds} "
+        f"confirmed the winner, by `{config.objective}`.",
         *(f"- `{m.dataset}`: split {m.split_hash}, data {m.data_hash[:12]}" for m in manifests.values()),
         "## Run it again",
         "The study file is among the artifacts of this study's run:",

@@ -29,9 +29,9 @@ def plan(*overrides: str, seconds: float | None = 0.1, machine: tuple[int, int] 
 
 def test_trials_are_those_of_search_selection_and_confirmation() -> None:
     found = plan().trials
-    assert (found["search"], found["select"]) == (24, 12)
+    assert (found["search"], found["select"]) == (24, 10)
     assert (found["confirm_least"], found["confirm"]) == (12, 22)
-    assert (found["total_least"], found["total"]) == (48, 58)
+    assert (found["total_least"], found["total"]) == (46, 56)
 
 
 def test_a_plan_for_gpus_that_are_elsewhere_says_whose_time_it_tells(monkeypatch: pytest.MonkeyPatch) -> None:
