@@ -34,6 +34,18 @@ def format_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def port_option(parser: argparse.ArgumentParser, default: int) -> None:
+    """Add `--port`, for a command that serves a page."""
+    words = f"port to listen on, or the next free (default: {default})"
+    parser.add_argument("--port", type=_port, default=default, help=words)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 65535, but got `{text[:20]}`")
+    return int(text)
+
+
 def miniature_option(parser: argparse.ArgumentParser) -> None:
     """Add `--miniature`, which tries a study on made-up data."""
     parser.add_argument(

@@ -44,6 +44,7 @@ class MultimodalModel(nn.Module):
 
     @property
     def modalities(self) -> tuple[str, ...]:
+        """The names of the modalities, in order."""
         return tuple(self.encoders)
 
     @property
@@ -53,6 +54,7 @@ class MultimodalModel(nn.Module):
 
     @property
     def classes(self) -> int:
+        """The number of answers, C."""
         return self.fusion.classes
 
     def encode(self, inputs: Inputs) -> Features:

@@ -95,7 +95,11 @@ class StudyResult:
         return pd.DataFrame(exports.trials(self.folder))
 
     def compare(self, first: str, second: str) -> Pair:
-        """Return the difference of two arms of one dataset, named as "av_digits/mlb".
+        """Return the difference of two arms of one dataset.
+
+        Args:
+            first: an arm, as "av_digits/mlb".
+            second: the arm that it is compared with.
 
         Raises:
             UserError: there is no such arm, or they are of different datasets.
@@ -114,11 +118,18 @@ def run_study(
 ) -> StudyResult:
     """Run a study, go on with one that was interrupted, extend a finished one, or just return its leaderboard.
 
-    `config` is a study, a mapping of the same shape, or a study file. `root` (default: $BALANCE_TUNE_ROOT, else
-    ./studies) holds one folder per study; it may be the URI of an object store. `callbacks` are `ray.tune.Callback`s of
-    your own. `on_leaderboard` is called with the leaderboard's rows as soon as the report is written, before MLflow is
-    waited for. `retry_failed` runs trials again that failed. The first Ctrl-C or SIGTERM stops cleanly: the result then
-    has the state "interrupted".
+    The first Ctrl-C or SIGTERM stops cleanly: the result then has the state "interrupted".
+
+    Args:
+        config: a study, a mapping of the same shape, or the path of a study file.
+        root: the folder of all studies, or the URI of an object store (default: $BALANCE_TUNE_ROOT, else ./studies).
+        progress: how progress is shown on standard error: "auto", "live", "plain", "json" or "none".
+        callbacks: `ray.tune.Callback`s of your own.
+        on_leaderboard: called with the rows as soon as the report is written, before MLflow is waited for.
+        retry_failed: whether trials that failed run again.
+
+    Returns:
+        The leaderboard, the folder, and how the run ended.
 
     Raises:
         UserError: one line, before anything has started: the study file is wrong, the root cannot be written, another

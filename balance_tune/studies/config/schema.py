@@ -424,10 +424,15 @@ class StudyConfig(_Section):
         return settings
 
     def as_yaml(self) -> str:
+        """Return the study as the text of a study file."""
         return strict_yaml.dump(self.as_dict())
 
     def changes(self, old: StudyConfig) -> Changes:
-        """Return the differences to the study as it was begun: extensions, and changes that are refused."""
+        """Return the differences to the study as it was begun: extensions, and changes that are refused.
+
+        Args:
+            old: the study as it was begun.
+        """
         return changes_between(old.as_dict(), self.as_dict())
 
 

@@ -67,33 +67,56 @@ class StoppingRule(ABC):
 
     @abstractmethod
     def rung_epochs(self, min_epochs: int = 0) -> Collection[int]:
-        """Return the epochs, below the last, after which a trial is judged that must not be pruned before `min_epochs`.
+        """Return the epochs, below the last, after which a trial is judged.
 
         The trial reports these epochs at once; others it may report several at a time.
+
+        Args:
+            min_epochs: finished epochs before which the trial must not be pruned.
         """
 
     @abstractmethod
     def decide(self, number: int, epoch: int, value: float) -> Decision:
-        """Take a new value and return the decision on it.
+        """Take a new value and decide on it.
 
         Args:
             number: the trial's number in its arm.
             epoch: one of `rung_epochs`.
             value: the objective at exactly this epoch; larger is better.
+
+        Returns:
+            The decision: whether the trial stops, and what it was compared with.
         """
 
     @abstractmethod
     def enter(self, number: int, epoch: int, value: float) -> None:
-        """Take a value of an earlier run of the study, whose decision is known."""
+        """Take a value of an earlier run of the study, whose decision is known.
+
+        Args:
+            number: the trial's number in its arm.
+            epoch: how many epochs it has finished.
+            value: the objective at this epoch; larger is better.
+        """
 
     @abstractmethod
     def expect(self, trials: int, min_epochs: int = 0) -> Expectation:
-        """Return what the rule is expected to do to so many equal trials; `balance-tune plan` shows it."""
+        """Return what the rule is expected to do to equal trials; `balance-tune plan` shows it.
+
+        Args:
+            trials: how many there are.
+            min_epochs: as in `rung_epochs`, of all of them.
+        """
 
     def report(self, number: int, epoch: int, value: float, min_epochs: int = 0) -> Decision | None:
-        """Return the decision on trial `number` after `epoch` epochs, or None where it is not judged at that epoch.
+        """Return the decision on a trial, or None where it is not judged at this epoch.
 
         A report that is repeated (a resumed trial repeats epochs) gets the decision that it got before.
+
+        Args:
+            number: the trial's number in its arm.
+            epoch: how many epochs it has finished.
+            value: the objective at this epoch; larger is better.
+            min_epochs: as in `rung_epochs`.
         """
         if (number, epoch) not in self._decisions:
             if epoch not in self.rung_epochs(min_epochs):
@@ -105,7 +128,11 @@ class StoppingRule(ABC):
         return self._decisions[number, epoch]
 
     def refill(self, decision: Decision) -> None:
-        """Take over a decision of an earlier run of the study."""
+        """Take over a decision of an earlier run of the study.
+
+        Args:
+            decision: one that `report` returned.
+        """
         self._decisions[decision.number, decision.epoch] = decision
         self.enter(decision.number, decision.epoch, decision.value)
 

@@ -211,7 +211,7 @@ def in_round(points: int, index: int) -> int:
     All are on the first, and the better half of the rest on each further one: successive halving (Karnin, Koren and
     Somekh, ICML 2013), which finds the best of many noisy points with fewer trainings than all points on all seeds.
     """
-    return -(-points // (1 << index))
+    return math.ceil(points / (1 << index))
 
 
 def select_trainings(points: int, seeds: int) -> int:

@@ -116,7 +116,11 @@ class Tracker:
                     f"MLflow at {self._store.shown} does not answer; waiting for it (Ctrl-C: the next run writes it)"
                 )
             else:
-                message(f"writing to MLflow: {status.left} runs left" if status.left else "writing to MLflow")
+                message(
+                    f"writing to MLflow: {status.left} run{'s' if status.left > 1 else ''} left"
+                    if status.left
+                    else "writing to MLflow"
+                )
 
         try:
             whole = worker.finish(state, on_progress)

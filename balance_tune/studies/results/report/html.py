@@ -55,8 +55,13 @@ def write(study_folder: Path | str) -> Path:
     return page
 
 
-def render(sources: Sources) -> str:
-    """Return the page: one HTML text with its style and figures inside, no script, nothing fetched."""
+def render(sources: Sources, progress: Markup | None = None) -> str:
+    """Return the page: one HTML text with its style and figures inside, no script, nothing fetched.
+
+    Args:
+        sources: what the study holds.
+        progress: HTML that is shown above all sections.
+    """
     here = Path(__file__).parent
     environment = Environment(
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -76,6 +81,7 @@ def render(sources: Sources) -> str:
     style = Markup((here / "page.css").read_text("utf-8"))
     return environment.get_template("page.html.j2").render(
         style=style,
+        progress=progress,
         name=sources.config.get("name") or sources.folder.name,
         made=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
         facts=_facts(sources),
