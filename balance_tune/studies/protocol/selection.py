@@ -227,8 +227,8 @@ def _ranked(
     def rank(p: Candidate) -> tuple[int, float, float, int]:
         values = _values(records, p, seeds)
         mean = rule.objective.gain(sum(values) / len(values)) if values else -math.inf
-        searched = rule.objective.gain(p.value) if p.value is not None else -math.inf
-        return len(seeds) - len(values), -mean, -searched, p.number
+        search_gain = rule.objective.gain(p.value) if p.value is not None else -math.inf
+        return len(seeds) - len(values), -mean, -search_gain, p.number
 
     return sorted(points, key=rank)
 

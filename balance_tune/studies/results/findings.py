@@ -14,6 +14,7 @@ from balance_tune.studies.results.verdict import interval_level, looks_factor
 LEVEL = 0.05
 FEW_GROUPS = 10  # fewer say little about the population of groups (Cameron, Gelbach & Miller, 2008)
 MAX_LISTED = 6  # names a sentence holds
+RANKS_NEEDED = "Ranks of methods need two datasets on which two methods have a test score."
 
 
 def by_table(rows: Sequence[LeaderboardRow]) -> dict[tuple[str, str], list[LeaderboardRow]]:
@@ -173,6 +174,7 @@ class Ranking:
     datasets: list[str]
     p: float | None
     words: str
+    tested: Ranks
 
 
 def ranking(rows: Sequence[LeaderboardRow]) -> Ranking | None:
@@ -204,12 +206,12 @@ def ranking(rows: Sequence[LeaderboardRow]) -> Ranking | None:
         verdict = "differ" if comparison.p < LEVEL else "do not differ beyond chance"
         words = f"Friedman test over {over}: the ranks {verdict} (p {p_text(comparison.p)}, Iman-Davenport form)."
         words += _post_hoc(comparison)
-    return Ranking(ranks, list(scores), comparison.p, words)
+    return Ranking(ranks, list(scores), comparison.p, words, comparison)
 
 
 def _post_hoc(ranks: Ranks) -> str:
     """Return which ranks differ by more than Nemenyi's critical difference, in words."""
-    if ranks.critical is None:
+    if ranks.critical is None or ranks.p is None or ranks.p >= LEVEL:
         return ""
     best = [m for m, r in zip(ranks.methods, ranks.average, strict=True) if r - ranks.average[0] < ranks.critical]
     rest = [m for m in ranks.methods if m not in best]

@@ -55,7 +55,7 @@ def curves_of_trial(rows: Sequence[Mapping[str, Any]]) -> str:
         style = Style(INK, "", 2.2) if name == "fused" else style_of(i)
         plot.line(line, style, name)
         plot.end(line[-1][1], name[:14], style.colour)
-    return _standalone(plot.svg(), plot.caption, plot.width, plot.height)
+    return _standalone(plot.picture().svg(), plot.caption, plot.width, plot.height)
 
 
 def curves_of_arm(records: Sequence[TrialRecord], objective: str) -> str:
@@ -72,7 +72,7 @@ def curves_of_arm(records: Sequence[TrialRecord], objective: str) -> str:
     for r, curve in sorted(curves, key=lambda c: c[0].phase == "search", reverse=True):
         style = Style(FAINT, "", 1.0) if r.state != "complete" else looks[r.phase]
         plot.line(curve, style, f"{r.phase} {r.number}: {r.state}")
-    return _standalone(plot.svg(), caption, plot.width, plot.height)
+    return _standalone(plot.picture().svg(), caption, plot.width, plot.height)
 
 
 def matrix(table: Sequence[Sequence[int]], classes: Sequence[str]) -> str:

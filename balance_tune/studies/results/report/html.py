@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,36 +12,43 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from balance_tune.datasets.augmentation import described, overridden
 from balance_tune.datasets.modality import Modality
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.config.missing import Missing
+from balance_tune.studies.results import summary
 from balance_tune.studies.results.columns import SETTINGS, interval, p_text, percent
-from balance_tune.studies.results.findings import answer, by_table, ranking, remarks
+from balance_tune.studies.results.findings import RANKS_NEEDED, Ranking, answer, by_table, ranking, remarks
 from balance_tune.studies.results.leaderboard import COLUMNS, LeaderboardRow
-from balance_tune.studies.results.report import figures
+from balance_tune.studies.results.report import comparisons, figures, paper, search_figures
+from balance_tune.studies.results.report.cautions import cautions
 from balance_tune.studies.results.report.charts import INK, SOFT, Axis, Style, interval_axis, interval_mark, key, number
 from balance_tune.studies.results.report.importance import FEWEST, importances
 from balance_tune.studies.results.report.published import hearsay
+from balance_tune.studies.results.report.sheets import sheets
 from balance_tune.studies.results.report.sources import Sources, gather
 from balance_tune.studies.results.robustness import as_csv
 from balance_tune.studies.results.tables import PROTOCOLS, heading, units, write_files
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.records import TrialRecord
-from balance_tune.tasks import BY_MODALITY, Objective
+from balance_tune.tasks import Objective
 
 PACKAGES = ("balance_tune", "torch", "ray", "optuna", "mlflow", "numpy")
 SLICES = 6  # parameters drawn per arm, the most important first
 SHOWN_DECISIONS = 2000  # decisions shown; the file has all
 
 
-def write(study_folder: Path | str) -> Path:
+def write(study_folder: Path | str, *, drawings: bool = False) -> Path:
     """Write the report of a study, finished or not, into its folder `report`; return the page's path.
 
     `index.html` is the page, `leaderboard.*` its numbers. `robustness.csv` is there where modalities are missing from
-    test rows (`missing.test`).
+    test rows (`missing.test`), `summary.csv` of several datasets.
+
+    Args:
+        study_folder: of the study.
+        drawings: write each figure as `figures/NAME.svg` and `.pdf` too, which takes some seconds.
 
     Raises:
         UserError: there is no study in this folder, or one of its files cannot be read.
@@ -50,8 +58,12 @@ def write(study_folder: Path | str) -> Path:
     robustness = [result for row in sources.rows for result in sources.robustness(row)]
     if robustness:
         durable.write(sources.folder / "report" / "robustness.csv", as_csv(robustness))
+    if sources.summary is not None:
+        durable.write(sources.folder / "report" / "summary.csv", summary.as_csv(sources.summary))
     page = sources.folder / "report" / "index.html"
     durable.write(page, render(sources))
+    if drawings:
+        paper.write(page.parent / "figures", sheets(sources))
     return page
 
 
@@ -74,9 +86,10 @@ def render(sources: Sources, progress: Markup | None = None) -> str:
         interval=interval,
         num=_number,
         duration=duration,
-        svg=Markup,
+        code=_code,
+        svg=lambda figure: Markup(figure if isinstance(figure, str) else figure.svg()),
     )
-    looks = figures.styles(sources.rows)
+    looks, ranked = figures.styles(sources.rows), ranking(sources.rows)
     tables = [_table(sources, rows, looks) for rows in by_table(sources.rows).values()]
     style = Markup((here / "page.css").read_text("utf-8"))
     return environment.get_template("page.html.j2").render(
@@ -88,8 +101,9 @@ def render(sources: Sources, progress: Markup | None = None) -> str:
         runs="replicates" if any(row.replicates > 1 for row in sources.rows) else "confirmation seeds",
         tables=tables,
         hearsay=hearsay(sources.rows, sources.config),
-        ranking=ranking(sources.rows),
-        remarks=remarks(sources.rows),
+        ranking=ranked,
+        across=_across(sources, ranked, looks),
+        remarks=[*remarks(sources.rows), *cautions(sources)],
         columns=[column for column in COLUMNS.values() if column.unit is not SETTINGS],
         rungs=_rungs(sources),
         decisions=sources.decisions[-SHOWN_DECISIONS:],
@@ -119,13 +133,13 @@ def render(sources: Sources, progress: Markup | None = None) -> str:
 def _table(sources: Sources, rows: list[LeaderboardRow], looks: Mapping[str, Style]) -> dict[str, Any]:
     """Return what the page shows of one dataset under one protocol."""
     dataset, protocol = rows[0].dataset, rows[0].protocol
-    modalities = _modalities(sources, rows)
+    modalities = sources.modalities(rows)
     y = figures.learning_axis(sources, rows, modalities)
-    axis = _difference_axis(rows)
+    axis = comparisons.difference_axis(rows)
     shares = {row.method: importances(sources.arm(row), row.objective) for row in rows}
     arms = []
     for row in rows:
-        charts = figures.slices(sources, row, looks[row.method])
+        charts = search_figures.slices(sources, row, looks[row.method])
         ordered = [*shares[row.method], *(name for name in charts if name not in shares[row.method])]
         arms.append(
             {
@@ -133,8 +147,9 @@ def _table(sources: Sources, rows: list[LeaderboardRow], looks: Mapping[str, Sty
                 "key": key(looks[row.method]),
                 "mark": _mark(row, axis, looks[row.method]),
                 "learning": figures.learning_curves(sources, row, modalities, y),
+                "coefficients": figures.coefficients(sources, row, modalities),
                 "runs": len(sources.shown(row)),
-                "search": figures.search_curves(sources, row),
+                "search": search_figures.search_curves(sources, row),
                 "slices": [(n, shares[row.method].get(n), charts[n]) for n in ordered if n in charts][:SLICES],
                 "hidden": max(0, len(charts) - SLICES),
                 "params": _params(sources, row),
@@ -147,6 +162,7 @@ def _table(sources: Sources, rows: list[LeaderboardRow], looks: Mapping[str, Sty
         "answer": answer(dataset, rows, protocol),
         "warning": PROTOCOLS["paper"] if protocol == "paper" else "",
         "arms": arms,
+        "coefficients": any(arm["coefficients"] for arm in arms),
         "scale": interval_axis(axis),
         "compared": any(row.delta is not None for row in rows),
         "legend": [(name, key(look)) for name, look in figures.modality_styles(modalities).items()],
@@ -155,22 +171,24 @@ def _table(sources: Sources, rows: list[LeaderboardRow], looks: Mapping[str, Sty
         "by_gap": figures.trade_off(rows, looks, "gap"),
         "by_cost": figures.trade_off(rows, looks, "seconds"),
         "confirmed_any": any(row.val_confirm is not None for row in rows),
-        "anytime": figures.anytime(sources, rows, looks),
+        "anytime": search_figures.anytime(sources, rows, looks),
         "shares": shares,
         "robustness": figures.robustness_curves(rows, {row.method: sources.robustness(row) for row in rows}, looks),
     }
 
 
-def _difference_axis(rows: Sequence[LeaderboardRow]) -> Axis:
-    """Return one scale for all differences of a dataset, zero inside; a wild interval is cut at the edge."""
-    ends = [0.0]
-    for row in rows:
-        if row.delta is not None:
-            ends += [row.delta, *(row.delta_ci or [])]
-    size = max(max(ends) - min(ends), 0.01)
-    low, high = min(ends) - 0.08 * size, max(ends) + 0.08 * size
-    share = all(row.metric.is_share for row in rows)
-    return Axis(max(low, -1.0), min(high, 1.0), percent=True) if share else Axis(low, high)
+def _across(sources: Sources, ranked: Ranking | None, looks: Mapping[str, Style]) -> dict[str, Any]:
+    """Return figures over all datasets, and the words that stand where there is none."""
+    over = sources.summary
+    tested = ranked is not None and ranked.tested.critical is not None
+    return {
+        "means": comparisons.interquartile_means(over, looks) if over else None,
+        "profiles": comparisons.profiles(over, looks) if over else None,
+        "datasets": ", ".join(over.datasets) if over else "",
+        "needed": summary.NEEDED,
+        "difference": comparisons.critical_difference(ranked.tested) if ranked is not None and tested else None,
+        "ranks": ranked.words if ranked else RANKS_NEEDED,
+    }
 
 
 def _mark(row: LeaderboardRow, axis: Axis, look: Style) -> str:
@@ -183,19 +201,6 @@ def _mark(row: LeaderboardRow, axis: Axis, look: Style) -> str:
     text = f"{row.method}: {metric.difference(row.delta)}{unit}, 95 % interval {interval(row.delta_ci, metric)}"
     text += f"; differences below {metric.text(blind)}{unit} were likely to be missed" if blind is not None else ""
     return interval_mark(low, row.delta, high, axis, look.colour, blind, text)
-
-
-def _modalities(sources: Sources, rows: Sequence[LeaderboardRow]) -> list[str]:
-    manifest = sources.manifests.get(rows[0].dataset, {})
-    named = list((manifest.get("identity") or {}).get("modalities") or {})
-    with_metrics = {
-        metric.rpartition("/")[2]
-        for r in sources.records
-        if r.dataset == rows[0].dataset
-        for metric in (r.attrs.get("metrics") or {})
-        if metric.startswith(tuple(f"val/{name}/" for name in BY_MODALITY.values()))
-    }
-    return [m for m in named if m in with_metrics] + sorted(with_metrics - set(named))
 
 
 def _params(sources: Sources, row: LeaderboardRow) -> list[dict[str, Any]]:
@@ -370,6 +375,11 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _code(text: str) -> Markup:
+    """Return text with what stands between backticks as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _number(value: Any) -> str:

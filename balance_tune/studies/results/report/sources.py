@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from balance_tune.errors import UserError
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.protocol.selection import Rule, confirmed, winner
+from balance_tune.studies.results.arm_results import arms_by_table
 from balance_tune.studies.results.leaderboard import LeaderboardRow, rows_of
 from balance_tune.studies.results.robustness import Robustness, robustness_of
+from balance_tune.studies.results.summary import Summary, summarise
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.records import TrialRecord, read_records
+from balance_tune.tasks import BY_MODALITY
 
 BEGUN = "study.json"  # what the study was begun with: code, packages, data, and how it was extended since
 
@@ -54,6 +58,33 @@ class Sources:
         complete = [r for r in own if r.phase == "search" and r.state == "complete" and r.value is not None]
         best = self.rule.objective.best_of(complete, lambda r: r.value or 0.0)
         return [] if best is None else [best]
+
+    def modalities(self, rows: Sequence[LeaderboardRow]) -> list[str]:
+        """Return the modalities of a dataset's rows that validation scores on their own, in the dataset's order."""
+        manifest = self.manifests.get(rows[0].dataset, {})
+        named = list((manifest.get("identity") or {}).get("modalities") or {})
+        with_metrics = {
+            metric.rpartition("/")[2]
+            for r in self.records
+            if r.dataset == rows[0].dataset
+            for metric in (r.attrs.get("metrics") or {})
+            if metric.startswith(tuple(f"val/{name}/" for name in BY_MODALITY.values()))
+        }
+        return [m for m in named if m in with_metrics] + sorted(with_metrics - set(named))
+
+    @cached_property
+    def summary(self) -> Summary | None:
+        """The sealed results over all datasets, without diagnostic arms; None where there is too little."""
+        own = {row.arm for row in self.rows if row.protocol == "sealed" and not row.diagnostic}
+        if len({row.dataset for row in self.rows}) < 2:
+            return None
+        tables = arms_by_table(self.records, self.config, self.folder)
+        arms = {
+            dataset: [arm for arm in table if f"{dataset}/{arm.method}" in own]
+            for (protocol, dataset), table in tables.items()
+            if protocol == "sealed"
+        }
+        return summarise({dataset: table for dataset, table in arms.items() if table})
 
     def robustness(self, row: LeaderboardRow) -> list[Robustness]:
         """Return how a row's arm does where modalities are missing; nothing where the study does not ask for it."""

@@ -25,7 +25,7 @@ def test_any_values_make_an_axis_that_can_be_drawn(values: list[float], log: boo
     plot = Plot(axis, axis, "a chart")
     plot.line([(axis.low, axis.low), (axis.high, axis.high)], Style())
     plot.dot((axis.low, axis.high), "#000", "a dot")
-    ElementTree.fromstring(plot.svg())
+    ElementTree.fromstring(plot.picture().svg())
 
 
 def test_names_at_the_ends_of_lines_do_not_collide() -> None:

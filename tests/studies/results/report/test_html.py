@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import re
@@ -26,8 +27,16 @@ def text(study: Path) -> str:
 
 def test_the_page_and_the_leaderboard_files_lie_in_the_report_folder(study: Path, text: str) -> None:
     names = sorted(p.name for p in (study / "report").iterdir())
-    assert names == ["index.html", "leaderboard.csv", "leaderboard.json", "leaderboard.md"]
+    assert names == ["index.html", "leaderboard.csv", "leaderboard.json", "leaderboard.md", "summary.csv"]
     assert len(text) < 1_000_000
+
+
+def test_the_summary_is_what_the_page_shows(study: Path, text: str) -> None:
+    lines = list(csv.DictReader((study / "report" / "summary.csv").open()))
+    assert {line["datasets"] for line in lines} == {"av_digits multiple_features watch"}
+    for line in lines:
+        ends = [number(100 * float(line[name])) for name in ("interquartile_mean", "low", "high")]
+        assert f"{line['method']}: {ends[0]}, 95 % interval {ends[1]} to {ends[2]}" in text
 
 
 def test_every_tag_closes_and_nothing_is_fetched(text: str) -> None:
@@ -77,7 +86,7 @@ def test_the_answer_comes_first(text: str, study: Path) -> None:
         "1f0c9d5be2a7",
         "torch 2.11.0",
         "c0dec0dec0de",
-        "changed from `5` to `6`",
+        "changed from <code>5</code> to <code>6</code>",
         "balance-tune run study.yaml",
         "early_stopping: {kind: asha, reduction: 3, grace: 3}",
         "official configuration",
