@@ -117,6 +117,9 @@ class StoppingRule(ABC):
             epoch: how many epochs it has finished.
             value: the objective at this epoch; larger is better.
             min_epochs: as in `rung_epochs`.
+
+        Raises:
+            TypeError: `decide` returned something else than a `Decision`.
         """
         if (number, epoch) not in self._decisions:
             if epoch not in self.rung_epochs(min_epochs):
