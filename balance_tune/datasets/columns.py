@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,13 +52,19 @@ class Column:
         """Whether its entries are sounds."""
         return self.kind in HEARD
 
-    def empty(self, cells: tuple[Cell, ...]) -> str | None:
-        """Return the name of the first column whose cell says that there is nothing; None where there is none."""
+    def empty(self, columns: Sequence[Sequence[Cell]]) -> dict[int, str]:
+        """Return the rows in which there is nothing, each with the name of the first column that says so.
+
+        Args:
+            columns: the cells of each of `names`, one a row.
+        """
         nothing = {""} if self.kind == "text" else NO_FILE
-        for name, cell in zip(self.names, cells, strict=True):
-            if not cell or (isinstance(cell, str) and cell.strip().lower() in nothing):
-                return name
-        return None
+        lacking: dict[int, str] = {}
+        for name, cells in zip(self.names, columns, strict=True):
+            for row, cell in enumerate(cells):
+                if not cell or (isinstance(cell, str) and cell.strip().lower() in nothing):
+                    lacking.setdefault(row, name)
+        return lacking
 
     def sample(self, source: Path, entries: tuple[Any, ...]) -> NDArray[Any]:
         """Return the sample of a row's entries: text, or what is embedded in the table; files lie in `source`.

@@ -65,16 +65,14 @@ def read_labels(
         return _targets(table, columns, tuple(classes or columns), separator, decimal, missing)
     (column,) = columns
     class_names = None if classes is None else tuple(clean(name) for name in classes)
-    rows = [_names(table, column, row, separator if task == "multilabel" else None) for row in range(len(table))]
-    special = set(class_names or ())
-    rows = [[name for name in names if name.lower() not in NO_VALUE or name in special] for names in rows]
+    rows = _labels_of(table, column, separator if task == "multilabel" else None, class_names or ())
     multilabel = task == "multilabel"
     _check_missing(table, column, [row for row, names in enumerate(rows) if not names], missing)
     if class_names is None:
         _check_alike(table, column, rows)
         if multilabel:
             _check_separator(table, column, rows, separator)
-        class_names = tuple(sorted({name for names in rows for name in names}))
+        class_names = tuple(sorted(_first_rows(rows)))
     number, by_index = _numbering(table, column, rows, class_names, separator if multilabel else None)
     values: list[int | tuple[float, ...] | None]
     if multilabel:
@@ -113,6 +111,30 @@ def rows_of(table: TextTable, rows: Sequence[int]) -> str:
     return f"row {numbers[0]}" if len(numbers) == 1 else f"rows {', '.join(numbers[:-1])} and {numbers[-1]}"
 
 
+def _labels_of(table: TextTable, column: str, separator: str | None, classes: Sequence[str]) -> list[list[str]]:
+    """Return the labels of each row, cells with the same text read once; none where the cell says that it has none."""
+    special = set(classes)
+    texts: dict[Cell, list[str]] = {}
+    rows = []
+    for row, cell in enumerate(table.columns[column]):
+        names = texts.get(cell)
+        if names is None:
+            names = _names(table, column, row, separator)
+            names = texts[cell] = [name for name in names if name.lower() not in NO_VALUE or name in special]
+        rows.append(names)
+    return rows
+
+
+def _first_rows(rows: Sequence[Sequence[str]]) -> dict[str, int]:
+    """Return label -> the first row that has it."""
+    first: dict[str, int] = {}
+    for row, names in enumerate(rows):
+        for name in names:
+            if name not in first:
+                first[name] = row
+    return first
+
+
 def _names(table: TextTable, column: str, row: int, separator: str | None) -> list[str]:
     cell: Cell | list[str] = table.columns[column][row]
     if separator is not None:
@@ -138,13 +160,13 @@ def _check_missing(table: TextTable, column: str, rows: Sequence[int], missing: 
 
 def _check_alike(table: TextTable, column: str, rows: Sequence[Sequence[str]]) -> None:
     """Raise a `UserError` where two labels are the same but for case or blanks."""
-    spellings: dict[str, dict[str, list[int]]] = {}
-    for row, names in enumerate(rows):
-        for name in names:
-            spellings.setdefault("".join(name.casefold().split()), {}).setdefault(name, []).append(row)
+    spellings: dict[str, list[str]] = {}
+    for name in _first_rows(rows):
+        spellings.setdefault("".join(name.casefold().split()), []).append(name)
     for variants in spellings.values():
         if len(variants) > 1:
-            (one, first), (other, second) = list(variants.items())[:2]
+            one, other = variants[:2]
+            first, second = ([row for row, names in enumerate(rows) if name in names] for name in (one, other))
             raise UserError(
                 f"labels must differ by more than case or blanks, but column `{column}` of {table.path} has `{one}` "
                 f"({rows_of(table, first)}) and `{other}` ({rows_of(table, second)}); make them one, or list both as "
@@ -154,7 +176,7 @@ def _check_alike(table: TextTable, column: str, rows: Sequence[Sequence[str]]) -
 
 def _check_separator(table: TextTable, column: str, rows: Sequence[Sequence[str]], separator: str) -> None:
     """Raise a `UserError` where labels look as if another separator stood between them."""
-    names = {name: row for row, labels in reversed(list(enumerate(rows))) for name in labels}
+    names = _first_rows(rows)
     for other in OTHER_SEPARATORS:
         split = {name: {part.strip() for part in name.split(other)} for name in names if other in name}
         for name, parts in split.items():
@@ -175,7 +197,7 @@ def _numbering(
 ) -> tuple[dict[str, int], bool]:
     """Return label -> index of its class; labels of a table are all names, or all indices."""
     named = {name: k for k, name in enumerate(classes)}
-    labels = {name: row for row, names in reversed(list(enumerate(rows))) for name in names}
+    labels = _first_rows(rows)
     strange = [name for name in labels if name not in named]
     if not strange:
         return named, False

@@ -180,7 +180,7 @@ def _listing_hash(source: Path, items: Sequence[Item]) -> str:
             if file not in sizes:
                 path = source / file
                 sizes[file] = path.stat().st_size if path.is_file() else -1
-        entry = asdict(item)
+        entry = dict(vars(item))
         for later in ("absent", "together"):  # what items had before there were these keeps its hash
             if not entry[later]:
                 del entry[later]

@@ -15,7 +15,7 @@ from balance_tune.datasets.distribution import Distribution, Item, Unreadable
 from balance_tune.datasets.labels import SEPARATOR, as_number, clean, read_labels, rows_of
 from balance_tune.datasets.manifest import Skipped
 from balance_tune.datasets.splits import PARTS, SplitRecipe
-from balance_tune.datasets.tabular import Cell, Embedded, embedded_value, read_table
+from balance_tune.datasets.tabular import Cell, Embedded, embedded_value, only_text, read_table
 from balance_tune.errors import UserError
 from balance_tune.kinds import misfit
 
@@ -46,6 +46,10 @@ CHOICES = {
     "decimal": (".", ","),
 }
 """Keys of a recipe with few values, the default first."""
+
+
+Empty = Mapping[str, Mapping[int, str]]
+"""Modality -> row that lacks it -> the column whose cell is empty."""
 
 
 class Table(Distribution):
@@ -156,38 +160,32 @@ class Table(Distribution):
         table = self.rows
         for source in self.columns.values():
             for name in source.names:
-                for row, cell in enumerate(table.columns[name]):
+                cells = table.columns[name]
+                for row, cell in enumerate(() if only_text(cells) else cells):
                     if not isinstance(cell, str) and (not isinstance(cell, Embedded) or not source.is_file):
                         table.text(name, row)  # which says that it is no text
-        cells = {m: list(zip(*(table.columns[n] for n in c.names), strict=True)) for m, c in self.columns.items()}
-        empty = [
-            {m: first for m, c in self.columns.items() if (first := c.empty(cells[m][row])) is not None}
-            for row in range(len(table))
-        ]
-        if self._missing == "refuse" and (lacking := [row for row, lacks in enumerate(empty) if lacks]):
-            column = next(iter(empty[lacking[0]].values()))
+        empty = {m: c.empty([table.columns[n] for n in c.names]) for m, c in self.columns.items()}
+        lacking = sorted(set().union(*empty.values()))
+        if self._missing == "refuse" and lacking:
+            column = next(rows[lacking[0]] for rows in empty.values() if lacking[0] in rows)
             raise UserError(
                 f"every row must have every modality, but `{column}` is empty in {rows_of(table, lacking)} of "
                 f"{self.table}; fill it in, or say `missing: drop` or `missing: silence` in the recipe."
             )
         reasons: dict[int, str] = {}
-        for row, lacks in enumerate(empty):
-            if self._label[row] is None:
-                reasons[row] = f"`{self.labels[0]}` is empty"
-            elif lacks and (self._missing == "drop" or len(lacks) == len(self.columns)):
-                names = " and ".join(f"`{name}`" for name in lacks.values())
+        for row in lacking:
+            lacks = [rows[row] for rows in empty.values() if row in rows]
+            if self._missing == "drop" or len(lacks) == len(self.columns):
+                names = " and ".join(f"`{name}`" for name in lacks)
                 reasons[row] = f"{names} {'is' if len(lacks) == 1 else 'are'} empty"
-        content = {
-            row: {m: () if m in empty[row] else _content(c, cells[m][row]) for m, c in self.columns.items()}
-            for row in range(len(table))
-            if row not in reasons
-        }
+        reasons |= {row: f"`{self.labels[0]}` is empty" for row, label in enumerate(self._label) if label is None}
+        usable = [row for row in range(len(table)) if row not in reasons]
         if self._duplicates == "drop":
-            reasons |= self._repeated(content)
+            reasons |= self._repeated(usable, empty)
+            usable = [row for row in usable if row not in reasons]
         left_out = [
             Skipped(f"{table.numbers[row]:07d}", f"row {table.numbers[row]}", reasons[row]) for row in sorted(reasons)
         ]
-        usable = [row for row in content if row not in reasons]
         if not usable:
             raise UserError(
                 f"{self.table} must have rows with every modality, but has none; the first is left out because "
@@ -195,15 +193,18 @@ class Table(Distribution):
             )
         groups = self._groups(usable)
         parts = [self.rows.text(self.part_column, row).lower() if self.part_column else "" for row in usable]
-        together = self._together(usable, parts, content)
+        together = self._together(usable, parts, empty)
+        entries = {m: _plain([table.columns[n] for n in c.names], empty[m]) for m, c in self.columns.items()}
+        by_row = list(zip(*entries.values(), strict=True))
+        files = [m for m, c in self.columns.items() if c.is_file]
+        named = list(zip(*(entries[m] for m in files), strict=True))
         items = []
         for row, group, part, joined in zip(usable, groups, parts, together, strict=True):
             label = self._label[row]
             assert label is not None
-            entries = {m: _plain(cells[m][row]) if m not in empty[row] else () for m in self.columns}
-            files = tuple(v for m, c in self.columns.items() if c.is_file for v in entries[m] if isinstance(v, str))
-            sample = f"{table.numbers[row]:07d}"
-            items.append(Item(sample, label, part, group, files, tuple(entries.values()), tuple(empty[row]), joined))
+            paths = tuple(v for entry in named[row] for v in entry if isinstance(v, str)) if files else ()
+            absent = tuple(m for m, rows in empty.items() if row in rows) if lacking else ()
+            items.append(Item(f"{table.numbers[row]:07d}", label, part, group, paths, by_row[row], absent, joined))
         return items, tuple(left_out)
 
     def _groups(self, usable: Sequence[int]) -> list[str]:
@@ -217,12 +218,27 @@ class Table(Distribution):
             )
         return groups
 
-    def _repeated(self, content: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
+    def _content(self, modality: str, row: int, empty: Empty) -> tuple[Any, ...]:
+        """Return what makes two rows equal in a modality: () of none, paths in one form, numbers, digests."""
+        column = self.columns[modality]
+        if row in empty[modality]:
+            return ()
+        cells = [self.rows.columns[name][row] for name in column.names]
+        if column.kind == "numbers":
+            return tuple(_number(str(cell), column.decimal) for cell in cells)
+        (cell,) = cells
+        if isinstance(cell, Embedded):
+            return (cell.digest,)
+        if isinstance(cell, str):
+            return (os.path.normpath(cell.strip()) if column.is_file else cell.strip(),)
+        return (cell,)
+
+    def _repeated(self, usable: Sequence[int], empty: Empty) -> dict[int, str]:
         """Return why a row is left out, of those with the same content of every modality as an earlier row."""
         first: dict[Any, int] = {}
         reasons = {}
-        for row, sample in content.items():
-            other = first.setdefault(tuple(sample.values()), row)
+        for row in usable:
+            other = first.setdefault(tuple(self._content(m, row, empty) for m in self.columns), row)
             if other == row:
                 continue
             if self._label[row] != self._label[other]:
@@ -233,10 +249,10 @@ class Table(Distribution):
             reasons[row] = f"it is the same as row {self.rows.numbers[other]}"
         return reasons
 
-    def _together(
-        self, usable: Sequence[int], parts: Sequence[str], content: Mapping[int, Mapping[str, Any]]
-    ) -> list[str]:
+    def _together(self, usable: Sequence[int], parts: Sequence[str], empty: Empty) -> list[str]:
         """Return for each row the name of the set of rows that it must share a part with; "" for a row by itself."""
+        if self._duplicates == "ignore":
+            return [""] * len(usable)
         parent = list(range(len(usable)))
 
         def root(k: int) -> int:
@@ -245,10 +261,10 @@ class Table(Distribution):
                 k = parent[k]
             return k
 
-        first: dict[Any, int] = {}
         numbers = self.rows.numbers
-        for k, row in enumerate(usable if self._duplicates != "ignore" else ()):
-            for key, what, shown in self._shared(row, content[row]):
+        for what, pairs in self._shared(usable, empty):
+            first: dict[Any, int] = {}
+            for k, key, shown in pairs:
                 j = first.setdefault(key, k)
                 if j == k:
                     continue
@@ -256,27 +272,43 @@ class Table(Distribution):
                     must = "lie in one part" if parts[j] != parts[k] else "be listed once (`duplicates: refuse`)"
                     raise UserError(
                         f"{what} must {must}, but {shown} is in row {numbers[usable[j]]} of {self.table.name} and row "
-                        f"{numbers[row]}."
+                        f"{numbers[usable[k]]}."
                     )
                 a, b = sorted((root(j), root(k)))
                 parent[b] = a
-        sizes = Counter(root(k) for k in range(len(usable)))
-        return [f"{numbers[usable[root(k)]]:07d}" if sizes[root(k)] > 1 else "" for k in range(len(usable))]
+        roots = [root(k) for k in range(len(usable))]
+        sizes = Counter(roots)
+        return [f"{numbers[usable[k]]:07d}" if sizes[k] > 1 else "" for k in roots]
 
-    def _shared(self, row: int, content: Mapping[str, Any]) -> Iterator[tuple[Any, str, str]]:
-        """Yield what a row may share with another: a key, what it is, and how a message calls it."""
-        words = False
-        for m, column in self.columns.items():
-            if not content[m]:
-                continue
-            words = words or column.kind == "text"
-            if column.is_file:
-                named = isinstance(self.rows.columns[column.names[0]][row], str)
-                yield ("file", *content[m]), "a file", content[m][0] if named else f"one of `{m}`"
-        if words:
-            yield ("sample", *content.values()), "a sample", "one"
-        cells = [column[row] for column in self.rows.columns.values()]
-        yield ("row", *(cell.digest if isinstance(cell, Embedded) else cell for cell in cells)), "a row", "one"
+    def _shared(self, usable: Sequence[int], empty: Empty) -> Iterator[tuple[str, Iterator[tuple[int, Any, str]]]]:
+        """Yield what rows may share: what it is, and for rows their position, a key, and its name in a message."""
+        columns = self.rows.columns
+        files = [m for m, column in self.columns.items() if column.is_file]
+        yield "a file", ((k, *self._file(m, row, empty)) for k, row in enumerate(usable) for m in files)
+        texts = [m for m, column in self.columns.items() if column.kind == "text"]
+        spoken = [map(str.strip, columns[name]) for m in texts for name in self.columns[m].names]  # type: ignore[arg-type]
+        words = list(zip(*spoken, strict=True))
+        count = Counter(words)
+        yield (
+            "a sample",
+            (
+                (k, tuple(self._content(m, row, empty) for m in self.columns), "one")
+                for k, row in enumerate(usable if texts else ())
+                if count[words[row]] > 1 and any(words[row])
+            ),
+        )
+        cells = [column if only_text(column) else [_digest(c) for c in column] for column in columns.values()]
+        rows = list(zip(*cells, strict=True))
+        if len(set(rows)) < len(rows):
+            yield "a row", ((k, rows[row], "one") for k, row in enumerate(usable))
+
+    def _file(self, modality: str, row: int, empty: Empty) -> tuple[Any, str]:
+        """Return the key of a row's file, its own where there is none, and how a message calls it."""
+        content = self._content(modality, row, empty)
+        if not content:
+            return (modality, row), ""
+        embedded = isinstance(self.rows.columns[self.columns[modality].names[0]][row], Embedded)
+        return content, f"one of `{modality}`" if embedded else content[0]
 
     def remarks(self, items: Sequence[Item]) -> tuple[str, ...]:
         joined = sum(bool(item.together) for item in items)
@@ -337,23 +369,22 @@ def _checked(recipe: Mapping[str, Any]) -> dict[str, str]:
     return choice
 
 
-def _plain(cells: tuple[Cell, ...]) -> tuple[Any, ...]:
-    """Return the cells as an item holds them: text, or where embedded content is (column, row)."""
-    return tuple(
-        (c.column, c.row) if isinstance(c, Embedded) else c.strip() if isinstance(c, str) else c for c in cells
-    )
+def _plain(columns: Sequence[Sequence[Cell]], empty: Mapping[int, str]) -> list[tuple[Any, ...]]:
+    """Return each row's cells as an item holds them: text, or where embedded content is (column, row); () if empty."""
+    entries: list[tuple[Any, ...]] = list(zip(*(_entries(cells) for cells in columns), strict=True))
+    for row in empty:
+        entries[row] = ()
+    return entries
 
 
-def _content(column: Column, cells: tuple[Cell, ...]) -> tuple[Any, ...]:
-    """Return what makes the cells of two rows equal: paths in one form, numbers, digests of embedded content."""
-    if column.kind == "numbers":
-        return tuple(_number(str(cell), column.decimal) for cell in cells)
-    (cell,) = cells
-    if isinstance(cell, Embedded):
-        return (cell.digest,)
-    if isinstance(cell, str):
-        return (os.path.normpath(cell.strip()) if column.is_file else cell.strip(),)
-    return (cell,)
+def _entries(cells: Sequence[Cell]) -> Iterator[Any]:
+    if only_text(cells):
+        return map(str.strip, cells)  # type: ignore[arg-type]
+    return (c.strip() if isinstance(c, str) else (c.column, c.row) if isinstance(c, Embedded) else c for c in cells)
+
+
+def _digest(cell: Cell) -> Any:
+    return cell.digest if isinstance(cell, Embedded) else cell
 
 
 def _number(text: str, decimal: str) -> Any:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from balance_tune.datasets.limits import exceeded
 from balance_tune.datasets.pointers import what_it_is
 from balance_tune.errors import UserError
 
@@ -19,6 +20,7 @@ NO_VALUE = frozenset({"", "nan", "null", "<na>"})
 """Lower-case texts of a label that is missing. `NA` and `none` are not among them: classes are called so."""
 NO_FILE = NO_VALUE | {"na", "n/a", "none"}
 """The same of a number or a file name, neither of which can be `NA`."""
+CELL = 8  # bytes of the reference to a cell
 HEADER = 1  # rows are counted as a spreadsheet shows them, from the header on
 
 
@@ -81,6 +83,11 @@ class TextTable:
             f"column `{name}` of {self.path} must hold one text or number a row, but row {self.numbers[row]} holds "
             f"{'a list' if isinstance(cell, tuple) else 'bytes or a list of numbers'}."
         )
+
+
+def only_text(cells: Sequence[Cell]) -> bool:
+    """Return whether every cell is one text; much quicker than asking each."""
+    return set(map(type, cells)) <= {str}
 
 
 def read_table(path: Path, wanted: Sequence[str] = ()) -> TextTable:
@@ -217,13 +224,12 @@ def _names(path: Path, header: Sequence[str]) -> list[str | None]:
 
 def _parquet(path: Path, wanted: Sequence[str]) -> TextTable:
     import pyarrow as pa
-    from pyarrow import parquet
 
     columns: dict[str, list[Cell]] = {}
     try:
-        file = parquet.ParquetFile(path)
-        names = _names(path, file.schema_arrow.names)
-        for name, field in zip(names, file.schema_arrow, strict=True):
+        file, schema = _opened(path)
+        names = _names(path, schema.names)
+        for name, field in zip(names, schema, strict=True):
             if name is None or name.startswith("__index_level_"):
                 continue
             kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
@@ -238,10 +244,46 @@ def _parquet(path: Path, wanted: Sequence[str]) -> TextTable:
             else:
                 columns[name] = _texts(file.read(columns=[field.name]).column(0))
         rows = file.metadata.num_rows
+        if any(len(cells) != rows for cells in columns.values()):
+            raise OSError(f"it says that it has {rows} rows, and has others")
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path} must be a readable Parquet file, but: {reason}.") from error
     return TextTable(path, columns, [k + HEADER + 1 for k in range(rows)])
+
+
+def _opened(path: Path) -> tuple[Any, Any]:
+    """Return a Parquet file that is small enough, and its schema; text and bytes are read as dictionaries.
+
+    A file of a few KB may say a million times that a cell is the same text of 1 MB; in a dictionary it is there once.
+    """
+    from pyarrow import parquet
+
+    plain = parquet.ParquetFile(path)
+    _check_size(path, plain.metadata, plain.schema_arrow)
+    leaves = [plain.schema.column(k) for k in range(len(plain.schema))]
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    return parquet.ParquetFile(path, metadata=plain.metadata, read_dictionary=texts), plain.schema_arrow
+
+
+def _check_size(path: Path, metadata: Any, schema: Any) -> None:
+    """Raise a `UserError` where a Parquet file says that it holds more than is kept at a time.
+
+    Of embedded files and numbers that is a row group, of text and labels all of it.
+    """
+    groups = [metadata.row_group(k) for k in range(metadata.num_row_groups)]
+    chunks = [group.column(k) for group in groups for k in range(group.num_columns)]
+    embedded = {field.name for field in schema if _is_embedded(field.type)}
+    of_files = [c.total_uncompressed_size for c in chunks if c.path_in_schema.partition(".")[0] in embedded]
+    kept = sum(c.total_uncompressed_size for c in chunks) - sum(of_files)
+    cells = max(metadata.num_rows * metadata.num_columns, sum(chunk.num_values for chunk in chunks))
+    for what, count in (
+        ("files in a row group take", max(of_files, default=0)),
+        ("its text and numbers take", kept),
+        ("its cells take at least", cells * CELL),
+    ):
+        if (reason := exceeded(what, count, "BYTES", "bytes unpacked")) is not None:
+            raise UserError(f"{path} must be small enough to be read, but {reason}.")
 
 
 def _is_embedded(kind: Any) -> bool:
@@ -262,26 +304,47 @@ def _is_text(kind: Any) -> bool:
 
 def _texts(column: Any) -> list[Cell]:
     """Return a column's values as text; whole numbers that a missing value has made floats are whole again."""
-    values = column.to_pylist()
+    values = _values(column)
     numbers = [v for v in values if isinstance(v, float) and v == v]
     whole = bool(numbers) and all(v.is_integer() and abs(v) < 2**53 for v in numbers)
     texts: list[Cell] = []
     for value in values:
         if value is None or value != value:
             texts.append("")
-        elif isinstance(value, list):
-            texts.append(tuple("" if v is None else str(v) for v in value))
+        elif isinstance(value, str | tuple):
+            texts.append(value)
         else:
             texts.append(str(int(value) if whole else value))
     return texts
+
+
+def _values(column: Any) -> list[Any]:
+    """Return a column's values; equal texts are one object."""
+    import pyarrow as pa
+
+    values: list[Any] = []
+    same: dict[Any, Any] = {}
+    for chunk in column.chunks:
+        if pa.types.is_dictionary(chunk.type):
+            entries = chunk.dictionary.to_pylist()
+            values += [None if k is None else entries[k] for k in chunk.indices.to_pylist()]
+        elif pa.types.is_list(chunk.type) or pa.types.is_large_list(chunk.type):
+            for scalar in chunk:
+                texts = scalar.as_py()
+                values.append(
+                    None if texts is None else tuple("" if v is None else same.setdefault(v, str(v)) for v in texts)
+                )
+        else:
+            values += chunk.to_pylist()
+    return values
 
 
 def _embedded(path: Path, file: Any, name: str) -> list[Cell]:
     """Return a cell for every file or list of numbers in a column, reading one row group at a time."""
     cells: list[Cell] = []
     for group in range(file.num_row_groups):
-        for value in file.read_row_group(group, columns=[name]).column(0).to_pylist():
-            content = value
+        for scalar in file.read_row_group(group, columns=[name]).column(0):
+            value = content = scalar.as_py()
             if isinstance(value, dict):
                 content = value["bytes"]
                 if content is None:
@@ -296,25 +359,34 @@ def _embedded(path: Path, file: Any, name: str) -> list[Cell]:
 
 
 def embedded_value(path: Path, column: str, row: int) -> Any:
-    """Return the bytes, or the lists of numbers, in a cell of a Parquet table; `row` counts from 0."""
-    starts = _row_groups(path)
-    group = max(k for k, start in enumerate(starts) if start <= row)
-    value = _group(path, column, group)[row - starts[group]].as_py()
+    """Return the bytes, or the lists of numbers, in a cell of a Parquet table; `row` counts from 0.
+
+    Raises:
+        UserError: the table cannot be read there.
+    """
+    import pyarrow as pa
+
+    try:
+        version = path.stat().st_mtime_ns  # a table that was written again is read again
+        starts = _row_groups(path, version)
+        group = max(k for k, start in enumerate(starts) if start <= row)
+        value = _group(path, version, column, group)[row - starts[group]].as_py()
+    except (OSError, IndexError, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{path} must be a readable Parquet file, but in row {row + HEADER + 1} of `{column}`: {reason}."
+        ) from error
     return value["bytes"] if isinstance(value, dict) else value
 
 
 @lru_cache(maxsize=4)
-def _row_groups(path: Path) -> list[int]:
+def _row_groups(path: Path, version: int) -> list[int]:
     """Return the first row of each row group that has rows."""
-    from pyarrow import parquet
-
-    metadata = parquet.ParquetFile(path).metadata
+    metadata = _opened(path)[0].metadata
     sizes = [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)]
     return [sum(sizes[:k]) for k in range(len(sizes))]
 
 
 @lru_cache(maxsize=4)
-def _group(path: Path, column: str, group: int) -> Any:
-    from pyarrow import parquet
-
-    return parquet.ParquetFile(path).read_row_group(group, columns=[column]).column(0)
+def _group(path: Path, version: int, column: str, group: int) -> Any:
+    return _opened(path)[0].read_row_group(group, columns=[column]).column(0)

@@ -26,6 +26,8 @@ from balance_tune.datasets.pickles import read_arrays
 from balance_tune.datasets.preparation import plan_of
 from balance_tune.errors import UserError
 from tests.datasets import forging
+from tests.datasets.forging_tables import video
+from tests.datasets.read_forged import READERS
 from tests.datasets.test_mosei import rewritten
 
 FILES = int(os.environ.get("BALANCE_TUNE_FORGED", "40"))  # of each kind
@@ -33,14 +35,14 @@ GIB = 2**30
 
 
 def read_forged(kind: str, count: int, seed: int) -> dict[str, int]:
-    command = [sys.executable, "-m", "tests.datasets.forging", kind, str(count), str(seed)]
+    command = [sys.executable, "-m", "tests.datasets.read_forged", kind, str(count), str(seed)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     counts: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
     return counts
 
 
-@pytest.mark.parametrize("kind", forging.READERS)
+@pytest.mark.parametrize("kind", READERS)
 def test_forged_files_are_values_or_one_line_and_take_little_memory(kind: str) -> None:
     counts = read_forged(kind, FILES, seed=100_000)
     assert counts["read"] + counts["refused"] == FILES
@@ -50,7 +52,7 @@ def test_forged_files_are_values_or_one_line_and_take_little_memory(kind: str) -
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("kind", forging.READERS)
+@pytest.mark.parametrize("kind", READERS)
 def test_two_thousand_forged_files_of_each_kind(kind: str) -> None:
     counts = read_forged(kind, 2000, seed=0)
     assert counts["read"] + counts["refused"] == 2000
@@ -168,7 +170,7 @@ def test_a_sound_of_hours_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_video_is_decoded_within_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(media.middles(forging.video(), 3)) == 3
+    assert len(media.middles(video(), 3)) == 3
     for name, value, message in [
         ("PIXELS", "1000", "48 x 32: 1,536 pixels, more than 1,000"),
         ("SECONDS", "1", "it lasts 2 seconds, more than 1 "),
@@ -178,7 +180,7 @@ def test_a_video_is_decoded_within_the_limits(monkeypatch: pytest.MonkeyPatch) -
         with monkeypatch.context() as patch:
             patch.setenv(f"BALANCE_TUNE_MAX_{name}", value)
             with pytest.raises(Unreadable, match=message):
-                media.middles(forging.video(), 3)
+                media.middles(video(), 3)
 
 
 @pytest.mark.parametrize("value", ["many", "0", "-5", "nan", "inf", ""])

@@ -138,3 +138,39 @@ def test_a_column_of_something_else_is_told_where_it_is_needed(tmp_path: Path) -
     assert list(read_table(tmp_path / "t.parquet", ["b"]).columns) == ["b"]
     with pytest.raises(UserError, match=r"column `a` of .* must hold text, numbers or files"):
         read_table(tmp_path / "t.parquet", ["a"])
+
+
+def test_a_parquet_table_that_unpacks_to_gigabytes_is_read_in_little_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "t.parquet"
+    same = pa.DictionaryArray.from_arrays(pa.array([0] * 5000, pa.int32()), ["x" * 400_000])
+    parquet.write_table(pa.table({"y": same}), path)
+    assert path.stat().st_size < 100_000
+    cells = read_table(path).columns["y"]  # 2 GB where each row had a text of its own
+    assert len({id(cell) for cell in cells}) == 1
+    for value, what in [("300_000", "its text and numbers take"), ("30_000", "its cells take at least 40,000 bytes")]:
+        monkeypatch.setenv("BALANCE_TUNE_MAX_BYTES", value)
+        if value == "30_000":
+            parquet.write_table(pa.table({"y": [1] * 5000}), path)
+        with pytest.raises(UserError, match=f"must be small enough to be read, but {what}.* changes the limit"):
+            read_table(path)
+
+
+def test_files_in_a_row_group_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pa.table({"image": [bytes([k]) * 1000 for k in range(100)]}), path, row_group_size=10)
+    monkeypatch.setenv("BALANCE_TUNE_MAX_BYTES", "20_000")
+    assert len(read_table(path)) == 100
+    parquet.write_table(pa.table({"image": [bytes([k]) * 1000 for k in range(100)]}), path)
+    with pytest.raises(UserError, match="files in a row group take 1.* bytes unpacked, more than 20,000"):
+        read_table(path)
+
+
+def test_a_table_that_was_written_again_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    for content in (b"one", b"two"):
+        parquet.write_table(pa.table({"image": [content]}), path)
+        (cell,) = read_table(path).columns["image"]
+        assert isinstance(cell, Embedded)
+        assert cell.value() == content

@@ -108,21 +108,21 @@ def test_time_and_money_follow_from_one_epoch() -> None:
     assert 3 < slow.wall_seconds.expected / fast.wall_seconds.expected < 4
     priced = plan("price_per_device_hour=2", seconds=3600.0)
     assert priced.price is not None
-    assert priced.price.most == pytest.approx(2 * 58 * 20)
+    assert priced.price.most == pytest.approx(2 * 56 * 20)
 
 
 def test_without_a_measured_epoch_there_is_no_time() -> None:
     found = plan(seconds=None)
     assert found.wall_seconds.expected is None
     assert found.device_hours.most is None
-    assert found.epochs.most == 58 * 20
+    assert found.epochs.most == 56 * 20
 
 
 def test_a_budget_in_device_seconds_has_no_number_of_trials() -> None:
     found = plan("search.trials=", "search.device_seconds=60")
     assert found.trials["search"] is None
     assert found.trials["total"] is None
-    assert found.epochs.expected == 2 * (600 + 17 * 20)
+    assert found.epochs.expected == 2 * (600 + 16 * 20)
 
 
 def test_a_trial_that_does_not_fit_here_is_said_not_refused() -> None:

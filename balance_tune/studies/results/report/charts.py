@@ -201,7 +201,8 @@ class Plot:
             self._marks.append(
                 Mark([Line([(x, y), (left - 2 if left > x else left + wide + 2, base - 3.5)], colour, 0.7)])
             )
-        self._marks.append(Mark([Text((left, base), text, colour, halo=True)]))
+        spot, anchor = ((left, base), "start") if left > x - wide / 2 - 1 else ((left + wide, base), "end")
+        self._marks.append(Mark([Text(spot, text, colour, anchor, halo=True)]))
 
     def picture(self) -> Picture:
         """Return the finished chart."""

@@ -32,7 +32,7 @@ from balance_tune.studies.results.report.sources import Sources, gather
 from balance_tune.studies.results.robustness import as_csv
 from balance_tune.studies.results.tables import PROTOCOLS, heading, units, write_files
 from balance_tune.studies.storage import durable
-from balance_tune.studies.storage.records import TrialRecord
+from balance_tune.studies.storage.records import TrialRecord, cell_of
 from balance_tune.tasks import Objective
 
 PACKAGES = ("balance_tune", "torch", "ray", "optuna", "mlflow", "numpy")
@@ -260,7 +260,7 @@ def _failures(sources: Sources) -> list[dict[str, Any]]:
     failed = [r for r in sources.records if r.state == "failed"]
     return [
         {
-            "arm": r.arm,
+            "arm": r.cell,
             "trial": f"{r.phase} {r.number}",
             "seed": r.seed,
             "reason": _reason(r),
@@ -277,11 +277,12 @@ def _reason(record: TrialRecord) -> str:
 
 
 def _rungs(sources: Sources) -> dict[str, Any]:
-    """Return the rung table: for every arm and rung how many trials were judged and how many went on."""
+    """Return the rung table: for every arm and rung how many trials of all replicates were judged and went on."""
     epochs = sorted({int(v["epoch"]) for v in sources.decisions})
     arms: dict[str, dict[int, list[str]]] = {}
     for decision in sources.decisions:
-        arms.setdefault(decision["arm"], {}).setdefault(int(decision["epoch"]), []).append(decision["decision"])
+        arm, _ = cell_of(decision["arm"])
+        arms.setdefault(arm, {}).setdefault(int(decision["epoch"]), []).append(decision["decision"])
     rows = []
     for row in sources.rows:
         judged = arms.get(row.arm, {})

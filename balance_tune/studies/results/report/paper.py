@@ -91,8 +91,9 @@ def draw(sheet: Sheet) -> Figure:
     titled = TITLE if any(title for title, _ in sheet.panels) else 0
     wide = max(picture.width for _, picture in sheet.panels)
     high = max(picture.height for _, picture in sheet.panels) + titled
-    head = LEGEND if sheet.legend else 0
     width = columns * (wide + GAP) - GAP
+    samples = _legend(sheet.legend, width)
+    head = 0 if not samples else LEGEND + round(samples[-1][1])
     height = head + math.ceil(len(sheet.panels) / columns) * (high + GAP) - GAP
     figure = Figure(figsize=(width / INCH, height / INCH))
     axes = figure.add_axes((0, 0, 1, 1))
@@ -100,11 +101,9 @@ def draw(sheet: Sheet) -> Figure:
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     pen = _Pen(axes)
-    across = 8.0
-    for name, look in sheet.legend:
-        pen.shape(Line([(across, 9), (across + 20, 9)], look.colour, 2.0, look.dash))
-        pen.shape(Text((across + 25, 12.5), name, SOFT))
-        across += 41 + text_width(name)
+    for (name, look), (x, y) in zip(sheet.legend, samples, strict=True):
+        pen.shape(Line([(x, y + 9), (x + 20, y + 9)], look.colour, 2.0, look.dash))
+        pen.shape(Text((x + 25, y + 12.5), name, SOFT))
     for i, (title, picture) in enumerate(sheet.panels):
         pen.left, pen.top = (i % columns) * (wide + GAP), head + (i // columns) * (high + GAP)
         if title:
@@ -112,6 +111,18 @@ def draw(sheet: Sheet) -> Figure:
         pen.top += titled
         pen.picture(picture)
     return figure
+
+
+def _legend(entries: Sequence[tuple[str, Style]], width: float) -> list[tuple[float, float]]:
+    """Return where each entry of a legend begins, on lines that are no longer than `width`."""
+    places, x, y = [], 8.0, 0.0
+    for name, _ in entries:
+        length = 41 + text_width(name)
+        if x > 8 and x + length > width:
+            x, y = 8.0, y + 15
+        places.append((x, y))
+        x += length
+    return places
 
 
 @dataclass

@@ -16,23 +16,19 @@ from balance_tune.studies.storage.records import TrialRecord
 
 
 def anytime(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping[str, Style]) -> Picture:
-    """Return the best validation value so far against device-seconds spent on an arm's search, trial after trial."""
+    """Return the best validation value so far against device-seconds spent on an arm's search, trial after trial.
+
+    Of several replicates, each of which is a search of its own, it is the mean.
+    """
     curves: dict[str, Curve] = {}
     for row in rows:
-        spent, best, curve = 0.0, None, []
+        by_replicate: dict[int, list[TrialRecord]] = {}
         for r in sources.arm(row):
-            if r.phase != "search" or not r.finished or r.superseded:
-                continue
-            spent += r.device_seconds
-            value = r.value if r.state == "complete" else _best(list(r.curve.values()), sources)
-            if value is not None and (
-                best is None or sources.rule.objective.gain(value) > sources.rule.objective.gain(best)
-            ):
-                best = value
-            if best is not None:
-                curve.append((spent, best))
-        if curve:
-            curves[row.method] = curve
+            if r.phase == "search" and r.finished and not r.superseded:
+                by_replicate.setdefault(r.replicate, []).append(r)
+        progress = [curve for own in by_replicate.values() if (curve := _progress(own, sources))]
+        if progress:
+            curves[row.method] = mean_progress(progress)
     end = max((curve[-1][0] for curve in curves.values()), default=1.0)
     named = [m for m in curves if m != BASELINE][:MAX_NAMED] + [m for m in curves if m == BASELINE]
     plot = Plot(
@@ -64,6 +60,27 @@ def anytime(sources: Sources, rows: Sequence[LeaderboardRow], looks: Mapping[str
     return plot.picture()
 
 
+def mean_progress(curves: Sequence[Curve]) -> Curve:
+    """Return the mean of step curves, each of which holds its last value, from where all have begun."""
+    begin = max(curve[0][0] for curve in curves)
+    times = sorted({x for curve in curves for x, _ in curve if x >= begin})
+    return [(t, sum([y for x, y in curve if x <= t][-1] for curve in curves) / len(curves)) for t in times]
+
+
+def _progress(trials: Sequence[TrialRecord], sources: Sources) -> Curve:
+    """Return (device-seconds spent, best value so far) after each trial of one search."""
+    objective = sources.rule.objective
+    spent, best, curve = 0.0, None, []
+    for r in trials:
+        spent += r.device_seconds
+        value = _reached(r, sources)
+        if value is not None and (best is None or objective.gain(value) > objective.gain(best)):
+            best = value
+        if best is not None:
+            curve.append((spent, best))
+    return curve
+
+
 def search_curves(sources: Sources, row: LeaderboardRow, width: int = 340) -> Picture:
     """Return the curves of an arm's search trials: completed ones dark, stopped ones pale and ended by a ring."""
     trials = [r for r in sources.arm(row) if r.phase == "search" and r.curve][:80]
@@ -72,14 +89,14 @@ def search_curves(sources: Sources, row: LeaderboardRow, width: int = 340) -> Pi
     plot = Plot(Axis(1, max(last, 2)), spread(late, percent=is_share([row])), f"Search trials of {row.arm}", width, 150)
     for r in sorted(trials, key=lambda r: r.state == "complete"):
         curve = [(float(e), v) for e, v in r.curve.items()]
-        title = f"trial {r.number}: {r.state}, {_params(r)}"
+        title = f"{_name(r, row)}: {r.state}, {_params(r)}"
         plot.line(
             curve, Style(SOFT if r.state == "complete" else FAINT, "", 1.3 if r.state == "complete" else 1.0), title
         )
         if r.state == "pruned":
-            plot.dot(curve[-1], FAINT, f"trial {r.number} stopped after epoch {r.epochs}", shape="ring", radius=2.2)
+            plot.dot(curve[-1], FAINT, f"{_name(r, row)} stopped after epoch {r.epochs}", shape="ring", radius=2.2)
         elif r.state == "failed":
-            plot.dot(curve[-1], "#D55E00", f"trial {r.number} failed: {r.attrs.get('reason', '')}", shape="cross")
+            plot.dot(curve[-1], "#D55E00", f"{_name(r, row)} failed: {r.attrs.get('reason', '')}", shape="cross")
     return plot.picture()
 
 
@@ -89,7 +106,6 @@ def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, Pict
     Stopped and failed trials lie on the bottom edge: what a trial had reached when it was stopped compares with none.
     """
     trials = [r for r in sources.arm(row) if r.phase == "search" and r.params and r.finished]
-    worth = {r.number: r.value if r.state == "complete" else _best(list(r.curve.values()), sources) for r in trials}
     values = [r.value for r in trials if r.state == "complete" and r.value is not None]
     y = spread(values, axis_label(row.objective), percent=is_share([row]))
     y = replace(y, low=y.low - 0.2 * (y.high - y.low))  # room for what did not complete, at the bottom
@@ -106,11 +122,11 @@ def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, Pict
             continue
         plot = Plot(x, y, f"{row.arm}: validation against {name}", width=170, height=138, left=34, right=14)
         for r in with_value:
-            value = worth[r.number]
+            value = _reached(r, sources)
             across = float(names.index(str(r.params[name]))) if names else float(r.params[name])
             place = (across, value if r.state == "complete" and value is not None else y.low)
             shape = {"complete": "disc", "pruned": "ring", "failed": "cross"}[r.state]
-            text = f"trial {r.number}, {name} {_value(r.params[name])}: " + (
+            text = f"{_name(r, row)}, {name} {_value(r.params[name])}: " + (
                 f"{row.objective.text_with_unit(value)} ({r.state})"
                 if value is not None and r.state != "failed"
                 else r.state
@@ -125,8 +141,13 @@ def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, Pict
     return charts
 
 
-def _best(values: Sequence[float], sources: Sources) -> float | None:
-    return sources.rule.objective.best(values)
+def _reached(r: TrialRecord, sources: Sources) -> float | None:
+    """Return the value of a complete trial, of another its best so far."""
+    return r.value if r.state == "complete" else sources.rule.objective.best(list(r.curve.values()))
+
+
+def _name(r: TrialRecord, row: LeaderboardRow) -> str:
+    return f"trial {r.number}" + (f" of replicate {r.replicate + 1}" if row.replicates > 1 else "")
 
 
 def _params(record: TrialRecord) -> str:

@@ -15,7 +15,8 @@ from markupsafe import escape
 from balance_tune.studies.results import findings, leaderboard
 from balance_tune.studies.results.report import write
 from balance_tune.studies.results.report.charts import number
-from balance_tune.studies.results.report.html import duration
+from balance_tune.studies.results.report.html import _rungs, duration
+from balance_tune.studies.results.report.sources import gather
 from tests.studies.made_study import Made, make_study
 from tests.studies.results.report.page import Page
 
@@ -102,6 +103,16 @@ def test_the_rung_table_counts_the_ledger(text: str, study: Path) -> None:
     own = [v for v in decisions if v["arm"] == "watch/opm" and v["epoch"] == 3]
     went_on = sum(v["decision"] == "go" for v in own)
     assert f'<th scope="row">watch/opm</th><td class="n">{len(own)} → {went_on}</td>' in text
+
+
+def test_the_rung_table_counts_all_replicates(study: Path) -> None:
+    sources = gather(study)
+    second = [{**v, "arm": "watch/opm#2"} for v in sources.decisions if v["arm"] == "watch/opm"]
+    line = {r["arm"]: r["cells"] for r in _rungs(sources)["rows"]}["watch/opm"]
+    both = dataclasses.replace(sources, decisions=[*sources.decisions, *second])
+    doubled = {r["arm"]: r["cells"] for r in _rungs(both)["rows"]}["watch/opm"]
+    assert doubled == [" → ".join(str(2 * int(n)) for n in cell.split(" → ")) if cell else "" for cell in line]
+    assert any(doubled)
 
 
 def test_names_and_reasons_are_shown_as_text_never_as_markup(tmp_path: Path) -> None:

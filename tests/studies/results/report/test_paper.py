@@ -74,3 +74,12 @@ def test_files_have_no_date_no_title_and_their_fonts_inside(picture: Picture, tm
     content = pdf.read_bytes()
     assert b"/FontFile2" in content  # embedded TrueType
     assert b"/CreationDate" not in content
+
+
+def test_a_legend_that_is_longer_than_the_sheet_goes_on_in_a_second_line(picture: Picture) -> None:
+    names = ["accelerometer", "gyroscope", "heart rate"]
+    figure = draw(Sheet([("", Picture(220, 48, "a figure"))], [(name, Style()) for name in names]))
+    (axes,) = figure.axes
+    places = {t.get_text(): t.get_position() for t in axes.texts}
+    assert places["accelerometer"][1] < places["gyroscope"][1] == places["heart rate"][1]
+    assert figure.get_size_inches()[1] * 96 == pytest.approx(48 + 20 + 15)

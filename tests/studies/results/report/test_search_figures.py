@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,25 @@ def test_progress_only_ever_improves_and_ends_at_the_best_trial(sources: Sources
         heights = [-y for _, y in line.points]  # type: ignore[union-attr]
         assert heights == sorted(heights)
         assert any(mark.title.startswith(f"{row.method}: ") for mark in picture.marks)
+
+
+def test_trials_of_several_replicates_keep_their_own_values(sources: Sources) -> None:
+    row = row_of(list(sources.rows), "av_digits/mlb")
+    before = search_figures.slices(sources, row, Style())["training.lr"]
+    again = [dataclasses.replace(r, replicate=1, state="pruned", value=None) for r in sources.arm(row)]
+    both = dataclasses.replace(sources, records=[*sources.records, *again])
+    after = search_figures.slices(both, dataclasses.replace(row, replicates=2), Style())["training.lr"]
+    places = {mark.title.replace(" of replicate 1", ""): mark.target for mark in after.marks}
+    complete = [mark for mark in before.marks if mark.title.endswith("(complete)")]
+    assert len(complete) == row.complete
+    assert all(places[mark.title] == mark.target for mark in complete)
+
+
+def test_the_mean_progress_begins_where_all_have_begun_and_holds_the_last_values() -> None:
+    curves = [[(1.0, 0.5), (3.0, 0.9)], [(2.0, 0.3), (4.0, 0.4), (6.0, 0.8)]]
+    assert search_figures.mean_progress(curves) == [
+        (2.0, pytest.approx(0.4)),
+        (3.0, pytest.approx(0.6)),
+        (4.0, pytest.approx(0.65)),
+        (6.0, pytest.approx(0.85)),
+    ]
