@@ -16,6 +16,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from balance_tune.studies.storage.records import read_records
+
 HERE = Path(__file__).parent.parent
 PAGES = (HERE / "README.md", HERE / "docs" / "quickstart.md")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -108,11 +110,15 @@ def check_leaderboard(rows: list[dict[str, object]]) -> None:
 def main(root: str) -> None:
     binaries = HERE / ".venv" / "bin"
     environment = {**os.environ, "BALANCE_TUNE_ROOT": root, "ROOT": root, "PATH": f"{binaries}:{os.environ['PATH']}"}
+    study = Path(root) / "quickstart"
     for command in commands():
         if command == SERVES:
             serve(environment)
         elif command not in BY_CI:
+            before = read_records(study)
             printed = run(shlex.split(command), environment)
+            if command == "balance-tune run search_spaces/quickstart.yaml" and read_records(study) != before:
+                sys.exit("a finished study was trained again")
             if command == "balance-tune report quickstart -f json":
                 check_leaderboard(json.loads(printed))
     for body in blocks("python"):
