@@ -32,6 +32,7 @@ COMMANDS = {
     "studies": ("studies", "the study files that ship with the package, or one as it is", "quickstart > mine.yaml"),
     "init": ("init", "write a study file to start from, with every key and its meaning", "mine"),
     "status": ("status", "how far a running or stopped study is", "quickstart"),
+    "watch": ("watch", "serve the report of a study while it runs", "quickstart --port 5101"),
     "report": ("report", "a study's leaderboard; writes its report as files", "quickstart -f json"),
     "best": ("best", "the winning configuration, ready to paste", "quickstart --dataset av_digits --export winner"),
     "methods": ("methods", "the methods there are, or one in full", "mlb"),

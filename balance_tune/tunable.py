@@ -44,6 +44,14 @@ def tunable(
 ) -> Any:
     """Return a dataclass field that a study may search, from `low` to `high` or among `choices`.
 
+    Args:
+        default: the value of trial 0.
+        low: lower end of the range, for numbers.
+        high: its upper end.
+        log: whether the range is searched on a log scale.
+        choices: what is searched instead of a range.
+        source: where default and range come from: paper, section, code.
+
     Raises:
         UserError: the range is upside down, a log range reaches zero, the default lies outside, or both or neither of
             range and choices are given.

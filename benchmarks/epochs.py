@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from balance_tune.datasets.store import open_store
 from balance_tune.models.multimodal import MultimodalModel
-from balance_tune.studies.execution.process import settle
+from balance_tune.studies.execution.process import configure_process
 from balance_tune.training.loop import train
 from balance_tune.training.setup import model_spec, prepare
 from benchmarks.table import Table, show, spread
@@ -111,7 +111,7 @@ def evaluated(model: MultimodalModel, batches: Batches) -> tuple[float, float]:
 
 
 def ours(cpus: int) -> Callable[[], float]:
-    settle(cpus)  # as the process of a trial does
+    configure_process(cpus)  # as the process of a trial does
     return trial
 
 

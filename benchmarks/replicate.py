@@ -25,7 +25,7 @@ from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.early_stopping.pruner import Pruner
 from balance_tune.studies.early_stopping.pruning_log import Decision, PruningLog
 from balance_tune.studies.protocol.keys import TrialKey
-from balance_tune.studies.protocol.selection import Rule, winner
+from balance_tune.studies.protocol.selection import Rule, select_trainings, winner
 from balance_tune.studies.search.study_queue import StudyQueue
 from balance_tune.studies.storage.study_folder import StudyFolder
 from benchmarks.recorded import Floats, Recording
@@ -51,7 +51,7 @@ class Design:
     @property
     def trainings(self) -> int:
         """Trainings of one arm in a study."""
-        each = self.trials + (self.points + 1) * self.seeds + self.confirm + self.default_seeds
+        each = self.trials + select_trainings(self.points, self.seeds) + self.confirm + self.default_seeds
         return self.replicates * each
 
 
@@ -76,7 +76,7 @@ def _choices(recording: Recording, design: Design, seed: int) -> list[int]:
         log = _InMemoryLog(Path(name) / "ledger.jsonl")
         pruner = Pruner(config.search.early_stopping, {arm: recording.epochs}, log, rule.objective)
         queue = _Queue(config, recording, log, Path(name))
-        while queue.searching(arm) or (winner(queue.records(arm), rule) is None and not queue.finished()):
+        while queue.is_searching(arm) or (winner(queue.records(arm), rule) is None and not queue.is_finished()):
             trial = queue.next()
             assert trial is not None
             point, seed_index = trial.config["recorded"]

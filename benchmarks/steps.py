@@ -19,7 +19,7 @@ from balance_tune.datasets.shards import Part
 from balance_tune.datasets.store import Data
 from balance_tune.modulations.base import Modulation
 from balance_tune.registry import modulations
-from balance_tune.studies.execution.process import settle
+from balance_tune.studies.execution.process import configure_process
 from balance_tune.training.context import RunContext
 from balance_tune.training.run import Run
 from balance_tune.training.setup import assemble, prepare
@@ -117,7 +117,7 @@ def rows_of(times: dict[str, list[float]], *, cost: bool) -> list[list[str]]:
 
 def measure(rounds: int = 16) -> Table:
     """Return the table of CPU time per step of the small pair, over all methods."""
-    settle(1)  # as the process of a trial does
+    configure_process(1)  # as the process of a trial does
     heavy = [name for name in modulations().names() if name not in (*LIGHT, "unimodal")]
     # a turn of a few steps sees the same machine as the turns beside it, which differences of a few per cent need
     rows = rows_of(in_turns({name: small(name) for name in LIGHT}, 8 * rounds, steps=4), cost=True)
@@ -132,7 +132,7 @@ def measure(rounds: int = 16) -> Table:
 
 def measure_large(rounds: int = 3) -> Table:
     """Return the table of the ResNet-18 pair, over the methods that need no extra pass."""
-    settle(1)  # a step's pages are faulted in anew else, at a cost that varies more than the methods do
+    configure_process(1)  # a step's pages are faulted in anew else, at a cost that varies more than the methods do
     data = crema_d(8)
     times = in_turns({name: large(name, data, batch_size=8) for name in LIGHT}, rounds, steps=1)
     return Table(

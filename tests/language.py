@@ -61,7 +61,10 @@ VOCABULARY = {  # a pattern -> what to write in its place
 }
 
 
-NAMES = {"found", "told", "made", "known", "given", "seen", "heard", "asked", "settled"}
+NAMES = {
+    *("asked", "believed", "doomed", "fallen", "found", "given", "gone", "heard", "kept", "known", "made", "said"),
+    *("seen", "settled", "told", "warped"),
+}
 """Variables and arguments that say how a value came about, not what it is: `rows`, `message`, `trial`, `names`."""
 
 

@@ -1,4 +1,7 @@
-"""Runs every command of the README, word for word, on a finished quickstart study: python -m tests.readme ROOT."""
+"""Runs every command of the README and of docs/quickstart.md, word for word: python -m tests.readme ROOT
+
+The root holds a finished quickstart study.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ import time
 import urllib.request
 from pathlib import Path
 
+from balance_tune.studies.storage.records import read_records
+
 HERE = Path(__file__).parent.parent
+PAGES = (HERE / "README.md", HERE / "docs" / "quickstart.md")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BY_CI = {"make study", "make test", "make test-jobs", "make check"}  # .ci/run runs these itself
 SERVES = "make ui"
@@ -41,14 +47,14 @@ FIELDS = [
 ]
 
 
-def blocks(language: str) -> list[str]:
-    """Return the README's fenced blocks of one language ("" for plain ones)."""
-    return [body for found, body in FENCE.findall((HERE / "README.md").read_text()) if found == language]
+def blocks(*languages: str) -> list[str]:
+    """Return the fenced blocks of some languages ("" for plain ones) of both pages."""
+    return [body for page in PAGES for found, body in FENCE.findall(page.read_text()) if found in languages]
 
 
 def commands() -> list[str]:
-    """Return the commands of the README in order, without comments; output shown in a block is not a command."""
-    lines = [line.split("  #")[0].strip() for body in blocks("") for line in body.splitlines()]
+    """Return the commands of both pages in order, without comments; output shown in a block is not a command."""
+    lines = [line.split("  #")[0].strip() for body in blocks("", "bash") for line in body.splitlines()]
     return [line for line in lines if line.startswith(("make ", "balance-tune "))]
 
 
@@ -86,7 +92,7 @@ def serve(environment: dict[str, str]) -> None:
 
 
 def check_leaderboard(rows: list[dict[str, object]]) -> None:
-    """Hold the quickstart's leaderboard to what the README says of it."""
+    """Hold the quickstart's leaderboard to what the pages say of it."""
     assert {(row["dataset"], row["method"]) for row in rows} == {
         (dataset, method)
         for dataset in ("av_digits", "multiple_features")
@@ -104,17 +110,21 @@ def check_leaderboard(rows: list[dict[str, object]]) -> None:
 def main(root: str) -> None:
     binaries = HERE / ".venv" / "bin"
     environment = {**os.environ, "BALANCE_TUNE_ROOT": root, "ROOT": root, "PATH": f"{binaries}:{os.environ['PATH']}"}
+    study = Path(root) / "quickstart"
     for command in commands():
         if command == SERVES:
             serve(environment)
         elif command not in BY_CI:
+            before = read_records(study)
             printed = run(shlex.split(command), environment)
+            if command == "balance-tune run search_spaces/quickstart.yaml" and read_records(study) != before:
+                sys.exit("a finished study was trained again")
             if command == "balance-tune report quickstart -f json":
                 check_leaderboard(json.loads(printed))
     for body in blocks("python"):
         if "run_study" in body:
             run([sys.executable, "-c", body], environment)
-    print("every command of the README works")
+    print("every command of README.md and docs/quickstart.md works")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ BY_OTHERS = {  # tested through what uses them alone
     "cluster/ray_address",
     *(f"storage/{name}" for name in ("db_retry", "files", "trial_file")),
     *(f"tracking/{name}" for name in ("artifacts", "client", "history", "inputs", "memory", "models", "note")),
-    *(f"tracking/{name}" for name in ("origin", "pictures", "runs", "tracker", "worker_process")),
+    *(f"tracking/{name}" for name in ("origin", "pictures", "tracker", "worker_process")),
 }
 
 

@@ -94,7 +94,13 @@ class Balancer:
 
     @contextmanager
     def epoch(self, epoch: int) -> Iterator[None]:
-        """Train one epoch inside, number `epoch` from 0; validation may lie inside or after it.
+        """Train one epoch inside.
+
+        Args:
+            epoch: number of the epoch, from 0.
+
+        Returns:
+            A context manager; validation may lie inside or after it.
 
         Raises:
             UserError: the epoch is none of the run.
@@ -140,6 +146,9 @@ class Balancer:
         They are added to gradients that are there already. The method adds its own losses to `loss`. Clip gradients
         after this, and then call `optimizer.step()`.
 
+        Args:
+            loss: 0-d, with a graph to the last `forward`: its `loss`, or a loss of your own on its `logits`.
+
         Raises:
             UserError: no forward pass is left to go back through.
         """
@@ -164,7 +173,11 @@ class Balancer:
         return {"step": ctx.step, "modules": ctx.modules.state_dict(), "modulation": ctx.modulation.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that `state_dict` returned."""
+        """Go on from a state that `state_dict` returned.
+
+        Args:
+            state: what `state_dict` returned.
+        """
         self._context.step = state["step"]
         self._context.modulation.load_state_dict(state["modulation"])
         self._context.modules.load_state_dict(state["modules"])

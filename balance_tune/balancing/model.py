@@ -40,7 +40,11 @@ class OwnModel(Protocol):
         """Return the number of answers."""
 
     def fuse(self, features: Features) -> Tensor:
-        """Return the fused logits (B, C) of features {modality: (B, d_m)}."""
+        """Return the fused logits (B, C).
+
+        Args:
+            features: {modality: (B, d_m)}.
+        """
 
 
 class OwnFusion(Fusion):

@@ -34,6 +34,18 @@ def format_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def port_option(parser: argparse.ArgumentParser, default: int) -> None:
+    """Add `--port`, for a command that serves a page."""
+    words = f"port to listen on, or the next free (default: {default})"
+    parser.add_argument("--port", type=_port, default=default, help=words)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 65535, but got `{text[:20]}`")
+    return int(text)
+
+
 def miniature_option(parser: argparse.ArgumentParser) -> None:
     """Add `--miniature`, which tries a study on made-up data."""
     parser.add_argument(
@@ -62,8 +74,8 @@ def study_of(args: argparse.Namespace) -> StudyConfig:
     plain, left_out = miniature(load_config(args.study_file, args.overrides, root=root))
     if left_out:
         print(f"left out, because two epochs are too few for them: {', '.join(left_out)}", file=sys.stderr)
-    kept = [word for word in args.overrides if not word.startswith(("methods=", "name="))]
-    return load_config(plain, kept, root=root)
+    overrides = [word for word in args.overrides if not word.startswith(("methods=", "name="))]
+    return load_config(plain, overrides, root=root)
 
 
 def study_argument(parser: argparse.ArgumentParser) -> None:

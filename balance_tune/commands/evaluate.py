@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
                 served.task,
                 served.words,
                 raw=served.known.get("raw"),
-                written=served.known.get("table"),
+                notation=served.known.get("table"),
             )
             if opened.by_index:
                 first = ", ".join(f"{k}: {name}" for k, name in enumerate(served.classes[:4]))

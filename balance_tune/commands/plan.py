@@ -36,14 +36,14 @@ def run(args: argparse.Namespace) -> int:
     from balance_tune.studies.monitor.plan import plan_of
     from balance_tune.studies.monitor.timing import epoch_seconds
     from balance_tune.studies.protocol.arms import arms_of
-    from balance_tune.studies.protocol.compute_matched import measured, unmeasured
+    from balance_tune.studies.protocol.compute_matched import datasets_to_measure, with_measured_factors
 
     config = study_of(args)
     arms = arms_of(config)
     root = root_of(args) if args.no_measure else writable_root(args)
     pace = epoch_seconds(config, arms, root, measure=not args.no_measure)
-    if unmeasured(config):
-        config = measured(config, arms, pace)
+    if datasets_to_measure(config):
+        config = with_measured_factors(config, arms, pace)
         arms = arms_of(config)
         joint = {arm.dataset: pace[arm.name] for arm in arms if arm.baseline}
         pace = {arm.name: pace.get(arm.name, joint[arm.dataset]) for arm in arms}
@@ -70,7 +70,7 @@ def as_text(plan: Plan, config: StudyConfig) -> str:
         for arm in plan.arms
     ]
     replicates = f" in {config.replicates} replicates" if config.replicates > 1 else ""
-    unmeasured = any(seconds is None for seconds in plan.epoch_seconds.values())
+    datasets_to_measure = any(seconds is None for seconds in plan.epoch_seconds.values())
     parts = [
         f"{plan.study}: {len(plan.arms)} arms from {datasets} datasets and {methods} methods{replicates}; "
         f"objective {plan.objective}, protocol {plan.protocol}",
@@ -96,7 +96,7 @@ def as_text(plan: Plan, config: StudyConfig) -> str:
         ),
         "\n".join(f"{dataset} lacks {text}" for dataset, text in missing_in_words(config).items()),
         "\n".join(plan.notes),
-        "Without --no-measure an epoch is timed, and times follow." if unmeasured else "",
+        "Without --no-measure an epoch is timed, and times follow." if datasets_to_measure else "",
     ]
     return "\n\n".join(part for part in parts if part)
 

@@ -24,6 +24,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f", "--format", choices=FORMATS, default="table", help="how to print the leaderboard (default: table)"
     )
+    parser.add_argument(
+        "--figures", action="store_true", help="write each figure of the report as SVG and PDF too, for papers"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,8 +49,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
 
     print(tables.as_text(rows))
-    page = report.write(folder.path)
+    page = report.write(folder.path, drawings=args.figures)
     exports.write(folder.path)
     (folder / "report").upload_all()
     print(f"The whole report: {folder.display_uri(f'report/{page.name}')}", file=sys.stderr)
+    if args.figures:
+        print(f"Figures: {folder.display_uri('report/figures')}", file=sys.stderr)
     return 0

@@ -22,7 +22,7 @@ from balance_tune.commands.arguments import (
 from balance_tune.commands.output import print_json
 from balance_tune.datasets.address import bare
 from balance_tune.studies.cluster.ray_address import check_ray_address
-from balance_tune.studies.signals import heard
+from balance_tune.studies.signals import sigterm_as_interrupt
 
 if TYPE_CHECKING:
     from balance_tune.studies.monitor.progress import Kind
@@ -51,7 +51,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the study; the leaderboard goes to standard output, progress to standard error."""
-    with heard():
+    with sigterm_as_interrupt():
         return _run(args)
 
 

@@ -14,6 +14,9 @@ from balance_tune.tasks import Objective
 if TYPE_CHECKING:
     from balance_tune.studies.config.schema import StudyConfig
     from balance_tune.studies.storage.records import TrialRecord
+    from balance_tune.studies.storage.study_folder import StudyFolder
+
+HEADERS = ("arm", "searched", "selected", "confirmed", "pruned", "failed", "running", "best val")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -23,21 +26,29 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    state = state_of(study_folder(args))
+    if args.format == "json":
+        print_json(state)
+    else:
+        print(f"{sentence(state)}\n\n{columns(HEADERS, cells(state), right=range(1, len(HEADERS)))}")
+    return 0
+
+
+def state_of(folder: StudyFolder) -> dict[str, Any]:
+    """Return how far a study is: its name, whether it runs, whether it has begun, and a row an arm (`progress`).
+
+    Raises:
+        UserError: one of its files cannot be read, or its database does not answer.
+    """
     from balance_tune.studies.config.reader import stored_config
     from balance_tune.studies.storage.exclusive import is_running
     from balance_tune.studies.storage.files import DATABASE, JOURNAL
     from balance_tune.studies.storage.records import read_records
 
-    folder = study_folder(args)
     config = stored_config(folder.path)
     begun = any((folder.path / name).is_file() for name in (JOURNAL, DATABASE))
-    records = read_records(folder.path) if begun else []
-    state = {"study": config.name, "running": is_running(folder), "arms": progress(config, records)}
-    if args.format == "json":
-        print_json(state)
-    else:
-        print(_as_text(state))
-    return 0
+    arms = progress(config, read_records(folder.path) if begun else [])
+    return {"study": config.name, "running": is_running(folder), "begun": begun, "arms": arms}
 
 
 def progress(config: StudyConfig, records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
@@ -74,25 +85,25 @@ def progress(config: StudyConfig, records: Iterable[TrialRecord]) -> list[dict[s
     return rows
 
 
-def _as_text(state: dict[str, Any]) -> str:
-    rows = state["arms"]
-    spent = duration(sum(row["device_seconds"] for row in rows))
+def sentence(state: dict[str, Any]) -> str:
+    """Return whether a study is running and what it has spent, in one sentence."""
+    spent = duration(sum(row["device_seconds"] for row in state["arms"]))
     verb = "is running" if state["running"] else "is not running"
-    table = columns(
-        ("arm", "searched", "selected", "confirmed", "pruned", "failed", "running", "best val"),
-        [
-            (
-                row["arm"],
-                f"{row['search']}/{row['search_trials']}" if row["search_trials"] else str(row["search"]),
-                str(row["select"]),
-                str(row["confirm"]),
-                str(row["pruned"]),
-                str(row["failed"]),
-                str(row["running"] if state["running"] else 0),
-                "" if row["search_val"] is None else f"{row['search_val']:.4f}",
-            )
-            for row in rows
-        ],
-        right=range(1, 8),
-    )
-    return f"{state['study']} {verb}; {spent} of device time so far.\n\n{table}"
+    return f"{state['study']} {verb}; {spent} of device time so far."
+
+
+def cells(state: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return the table of a study's arms, a row an arm, with the columns HEADERS."""
+    return [
+        (
+            row["arm"],
+            f"{row['search']}/{row['search_trials']}" if row["search_trials"] else str(row["search"]),
+            str(row["select"]),
+            str(row["confirm"]),
+            str(row["pruned"]),
+            str(row["failed"]),
+            str(row["running"] if state["running"] else 0),
+            "" if row["search_val"] is None else f"{row['search_val']:.4f}",
+        )
+        for row in state["arms"]
+    ]

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("a cluster must be named, but there is no --address; give its dashboard's, http://HOST:8265.")
     from balance_tune.studies.cluster import jobs
 
-    client = jobs.connected(address)
+    client = jobs.client_at(address)
     if args.stop:
         return _stop(client, config.name)
     if args.follow:
@@ -124,13 +124,13 @@ def _verdict(job: JobDetails) -> int:
 
 def _stop(client: JobSubmissionClient, name: str) -> int:
     from balance_tune.studies.cluster import jobs
-    from balance_tune.studies.cluster.job_log import ended
+    from balance_tune.studies.cluster.job_log import wait_for_end
 
-    busy = jobs.running(jobs.jobs_of(client, name))
+    busy = jobs.running_job(jobs.jobs_of(client, name))
     if busy is None:
         raise UserError(f"a job must be running to be stopped, but none of `{name}` is.")
     client.stop_job(busy.submission_id)
-    job = ended(client, str(busy.submission_id), PATIENCE)
+    job = wait_for_end(client, str(busy.submission_id), PATIENCE)
     _say(f"job {job.submission_id} is {job.status.value.lower()}; submitted again, the study goes on")
     return 0 if job.status.is_terminal() else 1
 

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from balance_tune.commands.arguments import root_of, root_option, study_folder
+from balance_tune.commands.arguments import port_option, root_of, root_option, study_folder
 from balance_tune.errors import UserError
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 65535, but got `{text[:20]}`")
-    return int(text)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", metavar="STUDY", nargs="?", help="open at this study's page (default: all studies)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
-    parser.add_argument("--port", type=_port, default=5000, help="port to listen on, or the next free (default: 5000)")
+    port_option(parser, 5000)
     parser.add_argument("--optuna", action="store_true", help="Optuna's dashboard on STUDY instead")
     root_option(parser)
 

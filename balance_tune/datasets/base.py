@@ -118,6 +118,10 @@ class Dataset(ABC):
         Served models and `evaluate` send their inputs through here. Numbers of the declared shape are taken by every
         dataset; one whose source holds files overrides this to take their bytes too, and prepares them as `read` does.
 
+        Args:
+            modality: its name.
+            raw: bytes of a file, an array, or nested lists of numbers.
+
         Raises:
             UserError: `raw` cannot become such a sample.
         """
@@ -132,6 +136,13 @@ class Dataset(ABC):
         """Return numbers (an array, or nested lists) as float32 if they are finite and have the modality's shape.
 
         Of a modality whose samples are not standardised in the store it is the shape that they are stored in.
+
+        Args:
+            modality: its name.
+            raw: an array, or nested lists of numbers.
+
+        Raises:
+            UserError: they are no numbers, not finite, or of another shape.
         """
         shape = self.modalities[modality].stored
         try:
@@ -149,7 +160,11 @@ class Dataset(ABC):
         return ()
 
     def check(self) -> None:
-        """Raise a `UserError` when the class declares something that cannot be."""
+        """Check what the class declares.
+
+        Raises:
+            UserError: a name, a class, a modality or the split recipe is impossible; the line says which.
+        """
         for attribute in ("name", "classes", "modalities", "split"):
             if not hasattr(self, attribute):
                 raise UserError(f"dataset class {type(self).__qualname__} must declare `{attribute}`, but does not.")
@@ -176,7 +191,14 @@ class Dataset(ABC):
                 )
 
     def check_samples(self, samples: Samples) -> None:
-        """Raise a `UserError` when `samples` are not what the class declares."""
+        """Check that samples are what the class declares.
+
+        Args:
+            samples: all rows, as `read` returned them.
+
+        Raises:
+            UserError: number, shape, type or values are others than declared.
+        """
         if list(samples.inputs) != list(self.modalities):
             raise UserError(
                 f"dataset `{self.name}` must read the modalities it declares, in their order: "
@@ -196,7 +218,14 @@ class Dataset(ABC):
         self.check_labels(samples.labels)
 
     def check_labels(self, labels: NDArray[Any]) -> None:
-        """Raise a `UserError` when labels are not those of the task and its classes."""
+        """Check that labels are those of the task and its classes.
+
+        Args:
+            labels: of all rows: (N,) of classes or values, (N, C) of several labels at once.
+
+        Raises:
+            UserError: one is none of the task and its classes.
+        """
         if self.task != "classes":
             if labels.ndim != 2 or labels.shape[1] != len(self.classes):
                 raise UserError(

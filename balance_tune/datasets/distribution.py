@@ -68,12 +68,22 @@ class Distribution(Decoding):
     def items(self, source: Path) -> list[Item]:
         """Return every sample in an order that never changes; sample files need not exist, annotations must.
 
+        Args:
+            source: the folder of the distribution.
+
         Raises:
             UserError: the folder does not hold what `layout` says, or contradicts itself.
         """
 
     def check_items(self, items: Sequence[Item]) -> None:
-        """Raise a `UserError` where samples that can be listed must not be prepared together."""
+        """Check samples that can be listed, together.
+
+        Args:
+            items: all samples that would be prepared.
+
+        Raises:
+            UserError: they must not be prepared together.
+        """
 
     @abstractmethod
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
@@ -81,23 +91,44 @@ class Distribution(Decoding):
 
         Modalities that are `absent` from the item may be left out.
 
+        Args:
+            source: the folder of the distribution.
+            item: which sample.
+
         Raises:
             Unreadable: one of its files is missing, broken, silent, ...
         """
 
     def remarks(self, items: Sequence[Item]) -> tuple[str, ...]:
-        """Return what a reader of the results must know about these samples, beside `limits`."""
+        """Return what a reader of the results must know about these samples, beside `limits`.
+
+        Args:
+            items: the samples that were prepared.
+        """
         return ()
 
     @abstractmethod
     def miniature(self, folder: Path) -> None:
-        """Make a tiny distribution in `folder`, in the official layout and formats, the same every time."""
+        """Make a tiny distribution in `folder`, in the official layout and formats, the same every time.
+
+        Args:
+            folder: an empty folder.
+        """
 
     def annotations(self, source: Path) -> tuple[Path, ...]:
-        """Return the files that say what the samples are; they are hashed whole."""
+        """Return the files that say what the samples are; they are hashed whole.
+
+        Args:
+            source: the folder of the distribution.
+        """
         return ()
 
     def read(self) -> Samples:
+        """Return every sample: refused, because a distribution is prepared, not read into memory.
+
+        Raises:
+            UserError: always; the line says how to prepare it.
+        """
         raise UserError(f"dataset `{self.name}` must be prepared: {self.command()}.")
 
     def command(self) -> str:
@@ -105,17 +136,36 @@ class Distribution(Decoding):
         return f"balance-tune data prepare {self.family} --recipe {self.protocol} --source DIR"
 
     def missing(self, path: Path) -> UserError:
-        """Return the error for something of the layout that is not there."""
+        """Return the error for something of the layout that is not there.
+
+        Args:
+            path: what is not there.
+        """
         return UserError(f"the source of `{self.name}` must hold {self.layout}, but {path} does not exist.")
 
     def present(self, path: Path) -> Path:
-        """Return `path`, or raise that it does not exist."""
+        """Return `path` where it exists.
+
+        Args:
+            path: of a file or folder.
+
+        Raises:
+            UserError: it does not exist.
+        """
         if not path.exists():
             raise self.missing(path)
         return path
 
     def label_of(self, name: str, where: str) -> int:
-        """Return the class called `name`; `where` says in which file and line it stands."""
+        """Return the index of a class.
+
+        Args:
+            name: a class, as an annotation spells it.
+            where: file and line, for the message.
+
+        Raises:
+            UserError: there is no such class.
+        """
         try:
             return self.classes.index(name)
         except ValueError:

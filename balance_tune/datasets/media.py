@@ -375,12 +375,6 @@ def duration(video: Seen) -> float:
         return length if length is not None and length < COMPLETE * whole else whole
 
 
-def has_sound(path: Path) -> bool:
-    """Whether a video has a sound track."""
-    with _opened(path) as container:
-        return bool(container.streams.audio)
-
-
 def _one(video: Seen) -> File:
     if not isinstance(video, Path | bytes):
         raise Unreadable("the file", "a video is one file, and these are several")

@@ -97,6 +97,12 @@ class Modality:
 
         None where there is nothing to do but to change the type. Axes that operations change in length are pooled
         ones, so that it holds for the result of the operations too.
+
+        Args:
+            statistics: mean and deviation of the training rows; None where nothing is standardised.
+
+        Raises:
+            UserError: statistics are needed and there are none.
         """
         if self.ids or self.normalise == "baked":
             return None
@@ -118,7 +124,11 @@ class Modality:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Modality:
-        """Return the modality whose fields were written as JSON."""
+        """Return the modality whose fields were written as JSON.
+
+        Args:
+            entry: the fields, as a manifest holds them.
+        """
         fields = dict(entry)
         for name in ("shape", "stored", "standardise"):
             fields[name] = tuple(fields[name])

@@ -24,7 +24,14 @@ class ParquetDataset(Dataset):
         return (self.path,)
 
     def columns(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return the named columns as pyarrow arrays, or raise a `UserError` that says what the file lacks."""
+        """Return columns of the file as pyarrow arrays, by name.
+
+        Args:
+            names: of columns.
+
+        Raises:
+            UserError: the file lacks one of them, or cannot be read.
+        """
         import pyarrow as pa
         from pyarrow import parquet
 

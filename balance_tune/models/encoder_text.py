@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Sequence
 
 import torch
@@ -68,17 +66,3 @@ class Text(Encoder):
             h = layer(h, src_key_padding_mask=hidden)
         out: Tensor = self.norm(h[:, 0])
         return out
-
-
-def hashed_ids(text: str, length: int, vocabulary: int) -> list[int]:
-    """Return `length` token ids of a text's words and punctuation, hashed into 1 .. vocabulary - 1, padded with 0.
-
-    The same for the same text everywhere; different words may share an id, the rarer the larger the vocabulary.
-    """
-    if length < 1 or vocabulary < 2:
-        raise UserError(f"`length >= 1` and `vocabulary >= 2` must hold, but got ({length=}, {vocabulary=}).")
-    words = re.findall(r"\w+|[^\w\s]", text.lower())[:length]
-    ids = [
-        1 + int.from_bytes(hashlib.blake2b(w.encode(), digest_size=8).digest(), "big") % (vocabulary - 1) for w in words
-    ]
-    return ids + [PADDING] * (length - len(ids))

@@ -44,7 +44,14 @@ class Encoder(nn.Module):
 
     @classmethod
     def check_shape(cls, shape: Sequence[int]) -> None:
-        """Raise a `UserError` where samples of `shape` cannot be encoded."""
+        """Check the shape of samples.
+
+        Args:
+            shape: of one sample.
+
+        Raises:
+            UserError: samples of this shape cannot be encoded.
+        """
         if cls.axes and len(shape) not in map(len, cls.axes):
             kinds = " or ".join(f"({', '.join(names)})" for names in cls.axes)
             raise UserError(f"encoder {cls.name} needs inputs of shape {kinds}, but got {tuple(shape)}.")
@@ -53,21 +60,41 @@ class Encoder(nn.Module):
 
     @classmethod
     def check_sizes(cls, **sizes: object) -> None:
-        """Raise a `UserError` where a setting is not a whole number of at least 1, or a list of such."""
+        """Check settings that are sizes.
+
+        Args:
+            **sizes: settings by name.
+
+        Raises:
+            UserError: one is not a whole number of at least 1, or a list of such.
+        """
         for name, value in sizes.items():
             numbers = list(value) if isinstance(value, list | tuple) else [value]
             if not numbers or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in numbers):
                 raise UserError(f"`{name} >= 1` (a whole number) must hold for encoder {cls.name}, but got {value!r}.")
 
     def prepare(self, x: Tensor) -> Tensor:
-        """Return the input as the first stage wants it."""
+        """Return the input as the first stage wants it.
+
+        Args:
+            x: (B, *shape).
+        """
         return x
 
     def finish(self, x: Tensor) -> Tensor:
-        """Return features (B, `features`) from the last stage's output."""
+        """Return features (B, `features`).
+
+        Args:
+            x: the last stage's output.
+        """
         return x
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return features (B, `features`).
+
+        Args:
+            x: (B, *shape).
+        """
         x = self.prepare(x)
         for stage in self.stages:
             x = stage(x)

@@ -32,7 +32,11 @@ class Fusion(nn.Module):
         self.widths, self.classes = dict(widths), classes
 
     def forward(self, features: Features) -> Tensor:
-        """Return fused logits (B, C)."""
+        """Return fused logits (B, C).
+
+        Args:
+            features: {modality: (B, d_m)}.
+        """
         raise NotImplementedError
 
     @property
@@ -41,19 +45,30 @@ class Fusion(nn.Module):
         return 1.0
 
     def unimodal_logits(self, features: Features) -> dict[str, Tensor]:
-        """Return {modality: (B, C)}, what each modality answers by itself; here with the other features silenced."""
+        """Return {modality: (B, C)}, what each modality answers by itself; here with the other features silenced.
+
+        Args:
+            features: {modality: (B, d_m)}.
+        """
         silent = {m: torch.zeros_like(h) for m, h in features.items()}
         return {m: self({**silent, m: h}) for m, h in features.items()}
 
     def unimodal_logits_by_class(self, features: Features) -> Tensor:
-        """Return the same as one tensor, classes before samples (M, C, B): the layout in which softmax is fastest."""
+        """Return `unimodal_logits` as one tensor (M, C, B): with classes before samples softmax is fastest.
+
+        Args:
+            features: {modality: (B, d_m)}.
+        """
         return torch.stack([f.t() for f in self.unimodal_logits(features).values()])
 
     def answers_alone(self, features: Features, *, fixed: bool = False) -> dict[str, Tensor]:
         """Return {modality: (B, C)}, the head's answer to one modality with every bias in full.
 
-        Differs from `unimodal_logits` where those share a bias so that they add up. Where `fixed`, gradients reach the
-        features only, not the fusion's parameters.
+        Differs from `unimodal_logits` where those share a bias so that they add up.
+
+        Args:
+            features: {modality: (B, d_m)}.
+            fixed: whether gradients reach the features only, not the fusion's parameters.
         """
         with frozen(self) if fixed else nullcontext():
             return self._alone(features)
@@ -63,7 +78,11 @@ class Fusion(nn.Module):
         return {m: self({**silent, m: h}) for m, h in features.items()}
 
     def parts(self, features: Features) -> dict[str, Tensor] | None:
-        """Return {modality: (B, C)} that add up to the logits without their biases; None where the head mixes them."""
+        """Return {modality: (B, C)} that add up to the logits without their biases; None where the head mixes them.
+
+        Args:
+            features: {modality: (B, d_m)}.
+        """
         return None
 
     def slices(self) -> dict[str, list[tuple[Tensor, slice]]]:

@@ -20,7 +20,6 @@ from balance_tune.tasks import Task
 
 Inputs = dict[str, Tensor]
 Policy = Literal["auto", "conv4d", "ndim>=2", "encoder", "encoder+head"]
-POLICIES: tuple[Policy, ...] = ("auto", "conv4d", "ndim>=2", "encoder", "encoder+head")
 
 
 class MultimodalModel(nn.Module):
@@ -45,6 +44,7 @@ class MultimodalModel(nn.Module):
 
     @property
     def modalities(self) -> tuple[str, ...]:
+        """The names of the modalities, in order."""
         return tuple(self.encoders)
 
     @property
@@ -54,6 +54,7 @@ class MultimodalModel(nn.Module):
 
     @property
     def classes(self) -> int:
+        """The number of answers, C."""
         return self.fusion.classes
 
     def encode(self, inputs: Inputs) -> Features:

@@ -95,7 +95,15 @@ class Modulation:
                 raise UserError(f"{self.name}.{field} must be a finite number, but got {value!r}.")
 
     def demand(self, rule: str, *fields: str) -> None:
-        """Raise a `UserError` that names rule and value where a field breaks one of `RULES`, such as "{} >= 0"."""
+        """Check hyperparameters against a rule.
+
+        Args:
+            rule: one of `RULES`, such as "{} >= 0".
+            *fields: names of hyperparameters.
+
+        Raises:
+            UserError: one breaks the rule; the line names rule and value.
+        """
         for field in fields:
             value = getattr(self, field)
             if not RULES[rule](value):
@@ -114,11 +122,22 @@ class Modulation:
 
     @classmethod
     def variants(cls, modalities: Sequence[str]) -> tuple[str, ...]:
-        """Return the names of the arms this method makes; most make one, which has no name."""
+        """Return the names of the arms this method makes; most make one, which has no name.
+
+        Args:
+            modalities: of the dataset, in order.
+        """
         return ()
 
     def check_task(self, task: Task) -> None:
-        """Raise a `UserError` where the method can do nothing with labels of this kind."""
+        """Check that the method works on a task.
+
+        Args:
+            task: what the labels are.
+
+        Raises:
+            UserError: the method can do nothing with labels of this kind.
+        """
         if task not in self.tasks:
             raise UserError(
                 f"{self.name} needs {self.needs}, and works for {' and '.join(self.tasks)}, but got a task of {task}; "
@@ -126,10 +145,13 @@ class Modulation:
             )
 
     def check_training(self, training: TrainingSettings) -> None:
-        """Raise a `UserError` where the method cannot be trained with these settings.
+        """Check the settings of training.
 
         Args:
             training: the recipe of the run.
+
+        Raises:
+            UserError: the method cannot be trained with them.
         """
         if training.compile and self.twice:
             raise UserError(
@@ -172,10 +194,18 @@ class Modulation:
         return plan
 
     def on_epoch_start(self, ctx: Context) -> None:
-        """Prepare an epoch of the method's window; `ctx.epoch` is its number."""
+        """Prepare an epoch of the method's window; `ctx.epoch` is its number.
+
+        Args:
+            ctx: the run.
+        """
 
     def on_epoch_end(self, ctx: Context) -> None:
-        """Runs after the epoch was evaluated."""
+        """Runs after the epoch was evaluated.
+
+        Args:
+            ctx: the run.
+        """
 
     # a step ----------------------------------------------------------------------------------------------------------
     def forward(self, batch: Batch, ctx: Context) -> Output:
@@ -218,7 +248,12 @@ class Modulation:
         return losses
 
     def backward(self, losses: Losses, ctx: Context) -> None:
-        """Add the gradients of the sum of the losses {name: 0-d}; override it to combine them in another way."""
+        """Add the gradients of the sum of the losses; override it to combine them in another way.
+
+        Args:
+            losses: {name: 0-d}, of the global batch.
+            ctx: the run; `ctx.backward` is the common pass.
+        """
         each = list(losses.values())
         ctx.backward(sum(each[1:], each[0]) if each else 0)  # not from 0 on: an operation less, there and back
 
@@ -241,21 +276,33 @@ class Modulation:
         """
 
     def train_step(self, batch: Batch, ctx: Context) -> Tensor:
-        """Take one whole step and return its loss (0-d, detached).
+        """Take one whole step.
 
         Args:
             batch: B samples of this worker.
             ctx: the run; `ctx.default_step` is the common step.
+
+        Returns:
+            The loss (0-d, detached).
         """
         return ctx.default_step(self, batch)
 
     # what others must know -------------------------------------------------------------------------------------------
     def epochs_of_window(self, epochs: int) -> range:
-        """Return the 0-based epochs in which the method acts."""
+        """Return the 0-based epochs in which the method acts.
+
+        Args:
+            epochs: length of the run.
+        """
         return range(math.ceil(self.start * epochs - 1e-9), min(math.floor(self.end * epochs + 1e-9), epochs - 1) + 1)
 
     def acts(self, epoch: int, epochs: int) -> bool:
-        """Return whether 0-based `epoch` of a run of `epochs` lies in the window."""
+        """Return whether an epoch lies in the window.
+
+        Args:
+            epoch: 0-based.
+            epochs: length of the run.
+        """
         return epoch in self.epochs_of_window(epochs)
 
     def never_acts(self, epochs: int) -> str | None:
@@ -297,4 +344,8 @@ class Modulation:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that `state_dict` returned."""
+        """Go on from a state that `state_dict` returned.
+
+        Args:
+            state: what `state_dict` returned.
+        """

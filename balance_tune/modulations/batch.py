@@ -40,6 +40,9 @@ class EpochPlan:
 
         Args:
             size: rows of a global batch, at most.
+
+        Raises:
+            ValueError: the groups do not hold every row of the plan once.
         """
         runs = ((None, len(self)),) if self.groups is None else self.groups
         if sum(rows for _, rows in runs) != len(self):
@@ -103,7 +106,11 @@ class Batch:
         return len(self.labels)
 
     def weighted(self, weight: Tensor) -> Batch:
-        """Return the batch with per-sample weights (B,) multiplied in."""
+        """Return the batch with per-sample weights multiplied in.
+
+        Args:
+            weight: (B,).
+        """
         return replace(self, weight=weight if self.weight is None else self.weight * weight)
 
 

@@ -43,9 +43,10 @@ def _published_text(card: Mapping[str, Any]) -> list[str]:
 def as_markdown(cards: Iterable[Mapping[str, Any]]) -> str:
     """Return docs/methods.md: a table of all methods, then each in full."""
     cards = list(cards)
-    index = ["| method | what it does | cost | your loop |", "|---|---|---|---|"]
+    index = ["| method | paper | what it does | cost | your loop |", "|---|---|---|---|---|"]
     for c in cards:
-        cells = [f"[`{c['name']}`](#{c['name']})", _cell(c["summary"]), _cell(c["cost"]), "no" if c["needs"] else "yes"]
+        words = (c["paper"], c["summary"], c["cost"], "no" if c["needs"] else "yes")
+        cells = [f"[`{c['name']}`](#{c['name']})", *map(_cell, words)]
         index.append(f"| {' | '.join(cells)} |")
     return "\n".join([PREAMBLE, *index, *(line for c in cards for line in ("", _section(c)))]) + "\n"
 

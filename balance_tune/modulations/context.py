@@ -70,6 +70,10 @@ class Context(Protocol):
         Without `present` this is the step's own pass: `on_features` runs between encoders and fusion, and the scores
         are those of its features before any dropping. With `present`, the inputs of the other modalities are zero, no
         hook runs and the scores stay as they are.
+
+        Args:
+            batch: B samples of this worker.
+            present: modalities that the model sees; None: all.
         """
 
     def again(self, batch: Batch) -> Output:
@@ -78,6 +82,9 @@ class Context(Protocol):
         Dropout masks and the dropping of `on_features` are those of the step's own pass, the scores stay, and running
         statistics of BatchNorm are not updated (its batch statistics are those of this pass). The method must declare
         `second_pass = True`.
+
+        Args:
+            batch: the step's own.
         """
 
     @property
@@ -100,30 +107,60 @@ class Context(Protocol):
         """The `score_vector` as {modality: 0-d}."""
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return the mean of the task's loss of logits (B, C) over the global batch, 0-d; see `mean`."""
+        """Return the mean of the task's loss over the global batch, 0-d; see `mean`.
+
+        Args:
+            logits: (B, C).
+            batch: B samples of this worker.
+        """
 
     def mean(self, values: Tensor, batch: Batch) -> Tensor:
-        """Return the weighted mean of per-sample values (B,) over the global batch, 0-d.
+        """Return the weighted mean of per-sample values over the global batch, 0-d.
 
         With several workers: this worker's sum over the global weight, times their number, so that the average of the
         workers' gradients is the gradient of the global mean.
+
+        Args:
+            values: (B,), one a sample.
+            batch: B samples of this worker.
         """
 
     def gather(self, values: Tensor, batch: Batch) -> Tensor:
-        """Return per-sample values (total, ...) of the whole global batch from this worker's (B, ...), with gradient.
+        """Return per-sample values (total, ...) of the whole global batch, with gradient.
 
         Rows are in the order of `batch.position`. A loss of the gathered rows is computed by every worker alike, as the
         plain global value; the average of the workers' gradients is then its gradient.
+
+        Args:
+            values: (B, ...).
+            batch: B samples of this worker.
         """
 
     def default_step(self, modulation: Hooks, batch: Batch) -> Tensor:
-        """Take one step the common way, through these hooks; return the fused loss (0-d, detached)."""
+        """Take one step the common way.
+
+        Args:
+            modulation: whose hooks run.
+            batch: B samples of this worker.
+
+        Returns:
+            The fused loss (0-d, detached).
+        """
 
     def backward(self, loss: Tensor | int) -> None:
-        """Add d loss / d parameter to every gradient."""
+        """Add d loss / d parameter to every gradient.
+
+        Args:
+            loss: 0-d; a plain 0 where nothing is to be learnt.
+        """
 
     def gradients(self, losses: Losses, create_graph: bool = False) -> dict[str, list[Tensor]]:
-        """Return each loss's own gradients, averaged over workers, in the order of `parameters`; zero where unused."""
+        """Return each loss's own gradients, averaged over workers, in the order of `parameters`; zero where unused.
+
+        Args:
+            losses: {name: 0-d}.
+            create_graph: whether the gradients themselves can be differentiated.
+        """
 
     def average_gradients(self) -> None:
         """Average the parameters' gradients over workers, once per step or after each `zero_gradients`."""
@@ -136,7 +173,11 @@ class Context(Protocol):
         """All that is trained, in one fixed order: the model's parameters, then the method's own."""
 
     def optimizer_step(self, only: Iterable[nn.Parameter] | None = None) -> None:
-        """Average, clip, update, and clear the gradients; parameters without a gradient (or outside `only`) stay."""
+        """Average, clip, update, and clear the gradients; parameters without a gradient stay.
+
+        Args:
+            only: the parameters to update; None: all.
+        """
 
     def scale_lr(self, modality: str, factor: Tensor | float, policy: Policy = "encoder") -> None:
         """Multiply the learning rate of one modality's parameters in this step's update, whatever the optimiser.
@@ -156,13 +197,20 @@ class Context(Protocol):
         """
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The arithmetic of encoders and fusion (`training.precision`), for passes through parts of the model."""
+        """Compute in the arithmetic of encoders and fusion (`training.precision`).
+
+        Returns:
+            A context manager for passes through parts of the model.
+        """
 
     # random numbers, the same on every worker and after every resume -------------------------------------------------
     def shared_generator(self, purpose: str) -> torch.Generator:
         """Return the device's generator, seeded by (trial, purpose, epoch, step).
 
         Each call restarts it; draw what is needed before asking for another purpose.
+
+        Args:
+            purpose: a name; another one gives other numbers.
         """
 
     def shared_uniform(self, purpose: str, *shape: int) -> Tensor:
@@ -174,7 +222,12 @@ class Context(Protocol):
         """
 
     def shared_normal(self, purpose: str, like: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield this step's N(0, 1) numbers in the shape of each tensor; valid until the next step."""
+        """Yield this step's N(0, 1) numbers in the shape of each tensor; valid until the next step.
+
+        Args:
+            purpose: as in `shared_generator`.
+            like: tensors whose shapes are taken.
+        """
 
     def shared_coin(self, purpose: str, probability: float) -> bool:
         """Return true with a probability, without a device: keyed by (trial, purpose, epoch, step).
@@ -195,16 +248,28 @@ class Context(Protocol):
 
     # data ------------------------------------------------------------------------------------------------------------
     def size(self, split: SplitName) -> int:
-        """Return how many rows a split has."""
+        """Return how many rows a split has.
+
+        Args:
+            split: "train" or "monitor".
+        """
 
     def rows_at_once(self, split: SplitName) -> int:
-        """Return how many rows of a split an evaluation-mode pass may take at once."""
+        """Return how many rows of a split an evaluation-mode pass may take at once.
+
+        Args:
+            split: "train" or "monitor".
+        """
 
     def plan(self) -> EpochPlan:
         """Return this epoch's shuffled order of the training part, before any method changes it."""
 
     def planned(self, plan: EpochPlan) -> Iterator[Batch]:
-        """Yield this worker's share of every global batch of an epoch's plan, augmented as in training."""
+        """Yield this worker's share of every global batch of an epoch's plan, augmented as in training.
+
+        Args:
+            plan: which rows, in which order.
+        """
 
     def take(self, split: SplitName, rows: Tensor, present: Tensor | None, position: Tensor, total: int) -> Batch:
         """Return rows (B,) of a split as a batch, not augmented; `present` (B, M) zeroes absent modalities' inputs.
@@ -218,20 +283,37 @@ class Context(Protocol):
         """
 
     def batches(self, split: SplitName, size: int | None = None) -> Iterator[Batch]:
-        """Yield this worker's share of a split in its own order, `size` samples at once (default: what fits)."""
+        """Yield this worker's share of a split in its own order.
+
+        Args:
+            split: "train" or "monitor".
+            size: samples at once; None: as many as fit.
+        """
 
     def encode(self, split: SplitName) -> tuple[Features, Tensor]:
-        """Return evaluation-mode features {modality: (N, d_m)} and labels (N,) of a whole split, on every worker."""
+        """Return evaluation-mode features {modality: (N, d_m)} and labels (N,) of a whole split, on every worker.
+
+        Args:
+            split: "train" or "monitor".
+        """
 
     # extra training, charged to the trial ----------------------------------------------------------------------------
     def fork(self, purpose: str) -> Branch:
-        """Return a copy of the model with an optimiser of its own, to be trained aside."""
+        """Return a copy of the model with an optimiser of its own, to be trained aside.
+
+        Args:
+            purpose: a name, from which the copy gets its seed.
+        """
 
     def teacher(self, modality: str, epochs: int) -> Teacher:
-        """Return a frozen unimodal model, encoder and head, trained alone for so many epochs.
+        """Return a frozen unimodal model, encoder and head, trained alone.
 
         The encoder starts from the modality's present encoder, the linear head from the trial's seed; a run of its own
         with the trial's recipe, its learning rate schedule stretched over `epochs`.
+
+        Args:
+            modality: its name.
+            epochs: how long it is trained.
         """
 
 

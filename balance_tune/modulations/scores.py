@@ -16,9 +16,13 @@ Values = Tensor | tuple[float, ...]
 
 
 def true_class_probability(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return softmax(logits)[..., labels] in float32 or better, (..., B) from (..., B, C); no synchronisation.
+    """Return softmax(logits)[..., labels] in float32 or better, (..., B); no synchronisation.
 
-    Several labels at once (B, C) of 0 and 1: the mean over labels of the probability of what is true, there or not.
+    Several labels at once: the mean over labels of the probability of what is true, there or not.
+
+    Args:
+        logits: (..., B, C).
+        labels: (B,) of classes, or (B, C) of 0 and 1.
     """
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     if labels.dim() == 2:
@@ -28,12 +32,22 @@ def true_class_probability(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def score_sums(logits: Mapping[str, Tensor], labels: Tensor) -> Tensor:
-    """Return (M,), each modality's sum over the batch of the true class's probability, from {modality: (B, C)}."""
+    """Return (M,), each modality's sum over the batch of the true class's probability.
+
+    Args:
+        logits: {modality: (B, C)}.
+        labels: (B,) of classes, or (B, C) of 0 and 1.
+    """
     return score_sums_by_class(torch.stack([f.detach().t() for f in logits.values()]), labels)
 
 
 def score_sums_by_class(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the same from (M, C, B), the layout in which it is fastest where classes are few."""
+    """Return what `score_sums` does.
+
+    Args:
+        logits: (M, C, B), the layout in which it is fastest where classes are few.
+        labels: (B,) of classes, or (B, C) of 0 and 1.
+    """
     if labels.dim() == 2:
         return true_class_probability(logits.transpose(1, 2), labels).sum(-1)
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
@@ -41,10 +55,13 @@ def score_sums_by_class(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def ratios(s: Tensor) -> Tensor:
-    """Return rho (M,) from scores s (M,): rho_m = 1/(M-1) sum_{j != m} s_m / s_j.
+    """Return rho (M,): rho_m = 1/(M-1) sum_{j != m} s_m / s_j.
 
     The journal form of OGM; for two modalities the plain ratio, 1 for a single one. Scores are
     guarded by 1e-8 against underflow.
+
+    Args:
+        s: scores (M,).
     """
     if len(s) == 1:
         return torch.ones_like(s)
@@ -55,7 +72,11 @@ def ratios(s: Tensor) -> Tensor:
 
 
 def ratios_on_host(s: Sequence[float]) -> tuple[float, ...]:
-    """Return the same of numbers."""
+    """Return what `ratios` does, as plain numbers.
+
+    Args:
+        s: scores, one a modality.
+    """
     if len(s) == 1:
         return (1.0,)
     s = [max(x, 1e-8) for x in s]
@@ -99,15 +120,28 @@ def _on_device(flags: tuple[bool, ...], device: torch.device) -> Tensor:
 
 
 def as_tensor(values: Values) -> Tensor:
-    """Return (M,)."""
+    """Return values as a tensor (M,).
+
+    Args:
+        values: a tensor (M,), or plain numbers.
+    """
     return values if isinstance(values, Tensor) else torch.tensor(values, dtype=torch.float64)
 
 
 def by_name(values: Tensor, names: Mapping[str, object]) -> dict[str, Tensor]:
-    """Return {modality: 0-d tensor} from (M,)."""
+    """Return {modality: 0-d tensor}.
+
+    Args:
+        values: (M,).
+        names: mapping whose keys are the M modalities, in order.
+    """
     return dict(zip(names, values.unbind(), strict=True))
 
 
 def stacked(scores: Scores) -> Tensor:
-    """Return (M,) from {modality: 0-d tensor}."""
+    """Return scores as a tensor (M,).
+
+    Args:
+        scores: {modality: 0-d tensor}.
+    """
     return torch.stack(list(scores.values()))

@@ -1,4 +1,4 @@
-"""Removes a study everywhere: folder, runs and artifacts in MLflow; the datasets' stores are shared and stay."""
+"""Removes a study: its folder, and its runs and artifacts in MLflow. Stores of datasets are shared, so they stay."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from balance_tune.errors import UserError
 from balance_tune.studies.config.reader import stored_config
 from balance_tune.studies.protocol.provenance import CONFIG
 from balance_tune.studies.storage.database import database_of
@@ -18,8 +19,9 @@ from balance_tune.studies.storage.files import DATABASE
 from balance_tune.studies.storage.pruning_table import table_of
 from balance_tune.studies.storage.records import studies_of
 from balance_tune.studies.storage.study_folder import StudyFolder
-from balance_tune.studies.tracking.backend import Store, answering, store_of
+from balance_tune.studies.tracking.backend import Store, client_of_store, store_of
 from balance_tune.studies.tracking.memory import IDENTITY, study_id
+from balance_tune.studies.tracking.relocation import follow_root, recorded_elsewhere
 from balance_tune.studies.tracking.runs import TAG
 from balance_tune.studies.wording import one_line
 
@@ -34,22 +36,22 @@ BATCH = 1000  # runs named on one command line
 
 
 def delete_study(folder: StudyFolder) -> list[str]:
-    """Remove the study in `folder` and return what remains to be said, one line each.
+    """Remove the study in `folder`; return messages for the user, one line each.
 
     MLflow comes first: if it does not answer, nothing has been removed yet.
 
     Raises:
-        UserError: the study is being run, or its MLflow store cannot be one.
+        UserError: the study is running, or the address of its MLflow store is wrong.
     """
     with exclusive(folder):
         remarks = _forget(folder) if (folder.path / IDENTITY).is_file() else []
-        folder.clear_store(keep=FOUND_BY)  # first: no trial of a later study may find what is left of this one
+        folder.clear_store(keep=FOUND_BY)  # first: a later study of this name must not find trials of this one
         forget(folder)
         folder.clear_store()
-        doomed = folder.path.with_name(f".{folder.name}.deleting")
-        shutil.rmtree(doomed, ignore_errors=True)
-        folder.path.rename(doomed)  # at once: a half-removed study is never found under its name
-    shutil.rmtree(doomed)
+        hidden = folder.path.with_name(f".{folder.name}.deleting")
+        shutil.rmtree(hidden, ignore_errors=True)
+        folder.path.rename(hidden)  # renamed first: a half-removed study is never found under its name
+    shutil.rmtree(hidden)
     return remarks
 
 
@@ -58,13 +60,21 @@ def _forget(folder: StudyFolder) -> list[str]:
     if config.name != folder.name:
         return [f"MLflow's runs stay: they are those of `{config.name}`, of which {folder.name} was a copy."]
     store = store_of(folder.parent, config.mlflow.tracking_uri)
-    if store.file is not None and not store.file.is_file():
-        return []
-    with answering(store) as client:
-        return _forgotten(client, store, config, identity)
+    if store.file is not None:
+        if not store.file.is_file():
+            return []
+        follow_root(store.file, store.artifacts, running=folder.name)
+        elsewhere = recorded_elsewhere(store.file, store.artifacts)
+        if elsewhere is not None:  # MLflow would delete the artifacts there: those of the root that was copied
+            raise UserError(
+                f"a study must be deleted where its artifacts are, but {store.file} records them at {elsewhere}; "
+                "delete again when no other study of this root runs."
+            )
+    with client_of_store(store) as client:
+        return _delete_runs(client, store, config, identity)
 
 
-def _forgotten(client: MlflowClient, store: Store, config: StudyConfig, study_id: str) -> list[str]:
+def _delete_runs(client: MlflowClient, store: Store, config: StudyConfig, study_id: str) -> list[str]:
     experiment = client.get_experiment_by_name(config.name)
     if experiment is None:
         return []
@@ -114,11 +124,11 @@ def _empty(client: MlflowClient, store: Store, experiment_id: str, study_id: str
     return [f"The artifacts of {left} runs stay where {store.shown} keeps them: it deletes none."] if left else []
 
 
-def _runs(client: MlflowClient, experiment_id: str, wanted: str) -> list[Run]:
+def _runs(client: MlflowClient, experiment_id: str, query: str) -> list[Run]:
     runs: list[Run] = []
     token = None
     while True:
-        page = client.search_runs([experiment_id], wanted, max_results=1000, page_token=token)
+        page = client.search_runs([experiment_id], query, max_results=1000, page_token=token)
         runs += page
         token = page.token
         if not token:

@@ -1,4 +1,4 @@
-"""Runs a study from beginning to end, or on from wherever it was left: the one way through."""
+"""Runs a study: starts it, resumes it or extends it, up to leaderboard, report and MLflow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from balance_tune.studies.cluster.ray_cluster import GPU_SHARE, TrialResources, 
 from balance_tune.studies.config.reader import stored_config
 from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.config.study_method import BASELINE
-from balance_tune.studies.early_stopping.pruner import Pruner
+from balance_tune.studies.early_stopping.pruner import Pruner, RuleError
 from balance_tune.studies.early_stopping.pruning_log import pruning_log_of
 from balance_tune.studies.execution import retention
 from balance_tune.studies.execution.limits import Limits
@@ -73,7 +73,7 @@ class StudyResult:
         folder: the study's folder.
         state: "done"; "failed": nothing is left to do, but an arm has nothing to compare, because its trials failed
             (`retry_failed` runs them again); "limited": the study's own limit ended it; "interrupted": a signal did;
-            "halted": nothing could be written any more, say. After the last three it goes on when it is run again.
+            "halted": it cannot go on (a full disk, say). After the last three it is resumed when it is run again.
         reason: why it ended early, in words.
     """
 
@@ -95,7 +95,11 @@ class StudyResult:
         return pd.DataFrame(exports.trials(self.folder))
 
     def compare(self, first: str, second: str) -> Pair:
-        """Return the difference of two arms of one dataset, named as "av_digits/mlb".
+        """Return the difference of two arms of one dataset.
+
+        Args:
+            first: an arm, as "av_digits/mlb".
+            second: the arm that it is compared with.
 
         Raises:
             UserError: there is no such arm, or they are of different datasets.
@@ -114,11 +118,18 @@ def run_study(
 ) -> StudyResult:
     """Run a study, go on with one that was interrupted, extend a finished one, or just return its leaderboard.
 
-    `config` is a study, a mapping of the same shape, or a study file. `root` (default: $BALANCE_TUNE_ROOT, else
-    ./studies) holds one folder per study; it may be the URI of an object store. `callbacks` are `ray.tune.Callback`s of
-    your own. `on_leaderboard` is called with the leaderboard's rows as soon as the report is written, before MLflow is
-    waited for. `retry_failed` runs trials again that failed. The first Ctrl-C or SIGTERM stops cleanly: the result then
-    has the state "interrupted".
+    The first Ctrl-C or SIGTERM stops cleanly: the result then has the state "interrupted".
+
+    Args:
+        config: a study, a mapping of the same shape, or the path of a study file.
+        root: the folder of all studies, or the URI of an object store (default: $BALANCE_TUNE_ROOT, else ./studies).
+        progress: how progress is shown on standard error: "auto", "live", "plain", "json" or "none".
+        callbacks: `ray.tune.Callback`s of your own.
+        on_leaderboard: called with the rows as soon as the report is written, before MLflow is waited for.
+        retry_failed: whether trials that failed run again.
+
+    Returns:
+        The leaderboard, the folder, and how the run ended.
 
     Raises:
         UserError: one line, before anything has started: the study file is wrong, the root cannot be written, another
@@ -171,7 +182,7 @@ class _Study:
         self.arms = arms_of(config)
         check_models(config, self.arms)
         self.stores, self.manifests = _stores(config, folder.parent / "data", display)
-        extensions = provenance.settle(folder, config, self.manifests)
+        extensions = provenance.begin_or_check(folder, config, self.manifests)
         for phrase in extensions:
             display.message(f"extended: {phrase}")
         for name, manifest in self.manifests.items():  # the report reads them, wherever the data lies by then
@@ -179,7 +190,7 @@ class _Study:
         self.resources = TrialResources(config.resources.cpus_per_trial, 0.0, config.resources.workers, 1)
         self.resources_by_dataset: dict[str, TrialResources] = {}
         self.devices = Devices(display.message)
-        self.worked = False
+        self.has_run_trials = False
         self.storage = open_storage(folder)
         lock.extend()
         self.pruning_log = pruning_log_of(folder)
@@ -209,7 +220,7 @@ class _Study:
                 raise
             state, reason = "interrupted", f"a signal, on which Ray failed: {error}"  # it got the signal too
         finally:
-            self.interruption.settled()
+            self.interruption.cancel_timeout()
             self.pruning_log.close()
         rows = self._report(state)
         failed = {row.arm: row.failure for row in rows if row.failure}
@@ -220,10 +231,10 @@ class _Study:
         return StudyResult(rows, self.folder.path, state, reason)
 
     def _work(self) -> tuple[Ending, str]:
-        searched = self.queue.finished()
+        searched = self.queue.is_finished()
         if searched and not self._unsealed():
             return "done", ""
-        self.worked = True
+        self.has_run_trials = True
         with ray_for(self.config.resources) as cluster:
             self.interruption.install()
             self.resources, self.resources_by_dataset = study_resources(self.config, cluster)
@@ -244,7 +255,7 @@ class _Study:
             ended = "" if searched else self._search()
             if self.interruption.requested:
                 return "interrupted", "a signal"
-            if ended and not self.limits.reached():
+            if ended and not self.limits.limit_reached():
                 return "halted", ended
             self._seal()
             return ("limited", ended) if ended else ("done", "")
@@ -253,7 +264,7 @@ class _Study:
         """Return what `gpus_per_trial: auto` means here: measured before the first trial, and then the study's own."""
         from ray.exceptions import RayError
 
-        from balance_tune.studies.cluster.gpu_sharing import measured, settled
+        from balance_tune.studies.cluster.gpu_sharing import fraction_of, measure_loads
 
         resources = self.config.resources
         if resources.gpus_per_trial != "auto" or resources.workers > 1 or not cluster.get("GPU"):
@@ -261,8 +272,8 @@ class _Study:
         baselines = [arm for arm in self.arms if arm.baseline and self.resources_by_dataset[arm.dataset].gpus]
         configs = [self._configure(arm, arm.space.defaults(), "search", 0, self.config.seed) for arm in baselines]
         try:
-            share = settled(
-                self.folder, lambda: measured(configs, resources.cpus_per_trial, list(self.devices.left_out))
+            share = fraction_of(
+                self.folder, lambda: measure_loads(configs, resources.cpus_per_trial, list(self.devices.left_out))
             )
         except RayError as error:
             cause = getattr(error, "cause", None) or error
@@ -284,9 +295,12 @@ class _Study:
         )
         epochs = {cell: _longest(arm) for cell, arm in self.queue.cells.items()}
         search = self.config.search
-        pruner = Pruner(
-            search.early_stopping, epochs, self.pruning_log, Objective(self.config.objective), search.parallel
-        )
+        rule, objective = search.early_stopping, Objective(self.config.objective)
+        try:
+            pruner = Pruner(rule, epochs, self.pruning_log, objective, search.parallel)
+        except RuleError as error:
+            provenance.allow_correction(self.folder, rule.kind)
+            return str(error).rstrip(".")
         self.tracker.start()
         with self.interruption.patient(), _scratch(self.folder) as scratch:
             ended = run_trials(
@@ -297,12 +311,14 @@ class _Study:
                 warm=self.config.runner != "isolated",
                 callbacks=self.callbacks,
                 interrupted=lambda: self.interruption.requested,
-                exhausted=self.limits.reached,
+                exhausted=self.limits.limit_reached,
                 tick=self._tick,
                 patience=self.config.resources.wait_minutes * 60,
                 devices=self.devices if self.resources.gpus else None,
             )
         self.tracker.trials_over()
+        if pruner.rule_failed:
+            provenance.allow_correction(self.folder, rule.kind)
         return ended
 
     def _seal(self) -> None:
@@ -314,20 +330,20 @@ class _Study:
             return
         self.display.message(f"sealed test evaluation of {len(waiting)} checkpoints")
         trial, avoid = self.resources, list(self.devices.left_out)
-        for one, found in evaluate_all(waiting, cpus=trial.cpus, gpus=trial.gpus, device=trial.device, avoid=avoid):
-            if isinstance(found, Exception):
-                self.display.message(f"{one.key}: not evaluated on test: {found}")
+        for one, outcome in evaluate_all(waiting, cpus=trial.cpus, gpus=trial.gpus, device=trial.device, avoid=avoid):
+            if isinstance(outcome, Exception):
+                self.display.message(f"{one.key}: not evaluated on test: {outcome}")
                 continue
             one.folder.download()
 
     def _unsealed(self) -> list[Sealed]:
-        found = []
-        for key, record in self.queue.confirmed():
+        pending = []
+        for key, record in self.queue.confirmed_trials():
             dataset = self.queue.arms[key.arm].dataset
             one = Sealed(key, self.folder / str(record.attrs["folder"]), self.stores[dataset], self.config.missing.test)
             if not one.done:
-                found.append(one)
-        return found
+                pending.append(one)
+        return pending
 
     def _report(self, state: str) -> list[leaderboard.LeaderboardRow]:
         for cell in self.queue.cells:
@@ -335,21 +351,21 @@ class _Study:
         if state == "halted":  # nothing more can be written
             self.tracker.interrupt()
             return self._rows_if_known()
-        if self.worked:
+        if self.has_run_trials:
             self.folder.download()
         path = self.folder.path
         rows = leaderboard.build(self.folder)
         tables.write_files(path, rows)
-        if self.worked or not (path / "report" / "index.html").is_file():
+        if self.has_run_trials or not (path / "report" / "index.html").is_file():
             report.write(path)
             exports.write(path)
         (self.folder / "report").upload_all()
         self.display.close()
         self.on_leaderboard(rows)
         if state in ("done", "limited"):
-            self.tracker.finish(read_records(self.storage), self.display.waiting)
+            self.tracker.finish(read_records(self.storage), self.display.show_wait)
         else:
-            self.tracker.interrupt(self.display.waiting)
+            self.tracker.interrupt(self.display.show_wait)
         return rows
 
     def _rows_if_known(self) -> list[leaderboard.LeaderboardRow]:
@@ -360,7 +376,7 @@ class _Study:
             return []
 
     def _add_configurations(self) -> None:
-        """Write the `trial.json` of trials that have none: an earlier version wrote none, a power cut may take one."""
+        """Write the `trial.json` of trials without one, after an earlier version or a power cut."""
         arms = {arm.name: arm for arm in self.arms}
         for r in read_records(self.storage):
             arm, folder = arms.get(r.arm), self.folder / str(r.attrs.get("folder", ""))
@@ -396,14 +412,14 @@ class _Study:
         return config if folder.location is None else {**config, "location": folder.location}
 
     def _on_trial_end(self, key: TrialKey, state: State, attrs: Mapping[str, Any]) -> None:
-        self.display.ended(key, state, attrs)
-        if self.worked:  # not while the queue is still being opened
+        self.display.trial_ended(key, state, attrs)
+        if self.has_run_trials:  # not while the queue is still being opened
             self._retain(key.cell)
 
     def _retain(self, cell: str) -> None:
         """Delete the checkpoints that an arm needs no more in a replicate, once it is decided there."""
         queue, records = self.queue, self.queue.records(cell)
-        if queue.searching(cell) or queue.due(cell) or not records or not all(r.finished for r in records):
+        if queue.is_searching(cell) or queue.due(cell) or not records or not all(r.finished for r in records):
             return
         rule = selection.Rule.of(self.config.as_dict()).at(records[0].arm, records[0].replicate)
         try:
@@ -418,7 +434,7 @@ class _Study:
 
 
 def _folder(root: StudyFolder, config: StudyConfig) -> StudyFolder:
-    """Return the study's folder, which can be written and, in an object store, has the servers that it needs.
+    """Return the study's folder after checking that it is writable and that the servers it needs answer.
 
     Raises:
         UserError: what is missing, before anything is made in the store.
@@ -438,15 +454,15 @@ def _with_baselines(config: StudyConfig, folder: StudyFolder, display: Progress)
     """
     from balance_tune.studies.monitor.timing import epoch_seconds
 
-    if not compute_matched.unmeasured(config):
+    if not compute_matched.datasets_to_measure(config):
         return config
-    begun = (folder.path / provenance.CONFIG).is_file()
-    known = stored_config(folder.path).baselines.compute_matched if begun else {}
-    factors = dict(known) if isinstance(known, dict) else {}
+    has_begun = (folder.path / provenance.CONFIG).is_file()
+    recorded = stored_config(folder.path).baselines.compute_matched if has_begun else {}
+    factors = dict(recorded) if isinstance(recorded, dict) else {}
     if any(dataset not in factors for dataset in config.datasets):
         display.message("measuring how long an epoch of each arm takes, for the compute-matched baseline")
         arms = arms_of(config)
-        new = compute_matched.measured(config, arms, epoch_seconds(config, arms, folder.parent))
+        new = compute_matched.with_measured_factors(config, arms, epoch_seconds(config, arms, folder.parent))
         fresh = new.baselines.compute_matched
         factors = {**(fresh if isinstance(fresh, dict) else {}), **factors}
         display.message(compute_matched.in_words(factors))
@@ -454,7 +470,7 @@ def _with_baselines(config: StudyConfig, folder: StudyFolder, display: Progress)
 
 
 def _download(folder: StudyFolder) -> None:
-    """Bring what the object store has of the study; the cache of MLflow here may be of an earlier one of the name."""
+    """Download the study from the object store; the local cache about MLflow may be of an earlier study."""
     marker = folder.path / DATABASE
     before = marker.read_text() if marker.is_file() else ""
     folder.download()
@@ -463,7 +479,7 @@ def _download(folder: StudyFolder) -> None:
 
 
 def _stores(config: StudyConfig, folder: StudyFolder, display: Progress) -> tuple[dict[str, str], dict[str, Manifest]]:
-    """Return each dataset's store, an embedded one's built now where it is missing, and its manifest."""
+    """Return the store of each dataset and its manifest; missing stores of embedded datasets are built."""
     from balance_tune.studies.data.stores import store_of
 
     stores, manifests = {}, {}
@@ -473,7 +489,7 @@ def _stores(config: StudyConfig, folder: StudyFolder, display: Progress) -> tupl
 
 
 def _warm_points(config: StudyConfig, arms: Sequence[Arm], root: StudyFolder) -> dict[str, list[Params]]:
-    """Return the best points of another study for the same arms, as far as they lie in the spaces of this one."""
+    """Return the best points of another study for the same arms that lie in the spaces of this one."""
     other = config.search.warm_start
     if other is None:
         return {}
@@ -497,7 +513,7 @@ def _longest(arm: Arm) -> int:
 
 @contextmanager
 def _scratch(folder: StudyFolder) -> Iterator[Path]:
-    """Yield a folder for what Tune writes and a study never reads, worker groups too; it is removed afterwards."""
+    """Yield a temporary folder for files of Tune and Ray Train, which a study never reads."""
     scratch = folder / SCRATCH
     scratch.path.mkdir(exist_ok=True)
     try:

@@ -1,4 +1,4 @@
-"""Reads a study file and checks it against what is installed, so that a study that loads can start."""
+"""Reads a study file and checks that its datasets, methods, models and rules exist and fit together."""
 
 from __future__ import annotations
 

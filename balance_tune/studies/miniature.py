@@ -1,4 +1,4 @@
-"""A study in miniature: the same datasets, models and methods on made-up data, through in a minute or two."""
+"""A small copy of a study: the same datasets, models and methods on made-up data, done in a minute or two."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def miniature(config: StudyConfig) -> tuple[dict[str, Any], tuple[str, ...]]:
         "search": {**plain["search"], "trials": 1, "device_seconds": None, "warm_start": None, "space": space},
         "data": {**plain["data"], "stores": {**plain["data"]["stores"], **stores}},
     }
-    acting = [entry for entry in config.methods if entry.name == BASELINE or _acts(plain, entry)]
-    plain["methods"] = [entry.model_dump() for entry in acting]
-    plain["search"]["space"] = _searched(space, acting)
-    return plain, tuple(entry.name for entry in config.methods if entry not in acting)
+    entries = [entry for entry in config.methods if entry.name == BASELINE or _acts(plain, entry)]
+    plain["methods"] = [entry.model_dump() for entry in entries]
+    plain["search"]["space"] = _needed_sections(space, entries)
+    return plain, tuple(entry.name for entry in config.methods if entry not in entries)
 
 
-def _searched(space: dict[str, Any], entries: Iterable[StudyMethod]) -> dict[str, Any]:
+def _needed_sections(space: dict[str, Any], entries: Iterable[StudyMethod]) -> dict[str, Any]:
     """Return the sections of `search.space` that these entries of the study's methods need."""
-    needed = {"training", *(name for entry in entries for name in (entry.name, entry.method))}
-    return {section: ranges for section, ranges in space.items() if section in needed}
+    names = {"training", *(name for entry in entries for name in (entry.name, entry.method))}
+    return {section: ranges for section, ranges in space.items() if section in names}
 
 
 def _acts(plain: dict[str, Any], entry: StudyMethod) -> bool:
-    search = {**plain["search"], "space": _searched(plain["search"]["space"], [entry])}
+    search = {**plain["search"], "space": _needed_sections(plain["search"]["space"], [entry])}
     try:
         arms_of(read_config({**plain, "methods": [BASELINE, entry.model_dump()], "search": search}))
     except UserError as error:

@@ -1,4 +1,4 @@
-"""What is used of Ray and Optuna beyond their documented interfaces; without it, a study goes the plain way."""
+"""All uses of undocumented interfaces of Ray and Optuna; where one is gone, the documented way is taken."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def on_loopback() -> Iterator[None]:
 
 
 def local_clusters() -> set[str] | None:
-    """Return the addresses of the Ray clusters with a process on this host; None where Ray does not tell."""
+    """Return the addresses of the Ray clusters with a process on this host; None where Ray's function is gone."""
     addresses = private(
         "ray._private.services", "find_gcs_addresses", "`doctor` cannot see other Ray clusters on this host"
     )
@@ -72,7 +72,7 @@ def local_clusters() -> set[str] | None:
 
 
 def draining_nodes() -> set[str]:
-    """Return the ids of the nodes that Ray drains; none where it does not tell."""
+    """Return the ids of the nodes that Ray drains; none where Ray's private function is gone."""
     question = private(
         "ray._private.state",
         "state.get_draining_nodes",
@@ -106,7 +106,7 @@ def cause_of(failure: Exception) -> Exception:
 
 
 def actor_of(trial: Any) -> Any:
-    """Return the actor of a trial of Tune; None where it has none, or Tune does not tell."""
+    """Return the actor of a trial of Tune; None where it has none, or Tune's attribute is gone."""
     try:
         return trial.temporary_state.ray_actor
     except AttributeError:

@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM: the first asks the study to stop cleanly, the second stops it at once.
 
-Ray answers SIGTERM by a `SystemExit` from the moment it starts until `Interruption.install` takes the signal back; that
-is the same wish.
+Ray raises `SystemExit` on SIGTERM from its start until `Interruption.install` takes the signal back; both are treated
+alike.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ LOOK_EVERY = 0.2  # seconds between two looks at `requested` of an `EndRequest`
 
 
 @contextlib.contextmanager
-def heard() -> Iterator[None]:
-    """For the block SIGTERM is what Ctrl-C is, a KeyboardInterrupt; neither is lost where a library swallows it."""
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGTERM as on Ctrl-C in the context, again where a library swallows it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before, hook = signal.signal(signal.SIGTERM, _interrupt), sys.unraisablehook
 
-    def swallowed(unraisable: Any) -> None:
+    def on_unraisable(unraisable: Any) -> None:
         _again() if unraisable.exc_type in STOPPED else hook(unraisable)
 
-    sys.unraisablehook = swallowed
+    sys.unraisablehook = on_unraisable
     try:
         yield
     finally:
@@ -48,7 +48,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _again() -> None:
-    """Give a signal once more."""
+    """Send SIGINT to this process a moment later."""
     timer = threading.Timer(AGAIN_AFTER, os.kill, (os.getpid(), signal.SIGINT))
     timer.daemon = True
     timer.start()
@@ -58,8 +58,8 @@ class Interruption:
     """A context manager that turns the two signals into `requested`; outside `patient` they raise KeyboardInterrupt.
 
     A signal to the whole process group (systemd, a batch system) ends Ray's own processes too, and Ray then waits for
-    them for a minute and aborts. So a stop that takes longer than `PATIENCE` is ended by `leave`: all that counts is on
-    disk already.
+    them for a minute and aborts. So a stop that takes longer than `PATIENCE` is ended by `leave`; all results are on
+    disk by then.
     """
 
     def __init__(self, say: Callable[[str], None], leave: Callable[[int], Any] = os._exit) -> None:
@@ -72,7 +72,7 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         self.install()
-        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._swallowed
+        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._on_unraisable
         return self
 
     def install(self) -> None:
@@ -85,22 +85,22 @@ class Interruption:
 
     def __exit__(self, *exc: object) -> None:
         sys.unraisablehook = self._unraisable
-        self.settled()
+        self.cancel_timeout()
         if threading.current_thread() is threading.main_thread():
             for number, handler in self._before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
     @contextlib.contextmanager
     def patient(self) -> Iterator[None]:
-        """While it lasts, the first signal only sets `requested`, which the block reads."""
+        """A context in which the first signal only sets `requested`."""
         self._patient = True
         try:
             yield
         finally:
             self._patient = False
 
-    def settled(self) -> None:
-        """Say that Ray has stopped, so that what is left may take its time."""
+    def cancel_timeout(self) -> None:
+        """Cancel the time limit of a clean stop, once Ray has stopped."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -113,12 +113,12 @@ class Interruption:
         self._timer.start()
         self._say("stopping: what is running will go on from here when the study is run again (once more: at once)")
 
-    def _swallowed(self, unraisable: Any) -> None:
-        """Give the signal once more where a library could not let our exception through, in a destructor, say."""
+    def _on_unraisable(self, unraisable: Any) -> None:
+        """Send the signal again where its exception was swallowed, in a destructor, say."""
         if unraisable.exc_type not in STOPPED:
             self._unraisable(unraisable)
             return
-        self.requested = self._timer is not None  # the second stays the second
+        self.requested = self._timer is not None  # so that the repeated second signal counts as second
         _again()
 
     def _give_up(self) -> None:

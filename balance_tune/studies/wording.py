@@ -1,4 +1,4 @@
-"""Puts what a user wrote, whatever it is, into one short printable line."""
+"""Formats user input for messages: one short printable line."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return " Did you mean `x`?", or a list of what there is, or nothing at all."""
-    names = list(known)
+    names = list(choices)
     near = nearest(name, names)
     if near is not None:
         return f" Did you mean `{near}`?"

@@ -24,9 +24,10 @@ STUDY: dict[str, Any] = {
     "datasets": ["multiple_features"],
     "methods": ["joint", "gathering"],
     "training": {"epochs": 3, "batch_size": 256},
-    "search": {"trials": 4, "early_stopping": {"grace": 1}},
+    "replicates": NODES,  # an arm's search is a trial at a time, so that only replicates of `gathering` can meet
+    "search": {"trials": 2, "early_stopping": {"grace": 1}},
     "select": {"points": 1, "seeds": 0},
-    "confirm": {"seeds": 2, "default_seeds": 0},
+    "confirm": {"seeds": 1, "default_seeds": 0},
 }
 PATIENCE = 300.0
 

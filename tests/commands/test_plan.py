@@ -12,7 +12,7 @@ QUICKSTART = str(Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("balance_tune.studies.monitor.timing._measured", lambda config, arm, root: 0.1)
+    monkeypatch.setattr("balance_tune.studies.monitor.timing._measure", lambda config, arm, root: 0.1)
     monkeypatch.setattr("balance_tune.studies.monitor.plan.this_machine", lambda: (2, 0))
     monkeypatch.delenv("BALANCE_TUNE_REACH", raising=False)
 

@@ -72,6 +72,16 @@ def test_report_prints_the_rows_and_writes_files(root: Path, capsys: pytest.Capt
     assert {p.name for p in (root / "quickstart" / "report").iterdir()} >= {"index.html", "leaderboard.json"}
 
 
+def test_report_writes_figures_where_they_are_asked_for(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = root / "quickstart" / "report" / "figures"
+    assert not folder.exists()
+    assert main(["report", "quickstart", "--root", str(root), "--figures"]) == 0
+    assert f"Figures: {folder}" in capsys.readouterr().err
+    names = {path.name for path in folder.iterdir()}
+    assert {"intervals-av_digits.svg", "intervals-av_digits.pdf"} <= names
+    assert {path.suffix for path in folder.iterdir()} == {".svg", ".pdf"}
+
+
 def test_export_writes_what_optuna_opens(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "below" / "study.sqlite3"
     printed(capsys, "export", "quickstart", "--root", str(root), "--out", str(out))

@@ -52,7 +52,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
         write("the log\n")
         return made.get_job_info(submission_id)
 
-    monkeypatch.setattr(jobs, "connected", lambda address: made)
+    monkeypatch.setattr(jobs, "client_at", lambda address: made)
     monkeypatch.setattr(jobs, "submit", submit)
     monkeypatch.setattr(job_log, "follow", follow)
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import os
 import re
 import subprocess
@@ -15,7 +13,6 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-API = sorted((REPOSITORY / "docs" / "api").glob("*.md"))
 
 
 class Page(HTMLParser):
@@ -79,14 +76,3 @@ def test_every_page_of_the_documentation_is_on_the_site(site: dict[Path, Page]) 
     for page in (REPOSITORY / "docs").rglob("*.md"):
         assert (folder / page.relative_to(REPOSITORY / "docs").with_suffix(".html")).is_file(), page
     assert (folder / "repository" / "cluster" / "aws.yaml").is_file()
-
-
-@pytest.mark.parametrize("page", API, ids=lambda page: page.stem)
-def test_everything_of_the_api_pages_has_a_docstring(page: Path) -> None:
-    for name in re.findall(r"^::: ([\w.]+)$", page.read_text(), re.MULTILINE):
-        module, _, attribute = name.rpartition(".")
-        try:
-            value = importlib.import_module(name)
-        except ModuleNotFoundError:
-            value = getattr(importlib.import_module(module), attribute)
-        assert inspect.getdoc(value), name

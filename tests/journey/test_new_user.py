@@ -93,4 +93,4 @@ def trial_of(root: Path) -> str:
     client: Any = connect(store_of(StudyFolder(root)))
     experiment = client.get_experiment_by_name("arrows_study").experiment_id
     runs = client.search_runs([experiment])
-    return next(str(run.info.run_id) for run in runs if run.info.run_name == "arrows / joint / 001")
+    return next(str(run.info.run_id) for run in runs if run.info.run_name == "001 / joint / arrows")

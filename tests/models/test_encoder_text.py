@@ -1,4 +1,4 @@
-"""Text: padding is not attended to, a text of padding alone is a text, words are hashed the same everywhere."""
+"""Text: padding is not attended to, a text of padding alone is a text."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import torch
 
 from balance_tune.errors import UserError
 from balance_tune.models.encoder_huggingface import HuggingFace
-from balance_tune.models.encoder_text import Text, hashed_ids
+from balance_tune.models.encoder_text import Text
 
 SMALL = {"vocabulary": 20, "width": 8, "heads": 2, "layers": 2}
 
@@ -39,14 +39,6 @@ def test_a_silenced_text_and_unknown_words_have_features(text: Text) -> None:
 def test_ids_may_come_as_numbers_of_any_kind(text: Text) -> None:
     ids = torch.tensor([[3, 4, 5, 0, 0, 0]])
     assert torch.equal(text(ids.to(torch.int32)), text(ids.float()))
-
-
-def test_words_are_hashed_the_same_everywhere() -> None:
-    assert hashed_ids("Grilled cheese, please!", 6, 1000) == [543, 799, 996, 692, 548, 0]
-    assert hashed_ids("a b c", 2, 10) == hashed_ids("A B", 2, 10)
-    assert hashed_ids("", 3, 10) == [0, 0, 0]
-    with pytest.raises(UserError, match="`length >= 1` and `vocabulary >= 2` must hold"):
-        hashed_ids("a", 0, 10)
 
 
 def test_a_folder_that_is_no_model_is_one_line(tmp_path: Path) -> None:

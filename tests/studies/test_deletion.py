@@ -10,6 +10,7 @@ import pytest
 
 from balance_tune.cli import main
 from balance_tune.errors import UserError
+from balance_tune.studies import deletion
 from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.deletion import delete_study
 from balance_tune.studies.storage.study_folder import StudyFolder
@@ -106,6 +107,34 @@ def test_a_copy_of_a_study_is_deleted_without_the_originals_runs(tmp_path: Path)
     assert not copied.exists()
     assert kept.is_dir()
     assert original.is_dir()
+
+
+@pytest.mark.full  # MLflow makes its tables, and its own tool clears them
+def test_deletion_in_a_copied_root_leaves_the_artifacts_of_the_original(tmp_path: Path) -> None:
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    original.mkdir()
+    identity = id_of(StudyFolder(study(original)))
+    recorded(connect(store_of(original)), original, "s", identity)
+    shutil.copytree(original, copy)
+    assert delete_study(StudyFolder(copy / "s")) == []
+    assert [path.name for path in (original / "mlartifacts" / identity).rglob("*.txt")] == ["note.txt"]
+    assert not (copy / "mlartifacts" / identity).exists()
+
+
+def test_nothing_is_deleted_in_a_copied_root_while_another_of_its_studies_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = study(tmp_path)
+    id_of(StudyFolder(folder))
+    (tmp_path / "mlflow.db").touch()
+    monkeypatch.setattr(deletion, "follow_root", lambda *args, **more: 0)
+    monkeypatch.setattr(deletion, "recorded_elsewhere", lambda *args: "file:///original/mlartifacts")
+    with pytest.raises(
+        UserError, match="records them at file:///original/mlartifacts; delete again when no other"
+    ) as e:
+        delete_study(StudyFolder(folder))
+    assert "\n" not in str(e.value)
+    assert (folder / "study.yaml").is_file()
 
 
 @pytest.mark.parametrize(

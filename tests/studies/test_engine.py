@@ -239,7 +239,7 @@ def begin(root: Path, stores: Path) -> Path:
     folder = root / "small"
     folder.mkdir()
     _, manifests = engine._stores(config, StudyFolder(root_of(root, stores) / "data"), progress_of("none"))
-    assert provenance.settle(StudyFolder(folder), config, manifests) == ()
+    assert provenance.begin_or_check(StudyFolder(folder), config, manifests) == ()
     return folder
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from balance_tune.studies import signals
-from balance_tune.studies.signals import Interruption, heard
+from balance_tune.studies.signals import Interruption, sigterm_as_interrupt
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -57,7 +57,7 @@ def test_a_stop_that_has_settled_may_take_its_time(monkeypatch: pytest.MonkeyPat
         timer = stop._timer
         assert timer is not None
         assert timer.is_alive()
-        stop.settled()
+        stop.cancel_timeout()
         timer.join()
     assert left == []
 
@@ -103,7 +103,7 @@ def test_other_exceptions_that_nobody_can_catch_are_told_as_ever(monkeypatch: py
 
 def test_sigterm_is_heard_as_ctrl_c_and_the_handler_is_put_back() -> None:
     before, hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook
-    with pytest.raises(KeyboardInterrupt), heard():
+    with pytest.raises(KeyboardInterrupt), sigterm_as_interrupt():
         os.kill(os.getpid(), signal.SIGTERM)
     assert (signal.getsignal(signal.SIGTERM), sys.unraisablehook) == (before, hook)
 
@@ -118,7 +118,7 @@ def test_what_is_swallowed_is_heard_again(stopped: type[BaseException], capsys: 
         Swallowing()
         threading.Event().wait(60)
 
-    with heard(), pytest.raises(KeyboardInterrupt):
+    with sigterm_as_interrupt(), pytest.raises(KeyboardInterrupt):
         swallow_and_wait()
     assert capsys.readouterr() == ("", "")
 
@@ -127,7 +127,7 @@ def test_another_thread_has_no_signals_to_hear() -> None:
     before: list[Any] = []
 
     def work() -> None:
-        with heard():
+        with sigterm_as_interrupt():
             before.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=work)

@@ -120,7 +120,7 @@ def test_a_served_model_answers_silence_as_it_was_trained_to(tmp_path: Path) -> 
     served = Served(tmp_path)
     (tmp_path / "val.csv").write_text("".join(line for line in lines if line.endswith(("part\n", "val\n"))))
     known = served.known
-    table = FileTable(tmp_path / "val.csv", "ab", served.classes, raw=known["raw"], written=known["table"])
+    table = FileTable(tmp_path / "val.csv", "ab", served.classes, raw=known["raw"], notation=known["table"])
     of_table, of_part = assess_table(served, table), assess_part(served, tmp_path / "store", "val")
     assert of_table["rows"] == of_part["rows"]
     assert of_table["modalities"]["a"]["rows"] == of_part["modalities"]["a"]["rows"] < of_part["rows"]

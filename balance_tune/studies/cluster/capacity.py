@@ -1,4 +1,4 @@
-"""The largest size that a cluster may reach, known before its nodes exist, so that trials ask for all of it at once."""
+"""The largest size that a growing cluster may reach. Trials ask for all of it at once, before its nodes exist."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # where `ray up` puts the clust
 
 
 def reach(now: Mapping[str, float]) -> dict[str, float]:
-    """Return the resources a cluster that has `now` may come to have; what is not known to grow stays as it is.
+    """Return the largest resources of a cluster that has `now`; a resource that is not known to grow stays as it is.
 
     BALANCE_TUNE_REACH, as '{"CPU": 64, "GPU": 8}', comes first; then the file of `ray up`, on the head.
 
     Raises:
         UserError: BALANCE_TUNE_REACH is not such a mapping.
     """
-    most = declared()
+    most = declared_resources()
     if most is None:
         most = largest(_bootstrap())
     return {name: max(now.get(name, 0.0), most.get(name, 0.0)) for name in {**now, **most}}
 
 
 def largest(config: Mapping[str, Any]) -> dict[str, float]:
-    """Return what a launcher file's nodes add up to when all have come; the head is one of them."""
+    """Return the sum of the resources of all nodes that a launcher file allows, the head included."""
     capacity: dict[str, float] = {}
     limit = config.get("max_workers", 2)
     for name, kind in (config.get("available_node_types") or {}).items():
@@ -43,7 +43,7 @@ def largest(config: Mapping[str, Any]) -> dict[str, float]:
     return capacity
 
 
-def declared() -> dict[str, float] | None:
+def declared_resources() -> dict[str, float] | None:
     """Return the resources in BALANCE_TUNE_REACH; None where it is not set.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Nodes whose GPUs do not work: found before the first trial, or by trials that fail there, and left out."""
+"""Nodes whose GPUs do not work. They are detected before the first trial or by failing trials, and not used."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ print(count)
 def gpus_here() -> tuple[int | None, str]:
     """Return how many GPUs torch sees on this machine, whatever Ray gave to this process, and what is wrong with them.
 
-    A kernel is run on each, in a process of its own. None: torch cannot be used at all.
+    A separate process runs a kernel on each. None: torch cannot be used at all.
     """
     environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
     try:
@@ -43,7 +43,7 @@ def gpus_here() -> tuple[int | None, str]:
 
 
 class Devices:
-    """The nodes of the cluster whose GPUs the study does without.
+    """The nodes of the cluster whose GPUs the study does not use.
 
     Args:
         say: takes a line for the user.
@@ -58,7 +58,7 @@ class Devices:
         self._failures: Counter[str] = Counter()
 
     def check(self) -> str:
-        """Use the GPUs of every node that Ray says has some; leave out where that fails; return why none is left."""
+        """Test the GPUs of every node that has some, and leave out failing nodes; return why none is left."""
         import ray
 
         nodes = [n for n in _with_gpus() if n["NodeID"] not in self.left_out]
@@ -74,9 +74,9 @@ class Devices:
             self._say(f"left out: {line}; `balance-tune doctor` tells more")
         return ""
 
-    def failed(self, words: str) -> bool:
-        """Take what a lost trial says; return whether a node's device failed it. Leave the node out when it is due."""
-        match = FAILED.search(words)
+    def record_failure(self, reason: str) -> bool:
+        """Return whether a trial with this `reason` was lost by its node's GPU; leave the node out after several."""
+        match = FAILED.search(reason)
         if match is None:
             return False
         node, name = match["node"], match["name"]
@@ -104,7 +104,7 @@ def _with_gpus() -> list[dict[str, Any]]:
     return [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("GPU")]
 
 
-def _wrong(claimed: float, reference: Any) -> str:
+def _wrong(count: float, reference: Any) -> str:
     import ray
 
     try:
@@ -115,7 +115,7 @@ def _wrong(claimed: float, reference: Any) -> str:
         return one_line(str(broken).strip().splitlines()[-1])[:200]
     if error:
         return f"its GPUs cannot be used: {error}"
-    return f"Ray has {claimed:g} GPUs there, but torch sees {gpus}" if claimed > gpus else ""
+    return f"Ray has {count:g} GPUs there, but torch sees {gpus}" if count > gpus else ""
 
 
 def _none_left(nodes: str) -> str:

@@ -26,7 +26,7 @@ WARM_UP, STEPS = 5, 20
 
 @dataclass(frozen=True)
 class Load:
-    """What one trial asks of a GPU: bytes at its peak (context included), seconds of a step, and of work in it."""
+    """The load of one trial on a GPU: peak bytes (context included), seconds of a step, seconds of GPU work in it."""
 
     memory: int
     step: float
@@ -53,8 +53,8 @@ def fraction(loads: Sequence[Load], memory: int) -> float:
     return 1.0
 
 
-def settled(folder: StudyFolder, measure: Callable[[], tuple[list[Load], int]]) -> float:
-    """Return the study's fraction: as it was measured when the study began, else measured now and written down."""
+def fraction_of(folder: StudyFolder, measure: Callable[[], tuple[list[Load], int]]) -> float:
+    """Return the study's fraction of a GPU: the recorded one, else measure and record it."""
     path = folder.path / FILE
     if path.is_file():
         return float(json.loads(path.read_text())["fraction"])
@@ -65,7 +65,7 @@ def settled(folder: StudyFolder, measure: Callable[[], tuple[list[Load], int]]) 
     return share
 
 
-def measured(configs: Sequence[Mapping[str, Any]], cpus: int, avoid: Sequence[str] = ()) -> tuple[list[Load], int]:
+def measure_loads(configs: Sequence[Mapping[str, Any]], cpus: int, avoid: Sequence[str] = ()) -> tuple[list[Load], int]:
     """Return the load of each trial configuration and the device's bytes, measured in a Ray task that has a GPU.
 
     `avoid` are the ids of nodes on which the task does not run.

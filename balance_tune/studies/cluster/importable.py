@@ -1,4 +1,4 @@
-"""Before the first trial: whether Ray's workers can import the user's own classes that a study names."""
+"""Checks before the first trial that Ray's workers can import the user's own classes that a study names."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.preflight import ANSWER_WITHIN, task_on
-from balance_tune.studies.protocol.own_names import Named, class_of, module_of
+from balance_tune.studies.protocol.own_names import OwnName, class_of, module_of
 from balance_tune.studies.wording import one_line
 
 
-def check_modules(names: Sequence[Named]) -> None:
+def check_modules(names: Sequence[OwnName]) -> None:
     """Raise a `UserError` where a class has no module that another process could import."""
     for kind, name in names:
         if module_of(kind, name) == "__main__":
@@ -20,7 +20,7 @@ def check_modules(names: Sequence[Named]) -> None:
             )
 
 
-def check_workers(names: Sequence[Named]) -> None:
+def check_workers(names: Sequence[OwnName]) -> None:
     """Look the names up in a worker of every living node. To be called with Ray connected.
 
     Raises:
@@ -30,9 +30,11 @@ def check_workers(names: Sequence[Named]) -> None:
         return
     import ray
 
-    asked = {task_on(n, missing_here).remote(list(names)): n["NodeManagerHostname"] for n in ray.nodes() if n["Alive"]}
-    ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_WITHIN)
-    for reference, node in asked.items():
+    hostnames = {
+        task_on(n, missing_here).remote(list(names)): n["NodeManagerHostname"] for n in ray.nodes() if n["Alive"]
+    }
+    ray.wait(list(hostnames), num_returns=len(hostnames), timeout=ANSWER_WITHIN)
+    for reference, node in hostnames.items():
         try:
             wrong = ray.get(reference, timeout=0.1)
         except ray.exceptions.GetTimeoutError:
@@ -48,13 +50,13 @@ def check_workers(names: Sequence[Named]) -> None:
             )
 
 
-def missing_here(names: Sequence[Named]) -> str:
+def missing_here(names: Sequence[OwnName]) -> str:
     """Return why a name cannot be looked up in this process; nothing where all can."""
     for kind, name in names:
         try:
             class_of(kind, name)
         except UserError as error:
             if ":" in name:
-                return str(error)  # which says how to make it importable
+                return str(error)  # its message says how to make the module importable
             return f"there is no {kind} `{name}`; announce it by an entry point (docs/extending.md)"
     return ""

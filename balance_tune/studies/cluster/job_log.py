@@ -1,4 +1,4 @@
-"""Follows a job: its log as it grows, over lost connections, to its end."""
+"""Prints the log of a job as it grows, until the job ends; lost connections are opened again."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def follow(client: JobSubmissionClient, submission_id: str, write: Callable[[str
 
 
 class _Log:
-    """Writes a text that comes in pieces, several times from its beginning, once."""
+    """Writes a text once that arrives in pieces, some of them repeatedly."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write, self._written = write, 0
@@ -69,7 +69,7 @@ class _Log:
             at += len(piece)
 
 
-def ended(client: JobSubmissionClient, submission_id: str, patience: float) -> JobDetails:
+def wait_for_end(client: JobSubmissionClient, submission_id: str, patience: float) -> JobDetails:
     """Wait until a job has ended, at most `patience` seconds, and return it as it is then."""
     deadline = time.monotonic() + patience
     while True:

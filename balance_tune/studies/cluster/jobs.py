@@ -1,4 +1,4 @@
-"""A study as a Ray job: what is sent, under which id, followed to its end."""
+"""Submits a study as a Ray job: the arguments of the job, the uploaded folder, the id of the job."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from balance_tune.studies.wording import one_line
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
-AGAIN = "~"  # between a study's name, which cannot hold it, and the count of a further job of the study
+AGAIN = "~"  # separates a study's name, which cannot contain it, from the count of the job
 STUDY = "balance_tune.study"  # key of a job's metadata
 CONSTRAINTS = "constraints.txt"
-PINNED = {HEAD: 0.001}  # the head is on demand; what drives a study must not be on a machine that may be taken away
+PINNED = {HEAD: 0.001}  # the head is on demand; a driver must not run on a spot machine
 
 
 HEADS_PYTHON = (
@@ -92,10 +92,10 @@ def packed(request: Request) -> Iterator[tuple[dict[str, Any], list[Parcel]]]:
         command = ["-m", "balance_tune", "run", study_file, *request.overrides]
         if request.root is not None:
             command += ["--root", request.root]
-        # an environment that Ray makes for the job is on PATH; the head's own need not be
+        # Ray puts the environment that it makes for the job on PATH; the head's own may be missing there
         python = HEADS_PYTHON if request.requirements is None else "exec python"
         job: dict[str, Any] = {
-            "entrypoint": f"{python} {shlex.join(command)}",  # exec: a signal meets the study, not a shell around it
+            "entrypoint": f"{python} {shlex.join(command)}",  # exec: a signal reaches the study, not a shell around it
             "runtime_env": runtime,
             "metadata": {STUDY: request.name},
         }
@@ -110,14 +110,14 @@ def packed(request: Request) -> Iterator[tuple[dict[str, Any], list[Parcel]]]:
         )
 
 
-def _folder(request: Request, made: Path) -> tuple[Path, str]:
+def _folder(request: Request, temporary: Path) -> tuple[Path, str]:
     """Return the folder to send and the study file's path in it."""
     if request.working_dir is None:
-        made.mkdir()
-        shutil.copyfile(request.study_file, made / "study.yaml")
+        temporary.mkdir()
+        shutil.copyfile(request.study_file, temporary / "study.yaml")
         if request.requirements is not None:
-            shutil.copyfile(request.requirements, made / CONSTRAINTS)
-        return made, "study.yaml"
+            shutil.copyfile(request.requirements, temporary / CONSTRAINTS)
+        return temporary, "study.yaml"
     folder = request.working_dir.absolute()
     if request.requirements is not None and request.requirements.absolute() != folder / CONSTRAINTS:
         raise UserError(
@@ -138,8 +138,8 @@ def _dependencies() -> list[str]:
     from importlib.metadata import PackageNotFoundError, requires
 
     try:
-        needed = [r.partition(";") for r in requires("balance_tune") or []]
-        return [name.strip() for name, _, when in needed if "extra ==" not in when or "cluster" in when]
+        requirements = [r.partition(";") for r in requires("balance_tune") or []]
+        return [name.strip() for name, _, when in requirements if "extra ==" not in when or "cluster" in when]
     except PackageNotFoundError:
         raise UserError(
             "what balance_tune needs must be known to be installed, but it is not installed itself here; "
@@ -153,14 +153,14 @@ def jobs_of(client: JobSubmissionClient, name: str) -> list[JobDetails]:
     return sorted(own, key=lambda job: job.start_time or 0)
 
 
-def running(jobs: Sequence[JobDetails]) -> JobDetails | None:
+def running_job(jobs: Sequence[JobDetails]) -> JobDetails | None:
     """Return the job of a study that has not ended, if there is one."""
     return next((job for job in jobs if not job.status.is_terminal()), None)
 
 
-def next_id(name: str, taken: Sequence[str]) -> str:
+def next_id(name: str, ids: Sequence[str]) -> str:
     """Return the id of a study's next job: its name, then name~2, name~3; an id is never used twice."""
-    numbers = [int(i.partition(AGAIN)[2] or 1) for i in taken if (i.partition(AGAIN)[2] or "1").isdecimal()]
+    numbers = [int(i.partition(AGAIN)[2] or 1) for i in ids if (i.partition(AGAIN)[2] or "1").isdecimal()]
     count = max(numbers, default=0) + 1
     return name if count == 1 else f"{name}{AGAIN}{count}"
 
@@ -171,26 +171,26 @@ def submit(client: JobSubmissionClient, request: Request, say: Callable[[str], N
     Raises:
         UserError: a job of this study has not ended; or what `packed` raises.
     """
-    known = jobs_of(client, request.name)
-    busy = running(known)
+    jobs = jobs_of(client, request.name)
+    busy = running_job(jobs)
     if busy is not None:
         raise UserError(
             f"one study must have one driver, but `{request.name}` is being run by job {busy.submission_id} "
             f"({busy.status.value}); follow it with `balance-tune submit --follow`, end it with `--stop`, or wait."
         )
-    submission_id = next_id(request.name, [str(job.submission_id) for job in known])
+    submission_id = next_id(request.name, [str(job.submission_id) for job in jobs])
     with packed(request) as (job, parcels):
         for parcel in parcels:
             say(f"sending {parcel.folder.name}: {parcel.files} files, {parcel.size / 2**20:.1f} MiB")
         try:
-            made: str = client.submit_job(submission_id=submission_id, **job)
+            job_id: str = client.submit_job(submission_id=submission_id, **job)
         except RuntimeError as error:
             if "already exists" in str(error):  # another client was faster
                 raise UserError(
                     f"one study must have one driver, but job {submission_id} was just made; see `ray job list`."
                 ) from error
             raise
-    return made
+    return job_id
 
 
 def _sends_token(error: Exception) -> bool:
@@ -200,7 +200,7 @@ def _sends_token(error: Exception) -> bool:
     return "403" in str(error) or (there and os.environ.get("RAY_AUTH_MODE", "").lower() == "token")
 
 
-def connected(address: str) -> JobSubmissionClient:
+def client_at(address: str) -> JobSubmissionClient:
     """Return a client of the cluster whose dashboard is at `address`.
 
     Raises:

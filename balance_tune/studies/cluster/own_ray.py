@@ -1,4 +1,4 @@
-"""What a study's own Ray needs of this machine: a folder for its sockets, a private token, the user's modules."""
+"""Prepares this machine for a Ray that the study starts: a folder for sockets, a private token, the user's modules."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def ray_folder() -> str | None:
     Raises:
         UserError: there is no other folder either.
     """
-    chosen = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp") / "ray"
-    if _fits(chosen) and _usable(chosen):
+    usual = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp") / "ray"
+    if _fits(usual) and _usable(usual):
         return None
     user = os.getuid()
     runtime = os.environ.get("XDG_RUNTIME_DIR")
@@ -40,7 +40,7 @@ def ray_folder() -> str | None:
         if _fits(folder) and _private(folder):
             return str(folder)
     raise UserError(
-        f"Ray must have a folder for its sockets, of at most {LONGEST_SOCKET - BELOW} characters, but {chosen} is "
+        f"Ray must have a folder for its sockets, of at most {LONGEST_SOCKET - BELOW} characters, but {usual} is "
         "longer or not writable, and so is /tmp; set RAY_TMPDIR to a short folder of your own."
     )
 
@@ -59,13 +59,13 @@ def _private(folder: Path) -> bool:
     """Make a folder that is this user's alone; return whether it is."""
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and os.access(folder, os.W_OK | os.X_OK)
+        status = folder.lstat()
+        return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and os.access(folder, os.W_OK | os.X_OK)
     return False
 
 
 def is_on_loopback(host: str, port: int) -> bool:
-    """Return whether a server at a loopback address cannot be reached at this machine's network address."""
+    """Return whether a server at a loopback address is unreachable at this machine's network address."""
     with contextlib.suppress(ValueError):
         if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
             return False
@@ -86,8 +86,8 @@ def modules_for_workers() -> Iterator[None]:
     """
     before = os.environ.get("PYTHONPATH")
     folders = (Path(entry).absolute() for entry in sys.path if isinstance(entry, str))
-    kept = dict.fromkeys(os.path.normpath(folder) for folder in folders if not _is_pythons(folder))
-    os.environ["PYTHONPATH"] = os.pathsep.join(kept)
+    paths = dict.fromkeys(os.path.normpath(folder) for folder in folders if not _is_pythons(folder))
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     try:
         yield
     finally:
@@ -100,8 +100,8 @@ def _is_pythons(folder: Path) -> bool:
     """Return whether a folder of sys.path is the standard library's or one of installed packages."""
     library, real = Path(os.__file__).resolve().parent, folder.resolve()
     installed = any(part in ("site-packages", "dist-packages") for part in real.parts)
-    zipped = real.suffix == ".zip" and real.parent == library.parent
-    return installed or zipped or library in (real, *real.parents)
+    is_zip = real.suffix == ".zip" and real.parent == library.parent
+    return installed or is_zip or library in (real, *real.parents)
 
 
 def private_token() -> None:
@@ -112,8 +112,8 @@ def private_token() -> None:
     """
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token" or os.environ.get("RAY_AUTH_TOKEN"):
         return
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    place = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(place) if place else Path.home() / ".ray" / "auth_token"
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def private_token() -> None:
                 file.write(secrets.token_hex(32))
         elif path.stat().st_uid == os.getuid() and stat.S_IMODE(path.stat().st_mode) & 0o077:
             path.chmod(0o600)
-    except FileExistsError:  # another study made it in the same moment
+    except FileExistsError:  # another study created it meanwhile
         return
     except OSError:
         if not path.exists():

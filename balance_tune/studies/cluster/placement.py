@@ -14,7 +14,7 @@ from ray import tune
 
 
 def place(config: Mapping[str, Any], *, cpus: int, gpus: float, workers: int, head: str) -> tune.PlacementGroupFactory:
-    """Return what a trial's actor takes: the trial's own `cpus` and `gpus`, or else these; not on nodes to `avoid`.
+    """Return the placement of a trial's actor: the trial's own `cpus` and `gpus`, else these; no node in `avoid`.
 
     Where a trial has several workers, the actor does nothing but wait for them, on the node with the resource `head`.
     """
@@ -26,12 +26,12 @@ def place(config: Mapping[str, Any], *, cpus: int, gpus: float, workers: int, he
 
 
 def elsewhere(nodes: Sequence[str]) -> dict[str, str]:
-    """Return the label selector that keeps what it is given to away from these nodes."""
+    """Return the label selector that excludes these nodes."""
     return {"ray.io/node-id": f"!in({','.join(sorted(nodes))})"} if nodes else {}
 
 
 @cache
 def _one_place(avoid: tuple[str, ...], **resources: float) -> tune.PlacementGroupFactory:
-    """Return the same object for the same resources; Tune compares those of all trials, and equal ones only slowly."""
+    """Return the same object for the same resources: Tune compares them often, and identity is the quick case."""
     options = {"bundle_label_selector": [elsewhere(avoid)]} if avoid else {}
     return tune.PlacementGroupFactory([resources], **options)

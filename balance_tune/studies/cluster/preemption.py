@@ -1,4 +1,4 @@
-"""Nodes that are taken away: noticed beforehand where Ray drains them, distinguished from a trial's faults."""
+"""Detects that a node is about to be taken away, and tells the loss of a node from a fault of the trial."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from balance_tune.studies.private_apis import draining_nodes
 
 LOOK_EVERY = 2.0  # seconds between two questions to the head
-GONE = re.compile(r"its node has died|node was terminated|NodeDiedError|\bPreempted\b")
+NODE_LOST = re.compile(r"its node has died|node was terminated|NodeDiedError|\bPreempted\b")
 SILENT = re.compile(r"The actor \w+ is unavailable")
 
 
@@ -17,19 +17,19 @@ class Preempted(Exception):
     """The trial's node is about to be taken away; its state is on disk, and the process ends with the trial."""
 
 
-class Draining:
+class DrainCheck:
     """Says whether the node of this process is being drained; asks at most every two seconds."""
 
-    def __init__(self, asked: Callable[[], bool] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._ask, self._clock = asked or node_drains, clock
+    def __init__(self, drains: Callable[[], bool] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ask, self._clock = drains or node_drains, clock
         self._last: float | None = None
-        self._told = False
+        self._drains = False
 
     def __call__(self) -> bool:
         now = self._clock()
-        if not self._told and (self._last is None or now - self._last >= LOOK_EVERY):
-            self._last, self._told = now, self._ask()
-        return self._told
+        if not self._drains and (self._last is None or now - self._last >= LOOK_EVERY):
+            self._last, self._drains = now, self._ask()
+        return self._drains
 
 
 def node_drains() -> bool:
@@ -42,9 +42,9 @@ def node_drains() -> bool:
 
 
 def node_lost(words: str, several: bool = False) -> bool:
-    """Return whether a trial's process ended with its node, by what Ray says of its end.
+    """Return whether a trial's process ended with its node, judging by Ray's message.
 
-    A node that dies without notice is at first only out of reach; that means the node where there are `several`, since
-    of a process that dies on a living one its raylet tells more.
+    A node that dies without notice is unreachable at first. With `several` nodes that counts as a lost node, because
+    the raylet of a living node gives a reason when a process dies.
     """
-    return bool(GONE.search(words)) or (several and bool(SILENT.search(words)))
+    return bool(NODE_LOST.search(words)) or (several and bool(SILENT.search(words)))

@@ -1,4 +1,4 @@
-"""Before the first trial on a cluster: a task on its nodes writes, reads and deletes below the root, as trials will."""
+"""Checks before the first trial that every node of the cluster can write, read and delete files below the root."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ ANSWER_WITHIN = 120.0  # seconds for a living node; the first task there starts 
 
 
 def preflight(root: StudyFolder, trial: TrialResources, patience: float, say: Callable[[str], None]) -> str:
-    """Try the root from every living node, and from a first one that can take a trial; return why not, or nothing.
+    """Check the root from every living node, one that fits a trial included; return what is wrong, or nothing.
 
-    Where no such node is there yet, one is waited for, at most `patience` seconds. To be called with Ray connected.
+    Waits at most `patience` seconds for a node that fits a trial. To be called with Ray connected.
 
     Raises:
         UserError: a node does not see the driver's root.
@@ -77,7 +77,7 @@ def shared_place(root: StudyFolder) -> Iterator[tuple[str, str]]:
 
 
 def task_on(node: Mapping[str, Any], function: Callable[..., Any]) -> Any:
-    """Return `function` as a task for one node (as `ray.nodes()` tells it), which takes nothing of what that offers."""
+    """Return `function` as a task for one node (an entry of `ray.nodes()`) that reserves no resources."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

@@ -1,4 +1,4 @@
-"""RAY_ADDRESS: whether a study joins a cluster, and whether there is one; Ray itself would wait 14 minutes for it."""
+"""Reads RAY_ADDRESS and checks that a Ray answers there. Ray itself would wait 14 minutes for an answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def joins_cluster() -> bool:
 
 
 def check_ray_address() -> None:
-    """Look whether a Ray answers at RAY_ADDRESS; without one, or with `local`, there is nothing to look at.
+    """Check that a Ray answers at RAY_ADDRESS; nothing is checked where it is not set or `local`.
 
     Raises:
         UserError: it is of another form, or no Ray answers there within `BALANCE_TUNE_CONNECT_S` seconds.
@@ -33,18 +33,18 @@ def check_ray_address() -> None:
     scheme = address.partition("://")[0].lower() if "://" in address else ""
     if scheme in ("http", "https"):
         raise UserError(
-            f"{VARIABLE} must be {FORM}, but is {_shown(address)}, the address of a dashboard, which is for "
+            f"{VARIABLE} must be {FORM}, but is {_without_secret(address)}, the address of a dashboard, which is for "
             f"`balance-tune submit --address`; {UNSET}."
         )
     if scheme == "ray":
         raise UserError(
-            f"{VARIABLE} must be {FORM}, but is {_shown(address)}, an address of Ray Client, which runs no studies; "
-            f"use `balance-tune submit`, or {UNSET}."
+            f"{VARIABLE} must be {FORM}, but is {_without_secret(address)}, an address of Ray Client, which runs no "
+            f"studies; use `balance-tune submit`, or {UNSET}."
         )
     if address == "auto":
         address = _local_cluster()
     host, port = _parts(address)
-    check_host(host, port, f"a Ray must answer at {VARIABLE}, but {_shown(address)} does not", UNSET)
+    check_host(host, port, f"a Ray must answer at {VARIABLE}, but {_without_secret(address)} does not", UNSET)
     if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):
         _check_kind(host, port, address)
 
@@ -56,7 +56,7 @@ def ray_host() -> tuple[str, int]:
 
 
 def _check_kind(host: str, port: int, address: str) -> None:
-    """Ask for the cluster's id, which every head of Ray answers, if only by asking for a token."""
+    """Ask for the cluster's id. Every head of Ray answers, with the id or with a request for a token."""
     import grpc  # a dependency of Ray's
 
     limit = seconds("BALANCE_TUNE_CONNECT_S")
@@ -68,7 +68,7 @@ def _check_kind(host: str, port: int, address: str) -> None:
         except grpc.RpcError as error:
             if error.code() in others:
                 raise UserError(
-                    f"a Ray must answer at {VARIABLE}, but what listens at {_shown(address)} is none; {UNSET}."
+                    f"a Ray must answer at {VARIABLE}, but what listens at {_without_secret(address)} is none; {UNSET}."
                 ) from error
 
 
@@ -89,9 +89,9 @@ def _parts(address: str) -> tuple[str, int]:
     except ValueError:
         host, port = None, None
     if "://" in address or not host or not port or parts.path:
-        raise UserError(f"{VARIABLE} must be {FORM}, but is {_shown(address)}; {UNSET}.")
+        raise UserError(f"{VARIABLE} must be {FORM}, but is {_without_secret(address)}; {UNSET}.")
     return host, port
 
 
-def _shown(address: str) -> str:
+def _without_secret(address: str) -> str:
     return f"`{address.rpartition('@')[2][:80]}`"

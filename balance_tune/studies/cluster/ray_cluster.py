@@ -1,4 +1,4 @@
-"""The Ray that a study runs on: started for it, or joined; and how many trials it takes at a time."""
+"""Starts or joins the Ray that a study runs on, and computes how many trials run at a time."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TrialResources:
 
 
 class _Log(RotatingFileHandler):
-    """A log file that never stops the driver: where the disk is full, its lines are dropped."""
+    """A log file that never stops the driver: lines are dropped while the disk is full."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- logging calls it so
         if not isinstance(sys.exception(), OSError):
@@ -80,7 +80,7 @@ class _Log(RotatingFileHandler):
 
 @contextlib.contextmanager
 def ray_log(path: Path) -> Iterator[None]:
-    """Send what Ray Tune and Ray Train log on the driver to a file: a study tells what matters itself."""
+    """Redirect the logs of Ray Tune and Ray Train on the driver to a file; the study prints its own messages."""
     handler = _Log(path, maxBytes=2**20, backupCount=2, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)  # a line a trial: Tune's own result files are off
@@ -104,7 +104,7 @@ def ray_log(path: Path) -> Iterator[None]:
 def ray_for(resources: Resources, *, cpus: int | None = None) -> Iterator[Mapping[str, float]]:
     """Yield the resources of a Ray that is up: the one of this process, the cluster at RAY_ADDRESS, or one of our own.
 
-    Of a cluster that grows, those that it may reach.
+    Of a cluster that grows, the resources are the largest that it may reach.
     Only one that was started here is shut down in the end; it has `cpus`, by default all of the machine's.
     """
     for name, value in ENVIRONMENT.items():
@@ -163,7 +163,7 @@ def start(options: Mapping[str, Any]) -> None:
 
 
 def disconnect() -> None:
-    """Shut Ray down, with no garbage collected meanwhile.
+    """Shut Ray down with garbage collection switched off.
 
     Collections run in whichever thread allocates. One that frees a reference to an object of Ray's in another thread
     (of a library, say) while Ray shuts down ends the process with status 1; after that it does no harm.
@@ -187,7 +187,7 @@ def remote() -> bool:
 
 
 def pin() -> None:
-    """Tie a worker process, and what it starts, to its own cluster."""
+    """Make a worker process and its children use the cluster that they belong to."""
     import ray
 
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
@@ -214,7 +214,7 @@ def study_resources(
 def trial_resources(resources: Resources, cluster: Mapping[str, float], share: float = GPU_SHARE) -> TrialResources:
     """Return what a trial takes on this cluster and how many run at a time.
 
-    `share` is the part of a GPU that `gpus_per_trial: auto` stands for.
+    `share` is the part of a GPU that `gpus_per_trial: auto` means.
 
     Raises:
         UserError: not even one trial fits.

@@ -1,4 +1,4 @@
-"""Ends a study's wait for machines that never come; Ray itself waits for ever."""
+"""Limits how long a study waits for resources. Ray itself waits without a limit."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 
 
-class Waiting:
-    """Says when trials have waited too long in a row for resources, and what they waited for."""
+class ResourceTimeout:
+    """Detects that trials have waited too long without a break for resources, and says for which."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Waiting:
 
 
 def too_long(needs: Mapping[str, float], seconds: float, have: Mapping[str, float]) -> str:
-    """Return what is to be said of resources that have not come."""
+    """Return the message about resources that are missing."""
     request = ", ".join(f"{name} {amount:g}" for name, amount in needs.items() if amount)
     there = ", ".join(f"{name} {have.get(name, 0):g}" for name, amount in needs.items() if amount)
     return (

@@ -1,4 +1,4 @@
-"""Hears a cloud say that this machine will be taken away, and has Ray drain its node: see cluster/aws.yaml, gcp.yaml.
+"""Polls the cloud's notice that this machine will be taken away, and has Ray drain the node (see cluster/aws.yaml).
 
     python -m balance_tune.studies.cluster.spot aws|gcp ADDRESS
 
@@ -16,9 +16,9 @@ import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-METADATA = "http://169.254.169.254"  # where AWS and Google Cloud tell a machine about itself
-EVERY = {"aws": 5.0, "gcp": 1.0}  # seconds between two looks; AWS tells two minutes ahead, Google Cloud half a one
-LEAST = 10  # seconds that a drain is given, however late the notice
+METADATA = "http://169.254.169.254"  # the metadata service of AWS and Google Cloud
+EVERY = {"aws": 5.0, "gcp": 1.0}  # seconds between two polls; AWS gives notice 120 s ahead, Google Cloud 30 s
+LEAST = 10  # least seconds that a drain gets, even after a late notice
 SPARE = 5  # seconds before the end by which all must be over
 
 
@@ -60,7 +60,7 @@ def watch(
                 say(f"this machine will be taken away; its node is drained, with {seconds} s to go")
                 drain(seconds)
                 return
-        except Exception as error:  # whatever network and Ray raise; who gave up here would miss the next notice
+        except Exception as error:  # network and Ray raise many kinds; the loop must go on to see the next notice
             if answers:
                 say(f"no answer that can be used, still trying: {type(error).__name__}: {error}")
             answers = False

@@ -1,4 +1,4 @@
-"""What a job would carry to a cluster: a folder, less what its ignore files and a few fixed rules leave out."""
+"""Measures the folder that a job uploads to a cluster, without what ignore files and a few fixed rules leave out."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Parcel:
 def parcel_of(folder: Path, excludes: Sequence[str] = NEVER, limit: int = LIMIT) -> Parcel:
     """Measure a folder; ignore files of every folder in it hold, as they do for Ray.
 
-    Counting ends at four times `limit`: a home folder is not walked to its end to be refused.
+    Counting ends at four times `limit`, so that a home folder is refused quickly.
 
     Raises:
         UserError: it is not a folder.
@@ -55,7 +55,7 @@ def parcel_of(folder: Path, excludes: Sequence[str] = NEVER, limit: int = LIMIT)
         raise UserError(f"the working directory must be a folder, but got {shown(str(folder))}.")
     sizes: Counter[str] = Counter()
     files = 0
-    for path in _kept(folder, [(folder, GitIgnoreSpec.from_lines(excludes))]):
+    for path in _files_to_send(folder, [(folder, GitIgnoreSpec.from_lines(excludes))]):
         files += 1
         sizes[path.relative_to(folder).parts[0]] += path.lstat().st_size
         if sizes.total() > 4 * limit:
@@ -64,18 +64,18 @@ def parcel_of(folder: Path, excludes: Sequence[str] = NEVER, limit: int = LIMIT)
     return Parcel(folder, files, sizes.total(), largest)
 
 
-def _kept(folder: Path, rules: list[tuple[Path, GitIgnoreSpec]]) -> Iterator[Path]:
+def _files_to_send(folder: Path, rules: list[tuple[Path, GitIgnoreSpec]]) -> Iterator[Path]:
     rules = [*rules, *_rules_in(folder)]
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except PermissionError:  # Ray would fail on it, and says which
+    except PermissionError:  # Ray fails on it with a message that names the file
         return
     for entry in entries:
         path, is_folder = Path(entry.path), entry.is_dir(follow_symlinks=False)
         if any(spec.match_file(_below(path, at, is_folder)) for at, spec in rules):
             continue
         if is_folder:
-            yield from _kept(path, rules)
+            yield from _files_to_send(path, rules)
         else:
             yield path
 

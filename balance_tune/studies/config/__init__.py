@@ -1,1 +1,1 @@
-"""A study file: its schema, its reader, and one line for whatever is wrong with it."""
+"""Study files: their schema, their reader, and one-line messages for mistakes."""

@@ -27,7 +27,7 @@ MAY_CHANGE = (
     "checkpoints",
 )  # how it is run, not what is run
 
-WHOLE = "augment"  # compared as one: an empty entry of it says something
+WHOLE = "augment"  # compared as a whole: an empty entry has a meaning
 MAY_MOVE = "data.stores."  # where data lies; that it is the same is checked by its hash
 
 
@@ -81,7 +81,7 @@ def _extends(key: str, was: Any, now: Any, added_sections: set[str]) -> bool:
     return key.startswith(tuple(f"search.space.{section}." for section in added_sections))
 
 
-def _named(entry: Any) -> Mapping[str, Any]:
+def _entry_of(entry: Any) -> Mapping[str, Any]:
     """Return an entry of `methods` as name, method and set."""
     return {"name": entry, "method": entry, "set": {}} if isinstance(entry, str) else entry
 
@@ -90,12 +90,12 @@ def _by_name(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a study with the names of its arms in `methods`, and what a named arm is under `methods.NAME`."""
     arms = {entry["name"]: entry for entry in config["methods"] if not isinstance(entry, str)}
     details = {f"methods.{name}": {"method": arm["method"], "set": arm["set"]} for name, arm in arms.items()}
-    return {**config, "methods": [_named(entry)["name"] for entry in config["methods"]], **details}
+    return {**config, "methods": [_entry_of(entry)["name"] for entry in config["methods"]], **details}
 
 
 def _sections(config: Mapping[str, Any]) -> set[str]:
     """Return the sections of `search.space` that some arm of a study searches."""
-    return {_named(entry)[key] for entry in config["methods"] for key in ("name", "method")}
+    return {_entry_of(entry)[key] for entry in config["methods"] for key in ("name", "method")}
 
 
 def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

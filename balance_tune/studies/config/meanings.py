@@ -135,10 +135,14 @@ MEANINGS: dict[str, Meaning] = {
         "pilot",
     ),
     "select": Meaning(
-        "How the winner of each arm is selected, by validation, on fresh seeds.", "{points: 3, seeds: 2}"
+        "How the winner of each arm is selected, by validation, on fresh seeds.", "{points: 4, seeds: 2}"
     ),
     "select.points": Meaning("Best points of an arm's search that are compared with its default.", "5"),
-    "select.seeds": Meaning("Fresh seeds per point. With 0 the best point of the search is taken as it is.", "3"),
+    "select.seeds": Meaning(
+        "Fresh seeds: all points are trained on the first, and the better half of those left on each further one. "
+        "With 0 the best point of the search is taken as it is.",
+        "3",
+    ),
     "select.margin": Meaning(
         "Standard errors of the difference by which a point must be ahead of the default to replace it; 0 turns the "
         "rule off.",

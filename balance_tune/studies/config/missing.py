@@ -55,8 +55,8 @@ class Missing(BaseModel):
     def rates(self, part: str, modalities: Iterable[str]) -> dict[str, float]:
         """Return modality -> rate of the rows of `part` ("train" | "val"), of the modalities with a rate above 0."""
         rates: Rates = getattr(self, part)
-        named = rates if isinstance(rates, dict) else dict.fromkeys(modalities, rates)
-        return {m: named[m] for m in modalities if named.get(m)}
+        by_modality = rates if isinstance(rates, dict) else dict.fromkeys(modalities, rates)
+        return {m: by_modality[m] for m in modalities if by_modality.get(m)}
 
     def named(self) -> list[str]:
         """Return the modalities that the study file names."""

@@ -1,4 +1,4 @@
-"""Says in one line what the schema of a study file objects to; pydantic's own messages never reach a user."""
+"""Translates pydantic's errors about a study file into one line for the user."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ _BOUNDS = {"greater_than_equal": ("ge", "at least"), "greater_than": ("gt", "abo
 def sentence(failed: ValidationError, schema: type[BaseModel]) -> str:
     """Return what is wrong with a file of this schema: rule, value, and the nearest setting that exists."""
     errors = failed.errors(include_url=False)
-    unknown = [e for e in errors if e["type"] == "extra_forbidden"]  # `dataset:` says more than "no datasets"
+    unknown = [
+        e for e in errors if e["type"] == "extra_forbidden"
+    ]  # an unknown `dataset:` explains more than "no datasets"
     error = (unknown or errors)[0]
     kind, context, value = error["type"], error.get("ctx", {}), error["input"]
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).removeprefix(".")

@@ -12,10 +12,10 @@ from balance_tune.studies.wording import one_line, shown
 DEEPEST = 20  # levels of a study file, more than any setting needs
 
 
-def overridden(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def with_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Return `raw` with each `a.b=value` set, the value read as YAML; the last of several for one key holds.
 
-    `raw` itself is left alone. Whether the key exists is the schema's question.
+    `raw` itself is not changed. The schema checks later that the key exists.
 
     Raises:
         UserError: not of the form key=value, a value that is not YAML, or a key that leads through something that is
@@ -32,7 +32,8 @@ def overridden(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, An
         try:
             value = strict_yaml.parse(text)
         except UserError as error:
-            raise UserError(f"the value of override {shown(override)} {_without_place(one_line(str(error)))}") from None
+            message = one_line(str(error)).removeprefix("line 1: ")
+            raise UserError(f"the value of override {shown(override)} {message}") from None
         inner = result
         for i, part in enumerate(parts[:-1]):
             if inner.get(part) is None:
@@ -49,7 +50,3 @@ def overridden(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, An
 
 def _copy(value: Any) -> Any:
     return {k: _copy(v) for k, v in value.items()} if isinstance(value, Mapping) else value
-
-
-def _without_place(message: str) -> str:
-    return message.removeprefix("line 1: ")

@@ -1,4 +1,4 @@
-"""Reads a study file into a `StudyConfig`; what is installed is not asked (see `studies.loading`)."""
+"""Reads a study file into a `StudyConfig`. Whether its names are installed is checked by `studies.loading`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from balance_tune.errors import UserError
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.config.mistakes import sentence
-from balance_tune.studies.config.overrides import overridden
+from balance_tune.studies.config.overrides import with_overrides
 from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.config.shipped import study_path
 from balance_tune.studies.wording import one_line
@@ -19,7 +19,7 @@ from balance_tune.studies.wording import one_line
 def read_config(source: str | Path | Mapping[str, object] | StudyConfig, overrides: Sequence[str] = ()) -> StudyConfig:
     """Return the study in a YAML file, or in a mapping of the same shape, after `key=value` overrides.
 
-    A bare name that is no file is a study that ships with the package.
+    A bare name that is no file names a study file that ships with the package.
 
     Raises:
         UserError: one line, whatever is wrong with the text or a value.
@@ -31,7 +31,7 @@ def read_config(source: str | Path | Mapping[str, object] | StudyConfig, overrid
             raw = strict_yaml.plain(source)
         else:
             raw = strict_yaml.read(study_path(source))
-        return StudyConfig.model_validate(overridden(raw, overrides))
+        return StudyConfig.model_validate(with_overrides(raw, overrides))
     except ValidationError as error:
         raise UserError(one_line(sentence(error, StudyConfig))) from None
     except UserError as error:

@@ -1,4 +1,4 @@
-"""A study file: its schema, its defaults, and one line for whatever is wrong with it."""
+"""The schema of study files, with defaults and checks; a mistake is one line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Hours = Annotated[float, Field(gt=0, le=1e6)]
 
 
 class _Section(BaseModel):
-    """Settings that belong together; a key with nothing behind it (`limit:`) means the default."""
+    """A section of the study file; a key without a value (`limit:`) means the default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -152,11 +152,12 @@ class Search(_Section):
 class Select(_Section):
     """How many of an arm's best points are compared, beside its default, on how many fresh seeds, by validation.
 
-    The default stays unless the best point is ahead of it by more than `margin` standard errors of their difference.
-    Without seeds the best of the search is taken as it is.
+    All points are trained on the first seed, and the better half of those left on each further one; the default is on
+    all seeds. The default stays unless the best point is ahead of it by more than `margin` standard errors of their
+    difference. Without seeds the best point of the search wins.
     """
 
-    points: int = Field(default=3, ge=1, le=1000)
+    points: int = Field(default=4, ge=1, le=1000)
     seeds: int = Field(default=2, ge=0, le=1000)
     margin: float = Field(default=1.0, ge=0, le=100)
 
@@ -196,15 +197,14 @@ def _gpus(value: Any, where: str) -> Any:
 class Baselines(_Section):
     """Further baselines. `compute_matched` adds `joint_matched`: joint training as long as the costliest arm takes.
 
-    `true` measures how much longer that is before the first trial and keeps it; a mapping of datasets to factors sets
-    it.
+    `true` measures the factor before the first trial and records it; a mapping of datasets to factors sets it.
     """
 
     compute_matched: bool | dict[str, Annotated[float, Field(ge=1, le=1000)]] = False
 
 
 class DatasetResources(_Section):
-    """What one trial on a certain dataset may use, where that is not what all others use."""
+    """Resources of a trial on one dataset, where they differ from those of the others."""
 
     cpus_per_trial: int | None = Field(default=None, ge=1, le=10_000)
     gpus_per_trial: float | Literal["auto"] | None = None
@@ -218,8 +218,8 @@ class DatasetResources(_Section):
 class Resources(_Section):
     """What one trial may use. `auto` gives it no GPU where there is none, else a share of one.
 
-    `datasets` maps a dataset to what its trials use instead. After `wait_minutes` in which no trial got what it needs
-    the study ends, to be gone on with later.
+    `datasets` maps a dataset to what its trials use instead. The study ends after `wait_minutes` in which no trial got
+    its resources; it can be resumed.
     """
 
     workers: int = Field(default=1, ge=1, le=10_000)
@@ -236,7 +236,7 @@ class Resources(_Section):
 
     @model_validator(mode="after")
     def _whole_gpus(self) -> Resources:
-        """Refuse what NCCL does, two workers on one device, and what Ray does, a device and a half."""
+        """Refuse two workers on one device, as NCCL does, and one and a half devices, as Ray does."""
         own = {f"resources.datasets.{name}.gpus_per_trial": r.gpus_per_trial for name, r in self.datasets.items()}
         for where, gpus in {"resources.gpus_per_trial": self.gpus_per_trial, **own}.items():
             if gpus is None or gpus == "auto" or gpus == int(gpus):
@@ -257,7 +257,7 @@ class Resources(_Section):
 
 
 class Limit(_Section):
-    """Ends the whole study cleanly, with what is known by then."""
+    """Limits after which the whole study ends cleanly, with the results so far."""
 
     hours: Hours | None = None
     device_hours: Hours | None = None
@@ -315,7 +315,7 @@ class StudyConfig(_Section):
     methods: Annotated[tuple[StudyMethod, ...], Strict(False), Field(min_length=1, max_length=1000)]
     model: Model = Model()
     training: dict[str, Any] = {}
-    augment: dict[str, dict[str, Any]] = {}  # by modality, instead of what its dataset declares; {}: nothing
+    augment: dict[str, dict[str, Any]] = {}  # by modality, instead of the dataset's declaration; {}: none
     replicates: int = Field(default=1, ge=1, le=MAX_REPLICATES)  # independent repetitions: split, search, seeds
     splits: Literal["redrawn", "fixed"] = "redrawn"  # whether each replicate draws train, monitor and val anew
     placebo: bool = False  # whether a second joint arm shows what the study finds where there is nothing
@@ -418,16 +418,21 @@ class StudyConfig(_Section):
     def as_dict(self) -> dict[str, Any]:
         """Return all settings as plain data, defaults written out; `load_config` reads it back as an equal study."""
         settings = self.model_dump(mode="json")
-        for later in ("augment", "missing"):  # a study without them keeps the hash it had before there were these
+        for later in ("augment", "missing"):  # a study without them has the hash of versions that did not know them
             if getattr(self, later) == type(self).model_fields[later].default:
                 del settings[later]
         return settings
 
     def as_yaml(self) -> str:
+        """Return the study as the text of a study file."""
         return strict_yaml.dump(self.as_dict())
 
     def changes(self, old: StudyConfig) -> Changes:
-        """Return what differs from the study as it was begun: what merely extends it, and what would falsify it."""
+        """Return the differences to the study as it was begun: extensions, and changes that are refused.
+
+        Args:
+            old: the study as it was begun.
+        """
         return changes_between(old.as_dict(), self.as_dict())
 
 

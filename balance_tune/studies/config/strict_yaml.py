@@ -81,15 +81,15 @@ def _value(node: yaml.Node) -> Any:
 
 
 def _mapping(node: yaml.MappingNode) -> dict[str, Any]:
-    made: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for key_node, value_node in node.value:
         key = _value(key_node)
         if not isinstance(key, str):
             raise _refusal(key_node.start_mark, f"a key must be text, but got {shown(key)}; put it in quotes.")
-        if key in made:
+        if key in entries:
             raise _refusal(key_node.start_mark, f"a key must be given once, but {shown(key)} is given twice.")
-        made[key] = _value(value_node)
-    return made
+        entries[key] = _value(value_node)
+    return entries
 
 
 def _scalar(node: yaml.ScalarNode, tag: str) -> Any:
@@ -112,7 +112,7 @@ def _scalar(node: yaml.ScalarNode, tag: str) -> Any:
 
 
 def parse(text: str) -> Any:
-    """Return the plain value that a YAML text stands for.
+    """Return the plain value of a YAML text.
 
     Raises:
         UserError: not YAML, or YAML beyond plain data (aliases, tags, several documents, a key that is not text or is
@@ -195,10 +195,10 @@ def plain(value: Any, where: str = "", depth: int = 0) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
     if isinstance(value, Mapping):
-        made = {}
+        entries = {}
         for key, item in value.items():
             if not isinstance(key, str):
                 raise UserError(f"a key must be text, but got {shown(key)}{f' in {place}' if where else ''}.")
-            made[str(key)] = plain(item, f"{where}.{one_line(key[:60])}" if where else one_line(key[:60]), depth + 1)
-        return made
+            entries[str(key)] = plain(item, f"{where}.{one_line(key[:60])}" if where else one_line(key[:60]), depth + 1)
+        return entries
     raise UserError(f"{place} must be text, a number, a list or a mapping, but got {shown(type(value).__name__)}.")

@@ -104,9 +104,9 @@ class StudyMethod(BaseModel):
 
 
 def check_together(entries: tuple[StudyMethod, ...]) -> None:
-    """Raise a `ValueError` where two entries of a study have one name, or an arm has the name of another's method.
+    """Raise a `ValueError` where two entries have the same name, or an arm is called like the method of another.
 
-    File systems may not tell capital letters from small ones, so names must differ in more than these.
+    Names must differ in more than capital letters, because some file systems ignore case.
     """
     for i, entry in enumerate(entries):
         if entry in entries[:i]:

@@ -7,7 +7,7 @@ import textwrap
 from balance_tune.studies.config.reference import REQUIRED, Key, as_yaml, keys
 
 WIDTH = 100
-GIVEN = {"datasets": "[av_digits]", "methods": "[joint, ogm_ge, mlb]"}
+EXAMPLES = {"datasets": "[av_digits]", "methods": "[joint, ogm_ge, mlb]"}
 """Values of the keys that have no default, so that the file can be run as it is."""
 
 
@@ -22,15 +22,15 @@ def template(name: str) -> str:
         f"  balance-tune plan {name}.yaml      what the study would run, and how long it would take\n"
         f"  balance-tune run {name}.yaml       run it; run again, it goes on"
     )
-    given = {"name": name, **GIVEN}
+    values = {"name": name, **EXAMPLES}
     every = [key for key in keys() if ".DATASET." not in key.path]  # their section shows them in its example
     lines = [f"# {line}" for line in head.splitlines()]
     for key in every:
-        lines += ["", *_entry(key, given)] if key.path.count(".") == 0 else _entry(key, given)
+        lines += ["", *_entry(key, values)] if key.path.count(".") == 0 else _entry(key, values)
     return "\n".join(lines) + "\n"
 
 
-def _entry(key: Key, given: dict[str, str]) -> list[str]:
+def _entry(key: Key, values: dict[str, str]) -> list[str]:
     *above, name = key.path.split(".")
     indent = "  " * len(above)
     empty = key.default in (None, {}, [])
@@ -40,5 +40,5 @@ def _entry(key: Key, given: dict[str, str]) -> list[str]:
     if key.section:
         return [*comment, f"{indent}{name}:"]
     if key.default is REQUIRED:
-        return [*comment, f"{indent}{name}: {given[key.path]}"]
+        return [*comment, f"{indent}{name}: {values[key.path]}"]
     return [*comment, f"{indent}#{name}: {as_yaml(key.default)}".rstrip()]

@@ -50,15 +50,17 @@ class FileTable:
         task: Task = "classes",
         words: Sequence[str] = (),
         raw: Mapping[str, Any] | None = None,
-        written: Mapping[str, Any] | None = None,
+        notation: Mapping[str, Any] | None = None,
     ) -> None:
         self.path, self._words = path, words
-        written, raw = written or {}, raw or {}
+        notation, raw = notation or {}, raw or {}
         own = {m: columns_of(raw.get(m)) for m in modalities}
-        named = [str(name) for name in written.get("label", ())]
-        self.table = read_table(path, [LABEL, *modalities, *named, *(name for names in own.values() for name in names)])
+        label_columns = [str(name) for name in notation.get("label", ())]
+        inputs = [name for names in own.values() for name in names]
+        self.table = read_table(path, [LABEL, *modalities, *label_columns, *inputs])
         columns = self.table.columns
-        labels = [LABEL] if LABEL in columns or not named or any(name not in columns for name in named) else named
+        has_own = LABEL not in columns and label_columns and all(name in columns for name in label_columns)
+        labels = label_columns if has_own else [LABEL]
         self.table.need(labels)
         self._columns = {}
         for m in modalities:
@@ -70,21 +72,21 @@ class FileTable:
                 f"{path} must have a column of a modality ({', '.join(modalities)}), but has {', '.join(columns)}."
             )
         self._numbers = [m for m in self._columns if raw.get(m, {}).get("kind") == "numbers"]
-        self._decimal = written.get("decimal", ".")
-        found = read_labels(
+        self._decimal = notation.get("decimal", ".")
+        column = read_labels(
             self.table,
             labels,
             task,
             classes=classes,
-            separator=written.get("separator") or self._separator(labels[0], classes),
+            separator=notation.get("separator") or self._separator(labels[0], classes),
             decimal=self._decimal,
-            missing=written.get("missing_labels") or ("none" if task == "multilabel" else "refuse"),
+            missing=notation.get("missing_labels") or ("none" if task == "multilabel" else "refuse"),
         )
-        kept = [row for row, value in enumerate(found.values) if value is not None]
-        self._rows = kept
-        self.numbers = [self.table.numbers[row] for row in kept]
-        self.by_index = found.by_index
-        self.labels: list[Any] = [_plain(found.values[row]) for row in kept]
+        with_label = [row for row, value in enumerate(column.values) if value is not None]
+        self._rows = with_label
+        self.numbers = [self.table.numbers[row] for row in with_label]
+        self.by_index = column.by_index
+        self.labels: list[Any] = [_plain(column.values[row]) for row in with_label]
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -68,7 +68,7 @@ def prepare(
     if there is not None:
         return there
     with _usable(place):
-        outcomes = {chunk.file: found for chunk in plan.chunks if (found := finished(chunk, place)) is not None}
+        outcomes = {chunk.file: outcome for chunk in plan.chunks if (outcome := finished(chunk, place)) is not None}
     sizes = {chunk.file: len(chunk.items) for chunk in plan.chunks}
     before = done = sum(sizes[file] for file in outcomes)
     advance(done, len(plan.items), before)
@@ -129,19 +129,19 @@ def _cluster(work: Work, due: Sequence[Chunk]) -> Iterator[tuple[Chunk, Outcome]
 
     from balance_tune.studies.cluster.ray_cluster import disconnect, start
 
-    begun = not ray.is_initialized()
-    if begun:
+    starts_ray = not ray.is_initialized()
+    if starts_ray:
         start({"log_to_driver": False, "logging_level": "ERROR"})
     try:
         task = ray.remote(num_cpus=1, max_retries=3, retry_exceptions=[OSError])(_alone)
-        shared = ray.put(work)
+        work_ref = ray.put(work)
         most = max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
         waiting = list(reversed(due))
         pending: dict[Any, Chunk] = {}
         while waiting or pending:
             while waiting and len(pending) < most:
                 chunk = waiting.pop()
-                pending[task.remote(shared, chunk)] = chunk
+                pending[task.remote(work_ref, chunk)] = chunk
             (ready, *_), _ = ray.wait(list(pending), num_returns=1)
             chunk = pending.pop(ready)
             try:
@@ -149,5 +149,5 @@ def _cluster(work: Work, due: Sequence[Chunk]) -> Iterator[tuple[Chunk, Outcome]
             except ray.exceptions.RayTaskError as error:
                 raise (error.cause if isinstance(error.cause, Exception) else error) from error
     finally:
-        if begun:
+        if starts_ray:
             disconnect()

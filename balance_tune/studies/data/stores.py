@@ -1,4 +1,4 @@
-"""Where the data of a study lies: the stores of embedded datasets are made, those of real ones are found."""
+"""Locates the store of each dataset of a study; stores of embedded datasets are built where they are missing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MINIATURE = "miniature:"
 
 
 def store_of(
-    name: str, given: Mapping[str, str], folder: StudyFolder, tell: Callable[[str], None] = lambda text: None
+    name: str, stores: Mapping[str, str], folder: StudyFolder, tell: Callable[[str], None] = lambda text: None
 ) -> tuple[str, Manifest]:
     """Return the store of a dataset, as `open_store` takes it, and its manifest.
 
@@ -45,20 +45,20 @@ def store_of(
     Raises:
         UserError: it has not been prepared (the line says how to), or is of another version of the dataset.
     """
-    check_known([name], given, folder)
+    check_known([name], stores, folder)
     dataset: Dataset = datasets().get(name)()
     if isinstance(dataset, Stored):
         return dataset.where, read_manifest(dataset.where)
     if not isinstance(dataset, Distribution):
         return _embedded(dataset, folder / store_name(dataset), tell)
-    where = given.get(name)
+    where = stores.get(name)
     if where == MINIATURE:
         return _miniature(dataset, folder / "miniature" / name, tell)
     if where is not None:
-        return _checked(dataset, where)
+        return _check_store(dataset, where)
     for place in _usual(name, folder):
         if place.holds(MANIFEST):
-            return _checked(dataset, place.uri)
+            return _check_store(dataset, place.uri)
     own = folder.display_uri(name)
     raise UserError(
         f"the data of `{name}` must have been prepared, but it is not in {own}; prepare it: "
@@ -77,23 +77,23 @@ def _embedded(dataset: Dataset, folder: StudyFolder, tell: Callable[[str], None]
     return folder.uri, manifest
 
 
-def check_known(names: Iterable[str], given: Mapping[str, str], folder: StudyFolder) -> None:
+def check_known(names: Iterable[str], stores: Mapping[str, str], folder: StudyFolder) -> None:
     """Announce datasets as `announce` does, and raise a `UserError` where one is neither installed nor prepared."""
-    for name in announce(names, given, folder):
-        known = datasets().names()
-        places = " or ".join(str(place) for place in _usual(name, folder)) if "/" not in name else folder.display_uri()
+    for name in announce(names, stores, folder):
+        installed = datasets().names()
+        usual = " or ".join(str(place) for place in _usual(name, folder)) if "/" not in name else folder.display_uri()
         raise UserError(
             f"a dataset must be installed, or prepared from a table, but {shown(name)} is not installed and has no "
-            f"store in {places} (see --root).{did_you_mean(name, known)}"
+            f"store in {usual} (see --root).{did_you_mean(name, installed)}"
         )
 
 
-def announce(names: Iterable[str], given: Mapping[str, str], folder: StudyFolder) -> list[str]:
-    """Make known the datasets that only a store declares (users' tables), so that they are found by name.
+def announce(names: Iterable[str], stores: Mapping[str, str], folder: StudyFolder) -> list[str]:
+    """Register the datasets that only a store declares (users' tables), so that they are found by name.
 
     Args:
         names: of datasets; those that are installed are left as they are.
-        given: dataset -> store, as a study says (`data.stores`).
+        stores: dataset -> store, as a study says (`data.stores`).
         folder: <root>/data, where the others are looked for after $BALANCE_TUNE_DATA.
 
     Returns:
@@ -107,32 +107,32 @@ def announce(names: Iterable[str], given: Mapping[str, str], folder: StudyFolder
         there = datasets().classes().get(name)
         if there is not None and not issubclass(there, Stored):
             continue
-        if name in given:
-            places = [Place.of(given[name])]
+        if name in stores:
+            places = [Place.of(stores[name])]
         else:
             places = [] if "/" in name else _usual(name, folder)
         where = next((place for place in places if place.holds(MANIFEST)), None)
         if where is not None:
             stored(name, where.uri)
-        elif name in given:
-            raise UserError(f"`data.stores.{name}` must be a store, but there is none in {given[name]}.")
+        elif name in stores:
+            raise UserError(f"`data.stores.{name}` must be a store, but there is none in {stores[name]}.")
         else:
             forget(name)  # one of another root
             unknown.append(name)
     return unknown
 
 
-def identity_of_store(name: str, given: Mapping[str, str], folder: StudyFolder) -> str | None:
-    """Return what tells a dataset's store from others without building one; None where it is not prepared."""
+def identity_of_store(name: str, stores: Mapping[str, str], folder: StudyFolder) -> str | None:
+    """Return the identity of a dataset's store without building it; None where it is not prepared."""
     dataset: Dataset = datasets().get(name)()
     if isinstance(dataset, Stored):
-        return f"{name}-{store_of(name, given, folder)[1].data_hash[:12]}"
+        return f"{name}-{store_of(name, stores, folder)[1].data_hash[:12]}"
     if not isinstance(dataset, Distribution):
         return store_name(dataset)
-    if given.get(name) == MINIATURE:
+    if stores.get(name) == MINIATURE:
         return f"{name}-miniature"
     try:
-        return f"{name}-{store_of(name, given, folder)[1].data_hash[:12]}"
+        return f"{name}-{store_of(name, stores, folder)[1].data_hash[:12]}"
     except UserError:  # a plan may be made before the data is there
         return None
 
@@ -143,7 +143,7 @@ def _usual(name: str, folder: StudyFolder) -> list[Place]:
     return [*([Place.of(f"{base.rstrip('/')}/{name}")] if base else []), own]
 
 
-def _checked(dataset: Distribution, where: str) -> tuple[str, Manifest]:
+def _check_store(dataset: Distribution, where: str) -> tuple[str, Manifest]:
     manifest = read_manifest(where)
     declared = (
         dataset.name,
@@ -169,23 +169,23 @@ def _miniature(dataset: Distribution, folder: StudyFolder, tell: Callable[[str],
     from balance_tune.studies.data.prepare import prepare
 
     if folder.store is not None and Place.of(folder.uri).holds(MANIFEST):
-        return _checked(small(dataset), folder.uri)
+        return _check_store(small(dataset), folder.uri)
     if not (folder.path / MANIFEST).is_file():
         tell(f"making the miniature of {dataset.name}")
         folder.path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as source:
             dataset.miniature(Path(source))
-            shutil.rmtree(folder.path, ignore_errors=True)  # what an interruption left
+            shutil.rmtree(folder.path, ignore_errors=True)  # the rest of an interrupted run
             prepare(small(dataset), source, folder.path)
     folder.upload_all(last=MANIFEST)
-    return _checked(small(dataset), folder.uri)
+    return _check_store(small(dataset), folder.uri)
 
 
 def small(dataset: Distribution) -> Distribution:
     """Return the dataset with a small encoder wherever it has a large one for pictures or sound."""
-    made = copy.copy(dataset)
-    made.modalities = {  # type: ignore[misc]
+    reduced = copy.copy(dataset)
+    reduced.modalities = {  # type: ignore[misc]
         name: replace(modality, encoder="cnn", settings={}) if modality.encoder in LARGE else modality
         for name, modality in dataset.modalities.items()
     }
-    return made
+    return reduced

@@ -1,4 +1,4 @@
-"""What would go wrong with a study on this machine and cluster, checked before it is run: one finding a check."""
+"""Checks machine and cluster before a study is run; each check gives one finding."""
 
 from balance_tune.studies.doctor.examination import examine
 from balance_tune.studies.doctor.finding import Finding

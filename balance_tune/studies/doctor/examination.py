@@ -1,4 +1,4 @@
-"""Gathers what the checks look at, on this machine and on every node, and runs them all."""
+"""Collects the facts about this machine and every node of the cluster, and runs all checks on them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def examine(root: StudyFolder, config: StudyConfig | None = None, folder: Path | None = None) -> Iterator[Finding]:
-    """Yield one finding a check: first those that need no Ray, then those of the cluster a study would run on.
+    """Yield one finding per check: first the checks that need no Ray, then those of the cluster.
 
     `root` is the studies' root, `config` a study that is to fit, `folder` what a job would send.
     """
@@ -56,7 +56,7 @@ def examine(root: StudyFolder, config: StudyConfig | None = None, folder: Path |
 
 
 def _database(root: StudyFolder) -> Iterator[Finding]:
-    """Connect to the database of Optuna's trials, where there is to be one; its tables are made if they are missing."""
+    """Connect to the database of Optuna's trials, if one is configured; its tables are made if they are missing."""
     from balance_tune.studies.storage.database import URL, connect, shared_database, shown
 
     url = os.environ.get(URL, "")
@@ -82,8 +82,8 @@ def _cluster(root: StudyFolder, config: StudyConfig | None) -> Iterator[Finding]
             reason = one_line(str(error))[:200]
             yield fail("ray", f"Ray does not answer ({reason})", "see `ray status`, or unset RAY_ADDRESS")
             return
-        seen = probe(root)
-        yield nodes.answers(seen)
+        views = probe(root)
+        yield nodes.answers(views)
         groups = 0
         if config is not None:
             try:
@@ -92,7 +92,7 @@ def _cluster(root: StudyFolder, config: StudyConfig | None) -> Iterator[Finding]
                 yield ok("fit", f"{trial.slots} trials at a time")
             except UserError as error:
                 yield fail("fit", str(error).rstrip("."), "see `resources` in docs/operating.md")
-        there = [n for n in seen if not n.error]
+        there = [n for n in views if not n.error]
         if there:
             yield nodes.devices(there)
             yield nodes.versions(versions_here(), there)
@@ -104,7 +104,7 @@ def _cluster(root: StudyFolder, config: StudyConfig | None) -> Iterator[Finding]
 
 
 def ask(store: Store) -> Finding:
-    """Ask MLflow for nothing in particular, as a study would; a database is connected to and left as it is."""
+    """Send MLflow a request as a study would; connect to a database without changing it."""
     if store.file is not None:
         return ok("mlflow", f"{store.shown}, a file")
     if not store.served:
@@ -135,9 +135,9 @@ def _ask_database(store: Store) -> Finding:
 
 
 def _other_rays(address: str | None) -> list[str] | None:
-    """Return the addresses of the Rays on this host, but for the one at `address` and the one of this process.
+    """Return the addresses of other Rays on this host than the one at `address` and the one of this process.
 
-    None where Ray does not tell.
+    None where Ray's private function is gone.
     """
     import ray
 

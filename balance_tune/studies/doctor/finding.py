@@ -1,4 +1,4 @@
-"""What one check found: well, doubtful or wrong, and what to do."""
+"""The result of one check (ok, warn or fail) and what to do about it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["ok", "warn", "fail"]
-WORST: tuple[State, ...] = ("ok", "warn", "fail")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Checks of the nodes of a cluster against the driver and against each other; pure functions over what was seen."""
+"""Compares the nodes of a cluster with the driver and with each other; pure functions of the collected facts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Node:
     """One machine of the cluster as a task on it saw it; sizes in bytes, `skew` in seconds against the driver.
 
     `storage` is "" where the root could be written, read and cleaned from there, else what went wrong. `error` is why
-    nothing is known, if nothing is. `torch_gpus` is None where torch cannot be used, and `gpu_error` then says why.
+    nothing is known, or "". `torch_gpus` is None where torch cannot be used; `gpu_error` is the reason then.
     """
 
     name: str
@@ -132,7 +132,7 @@ def clocks(nodes: Sequence[Node]) -> Finding:
 
 
 def memory(nodes: Sequence[Node], groups: int = 0) -> Finding:
-    """Whether the head holds the driver and so many concurrent trials of several workers, whose controllers it runs."""
+    """Whether the head has memory for the driver and the controllers of so many trials of several workers."""
     head = next((n for n in nodes if n.head), nodes[0])
     need = DRIVER + groups * TRAIN_RUN
     what = "the driver" + (f" and {groups} controllers of worker groups" if groups else "")

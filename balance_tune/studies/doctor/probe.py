@@ -1,4 +1,4 @@
-"""Looks at each node of a cluster from inside: a task that is sent there, and what it brings back."""
+"""Runs a task on each node of a cluster and returns the facts about that node."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def versions_here() -> dict[str, str]:
 
 
 def memory_here() -> int:
-    """Return the bytes of memory of this machine, or of the container it is."""
+    """Return the bytes of memory of this machine or container."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
@@ -48,7 +48,7 @@ def memory_here() -> int:
 
 
 def look(where: str, token: str) -> dict[str, Any]:
-    """Tell what this machine is; runs in a task there."""
+    """Return the facts about this machine; runs in a task on it."""
     folder = cache_folder() if is_remote(where) else Path(where)
     nearest = next((p for p in (folder, *folder.parents) if p.exists()), Path("/"))
     torch_gpus, gpu_error = gpus_here()
@@ -102,5 +102,5 @@ def _node(n: Mapping[str, Any], reference: Any) -> Node:
         return Node(n["NodeManagerHostname"], error="no answer in time", **what)
     except ray.exceptions.RayError as error:
         return Node(n["NodeManagerHostname"], error=str(error).strip().splitlines()[-1][:200], **what)
-    skew = max(0.0, there - after) or min(0.0, there - before)  # it was some time between the two
+    skew = max(0.0, there - after) or min(0.0, there - before)  # the remote clock was read at some time between the two
     return Node(**answer, **what, skew=skew)

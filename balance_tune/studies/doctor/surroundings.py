@@ -1,4 +1,4 @@
-"""Checks of what a study meets outside the cluster's nodes: other Rays, the token, MLflow, what a submit would send."""
+"""Checks outside the cluster's nodes: other Rays on this host, the token, MLflow, the folder that a submit uploads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOOPBACK = ("localhost", "127.", "[::1]", "::1", "local")
 
 
 def instances(others: Sequence[str], address: str | None) -> Finding:
-    """Whether it is clear which Ray is meant: `others` are those on this host beside the one a study would use."""
+    """Whether this host has other Rays (`others`) than the one that a study would use."""
     if not others:
         return ok("instances", "no other Ray on this host")
     shown = ", ".join(sorted(others)[:4])
@@ -33,7 +33,7 @@ def instances(others: Sequence[str], address: str | None) -> Finding:
 
 
 def token(environment: Mapping[str, str], address: str | None, home: Path) -> Finding:
-    """Whether whoever reaches the cluster must show a token, and whether there is one to show."""
+    """Whether the cluster asks for a token, and whether this machine has one."""
     mode = environment.get("RAY_AUTH_MODE", "").lower()
     path = Path(environment.get("RAY_AUTH_TOKEN_PATH") or home / ".ray" / "auth_token")
     present = bool(environment.get("RAY_AUTH_TOKEN"))

@@ -24,7 +24,7 @@ class Decision:
         number: the trial's number in its arm.
         epoch: finished epochs at which the value was reported.
         value: the objective at exactly that epoch.
-        threshold: the worst value that goes on; None when there was nothing to compare with.
+        threshold: the worst value that is not pruned; None where there was nothing to compare with.
         rank: 1 for the best of the values at this epoch so far, the trial's own included.
         of: how many values there were.
         stop: whether the trial is stopped.
@@ -40,9 +40,9 @@ class Decision:
 
 
 class PruningLog:
-    """Verdicts by arm, kept in memory and appended to a JSON-lines file, each on disk before it takes effect.
+    """Decisions by arm, in memory and in a JSON-lines file; each is on disk before it takes effect.
 
-    With a `table`, of which the file is a copy then, each is in that first.
+    With a `table` each is written there first, and the file is a copy of it.
     """
 
     def __init__(self, path: Path, table: PruningTable | None = None) -> None:

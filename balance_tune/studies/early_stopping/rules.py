@@ -46,7 +46,7 @@ class Expectation:
 
 
 class StoppingRule(ABC):
-    """Early stopping of one arm. Larger values are better: the pruner turns values round where less is better.
+    """Early stopping of one arm. Larger values are better: the pruner negates objectives where smaller is better.
 
     Decisions depend on the reported values and their order only, so that a study that is resumed, or run again with one
     trial at a time, prunes the same trials.
@@ -67,42 +67,75 @@ class StoppingRule(ABC):
 
     @abstractmethod
     def rung_epochs(self, min_epochs: int = 0) -> Collection[int]:
-        """Return the epochs, below the last, after which a trial is judged that must not be pruned before `min_epochs`.
+        """Return the epochs, below the last, after which a trial is judged.
 
         The trial reports these epochs at once; others it may report several at a time.
+
+        Args:
+            min_epochs: finished epochs before which the trial must not be pruned.
         """
 
     @abstractmethod
     def decide(self, number: int, epoch: int, value: float) -> Decision:
-        """Take a new value and return the decision on it.
+        """Take a new value and decide on it.
 
         Args:
             number: the trial's number in its arm.
             epoch: one of `rung_epochs`.
             value: the objective at exactly this epoch; larger is better.
+
+        Returns:
+            The decision: whether the trial stops, and what it was compared with.
         """
 
     @abstractmethod
     def enter(self, number: int, epoch: int, value: float) -> None:
-        """Take a value of an earlier run of the study, whose decision is known."""
+        """Take a value of an earlier run of the study, whose decision is known.
+
+        Args:
+            number: the trial's number in its arm.
+            epoch: how many epochs it has finished.
+            value: the objective at this epoch; larger is better.
+        """
 
     @abstractmethod
     def expect(self, trials: int, min_epochs: int = 0) -> Expectation:
-        """Return what the rule is expected to do to so many equal trials; `balance-tune plan` shows it."""
+        """Return what the rule is expected to do to equal trials; `balance-tune plan` shows it.
+
+        Args:
+            trials: how many there are.
+            min_epochs: as in `rung_epochs`, of all of them.
+        """
 
     def report(self, number: int, epoch: int, value: float, min_epochs: int = 0) -> Decision | None:
-        """Return the decision on trial `number` after `epoch` epochs, or None where it is not judged at that epoch.
+        """Return the decision on a trial, or None where it is not judged at this epoch.
 
         A report that is repeated (a resumed trial repeats epochs) gets the decision that it got before.
+
+        Args:
+            number: the trial's number in its arm.
+            epoch: how many epochs it has finished.
+            value: the objective at this epoch; larger is better.
+            min_epochs: as in `rung_epochs`.
+
+        Raises:
+            TypeError: `decide` returned something else than a `Decision`.
         """
         if (number, epoch) not in self._decisions:
             if epoch not in self.rung_epochs(min_epochs):
                 return None
-            self._decisions[number, epoch] = self.decide(number, epoch, value)
+            decision = self.decide(number, epoch, value)
+            if not isinstance(decision, Decision):
+                raise TypeError(f"`decide` must return a `Decision`, but returned {shown(decision)}")
+            self._decisions[number, epoch] = decision
         return self._decisions[number, epoch]
 
     def refill(self, decision: Decision) -> None:
-        """Take over a decision of an earlier run of the study."""
+        """Take over a decision of an earlier run of the study.
+
+        Args:
+            decision: one that `report` returned.
+        """
         self._decisions[decision.number, decision.epoch] = decision
         self.enter(decision.number, decision.epoch, decision.value)
 
@@ -130,8 +163,8 @@ class Asha(StoppingRule):
 
     Rungs lie at grace, grace * reduction, ... below the last epoch. A value enters a rung only at exactly the rung's
     epoch. With n values in the rung, the new one included, the trial goes on if it is among the best
-    ceil(n / reduction) of them; a tie with the last of these goes on. (Rounded up: a rung sees its values one by one,
-    and the best of a few early ones are a poor guess at the best of all.)
+    ceil(n / reduction) of them, ties included. (Rounded up: a rung gets its values one by one, and the best of a few
+    early values are a poor estimate of the best of all.)
     """
 
     name = "asha"
@@ -170,16 +203,16 @@ class Asha(StoppingRule):
             going, before = after, epoch
         return Expectation(total + going * (self.epochs - before), tuple(steps))
 
-    def _survivors(self, judged: float) -> float:
-        """Return how many of `judged` trials a rung is expected to let pass.
+    def _survivors(self, trials: float) -> float:
+        """Return how many of `trials` a rung is expected to let pass.
 
-        The n-th to arrive passes if it is among the best ceil(n / reduction) of n; that the order of arrival says
-        nothing about the value is the assumption.
+        The n-th to arrive passes if it is among the best ceil(n / reduction) of n. It is assumed that the order of
+        arrival is independent of the values.
         """
-        whole = math.floor(judged)
-        passed = sum(math.ceil(n / self.reduction) / n for n in range(1, whole + 1))
+        whole = math.floor(trials)
+        survivors = sum(math.ceil(n / self.reduction) / n for n in range(1, whole + 1))
         following = whole + 1
-        return passed + (judged - whole) * math.ceil(following / self.reduction) / following
+        return survivors + (trials - whole) * math.ceil(following / self.reduction) / following
 
 
 class MedianRule(StoppingRule):
@@ -250,6 +283,8 @@ def rule_of(settings: EarlyStopping, epochs: int) -> StoppingRule:
         )
     arguments = {"grace": settings.grace, "reduction": settings.reduction, **settings.settings}
     try:
-        return cls(epochs, **{name: value for name, value in arguments.items() if name in names})
-    except (TypeError, ValueError) as error:
+        rule = cls(epochs, **{name: value for name, value in arguments.items() if name in names})
+        rule.rung_epochs()
+        return rule
+    except Exception as error:  # the rule may be the user's own code
         raise UserError(f"`search.early_stopping.settings` must suit `{settings.kind}`, but: {error}") from error

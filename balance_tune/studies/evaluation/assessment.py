@@ -1,4 +1,4 @@
-"""How good a stored model is on labelled data: together, by each modality alone, by class, and whether it knows it."""
+"""Scores a stored model on labelled data: all modalities, each modality alone, each class, calibration error."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def assess_part(served: Served, store: Path | str, part: str, *, unseal: bool = 
     _check_alike(served, data.manifest)
     modalities = served.known["modalities"]
     statistics = {m: Statistics(modalities[m]["mean"], modalities[m]["std"]) for m in data.manifest.statistics}
-    opened = Feed(restandardised(data.parts[part], data.manifest, statistics), served.transforms)
-    fused, alone = predict(served.model, opened)
+    feed = Feed(restandardised(data.parts[part], data.manifest, statistics), served.transforms)
+    fused, alone = predict(served.model, feed)
     by_modality = {}
     for i, m in enumerate(served.model.modalities):
-        present = opened.present(m)
+        present = feed.present(m)
         rows = slice(None) if present is None else present
-        by_modality[m] = (alone[i][rows], opened.labels[rows])
-    return scores(served.task, fused, opened.labels, by_modality, served.classes)
+        by_modality[m] = (alone[i][rows], feed.labels[rows])
+    return scores(served.task, fused, feed.labels, by_modality, served.classes)
 
 
 def assess_table(served: Served, table: FileTable) -> dict[str, Any]:
@@ -60,14 +60,14 @@ def assess_table(served: Served, table: FileTable) -> dict[str, Any]:
     answers, labels = [], []
     own: dict[str, tuple[list[Tensor], list[Tensor]]] = {m: ([], []) for m in served.modalities}
     for start in range(0, len(table), ROWS):
-        columns, given = table.rows(start, start + ROWS)
+        columns, targets = table.rows(start, start + ROWS)
         try:
-            inputs, present = served.prepared(columns, table.numbers[start : start + ROWS])
+            inputs, present = served.prepare_inputs(columns, table.numbers[start : start + ROWS])
         except UserError as error:
             raise UserError(f"{table.path}, {error}") from error
         fused, alone = served.heads(inputs)
-        label = torch.tensor(given)
-        answers.append(served.combined(fused, alone, present))
+        label = torch.tensor(targets)
+        answers.append(served.combine(fused, alone, present))
         labels.append(label)
         for m, (logits, theirs) in own.items():
             logits.append(alone[m][present[m]])

@@ -44,8 +44,8 @@ def export_best(study_folder: StudyFolder, row: LeaderboardRow, study: Mapping[s
     try:
         shutil.rmtree(unfinished, ignore_errors=True)  # of an export that was killed
         unfinished.mkdir(parents=True)
-        with packed(Model(), place.path, manifest) as made:
-            shutil.copytree(made, unfinished / "model")
+        with packed(Model(), place.path, manifest) as package:
+            shutil.copytree(package, unfinished / "model")
         title = f"{row.arm} of study {study_folder.name}"
         augment = stored_config(study_folder.path).augment
         (unfinished / "README.md").write_text(f"# {title}\n\n{card(contender(row, best, manifest, augment), manifest)}")

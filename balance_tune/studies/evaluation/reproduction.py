@@ -14,7 +14,7 @@ from balance_tune.errors import UserError
 from balance_tune.kinds import misfit
 from balance_tune.studies.evaluation.retrain import retrain, store_for
 from balance_tune.studies.storage.study_folder import StudyFolder
-from balance_tune.studies.tracking.backend import Store, answering, store_of
+from balance_tune.studies.tracking.backend import Store, client_of_store, store_of
 from balance_tune.studies.tracking.origin import code_version
 from balance_tune.studies.tracking.runs import TAG, metrics_of
 from balance_tune.studies.wording import one_line, shown
@@ -45,7 +45,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came out: `name` of the run, how much was compared, and what differs in results and in circumstances."""
+    """The result of a reproduction: `name` of the run, number of values, differences in results and circumstances."""
 
     name: str
     epochs: int
@@ -61,7 +61,7 @@ class Comparison:
 
     @property
     def verdict(self) -> Literal["bit-identical", "within tolerance", "different"]:
-        """How near the repeated trial came."""
+        """How close the repeated trial is to the recorded one, in words."""
         if self.largest is None:
             return "bit-identical"
         return "within tolerance" if self.largest.size <= self.tolerance else "different"
@@ -76,7 +76,7 @@ def reproduce(run_id: str, root: StudyFolder, tolerance: float) -> Comparison:
     from balance_tune.training.errors import Diverged
 
     mlflow = recorded_in(root)
-    with answering(mlflow) as client:
+    with client_of_store(mlflow) as client:
         name, trial = recorded_trial(client, run_id, mlflow)
         curves = recorded_curves(client, run_id)
     if not curves:
@@ -144,7 +144,7 @@ def recorded_curves(client: MlflowClient, run_id: str) -> Curves:
 
 
 def differences(recorded: Curves, now: Curves) -> Iterator[Difference]:
-    """Yield what is not the same, in the order of epochs; a value that is missing now counts as not a number."""
+    """Yield the values that differ, in the order of epochs; a value that is missing now counts as NaN."""
     for epoch in sorted(recorded):
         for name, value in recorded[epoch].items():
             other = now.get(epoch, {}).get(name, math.nan)
@@ -154,7 +154,7 @@ def differences(recorded: Curves, now: Curves) -> Iterator[Difference]:
 
 
 def _circumstances(trial: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is not as it was when the trial ran, beside its results."""
+    """Yield the differences between now and the recorded trial in code, versions and machine."""
     import torch
 
     if trial.get("code_version") != code_version():

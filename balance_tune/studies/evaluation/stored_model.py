@@ -1,4 +1,4 @@
-"""A registered or exported model, found by its address and opened without being asked over HTTP."""
+"""Opens a registered or exported model by its address, in this process (no server)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from balance_tune.errors import UserError
 from balance_tune.studies.storage.study_folder import StudyFolder
-from balance_tune.studies.tracking.backend import Store, answering, reason_of, store_of
+from balance_tune.studies.tracking.backend import Store, client_of_store, reason_of, store_of
 from balance_tune.studies.tracking.served import Served
 from balance_tune.studies.wording import one_line, shown
 
@@ -29,21 +29,21 @@ def stored_model(address: str, root: StudyFolder) -> Iterator[Served]:
         UserError: there is no model there, or it is none of ours.
     """
     with tempfile.TemporaryDirectory() as here:
-        folder = _fetched(address, root, here) if address.startswith(RECORDED) else Path(address)
-        yield _opened(folder, address)
+        folder = _download(address, root, here) if address.startswith(RECORDED) else Path(address)
+        yield _open(folder, address)
 
 
-def _fetched(address: str, root: StudyFolder, here: str) -> Path:
+def _download(address: str, root: StudyFolder, here: str) -> Path:
     store = store_of(root)
     if store.file is not None and not store.file.is_file():
         raise UserError(f"a model must be recorded to be found, but there is no {store.file}; is the --root right?")
-    with answering(store) as client:
+    with client_of_store(store) as client:
         client.search_experiments(max_results=1)  # whether it answers at all
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
     try:
-        with asking(store):
+        with default_store(store):
             return Path(download_artifacts(address, dst_path=here))
     except (MlflowException, OSError) as error:
         raise UserError(
@@ -52,11 +52,11 @@ def _fetched(address: str, root: StudyFolder, here: str) -> Path:
 
 
 @contextmanager
-def asking(store: Store) -> Iterator[None]:
-    """Let the process's own store be `store` for the block: MLflow looks up `models:/` addresses nowhere else."""
+def default_store(store: Store) -> Iterator[None]:
+    """Make `store` the process's default store for the block: MLflow looks up `models:/` addresses only there."""
     import mlflow
 
-    before = os.environ.get("MLFLOW_TRACKING_URI")  # MLflow keeps both alike
+    before = os.environ.get("MLFLOW_TRACKING_URI")  # MLflow sets this variable too
     mlflow.set_tracking_uri(store.uri)
     try:
         yield
@@ -69,7 +69,7 @@ def _unreadable(address: str, error: Exception) -> UserError:
     return UserError(f"a model must be whole to be opened, but {shown(address)} is not ({reason}).")
 
 
-def _opened(folder: Path, address: str) -> Served:
+def _open(folder: Path, address: str) -> Served:
     from mlflow.models import Model
 
     if not (folder / "MLmodel").is_file():
@@ -78,11 +78,11 @@ def _opened(folder: Path, address: str) -> Served:
         flavor = dict(Model.load(str(folder)).flavors.get("python_function", {}))
         ours = flavor.get("loader_module") == LOADER
         code, data = folder / flavor.get("code", "code"), folder / flavor["data"] if ours else folder
-    except Exception as error:  # what MLflow raises over a damaged file has no end
+    except Exception as error:  # MLflow raises many kinds of exception for a damaged file
         raise _unreadable(address, error) from error
     if not ours:
         raise UserError(f"a model must have been stored by balance_tune, but {shown(address)} was not.")
-    sys.path.append(str(code))  # other people's methods that came with it; ours are imported already
+    sys.path.append(str(code))  # modules of the user's methods that came with the model
     try:
         return Served(data)
     except UserError:

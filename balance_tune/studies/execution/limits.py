@@ -9,9 +9,9 @@ from balance_tune.studies.config.schema import Limit
 
 
 class Limits:
-    """Says when a study has used up what it may.
+    """Detects that a study has reached one of its limits.
 
-    `hours` counts from the start of this run of the study (a night on the cluster), so that a study that was cut off
+    `hours` counts from the start of this run of the study (a night on the cluster), so that a study that reached it
     goes on when it is run again; `device_hours` counts all runs of it, trial by trial.
     """
 
@@ -21,7 +21,7 @@ class Limits:
         self._limit, self._device_seconds, self._clock = limit, device_seconds, clock
         self._began = clock()
 
-    def reached(self) -> str:
+    def limit_reached(self) -> str:
         """Return which limit is reached, in words, or nothing."""
         hours, device_hours = self._limit.hours, self._limit.device_hours
         if hours is not None and self._clock() - self._began >= hours * 3600:

@@ -1,4 +1,4 @@
-"""The process of warm trials: what holds for all of them, and how a trial leaves it, however it ended."""
+"""A process that runs several trials: its threads and memory, and global state that is restored after each trial."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ import torch
 from balance_tune.private_torch import process_flags
 
 DEVICES = ("cpu", "cuda")
-_ended = count(1)  # trials of this process that ended by themselves
+_trial_count = count(1)  # trials of this process that ended by themselves
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 @cache
-def settle(cpus: int) -> None:
-    """Settle what holds for all trials of this process: threads, memory, what garbage collection need not look at."""
+def configure_process(cpus: int) -> None:
+    """Set the number of threads, glibc's memory thresholds and the permanent generation of garbage collection, once."""
     torch.set_num_threads(max(1, cpus))
     _keep_memory()
     gc.collect()
     gc.freeze()
 
 
-def keep() -> None:
+def freeze_survivors() -> None:
     """Move the objects that a trial left (imported modules, caches) out of garbage collection, with `gc.freeze()`.
 
     Scanning them costs 60 ms after every trial. Done after the first trial of a process, the second, the
-    fourth and so on: Ray's own record of the trial is kept for ever with it, and must not be so for each.
+    fourth and so on: each time, Ray's own record of the trial is kept for the life of the process.
     """
-    ended = next(_ended)
+    ended = next(_trial_count)
     if ended & (ended - 1) == 0:
         gc.freeze()
 
 
 def _keep_memory() -> None:
-    """Have glibc keep what is freed (up to 128 MB) for the next step, which else faults in every page of it again."""
+    """Have glibc keep freed memory (up to 128 MB) for the next step, which otherwise faults in every page again."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, 2**25)
@@ -49,8 +49,8 @@ def _keep_memory() -> None:
 
 
 @contextmanager
-def left_as_found() -> Iterator[None]:
-    """Put back what a method, an encoder or an exception may have changed for the whole process, and free its memory.
+def preserve_process_state() -> Iterator[None]:
+    """Restore the global state that a method, an encoder or an exception may have changed, and free memory.
 
     Threads, default dtype, autocast, gradient mode, anomaly detection, deterministic algorithms, the global random
     generators.
@@ -65,7 +65,7 @@ def left_as_found() -> Iterator[None]:
         torch.set_num_threads(threads)
         torch.set_default_dtype(dtype)
         for read, write, value in flags:
-            if read() != value:  # torch imports its compiler to say once more what holds
+            if read() != value:  # setting the same value again would import torch's compiler
                 write(value)
         for device, enabled, kind in autocast:
             torch.set_autocast_enabled(device, enabled)
@@ -78,8 +78,8 @@ def left_as_found() -> Iterator[None]:
 
 
 def free() -> None:
-    """Free the memory of what has ended: a run refers to itself, so only the collector does it."""
+    """Free the memory of ended runs. A run refers to itself, so only the garbage collector frees it."""
     gc.collect()
     if torch.cuda.is_initialized():
         with suppress(torch.AcceleratorError):  # of a device that has failed: the process ends with its trial
-            torch.cuda.empty_cache()  # for those who share the device
+            torch.cuda.empty_cache()  # for other processes on the device

@@ -1,4 +1,4 @@
-"""Which checkpoints of an arm in a decided replicate stay; the others, large and of no more use, are deleted."""
+"""Deletes the checkpoints of an arm that are not needed any more once a replicate is decided."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Keep = Literal["all", "confirmed", "best"]
 WEIGHTS, SEALED = "best.safetensors", "test.json"
 
 
-def kept(records: Sequence[TrialRecord], rule: Rule, keep: Keep, folder: Path) -> set[Path]:
+def folders_to_keep(records: Sequence[TrialRecord], rule: Rule, keep: Keep, folder: Path) -> set[Path]:
     """Return the trial folders of one arm in one decided replicate whose weights stay.
 
     Whatever `keep` says, the checkpoint that is logged for the arm stays, and so does a confirmed one until it has
@@ -34,10 +34,10 @@ def kept(records: Sequence[TrialRecord], rule: Rule, keep: Keep, folder: Path) -
 
 def prune(records: Sequence[TrialRecord], rule: Rule, keep: Keep, folder: StudyFolder) -> int:
     """Delete the weights of one arm in one decided replicate that need not stay; return how many were."""
-    staying = kept(records, rule, keep, folder.path) if records else set()
+    to_keep = folders_to_keep(records, rule, keep, folder.path) if records else set()
     ended = [str(r.attrs["folder"]) for r in records if r.finished and r.attrs.get("folder")]
-    doomed = [f"{name}/{WEIGHTS}" for name in ended if folder.path / name not in staying]
-    weights = folder.existing(doomed) if doomed else []
+    names = [f"{name}/{WEIGHTS}" for name in ended if folder.path / name not in to_keep]
+    weights = folder.existing(names) if names else []
     for name in weights:
         folder.remove(name)
     return len(weights)

@@ -1,4 +1,4 @@
-"""Tells Ray Tune which trials to stop: by the judge of their own arm, or because they have gone silent."""
+"""Ray Tune's scheduler for a study: stops trials that the arm's pruner prunes, and ends trials that do not report."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.util import placement_group_table
 
 from balance_tune.studies.cluster.preemption import node_lost
+from balance_tune.studies.early_stopping.pruner import RuleError
 from balance_tune.studies.private_apis import actor_of
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.storage.db_retry import AWAY
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
 
     from balance_tune.studies.cluster.devices import Devices
-    from balance_tune.studies.cluster.resource_timeout import Waiting
+    from balance_tune.studies.cluster.resource_timeout import ResourceTimeout
     from balance_tune.studies.early_stopping.pruner import Pruner
     from balance_tune.studies.search.study_queue import StudyQueue
 
@@ -36,12 +37,11 @@ ERROR = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b")
 
 
 class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
-    """Judges search trials against their own arm; a hung trial's process is ended, so that it counts as lost.
+    """Prunes search trials by their arm's pruner, and ends the process of a hung trial, which then counts as lost.
 
-    `stopped` holds the ids of the trials that early stopping ended, `errors` the last words of those that broke,
-    `preempted` those that went with their node. With `groups` a trial that runs may still wait for its workers; there
-    may be `several` nodes.
-    `halted` is why no trial can go on (the disk is full, say); empty while they can.
+    `stopped` holds the ids of the trials that early stopping ended, `errors` the messages of those that failed,
+    `preempted` those whose node was lost. With `groups` a running trial may still wait for its workers; there may be
+    `several` nodes. `halted` is the reason why no trial can go on (a full disk, say), or empty.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
         queue: StudyQueue,
         pruner: Pruner,
         *,
-        waiting: Waiting | None = None,
+        waiting: ResourceTimeout | None = None,
         devices: Devices | None = None,
         groups: bool = False,
         several: bool = False,
@@ -65,10 +65,10 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
         self._waiting, self._groups, self._several = waiting, groups, several
         self._devices = devices
         self._reported: set[str] = set()
-        self._asked: tuple[float, bool] | None = None
+        self._last_answer: tuple[float, bool] | None = None
         self._silence = SILENCE if silence is None else silence
         self._trials: dict[str, Trial] = {}
-        self._heard: dict[str, tuple[float, float]] = {}  # trial id -> (when last, longest silence so far)
+        self._last_reports: dict[str, tuple[float, float]] = {}  # trial id -> (when last, longest silence so far)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune keeps a copy for its own restore, which a study never uses
@@ -83,8 +83,8 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
         now = self._clock()
         self._reported.add(trial.trial_id)
         self.preempted.discard(trial.trial_id)  # Tune itself started it again
-        last, longest = self._heard.get(trial.trial_id, (now, 0.0))
-        self._heard[trial.trial_id] = (now, max(longest, now - last))
+        last, longest = self._last_reports.get(trial.trial_id, (now, 0.0))
+        self._last_reports[trial.trial_id] = (now, max(longest, now - last))
         key = key_of(trial.config)
         run = self._queue.live.get(key)
         if run is None or key.phase != "search" or result.get("state") != "running":
@@ -99,34 +99,34 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
         self.errors[trial.trial_id] = _last_words(trial) + self.errors.get(trial.trial_id, "")
         self._reported.discard(trial.trial_id)
-        self._heard.pop(trial.trial_id, None)
-        if node_lost(_said(trial), self._several):
+        self._last_reports.pop(trial.trial_id, None)
+        if node_lost(_failure_text(trial), self._several):
             self.preempted.add(trial.trial_id)
             with self.halting():
-                self._queue.preempted(key_of(trial.config))
+                self._queue.count_preemption(key_of(trial.config))
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
-        """End what hangs; which pending trial starts first is Tune's own business."""
+        """End hung trials; return None, so that Tune chooses which pending trial starts first."""
         now = self._clock()
         for trial_id, trial in list(self._trials.items()):
             if trial.status in (Trial.TERMINATED, Trial.ERROR):
                 self._forget(trial_id)
             elif trial.status == Trial.RUNNING:
-                last, longest = self._heard.setdefault(trial_id, (now, 0.0))
+                last, longest = self._last_reports.setdefault(trial_id, (now, 0.0))
                 if self._groups and trial_id not in self._reported and self._groups_wait():
-                    self._heard[trial_id] = (now, longest)  # it is not silent, it has no workers yet
+                    self._last_reports[trial_id] = (now, longest)  # it is not silent, it has no workers yet
                     continue
                 actor = actor_of(trial)
                 if now - last > max(self._silence, 20 * longest) and actor is not None:
                     self.errors[trial_id] = f" (ended by us: no report for {now - last:.0f} s)"
-                    self._heard[trial_id] = (now, longest)
+                    self._last_reports[trial_id] = (now, longest)
                     ray.kill(actor)
         if self._waiting is not None:
-            self.halted = self.halted or self._waiting.look(self._starved())
+            self.halted = self.halted or self._waiting.look(self._is_starved())
         return None
 
-    def _starved(self) -> bool:
-        """Return whether trials are due and none of them has what it needs."""
+    def _is_starved(self) -> bool:
+        """Return whether trials are due and none of them has its resources."""
         states = [trial.status for trial in self._trials.values()]
         if Trial.RUNNING not in states:
             return Trial.PENDING in states
@@ -135,16 +135,18 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
     def _groups_wait(self) -> bool:
         """Return whether workers of some trial wait for their places; Ray is asked once in a while."""
         now = self._clock()
-        if self._asked is None or now - self._asked[0] >= LOOK_EVERY:
+        if self._last_answer is None or now - self._last_answer[0] >= LOOK_EVERY:
             states = [group["state"] for group in placement_group_table().values()]
-            self._asked = (now, any(state in ("PENDING", "RESCHEDULING") for state in states))
-        return self._asked[1]
+            self._last_answer = (now, any(state in ("PENDING", "RESCHEDULING") for state in states))
+        return self._last_answer[1]
 
     @contextmanager
     def halting(self) -> Iterator[None]:
-        """Halt the study where it cannot write down what happens; what is on disk is whole and running trials stay."""
+        """Halt the study where it cannot write, or where its early-stopping rule raises; running trials stay open."""
         try:
             yield
+        except RuleError as error:
+            self.halted = self.halted or str(error).rstrip(".")
         except OSError as error:
             self.halted = self.halted or f"the study's folder cannot be written: {error}"
         except AWAY:
@@ -152,19 +154,19 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
 
     def device_failed(self, reason: str) -> bool:
         """Return whether a trial was lost by its node's device; halt the study where no other is left."""
-        if self._devices is None or not self._devices.failed(reason):
+        if self._devices is None or not self._devices.record_failure(reason):
             return False
         self.halted = self.halted or self._devices.none_left()
         return True
 
-    def broken(self, trial_id: str) -> bool:
+    def gave_up(self, trial_id: str) -> bool:
         """Return whether Tune gave a trial up without telling the searcher (an actor that could not be used again)."""
         trial = self._trials.get(trial_id)
         return trial is not None and trial.status == Trial.ERROR
 
     def _forget(self, trial_id: str) -> None:
-        """Let go of an ended trial, and of the statistics that Tune would keep of it (100 MB in 3,000 trials)."""
-        self._heard.pop(trial_id, None)
+        """Drop an ended trial and the statistics that Tune would keep of it (100 MB in 3,000 trials)."""
+        self._last_reports.pop(trial_id, None)
         self._reported.discard(trial_id)
         trial = self._trials[trial_id]
         if trial.status == Trial.TERMINATED:
@@ -179,8 +181,8 @@ def key_of(config: Mapping[str, Any]) -> TrialKey:
     return TrialKey(config["arm"], config["phase"], config["number"], config.get("replicate", 0))
 
 
-def _said(trial: Trial) -> str:
-    """Return what Ray says of a broken trial's last end."""
+def _failure_text(trial: Trial) -> str:
+    """Return Ray's text about the last failure of a trial."""
     try:
         return Path(trial.error_file).read_text().rpartition("Failure # ")[2]
     except (OSError, TypeError):
@@ -188,11 +190,11 @@ def _said(trial: Trial) -> str:
 
 
 def _last_words(trial: Trial) -> str:
-    """Return what ended a broken trial, in one line: its exception, else what Ray says."""
+    """Return why a trial failed, in one line: its exception, else Ray's text."""
     try:
-        said = Path(trial.error_file).read_text().splitlines()[1:]  # the first line is a count and a time
+        text_lines = Path(trial.error_file).read_text().splitlines()[1:]  # the first line is a count and a time
     except (OSError, TypeError):
         return "its process died"
-    lines = [line.strip() for line in said if line.strip()]
-    errors = [line for line in said if ERROR.match(line)]
+    lines = [line.strip() for line in text_lines if line.strip()]
+    errors = [line for line in text_lines if ERROR.match(line)]
     return (errors[-1:] or lines[:1] or ["its process died"])[0][:500]

@@ -1,4 +1,4 @@
-"""The sealed evaluation: after everything has been chosen, each confirmed checkpoint meets the test rows, once."""
+"""The sealed evaluation: each confirmed checkpoint is evaluated on the test rows once, after all choices are made."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def evaluate_sealed(
     from balance_tune.training.missing import robustness
 
     if (folder.path / TEST).is_file():
-        found: dict[str, Any] = json.loads((folder.path / TEST).read_text())
-        return found
+        result: dict[str, Any] = json.loads((folder.path / TEST).read_text())
+        return result
     data = open_store(store, parts=("test",), unseal=True)
     manifest = manifest_of(folder.path, data.manifest)
     test = restandardised(data.parts["test"], data.manifest, manifest.statistics)
@@ -136,4 +136,4 @@ def _task(places: Mapping[str, Any], store: Path | str, device: str, rates: Sequ
             if not device_failed(error):
                 raise
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-            os._exit(1)  # nothing works in this process any more; Ray starts the task again in another
+            os._exit(1)  # this process cannot use the GPU any more; Ray starts the task again in another

@@ -18,9 +18,9 @@ ENDS = ("complete", "failed")
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
-    """Hands out the queue's trials, at most `slots` at a time, and tells it what became of each.
+    """Gives Tune the queue's trials, at most `slots` at a time, and reports to the queue how each ended.
 
-    `interrupted()` says that the study is being stopped: what breaks from then on was not the trial's fault.
+    `interrupted()` is true while the study is being stopped: trials that fail then are not at fault.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return a trial's configuration; None: wait for the live ones; FINISHED: nothing will ever come."""
-        for broken_key in [broken_key for broken_key in self._keys if self._scheduler.broken(broken_key)]:
+        for broken_key in [broken_key for broken_key in self._keys if self._scheduler.gave_up(broken_key)]:
             self.on_trial_complete(broken_key, error=True)
         assignment = None
         if not self._scheduler.halted:
@@ -57,7 +57,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         key = self._keys.get(trial_id)
-        if key is not None:
+        if key is not None and not self._scheduler.halted:  # else the trial reports it again when it is resumed
             with self._scheduler.halting():
                 self._queue.report(key, result)
 
@@ -79,7 +79,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is not typed
     def _end(self, key: TrialKey, trial_id: str, result: Mapping[str, Any]) -> None:
         state, reason = result.get("state"), str(result.get("reason", ""))
         if any(row["epoch"] not in self._queue.live[key].curve for row in epochs_of(result)):
-            self._queue.report(key, result)  # the report that stopped a trial comes here only, any other again
+            self._queue.report(key, result)  # Tune passes the report that stopped a trial only here, any other twice
         if trial_id in self._scheduler.stopped:
             self._scheduler.stopped.discard(trial_id)
             self._queue.finish(key, "pruned")

@@ -1,4 +1,4 @@
-"""One trial: what Ray Tune runs in its actor, and the work itself, which knows of Ray only the function to report with.
+"""One trial: the function that Ray Tune runs in its actor, and the training, which uses Ray only to report.
 
 One worker: Ray Train's local mode inside the Tune actor, which stays warm from trial to trial (process, imports, data,
 device). Several workers: a worker group of Ray Train. `work` is the same for both.
@@ -28,8 +28,8 @@ from balance_tune.datasets.store import sealed_test_part
 from balance_tune.errors import UserError
 from balance_tune.replicas import Replicas
 from balance_tune.studies.cluster.placement import elsewhere
-from balance_tune.studies.cluster.preemption import LOOK_EVERY, Draining, Preempted
-from balance_tune.studies.execution.process import free, keep, left_as_found, settle
+from balance_tune.studies.cluster.preemption import LOOK_EVERY, DrainCheck, Preempted
+from balance_tune.studies.execution.process import configure_process, free, freeze_survivors, preserve_process_state
 from balance_tune.studies.private_apis import cause_of, stop_event
 from balance_tune.studies.protocol.reporting import BatchedReporter, Report
 from balance_tune.studies.storage import durable
@@ -51,11 +51,11 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no other trial could write e
 
 
 def run_trial(config: dict[str, Any]) -> None:
-    """Run one trial inside a Ray Tune session; the only function that Tune knows.
+    """Run one trial inside a Ray Tune session; this is Tune's trainable.
 
-    A trial that fails says so in its last report instead of raising: an actor that raised is never used again.
+    A trial that fails reports that instead of raising, because Tune never uses an actor again that raised.
     """
-    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")  # Tune's 2 s lose the next trial when leaving is slow
+    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")  # Tune's 2 s are too short for a slow end
     if config["workers"] > 1:
         _run_workers(config)
         return
@@ -68,11 +68,11 @@ def run_trial(config: dict[str, Any]) -> None:
 def _alone(config: dict[str, Any]) -> None:
     from ray import tune
 
-    settle(int(config.get("cpus", 1)))
-    draining = Draining()
+    configure_process(int(config.get("cpus", 1)))
+    draining = DrainCheck()
     _refuse(draining)
     work(config, BatchedReporter(tune.report, config["rung_epochs"]), stop=stop_event(), draining=draining)
-    keep()
+    freeze_survivors()
 
 
 def _run_workers(config: dict[str, Any]) -> None:
@@ -82,7 +82,9 @@ def _run_workers(config: dict[str, Any]) -> None:
     from ray.tune.integration.ray_train import TuneReportCallback
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # Tune sees a report when Train polls: every 2 s
-    os.environ.setdefault("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", str(LOOK_EVERY))  # 5 s are much of a short notice
+    os.environ.setdefault(
+        "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", str(LOOK_EVERY)
+    )  # Ray's 5 s are long for a short notice
     folder = Path(config["folder"])
     cpus, gpus = config.get("cpus", 1), config.get("gpus", 0)
     resources = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
@@ -112,7 +114,7 @@ def _run_workers(config: dict[str, Any]) -> None:
 def _together(config: dict[str, Any]) -> None:
     from ray import train as ray_train
 
-    settle(int(config.get("cpus", 1)))
+    configure_process(int(config.get("cpus", 1)))
     work(
         config,
         BatchedReporter(ray_train.report, config["rung_epochs"], every=0),
@@ -134,7 +136,7 @@ def work(
     A report holds the epoch's metrics, "best_epoch" and "state": "running", or at the end "complete" (best.safetensors
     is written by then), "failed" with a "reason" (the trial's own fault, with more in failure.txt), "lost" (try again)
     or "halt" (nothing can be written any more). `report` may raise `SystemExit`: the trial was stopped. `stop` is
-    looked at before every step; when it says so, the trial ends without another report. The process is left as it was.
+    asked before every step; where it is true, the trial ends without another report. Global state is restored.
 
     `config["reported"]` is the last epoch that is known of an interrupted trial. Those that were saved after it are
     reported first, with "replayed".
@@ -147,7 +149,7 @@ def work(
         DeviceError: the GPU failed; this process must end, since nothing can be done on it any more.
     """
     sealed = sealed_test_part() if config.get("protocol") != "paper" else contextlib.nullcontext()
-    with left_as_found(), sealed, trial_folder(config) as folder:
+    with preserve_process_state(), sealed, trial_folder(config) as folder:
         _work(config, folder, report, replicas or Replicas(), stop, draining)
 
 
@@ -162,7 +164,7 @@ def _work(
     epoch = 0
     try:
         # closed, because the exception that stops a trial would keep model and optimiser alive
-        with _watched(), contextlib.closing(_attempts(config, folder, replicas, stop, draining)) as rows:
+        with _watch(), contextlib.closing(_attempts(config, folder, replicas, stop, draining)) as rows:
             for row in rows:
                 epoch = int(row["epoch"])
                 report(row)
@@ -193,10 +195,10 @@ def _attempts(
     stop: Callable[[], bool],
     draining: Callable[[], bool],
 ) -> Generator[dict[str, Any]]:
-    """Yield the epochs; where the device's memory is too small, once more from the last state, a quarter at a time.
+    """Yield the epochs. Where the device's memory is too small, resume from the last state with a quarter of the rows.
 
-    The batch stays what it is (see `encode_in_pieces`); the rows say "micro_batch" from then on. Several workers leave
-    a note of it and end: Ray Train starts all of them again.
+    The batch size stays (see `encode_in_pieces`); later rows have "micro_batch". Several workers leave a note in the
+    folder and end: Ray Train starts all of them again.
     """
     reported, group = config.get("reported", 0), replicas.world > 1
     if group and (note := folder.download_file(PIECE)).exists():
@@ -277,21 +279,21 @@ def _validation_units(run: Run) -> str | None:
     return packed(values).get(metric)
 
 
-def _replayed(folder: StudyFolder, reported: int, done: int) -> Iterator[dict[str, Any]]:
-    """Yield the epochs that were saved but not `reported` when a process died: early stopping may need one of them."""
+def _replayed(folder: StudyFolder, reported: int, epochs_done: int) -> Iterator[dict[str, Any]]:
+    """Yield epochs that were saved but not reported when a process died; early stopping may have a rung at one."""
     for row in durable.json_lines(folder.path / HISTORY):
-        if reported < row["epoch"] <= done:
+        if reported < row["epoch"] <= epochs_done:
             yield {**row, "draining": False, "state": "running", "replayed": True}
 
 
 def _refuse(draining: Callable[[], bool]) -> None:
-    """Begin no trial on a node that is about to be taken away; a warm process may still be there."""
+    """Refuse to begin a trial on a node that is about to be taken away."""
     if draining():
         raise Preempted("its node is drained before it begins")
 
 
 def _check_reachable(config: Mapping[str, Any]) -> None:
-    """Notice a node that does not see the driver's folder, before the trial makes one of its own there."""
+    """Raise `Unreachable` on a node that does not see the driver's folder, before the trial creates one there."""
     scratch = config.get("scratch")
     if scratch and "location" not in config and not Path(scratch).is_dir():
         raise Unreachable(
@@ -300,7 +302,7 @@ def _check_reachable(config: Mapping[str, Any]) -> None:
 
 
 class Unreachable(OSError):
-    """The study's folder is not on this node; no trial can run here."""
+    """The study's folder is not visible on this node, so no trial can run here."""
 
 
 class History:
@@ -312,9 +314,9 @@ class History:
         self._uploaded = True
         durable.cut_torn_line(self.path)
         rows = list(durable.json_lines(self.path))
-        kept = [row for row in rows if row["epoch"] <= done]
-        if len(kept) < len(rows):
-            folder.write(HISTORY, "".join(json.dumps(row) + "\n" for row in kept))
+        earlier = [row for row in rows if row["epoch"] <= done]
+        if len(earlier) < len(rows):
+            folder.write(HISTORY, "".join(json.dumps(row) + "\n" for row in earlier))
 
     def __enter__(self) -> History:
         self._file = self.path.open("ab", buffering=0)
@@ -343,14 +345,14 @@ class History:
 
 
 def _outcome(error: Exception) -> str:
-    """Return what an exception means for the trial: its own failure, bad luck, or the end for all trials."""
+    """Return what an exception means: the trial failed, the trial was lost, or no trial can go on."""
     if isinstance(error, Unreachable | StoreUnavailable) or (isinstance(error, OSError) and error.errno in FULL):
         return "halt"
     return "lost" if isinstance(error, MemoryError | OSError) else "failed"
 
 
 def _blame(error: Exception) -> tuple[str, BaseException]:
-    """Return what the end of a worker group means for its trial, and the exception that says why."""
+    """Return how a trial ended whose worker group failed, and the exception that caused it."""
     from ray.exceptions import RayError
 
     failures: Mapping[int, Exception] = getattr(error, "worker_failures", None) or {}
@@ -378,7 +380,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _node() -> str:
-    """Return which node this is, as the driver looks for it in what a lost trial says."""
+    """Return the id of this node in the form that the driver searches for in a lost trial's message."""
     import ray
 
     node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else "0"
@@ -391,8 +393,8 @@ def _write_down(folder: StudyFolder, error: Exception) -> None:
 
 
 @contextlib.contextmanager
-def _watched() -> Iterator[None]:
-    """Have the process's log say where it hangs, shortly before the scheduler ends it."""
+def _watch() -> Iterator[None]:
+    """Write the stack of a hung process to its log, shortly before the scheduler ends it."""
     if sys.__stderr__ is not None:
         with contextlib.suppress(ValueError, OSError):  # a stderr without a file descriptor
             faulthandler.dump_traceback_later(0.9 * SILENCE, repeat=True, file=sys.__stderr__)

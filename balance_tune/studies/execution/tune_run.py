@@ -14,7 +14,7 @@ from ray import tune
 from balance_tune.studies.cluster.devices import Devices
 from balance_tune.studies.cluster.placement import place
 from balance_tune.studies.cluster.ray_cluster import HEAD, TrialResources, ray_log, remote
-from balance_tune.studies.cluster.resource_timeout import Waiting
+from balance_tune.studies.cluster.resource_timeout import ResourceTimeout
 from balance_tune.studies.early_stopping.pruner import Pruner
 from balance_tune.studies.execution.scheduler import ArmScheduler
 from balance_tune.studies.execution.searcher import StudySearcher
@@ -40,23 +40,22 @@ def run_trials(
 ) -> str:
     """Run the queue's trials until nothing is due; return why it ended before, or nothing.
 
-    After `patience` seconds in which no trial got what it needs it ends, and says so; also where none of
-    the `devices` is left that works.
+    The run ends after `patience` seconds in which no trial got its resources, and where none of the `devices` works.
 
-    With `warm`, actors are used again from trial to trial (never where a trial has several workers: its worker group
-    would still be there). `tick` is called some ten times a second, and once at the end with `last=True`.
+    With `warm`, actors are used for several trials, except where a trial has a worker group. `tick` is called some ten
+    times a second, and once at the end with `last=True`.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(trial.slots)  # Tune asks for so many nodes
-    placed = partial(place, cpus=trial.cpus, gpus=trial.gpus, workers=trial.workers, head=HEAD)
+    placement = partial(place, cpus=trial.cpus, gpus=trial.gpus, workers=trial.workers, head=HEAD)
     each = {"CPU": float(trial.cpus * trial.workers), "GPU": trial.gpus * trial.workers}
-    waiting = Waiting(each, patience, ray.cluster_resources)
+    waiting = ResourceTimeout(each, patience, ray.cluster_resources)
     scheduler = ArmScheduler(
         queue, pruner, waiting=waiting, devices=devices, groups=trial.workers > 1, several=remote()
     )
     searcher = StudySearcher(queue, scheduler, trial.slots, interrupted)
     watch = _Watch(scheduler, interrupted, exhausted)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, placed),
+        tune.with_resources(trainable, placement),
         tune_config=tune.TuneConfig(
             num_samples=-1,
             search_alg=searcher,
@@ -80,7 +79,7 @@ def run_trials(
 
 
 class _Watch(tune.Stopper):  # type: ignore[misc]  # ray is not typed
-    """Ends the run when the user, a limit or a full disk says so; running trials stay open, to be resumed."""
+    """Ends the run on a signal, at a limit, or when the scheduler halts; running trials stay open, to be resumed."""
 
     def __init__(self, scheduler: ArmScheduler, interrupted: Callable[[], bool], exhausted: Callable[[], str]) -> None:
         self.reason = ""
@@ -93,11 +92,9 @@ class _Watch(tune.Stopper):  # type: ignore[misc]  # ray is not typed
         return False
 
     def stop_all(self) -> bool:
-        self.reason = self.reason or self._why()
+        if not self.reason:
+            self.reason = "a signal" if self._interrupted() else self._scheduler.halted or self._exhausted()
         return bool(self.reason)
-
-    def _why(self) -> str:
-        return "a signal" if self._interrupted() else self._scheduler.halted or self._exhausted()
 
 
 class _Ticker(tune.Callback):  # type: ignore[misc]

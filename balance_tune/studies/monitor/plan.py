@@ -1,4 +1,4 @@
-"""What a study would run and what it would take, from its configuration and the time one epoch takes."""
+"""Computes the trials, epochs and time of a study from its configuration and the duration of an epoch."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from balance_tune.errors import UserError
-from balance_tune.studies.cluster.capacity import REACH, declared
+from balance_tune.studies.cluster.capacity import REACH, declared_resources
 from balance_tune.studies.cluster.ray_cluster import study_resources
 from balance_tune.studies.early_stopping.rules import Rung, rule_of
+from balance_tune.studies.protocol.selection import select_trainings
 
 if TYPE_CHECKING:
     from balance_tune.studies.config.schema import StudyConfig
@@ -95,18 +96,12 @@ def plan_of(
 ) -> Plan:
     """Return the plan of a study; `pace` is arm -> seconds of an epoch, `machine` the CPUs and GPUs there are.
 
-    Without `machine` they are those of the cluster that BALANCE_TUNE_REACH tells, else of this machine.
+    Without `machine` they are those of the cluster in BALANCE_TUNE_REACH, else of this machine.
 
     Raises:
         UserError: BALANCE_TUNE_REACH is wrong.
     """
-    size, place = declared(), HERE
-    if machine is not None:
-        cpus, gpus = machine
-    elif size is not None:
-        cpus, gpus, place = int(size.get("CPU", 0)), int(size.get("GPU", 0)), f"the cluster that {REACH} tells"
-    else:
-        cpus, gpus = this_machine()
+    cpus, gpus, place = (*machine, HERE) if machine is not None else _machine()
     try:
         slots, unfit = study_resources(config, {"CPU": cpus, "GPU": gpus})[0].slots, []
     except UserError as error:  # a plan may be made on another machine than the study will run on
@@ -151,6 +146,14 @@ def plan_of(
     )
 
 
+def _machine() -> tuple[int, int, str]:
+    """Return CPUs, GPUs and description of the cluster in BALANCE_TUNE_REACH, else of this machine."""
+    size = declared_resources()
+    if size is None:
+        return (*this_machine(), HERE)
+    return int(size.get("CPU", 0)), int(size.get("GPU", 0)), f"the cluster that {REACH} tells"
+
+
 def this_machine() -> tuple[int, int]:
     """Return the CPUs that this process may use and the GPUs that it sees."""
     import torch
@@ -174,7 +177,7 @@ def _plan(config: StudyConfig, arm: Arm, pace: float | None) -> ArmPlan:
         rungs, expected = expectation.rungs, expectation.epochs
         most: int | None = search.trials * epochs
     else:
-        # as many trials as use the budget up: the last one may begin just before its end
+        # enough trials to use up the budget: the last one may begin just before its end
         spent = None if pace is None else (search.device_seconds or 0.0) / pace / config.resources.workers
         expected = spent
         most = None if spent is None else math.ceil(spent) + epochs
@@ -182,7 +185,7 @@ def _plan(config: StudyConfig, arm: Arm, pace: float | None) -> ArmPlan:
         points = 0
     if points == 0:
         confirm = config.confirm.seeds
-    select, replicates = (points + 1) * config.select.seeds, config.replicates
+    select, replicates = select_trainings(points, config.select.seeds), config.replicates
     later = (select + confirm) * epochs
     steps = 2 * epochs + (0.0 if expected is None else expected / search.parallel)
     return ArmPlan(
@@ -216,7 +219,7 @@ def _seconds(arms: Sequence[ArmPlan], pace: Mapping[str, float | None], epochs: 
 def _wall(
     arms: Sequence[ArmPlan], pace: Mapping[str, float | None], seconds: float | None, slots: int, trials: int | None
 ) -> float | None:
-    """Return the wall time: all work over all slots, but never less than a search goes on batch by batch."""
+    """Return the wall time: all work over all slots, but at least that of a search batch by batch."""
     if seconds is None or slots < 1:
         return None
     chain = max(arm.chain * (pace[arm.arm] or 0.0) for arm in arms)
@@ -248,9 +251,9 @@ def _notes(config: StudyConfig, arms: Sequence[ArmPlan], hours: Estimate) -> lis
 def _elsewhere(config: StudyConfig, place: str, pace: Mapping[str, float | None]) -> list[str]:
     if all(seconds is None for seconds in pace.values()):
         return []
-    asked = {config.resources.of(name).gpus_per_trial for name in config.datasets}
-    wanted = any(gpus not in ("auto", 0.0) for gpus in asked)
-    if wanted and not this_machine()[1]:
+    requests = {config.resources.of(name).gpus_per_trial for name in config.datasets}
+    needs_gpus = any(gpus not in ("auto", 0.0) for gpus in requests)
+    if needs_gpus and not this_machine()[1]:
         return ["The time of an epoch is that of this machine's CPU, not of the GPUs that trials ask for."]
     return [] if place == HERE else [f"The time of an epoch is this machine's, not one of {place}."]
 

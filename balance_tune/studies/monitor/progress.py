@@ -1,4 +1,4 @@
-"""Shows a running study: a live table in a terminal, a line an ended trial elsewhere, or a JSON line an event."""
+"""Displays of a running study: a live table, a line per ended trial, a JSON line per event, or nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import IO, Any, Literal, Protocol
+from typing import IO, Any, Literal
 
 from rich.console import Console
 from rich.live import Live
@@ -18,30 +18,38 @@ from balance_tune.tasks import METRICS
 
 Kind = Literal["auto", "live", "plain", "json", "none"]
 MAIN = tuple(f"val/{names[0]}" for names in METRICS.values())  # of each task
-PERIOD = 0.5  # seconds between two pictures
 
 
-class Progress(Protocol):
-    """What a running study tells whoever watches; every method returns at once."""
+class Progress:
+    """The display of a running study; this one shows nothing. Every method returns at once.
+
+    Args:
+        stream: where a display writes.
+    """
+
+    period = float("inf")  # seconds between two pictures
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream, self._last = stream, time.monotonic()
 
     def message(self, text: str) -> None:
-        """Say one sentence."""
+        """Show one sentence."""
 
-    def ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
-        """Tell how a trial ended."""
+    def trial_ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
+        """Show how a trial ended."""
 
     def wants(self) -> bool:
         """Return whether it is time for another picture."""
-        ...
+        return time.monotonic() - self._last >= self.period
 
     def show(self, states: Sequence[ArmState], seconds_left: float | None) -> None:
         """Show how far the arms are."""
 
-    def waiting(self, text: str) -> None:
-        """Say what is awaited now, after `close`; called again and again, in a terminal all in one line."""
+    def show_wait(self, text: str) -> None:
+        """Show what the study waits for after `close`; a terminal shows repeated calls on one line."""
 
     def close(self) -> None:
-        """Leave the last picture standing."""
+        """Stop updating; the last picture stays."""
 
 
 def progress_of(kind: Kind, stream: IO[str] | None = None) -> Progress:
@@ -49,56 +57,28 @@ def progress_of(kind: Kind, stream: IO[str] | None = None) -> Progress:
     stream = stream or sys.stderr
     if kind == "auto":
         kind = "live" if stream.isatty() else "plain"
-    makers = {"live": LiveTable, "plain": PlainLines, "json": JsonLines, "none": Silence}
-    made: Progress = makers[kind](stream)
-    return made
+    return {"live": LiveTable, "plain": PlainLines, "json": JsonLines, "none": Progress}[kind](stream)
 
 
-class Silence:
-    """Shows nothing."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
-
-    def message(self, text: str) -> None: ...
-
-    def ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None: ...
-
-    def wants(self) -> bool:
-        """Return that no picture is wanted."""
-        return False
-
-    def show(self, states: Sequence[ArmState], seconds_left: float | None) -> None: ...
-
-    def waiting(self, text: str) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class PlainLines(Silence):
+class PlainLines(Progress):
     """A line for each trial that ended, and how far the study is, every ten seconds at most."""
 
-    def __init__(self, stream: IO[str]) -> None:
-        super().__init__(stream)
-        self._last = time.monotonic()
+    period = 10.0
 
     def message(self, text: str) -> None:
         self._line(text)
 
-    def ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
+    def trial_ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
         words = {"complete": "completed", "pruned": "stopped early", "failed": "FAILED"}[state]
         detail = _detail(attrs) if state != "failed" else f": {attrs.get('reason', '')}"
         self._line(f"{key}: {words} after {attrs.get('epochs', 0)} epochs{detail}")
 
-    def wants(self) -> bool:
-        return time.monotonic() - self._last >= 10
-
     def show(self, states: Sequence[ArmState], seconds_left: float | None) -> None:
         self._last = time.monotonic()
         done, expected = sum(s.done for s in states), sum(s.expected for s in states)
-        self._line(f"{done} of at most {expected} trials, {_left(seconds_left)}")
+        self._line(f"{done} of at most {expected} trials, {_time_left(seconds_left)}")
 
-    def waiting(self, text: str) -> None:
+    def show_wait(self, text: str) -> None:
         if self.wants():
             self._last = time.monotonic()
             self._line(text)
@@ -107,29 +87,24 @@ class PlainLines(Silence):
         print(text, file=self._stream, flush=True)
 
 
-class JsonLines(Silence):
+class JsonLines(Progress):
     """A JSON object a line: {"event": "message" | "trial" | "progress" | "waiting", ...}."""
 
-    def __init__(self, stream: IO[str]) -> None:
-        super().__init__(stream)
-        self._last = time.monotonic()
+    period = 5.0
 
     def message(self, text: str) -> None:
         self._write({"event": "message", "text": text})
 
-    def ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
-        told = {name: attrs[name] for name in ("epochs", "device_seconds", "best_epoch", "reason") if name in attrs}
-        self._write({"event": "trial", **key._asdict(), "state": state, **told})
-
-    def wants(self) -> bool:
-        return time.monotonic() - self._last >= 5
+    def trial_ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
+        numbers = {name: attrs[name] for name in ("epochs", "device_seconds", "best_epoch", "reason") if name in attrs}
+        self._write({"event": "trial", **key._asdict(), "state": state, **numbers})
 
     def show(self, states: Sequence[ArmState], seconds_left: float | None) -> None:
         self._last = time.monotonic()
         arms = [{"arm": s.arm, **s.counts, "expected": s.expected, "best": s.search_val} for s in states]
         self._write({"event": "progress", "seconds_left": seconds_left, "arms": arms})
 
-    def waiting(self, text: str) -> None:
+    def show_wait(self, text: str) -> None:
         if self.wants():
             self._last = time.monotonic()
             self._write({"event": "waiting", "text": text})
@@ -138,8 +113,10 @@ class JsonLines(Silence):
         print(json.dumps(value), file=self._stream, flush=True)
 
 
-class LiveTable(Silence):
+class LiveTable(Progress):
     """A table that is drawn anew in place, failures above it."""
+
+    period = 0.5
 
     def __init__(self, stream: IO[str]) -> None:
         super().__init__(stream)
@@ -152,18 +129,15 @@ class LiveTable(Silence):
     def message(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False)
 
-    def ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
+    def trial_ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
         if state == "failed":
             self.message(f"{key} failed: {attrs.get('reason', '')}")
-
-    def wants(self) -> bool:
-        return time.monotonic() - self._last >= PERIOD
 
     def show(self, states: Sequence[ArmState], seconds_left: float | None) -> None:
         self._last = time.monotonic()
         self._live.update(picture(states, seconds_left), refresh=True)
 
-    def waiting(self, text: str) -> None:
+    def show_wait(self, text: str) -> None:
         if not self._awaited.is_started:
             self._awaited.start()
         self._awaited.update(text)
@@ -189,7 +163,7 @@ def picture(states: Sequence[ArmState], seconds_left: float | None) -> Table:
         )
     done, expected = sum(s.done for s in states), sum(s.expected for s in states)
     running = sum(s.counts.get("running", 0) for s in states)
-    table.add_row("all", f"{done}/{expected}", _count(running), "", "", _left(seconds_left), style="bold")
+    table.add_row("all", f"{done}/{expected}", _count(running), "", "", _time_left(seconds_left), style="bold")
     return table
 
 
@@ -203,7 +177,7 @@ def _detail(attrs: Mapping[str, Any]) -> str:
     return f"{best} (epoch {attrs['best_epoch']})" if best else ""
 
 
-def _left(seconds: float | None) -> str:
+def _time_left(seconds: float | None) -> str:
     if seconds is None:
         return "time left not known yet"
     minutes = seconds / 60

@@ -17,7 +17,7 @@ from balance_tune.studies.storage.study_folder import StudyFolder
 
 CACHE = "epoch_seconds.json"  # below <root>/data
 ENOUGH = 0.75  # seconds of training, after which no further epoch of an arm is timed
-SHORT = 2.0  # seconds: where joint training's epoch takes longer, all methods are taken to cost what it does
+SHORT = 2.0  # seconds: where joint training's epoch takes longer, all methods get its time
 
 
 def epoch_seconds(
@@ -28,33 +28,33 @@ def epoch_seconds(
     Measuring builds the dataset's store below `root`, where the study will find it.
     """
     path = root.path / "data" / CACHE
-    known = _known(path)
-    found: dict[str, float | None] = {}
+    cache = _cached(path)
+    result: dict[str, float | None] = {}
     joint: dict[str, float | None] = {}  # by dataset
 
     def seconds(arm: Arm) -> float | None:
         what = _what(config, arm, root)
         key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
-        if key not in known and measure:
-            known[key] = {**what, "seconds": _measured(config, arm, root)}
-            durable.write_json(path, known)
-        return known[key]["seconds"] if key in known else None
+        if key not in cache and measure:
+            cache[key] = {**what, "seconds": _measure(config, arm, root)}
+            durable.write_json(path, cache)
+        return cache[key]["seconds"] if key in cache else None
 
     for arm in sorted(arms, key=lambda arm: not arm.baseline):
         base = joint.get(arm.dataset)
         own = base if base is not None and base > SHORT else seconds(arm)
-        found[arm.name] = base if own is None else own
+        result[arm.name] = base if own is None else own
         if arm.baseline:
             joint[arm.dataset] = own
-    return {arm.name: found[arm.name] for arm in arms}
+    return {arm.name: result[arm.name] for arm in arms}
 
 
-def _known(path: Path) -> dict[str, Any]:
+def _cached(path: Path) -> dict[str, Any]:
     try:
-        known = json.loads(path.read_text())
+        cache = json.loads(path.read_text())
     except (OSError, ValueError):  # a cache: not there, or not usable, is measured again
         return {}
-    return known if isinstance(known, dict) else {}
+    return cache if isinstance(cache, dict) else {}
 
 
 def _what(config: StudyConfig, arm: Arm, root: StudyFolder) -> dict[str, Any]:
@@ -76,10 +76,10 @@ def _what(config: StudyConfig, arm: Arm, root: StudyFolder) -> dict[str, Any]:
     }
 
 
-def _measured(config: StudyConfig, arm: Arm, root: StudyFolder) -> float:
+def _measure(config: StudyConfig, arm: Arm, root: StudyFolder) -> float:
     """Train the default for a few epochs and return the mean of all but the first, which also warms up.
 
-    On a GPU where trials get one and this machine has it; else on the CPU, which the plan says.
+    On a GPU where trials get one and this machine has it; else on the CPU, which the plan notes.
     """
     import torch
 
@@ -102,12 +102,12 @@ def _measured(config: StudyConfig, arm: Arm, root: StudyFolder) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(config.resources.cpus_per_trial)
     try:
-        taken: list[float] = []
+        durations: list[float] = []
         for metrics in train(*prepare(trial)):
-            taken.append(metrics["time/epoch_s"])
-            if len(taken) > 1 and sum(taken[1:]) > ENOUGH:
+            durations.append(metrics["time/epoch_s"])
+            if len(durations) > 1 and sum(durations[1:]) > ENOUGH:
                 break
     finally:
         torch.set_num_threads(threads)
-    timed = taken[1:] or taken
-    return round(sum(timed) / len(timed), 6)
+    counting = durations[1:] or durations
+    return round(sum(counting) / len(counting), 6)

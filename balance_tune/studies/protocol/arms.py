@@ -79,8 +79,8 @@ class Arm:
     def modulation(self, params: Mapping[str, Any]) -> Modulation:
         """Return the method at `params`."""
         variant = {"modality": self.variant} if self.variant else {}
-        made: Modulation = modulations().get(self.method).of({**self.settings(params, "modulation"), **variant})
-        return made
+        modulation: Modulation = modulations().get(self.method).of({**self.settings(params, "modulation"), **variant})
+        return modulation
 
     def min_epochs(self, params: Mapping[str, Any]) -> int:
         """Return the number of finished epochs from which on a trial at `params` may be judged."""
@@ -121,7 +121,7 @@ def trial_config(
     store: Path | str,
     replicate: int = 0,
 ) -> dict[str, Any]:
-    """Return what one trial needs to run, anywhere, as JSON-able data; `params` name the arm's searched parameters."""
+    """Return the complete configuration of one trial as JSON-able data; `params` name the arm's searched parameters."""
     place = study_folder / "trials" / arm.dataset / arm.label
     stopping = config.search.early_stopping
     rungs = rule_of(stopping, arm.epochs(params)).rung_epochs(arm.min_epochs(params)) if phase == "search" else ()
@@ -152,7 +152,7 @@ def trial_config(
 
 
 def _replicate(config: StudyConfig, replicate: int) -> dict[str, int]:
-    """Return what a trial's configuration says of its replicate; the first one has the store's own split."""
+    """Return the entries about the replicate in a trial's configuration; the first one has the store's own split."""
     if replicate == 0:
         return {}
     seed = {"split_seed": config.seed * MAX_REPLICATES + replicate} if config.splits == "redrawn" else {}
@@ -201,21 +201,19 @@ def check_names(config: StudyConfig) -> None:
                 f"`missing` must name modalities of the study's datasets, but got {shown(modality)}."
                 f"{did_you_mean(modality, own)}"
             )
-    searched = {name for entry in config.methods for name in (entry.name, entry.method)}
+    arm_sections = {name for entry in config.methods for name in (entry.name, entry.method)}
     for section, entries in config.search.space.items():
-        sections = ["training", MODEL, *sorted(searched), *modulations().names()]
+        sections = ["training", MODEL, *sorted(arm_sections), *modulations().names()]
         if section not in sections:
             raise UserError(
                 "`search.space` must name `training`, `model`, a method or an arm of `methods`, but got "
                 f"{shown(section)}.{did_you_mean(section, dict.fromkeys(sections))}"
             )
-        if (
-            section not in ("training", MODEL) and section not in searched
-        ):  # left by an override: its names must exist still
-            known = declared_method(modulations().get(section))
+        if section not in ("training", MODEL, *arm_sections):  # left by an override: its names must exist still
+            settings = declared_method(modulations().get(section))
             for name in entries:
-                if name not in known:
-                    raise UserError(f"{shown(name)} is not a setting of {section}.{did_you_mean(name, known)}")
+                if name not in settings:
+                    raise UserError(f"{shown(name)} is not a setting of {section}.{did_you_mean(name, settings)}")
 
 
 def check_models(config: StudyConfig, arms: list[Arm]) -> None:
@@ -226,7 +224,7 @@ def check_models(config: StudyConfig, arms: list[Arm]) -> None:
             if where and not where.startswith(f" at {MODEL}."):  # the model is that of the default
                 continue
             model = json.dumps(model_at(config.model, arm.settings(params, MODEL)), sort_keys=True)
-            with _named(arm, where):
+            with _arm_in_errors(arm, where):
                 _build(arm.dataset, arm.method, arm.variant, settings, model)
 
 
@@ -237,7 +235,7 @@ def _build(dataset: str, method: str, variant: str | None, settings: str, model:
 
     config = {"method": method, "variant": variant, "modulation": json.loads(settings), "model": json.loads(model)}
     cls: type[Dataset] = datasets().get(dataset)
-    unopened: Any = SimpleNamespace(manifest=cls)  # the class knows its modalities and classes as a manifest does
+    unopened: Any = SimpleNamespace(manifest=cls)  # the class has modalities and classes like a manifest
     spec, modulation = model_spec(config, unopened), modulations().get(method).of(method_settings(config))
     modulation.check_task(spec.task)  # before a model is made, which may take seconds
     with Blank():
@@ -248,7 +246,7 @@ def _check(arm: Arm) -> None:
     from balance_tune.settings import TrainingSettings
 
     for where, params in _edges(arm.space):
-        with _named(arm, where):
+        with _arm_in_errors(arm, where):
             training = TrainingSettings.of(arm.settings(params, "training"))
             arm.modulation(params).check_training(training)
     default = arm.space.defaults()
@@ -275,8 +273,8 @@ def _ends(p: Parameter) -> tuple[Value, ...]:
 
 
 @contextlib.contextmanager
-def _named(arm: Arm, where: str = "") -> Iterator[None]:
-    """Turn what settings, method or model object to into one line that names the arm."""
+def _arm_in_errors(arm: Arm, where: str = "") -> Iterator[None]:
+    """Name the arm in errors that settings, method or model raise in the block."""
     try:
         yield
     except (ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError) as error:

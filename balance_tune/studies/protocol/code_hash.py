@@ -1,4 +1,4 @@
-"""A short name for what source files say."""
+"""A short hash of source files."""
 
 from __future__ import annotations
 

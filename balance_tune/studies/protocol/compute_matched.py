@@ -9,13 +9,13 @@ from balance_tune.studies.config.study_method import BASELINE
 from balance_tune.studies.protocol.arms import Arm
 
 
-def unmeasured(config: StudyConfig) -> list[str]:
+def datasets_to_measure(config: StudyConfig) -> list[str]:
     """Return the datasets on which the cost of the arms has to be measured for the compute-matched baseline."""
     factors = config.baselines.compute_matched
     return list(config.datasets) if factors is True else []
 
 
-def measured(config: StudyConfig, arms: Sequence[Arm], pace: Mapping[str, float | None]) -> StudyConfig:
+def with_measured_factors(config: StudyConfig, arms: Sequence[Arm], pace: Mapping[str, float | None]) -> StudyConfig:
     """Return the study with the measured factors of the compute-matched baseline in place of `true`.
 
     Args:
@@ -24,7 +24,7 @@ def measured(config: StudyConfig, arms: Sequence[Arm], pace: Mapping[str, float 
         pace: arm -> seconds that an epoch takes; arms without one are left out.
     """
     factors: dict[str, float] = {}
-    for dataset in unmeasured(config):
+    for dataset in datasets_to_measure(config):
         own = [arm for arm in arms if arm.dataset == dataset and pace.get(arm.name)]
         costs = {arm.label: (pace[arm.name] or 0.0) * arm.epochs(arm.space.defaults()) for arm in own}
         if costs.get(BASELINE):
@@ -34,7 +34,7 @@ def measured(config: StudyConfig, arms: Sequence[Arm], pace: Mapping[str, float 
 
 def with_factors(config: StudyConfig, factors: Mapping[str, float]) -> StudyConfig:
     """Return the study with these factors, dataset -> how much longer, in place of `true`."""
-    if not unmeasured(config):
+    if not datasets_to_measure(config):
         return config
     return config.model_copy(update={"baselines": Baselines(compute_matched=dict(factors))})
 

@@ -9,11 +9,11 @@ from balance_tune.studies.storage.records import CONFIRM, Phase, cell_name
 BASELINE = "joint"  # the arm that every other of its dataset is compared with
 PLACEBO, MATCHED = "placebo", "joint_matched"
 """Names of the arms that a study has beside its methods (`protocol.baselines`)."""
-PLACEBO_SEEDS = 5_000  # by which the placebo's seeds are apart from those of all other arms in a replicate
+PLACEBO_SEEDS = 5_000  # offset of the placebo's seeds from those of all other arms in a replicate
 
 
 def seed_offset(arm: str) -> int:
-    """Return what is added to the seeds of an arm ("dataset/label"); arms are paired by seed, the placebo is not."""
+    """Return the offset of the seeds of an arm ("dataset/label"): 0 for all but the placebo, which is not paired."""
     return PLACEBO_SEEDS if arm.partition("/")[2] == PLACEBO else 0
 
 

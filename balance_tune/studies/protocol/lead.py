@@ -45,10 +45,10 @@ def lead_of(
     rows = _row_variance(units[best], units[default])
     if rows is not None:
         terms.append(rows)
-    repeated = [own for own in values.values() if len(own) > 1]
-    if repeated:
-        freedom = sum(len(own) - 1 for own in repeated)
-        pooled = sum(variance(own) * (len(own) - 1) for own in repeated) / freedom
+    several = [own for own in values.values() if len(own) > 1]
+    if several:
+        freedom = sum(len(own) - 1 for own in several)
+        pooled = sum(variance(own) * (len(own) - 1) for own in several) / freedom
         terms.append(2 * pooled / len(values[default]))
     mean = fmean(values[best]) - fmean(values[default])
     return Lead(mean, math.sqrt(sum(terms)) if terms else None)

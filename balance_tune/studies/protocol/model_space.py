@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from balance_tune.errors import UserError
 from balance_tune.registry import encoders, fusions, import_path, named
-from balance_tune.studies.protocol.space import RANGE_KEYS, Declared, Parameter, Space, parameter_of
+from balance_tune.studies.protocol.space import RANGE_KEYS, Declaration, Parameter, Space, parameter_of
 from balance_tune.studies.wording import did_you_mean, shown
 from balance_tune.tunable import Value
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from balance_tune.studies.config.schema import Model, StudyConfig
 
 SECTION = "model"
-WHOLE, MADE = ("name", "settings"), ("fusion", "fusion_settings", "encoders")
+WHOLE, PARTS = ("name", "settings"), ("fusion", "fusion_settings", "encoders")
 _MISSING: Any = object()
 
 
@@ -37,24 +37,26 @@ def with_model(space: Space, config: StudyConfig, dataset: type[Dataset]) -> Spa
         if path[0] == "encoders" and path[1] not in dataset.modalities:  # of another dataset of the study
             continue
         where = f"search.space.{SECTION}.{address}"
-        made = parameter_of(f"{SECTION}.{'.'.join(path)}", where, _declared(path, where, entry, config, dataset), entry)
-        if isinstance(made, Parameter):
-            parameters.append(made)
+        setting = parameter_of(
+            f"{SECTION}.{'.'.join(path)}", where, _declaration(path, where, entry, config, dataset), entry
+        )
+        if isinstance(setting, Parameter):
+            parameters.append(setting)
         else:
-            fixed[f"{SECTION}.{'.'.join(path)}"] = made
+            fixed[f"{SECTION}.{'.'.join(path)}"] = setting
     return Space(tuple(parameters), fixed)
 
 
 def model_at(model: Model, values: Mapping[str, Value]) -> dict[str, Any]:
     """Return the section `model` of a study, as plain data, with the values of a trial (address -> value)."""
-    made = model.model_dump(mode="json")
+    section = model.model_dump(mode="json")
     for address, value in values.items():
         *above, last = _parts(address)
-        place = made
+        place = section
         for key in above:
             place = place.setdefault(key, {})
         place[last] = value
-    return made
+    return section
 
 
 def _flat(entries: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -74,12 +76,12 @@ def _parts(address: str) -> tuple[str, ...]:
 def _path(address: str, config: StudyConfig) -> tuple[str, ...]:
     """Return an address as keys of the section `model`, or raise a `UserError` where it can be none."""
     path = _parts(address)
-    known = WHOLE if config.model.name is not None else MADE
+    keys = WHOLE if config.model.name is not None else PARTS
     lengths = {"fusion": 1, "name": 1, "fusion_settings": 2, "settings": 2, "encoders": 3}
-    if path[0] not in known or len(path) != lengths[path[0]] or not all(path):
+    if path[0] not in keys or len(path) != lengths[path[0]] or not all(path):
         forms = {1: "", 2: ".KEYWORD", 3: ".MODALITY.KEYWORD"}
-        able = ", ".join(f"{key}{forms[lengths[key]]}" for key in known)
-        kind = "a whole model (`model.name`)" if known == WHOLE else "a model of encoders and a fusion"
+        able = ", ".join(f"{key}{forms[lengths[key]]}" for key in keys)
+        kind = "a whole model (`model.name`)" if keys == WHOLE else "a model of encoders and a fusion"
         raise UserError(f"`search.space.{SECTION}` of {kind} must name {able}, but got {shown(address)}.")
     if path[0] == "encoders":
         from balance_tune.registry import datasets
@@ -90,7 +92,7 @@ def _path(address: str, config: StudyConfig) -> tuple[str, ...]:
                 f"{shown(path[1])} is not a modality of the study's datasets (`search.space.{SECTION}`)."
                 f"{did_you_mean(path[1], modalities)}"
             )
-    if len(path) > 1 and _given(config.model, path) is not _MISSING and path[-1] != "name":
+    if len(path) > 1 and _model_value(config.model, path) is not _MISSING and path[-1] != "name":
         raise UserError(
             f"a setting of the model must be fixed or searched, but `{'.'.join(path)}` is in `model` and in "
             f"`search.space.{SECTION}`; leave one out (`default:` in the range sets trial 0)."
@@ -98,20 +100,22 @@ def _path(address: str, config: StudyConfig) -> tuple[str, ...]:
     return path
 
 
-def _declared(path: tuple[str, ...], where: str, entry: Any, config: StudyConfig, dataset: type[Dataset]) -> Declared:
-    """Return what is known of a setting beside its range: the value of trial 0, and where that is from."""
+def _declaration(
+    path: tuple[str, ...], where: str, entry: Any, config: StudyConfig, dataset: type[Dataset]
+) -> Declaration:
+    """Return the default of a setting (its value in trial 0) and where the default comes from."""
     choices = entry if isinstance(entry, list) else entry.get("choices") if isinstance(entry, Mapping) else [entry]
     if choices is not None and not all(isinstance(value, bool | int | float | str) for value in choices):
         raise UserError(f"a choice must be a number, text, true or false, but `{where}` has {shown(choices)}.")
-    given = entry.get("default") if isinstance(entry, Mapping) else None
-    if given is not None:
-        return Declared(given, "study file", None, True)
+    default = entry.get("default") if isinstance(entry, Mapping) else None
+    if default is not None:
+        return Declaration(default, "study file", None, True)
     for value, source in _defaults(path, config, dataset):
         fits = choices is None or any(value == choice for choice in choices)
         if fits and isinstance(value, bool | int | float | str):
-            return Declared(value, source, None, True)
+            return Declaration(value, source, None, True)
     if choices:
-        return Declared(choices[0], "study file", None, True)
+        return Declaration(choices[0], "study file", None, True)
     raise UserError(f"`{where}` must have a `default`, because the model declares none.")
 
 
@@ -121,16 +125,16 @@ def _defaults(path: tuple[str, ...], config: StudyConfig, dataset: type[Dataset]
     Raises:
         UserError: what is to take the keyword does not have it.
     """
-    given = _given(config.model, path)
-    if given is not _MISSING:
-        yield given, "study file"
+    own = _model_value(config.model, path)
+    if own is not _MISSING:
+        yield own, "study file"
     if path[0] == "encoders":
         modality = dataset.modalities[path[1]]
         if path[2] == "name":
             yield modality.encoder, f"dataset {dataset.name}"
             return
-        chosen = _given(config.model, (*path[:2], "name"))
-        name = modality.encoder if chosen is _MISSING else chosen
+        encoder = _model_value(config.model, (*path[:2], "name"))
+        name = modality.encoder if encoder is _MISSING else encoder
         if name == modality.encoder and path[2] in modality.settings:
             yield modality.settings[path[2]], f"dataset {dataset.name}"
         taker: Any = named(encoders(), name)
@@ -162,13 +166,13 @@ def _keywords(taker: Any) -> dict[str, Any] | None:
         return None
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
-    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    own = [p for p in named if p.name not in ("shape", "shapes", "widths", "classes", "answers")]
+    keywords = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    own = [p for p in keywords if p.name not in ("shape", "shapes", "widths", "classes", "answers")]
     return {p.name: _MISSING if p.default is p.empty else p.default for p in own}
 
 
-def _given(model: Model, path: tuple[str, ...]) -> Any:
-    """Return what the study's section `model` says of an address, or a mark that it has no value."""
+def _model_value(model: Model, path: tuple[str, ...]) -> Any:
+    """Return the value of an address in the study's section `model`, or `_MISSING`."""
     value: Any = model.model_dump(mode="json", exclude_none=True)
     for key in path:
         if not isinstance(value, Mapping) or key not in value:

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from balance_tune.studies.config.schema import StudyConfig
 
 OURS = "balance_tune"
-Named = tuple[str, str]
+OwnName = tuple[str, str]
 """Kind ("method", "fusion", "encoder", "model") and registered name, or import path."""
 REGISTRIES = {"method": modulations, "fusion": fusions, "encoder": encoders}
 
 
-def own_names(config: StudyConfig) -> list[Named]:
+def own_names(config: StudyConfig) -> list[OwnName]:
     """Return the classes of other packages that trials of a study need, in the order in which it names them."""
-    names: list[Named] = [("method", entry.method) for entry in config.methods]
+    names: list[OwnName] = [("method", entry.method) for entry in config.methods]
     names += [("model", config.model.name)] if config.model.name else [("fusion", config.model.fusion)]
     names += [("encoder", encoder["name"]) for encoder in config.model.encoders.values() if "name" in encoder]
     for key, entry in config.search.space.get("model", {}).items():
@@ -33,7 +33,7 @@ def class_of(kind: str, name: str) -> Any:
 
 
 def module_of(kind: str, name: str) -> str:
-    """Return the name of the module that defines it; one of an import path is not imported for that."""
+    """Return the name of the module that defines the class; an import path is not imported for that."""
     return name.partition(":")[0] if ":" in name else str(class_of(kind, name).__module__)
 
 

@@ -1,4 +1,4 @@
-"""What a study was begun with (code, data, study file), and the refusal to go on with anything else."""
+"""Records code, data and study file with which a study begins, and refuses to resume it with others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from balance_tune.datasets.manifest import Manifest
 
 CONFIG = "study.yaml"
-DECIDES = ("torch", "optuna")  # packages whose other version may give other numbers
+STOPPING_RULE = "stopping rule"
+DECIDES = ("torch", "optuna")  # packages of which another version may give other numbers
 COVERED = (  # files whose change may change a study's numbers: what trains, and what chooses among trials
     "replicas.py",
     "seeds.py",
@@ -43,8 +44,8 @@ COVERED = (  # files whose change may change a study's numbers: what trains, and
 )
 
 
-def settle(folder: StudyFolder, config: StudyConfig, manifests: Mapping[str, Manifest]) -> tuple[str, ...]:
-    """Begin the study in `folder`, or check that it may go on; return what extends it, one phrase for each setting.
+def begin_or_check(folder: StudyFolder, config: StudyConfig, manifests: Mapping[str, Manifest]) -> tuple[str, ...]:
+    """Begin the study in `folder`, or check that it may be resumed; return its extensions, one phrase per setting.
 
     Raises:
         UserError: code, data or study file differ from those the study was begun with, in a way that would make its
@@ -65,15 +66,31 @@ def settle(folder: StudyFolder, config: StudyConfig, manifests: Mapping[str, Man
     _check(config.name, record, now)
     changes = config.changes(stored_config(folder.path))
     changes.check(config.name)
-    if not changes:
+    if not changes and now["code"].keys() <= record["code"].keys():
         return ()
-    record["extensions"].append({"at": _time(), "changes": list(changes.extended)})
+    if changes:
+        record["extensions"].append({"at": _time(), "changes": list(changes.extended)})
     record["data"] = {**record["data"], **now["data"]}
     record["code"] = {**record["code"], **now["code"]}
     record["families"] = {**record["families"], **_families(config)}
     folder.write_json(RECORD, record)
     folder.write(CONFIG, config.as_yaml())
     return changes.extended
+
+
+def allow_correction(folder: StudyFolder, kind: str) -> None:
+    """Let the study go on with other code of its early-stopping rule `kind`, which raised; the report says so."""
+    record = read_record(folder.path / RECORD)
+    own = [name for name in record["code"] if name.startswith(STOPPING_RULE)]
+    if own:
+        record["code"] = {name: code for name, code in record["code"].items() if name not in own}
+        record["extensions"].append(
+            {
+                "at": _time(),
+                "changes": [f"the early-stopping rule `{kind}` raised and may have been corrected"],
+            }
+        )
+        folder.write_json(RECORD, record)
 
 
 def _families(config: StudyConfig) -> dict[str, str]:
@@ -91,7 +108,7 @@ def _foreign(config: StudyConfig, package: Path) -> Iterator[tuple[str, Path]]:
     """Yield the classes of other packages that the study names, with the files they are written in."""
     classes = [(kind, class_of(kind, name)) for kind, name in own_names(config)]
     classes += [("dataset", datasets().get(name)) for name in config.datasets]
-    classes.append(("stopping rule", rule_class(config.search.early_stopping.kind)))
+    classes.append((STOPPING_RULE, rule_class(config.search.early_stopping.kind)))
     for kind, cls in classes:
         path = Path(inspect.getfile(cls))
         if package not in path.parents:

@@ -1,4 +1,4 @@
-"""The point that one should use of an arm, from the validation evidence of all replicates; no test metric is read."""
+"""The recommended hyperparameters of an arm, from validation in all replicates; no test metric is read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Recommendation:
     Attributes:
         point: the recommended point.
         chosen: in how many of the replicates it was chosen.
-        kept: in how many of them the default was kept.
+        default_kept: in how many of them the default was kept.
         replicates: that have chosen a point.
         lead: its mean lead over the default on the validation rows of the replicates that chose it, on confirmation
             seeds, larger is better; None of the default, and where the default was not trained on these seeds.
@@ -25,7 +25,7 @@ class Recommendation:
 
     point: Candidate
     chosen: int
-    kept: int
+    default_kept: int
     replicates: int
     lead: float | None = None
 
@@ -44,9 +44,9 @@ def recommend(cells: Mapping[int, Sequence[TrialRecord]], rule: Rule) -> Recomme
     choices = {k: point for k in rules if (point := winner(cells[k], rules[k])) is not None}
     if not choices:
         return None
-    kept = [point for point in choices.values() if point.default]
-    if 2 * len(kept) > len(choices):
-        return Recommendation(kept[0], len(kept), len(kept), len(choices))
+    with_default = [point for point in choices.values() if point.default]
+    if 2 * len(with_default) > len(choices):
+        return Recommendation(with_default[0], len(with_default), len(with_default), len(choices))
     leads: dict[str, list[float]] = {}
     for k, point in choices.items():
         if not point.default:
@@ -54,7 +54,8 @@ def recommend(cells: Mapping[int, Sequence[TrialRecord]], rule: Rule) -> Recomme
             leads.setdefault(point.key, []).extend([] if lead is None else [lead])
     best = max(leads, key=lambda key: fmean(leads[key]) if leads[key] else float("-inf"))
     own = [point for point in choices.values() if point.key == best]
-    return Recommendation(own[0], len(own), len(kept), len(choices), fmean(leads[best]) if leads[best] else None)
+    mean = fmean(leads[best]) if leads[best] else None
+    return Recommendation(own[0], len(own), len(with_default), len(choices), mean)
 
 
 def _lead(records: Sequence[TrialRecord], rule: Rule, point: Candidate) -> float | None:

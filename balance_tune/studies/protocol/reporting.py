@@ -1,4 +1,4 @@
-"""What a trial tells its driver, and how often: epochs of milliseconds go several to a report.
+"""Reports of a trial to its driver. Epochs of a few milliseconds are reported several at a time.
 
 A report is a row of metrics (one epoch, or how the trial failed); under `EARLIER` it holds the rows of the epochs
 before it that were not reported yet.
@@ -16,19 +16,19 @@ Report = Callable[[dict[str, Any]], None]
 
 MOST = 100  # epochs in one report
 EARLIER = "earlier"
-METRIC_PREFIXES = ("val/", "train/", "modulation/", "time/")  # of what a row says of an epoch
-EPOCH_STATES = ("running", "complete")  # of a row that tells an epoch
+METRIC_PREFIXES = ("val/", "train/", "modulation/", "time/")  # of the rows of earlier epochs in a report
+EPOCH_STATES = ("running", "complete")  # a key that every row of an epoch has
 
 
 class BatchedReporter:
-    """Hands rows to `report`: those that end a trial or are decided on at once, others with the next of them.
+    """Passes rows to `report`: at once where a row ends the trial or is at a rung, others with the next such row.
 
-    A report of its own costs driver and trial some milliseconds each, and the trial waits until the driver has dealt
-    with it. `rung_epochs` are the epochs that early stopping looks at. What is held back when a process dies is lost
-    here, but not from the trial's history.
+    A report costs driver and trial some milliseconds each, and the trial waits for the driver. `rung_epochs` are the
+    epochs at which early stopping decides. Rows that are held back when a process dies are read from the trial's
+    history later.
 
-    The workers of a group have to report together, whatever their clocks say: with `every` 0 nothing but epochs that
-    are reported again is held back.
+    The workers of a group have to report together, so no clock may decide: with `every` 0 only replayed epochs are held
+    back.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class BatchedReporter:
 
 
 def epochs_of(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of the epochs that a report tells, in their order."""
+    """Yield the rows of all epochs in a report, in their order."""
     yield from report.get(EARLIER, ())
     if report.get("state", "running") in EPOCH_STATES and "epoch" in report:
         yield report

@@ -2,8 +2,9 @@
 
 It is pure, so that a study resumes.
 
-Select: the best `points` distinct points of the search beside the default, and the default, each on `select_seeds`
-fresh seeds; the best mean validation objective wins, but the default stays unless it is clearly beaten. Confirm: the
+Select: the best `points` distinct points of the search beside the default, and the default, on the first fresh seed;
+on each further one of `select_seeds` the better half of them, and the default. The best mean validation objective of
+those on all seeds wins, but the default stays unless it is clearly beaten. Confirm: the
 winner on `confirm_seeds` seeds common to all arms, the default on the first `default_seeds` of them; where the default
 wins, one set of trials serves both. No test metric is read.
 """
@@ -49,7 +50,7 @@ def point_key(params: Mapping[str, Any]) -> str:
 class Rule:
     """How much is selected and confirmed, the study's seed, and the objective that decides."""
 
-    points: int = 3
+    points: int = 4
     select_seeds: int = 2
     confirm_seeds: int = 10
     default_seeds: int = 5
@@ -63,7 +64,7 @@ class Rule:
     def of(cls, config: Mapping[str, Any]) -> Self:
         """Return the rule of a resolved study file, whose entries are named as in YAML."""
         select, confirm = config.get("select") or {}, config.get("confirm") or {}
-        given: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "points": select.get("points"),
             "select_seeds": select.get("seeds"),
             "margin": select.get("margin"),
@@ -72,7 +73,7 @@ class Rule:
             "study_seed": config.get("seed"),
             "objective": Objective(config["objective"]) if config.get("objective") else None,
         }
-        return cls(**{name: value for name, value in given.items() if value is not None})
+        return cls(**{name: value for name, value in settings.items() if value is not None})
 
     def at(self, arm: str, replicate: int) -> Self:
         """Return the rule for an arm in a replicate (0, 1, ...), which has seeds of its own."""
@@ -115,17 +116,17 @@ def candidates(records: Iterable[TrialRecord], rule: Rule) -> list[Candidate]:
     ended: by epochs trained, then by their last value. Ties go to the earlier trial. The default is there even if its
     search trial was stopped or failed.
     """
-    tried: dict[str, list[TrialRecord]] = {}
+    by_point: dict[str, list[TrialRecord]] = {}
     for r in sorted((r for r in records if r.phase == "search"), key=lambda r: r.number):
-        tried.setdefault(point_key(r.params), []).append(r)
+        by_point.setdefault(point_key(r.params), []).append(r)
     ranked: list[tuple[_Standing, Candidate]] = []
-    default = next((key for key, own in tried.items() if any(r.attrs.get("default") for r in own)), None)
-    for key, own in tried.items():
-        best = min(own, key=lambda r: _standing(r, rule))
+    default = next((key for key, own in by_point.items() if any(r.attrs.get("default") for r in own)), None)
+    for key, own in by_point.items():
+        best = min(own, key=lambda r: _rank(r, rule))
         value = best.value if best.state == "complete" else None
         if value is not None or best.state == "pruned" or key == default:
             point = Candidate(key, own[0].params, key == default, value, own[0].number)
-            ranked.append((_standing(best, rule), point))
+            ranked.append((_rank(best, rule), point))
     points = [point for _, point in sorted(ranked, key=lambda r: (r[0], r[1].number))]
     others = [point.key for point in points if not point.default][: rule.points]
     return [point for point in points if point.default or point.key in others]
@@ -134,8 +135,8 @@ def candidates(records: Iterable[TrialRecord], rule: Rule) -> list[Candidate]:
 _Standing = tuple[int, float, float]
 
 
-def _standing(record: TrialRecord, rule: Rule) -> _Standing:
-    """Return what ranks a search trial among others, the best first: how it ended, how far it got, its value."""
+def _rank(record: TrialRecord, rule: Rule) -> _Standing:
+    """Return the sort key of a search trial, the best first: how it ended, epochs trained, value."""
     if record.value is None or record.state not in ("complete", "pruned"):
         return 2, 0.0, 0.0
     if record.state == "complete":
@@ -146,12 +147,12 @@ def _standing(record: TrialRecord, rule: Rule) -> _Standing:
 def winner(records: Sequence[TrialRecord], rule: Rule) -> Candidate | None:
     """Return the point that selection chooses; None while that is not known, and None if all of it failed.
 
-    The point with the best mean validation objective over the selection seeds wins if it is ahead of the default by
-    more than `rule.margin` standard errors (see `protocol.lead`), else the default. A point that failed on a selection
-    seed ranks behind every point that did not. Ties go to the better search value, then to the earlier trial. With no
-    selection seeds the best of the search wins.
+    Of the points on all selection seeds the one with the best mean validation objective wins if it is ahead of the
+    default by more than `rule.margin` standard errors (see `protocol.lead`), else the default. A point that failed on a
+    selection seed ranks behind every point that did not. Ties go to the better search value, then to the earlier trial.
+    With no selection seeds the best of the search wins.
     """
-    best = best_selected(records, rule)
+    best = best_by_selection(records, rule)
     choice = advantage(records, rule, best)
     if choice is None or choice[1].exceeds(rule.margin):
         return best
@@ -175,47 +176,89 @@ def advantage(records: Sequence[TrialRecord], rule: Rule, best: Candidate | None
     return default, lead_of(best.key, default.key, values, units)
 
 
-def best_selected(records: Sequence[TrialRecord], rule: Rule) -> Candidate | None:
+def best_by_selection(records: Sequence[TrialRecord], rule: Rule) -> Candidate | None:
     """Return the best point by selection, whether or not it beats the default clearly; None while it is not known."""
     points = candidates(records, rule)
     if rule.select_seeds == 0:
         return next((p for p in points if p.value is not None), None)
-    if _missing(records, rule, "select", points, rule.seeds("select")):
+    if _selection_due(records, rule, points) != []:
         return None
-    scored: list[tuple[int, float, float, int, Candidate]] = []
-    for p in points:
-        finished = _of(records, "select", p.key, rule.seeds("select"))
-        if any(not r.finished for r in finished):
+    seeds = rule.seeds("select")
+    last = [p for p in points if len(_of(records, "select", p.key, seeds)) == len(seeds)]
+    return next((p for p in _ranked(records, rule, last, seeds) if _values(records, p, seeds)), None)
+
+
+def _selection_due(
+    records: Sequence[TrialRecord], rule: Rule, points: Sequence[Candidate]
+) -> list[PendingTrial] | None:
+    """Return the select trials of the round under way that have not begun; None while it waits for running ones."""
+    seeds, live = rule.seeds("select"), list(points)
+    for i, seed in enumerate(seeds):
+        if i:
+            others = _ranked(records, rule, [p for p in live if not p.default], seeds[:i])
+            live = others[: in_round(rule.points, i)] + [p for p in live if p.default]
+        missing = _missing(records, "select", live, [seed])
+        if missing:
+            return missing
+        if not all(r.finished for p in live for r in _of(records, "select", p.key, [seed])):
             return None
-        values = [r.value for r in finished if r.state == "complete" and r.value is not None]
-        if values:
-            mean = rule.objective.gain(sum(values) / len(values))
-            searched = rule.objective.gain(p.value) if p.value is not None else float("-inf")
-            scored.append((rule.select_seeds - len(values), -mean, -searched, p.number, p))
-    return min(scored, key=lambda s: s[:4])[4] if scored else None
+    return []
+
+
+def in_round(points: int, index: int) -> int:
+    """Return how many of so many points are trained, beside the default, on the `index`-th selection seed (0, 1, ...).
+
+    All are on the first, and the better half of the rest on each further one: successive halving (Karnin, Koren and
+    Somekh, ICML 2013), which finds the best of many noisy points with fewer trainings than all points on all seeds.
+    """
+    return math.ceil(points / (1 << index))
+
+
+def select_trainings(points: int, seeds: int) -> int:
+    """Return how many trainings select among so many points and the default."""
+    return sum(in_round(points, i) + 1 for i in range(seeds))
+
+
+def _ranked(
+    records: Sequence[TrialRecord], rule: Rule, points: Sequence[Candidate], seeds: Sequence[int]
+) -> list[Candidate]:
+    """Return points, best first by their mean over selection seeds; those that failed on one are behind."""
+
+    def rank(p: Candidate) -> tuple[int, float, float, int]:
+        values = _values(records, p, seeds)
+        mean = rule.objective.gain(sum(values) / len(values)) if values else -math.inf
+        search_gain = rule.objective.gain(p.value) if p.value is not None else -math.inf
+        return len(seeds) - len(values), -mean, -search_gain, p.number
+
+    return sorted(points, key=rank)
+
+
+def _values(records: Sequence[TrialRecord], point: Candidate, seeds: Sequence[int]) -> list[float]:
+    own = _of(records, "select", point.key, seeds)
+    return [r.value for r in own if r.state == "complete" and r.value is not None]
 
 
 def due(records: Sequence[TrialRecord], rule: Rule) -> list[PendingTrial]:
     """Return the select trials of an arm whose search is over that have not begun, or else its confirm trials.
 
     `records` are all of that arm's. A trial counts as started in any state: a failed one is done, with failure, unless
-    it was lost with its machine. Empty: wait for the running ones; nothing running either: the arm is through.
+    it was lost with its machine. Empty: wait for the running ones; if nothing runs either, the arm is done.
     """
     points = candidates(records, rule)
-    missing = _missing(records, rule, "select", points, rule.seeds("select"))
-    if missing:
-        return missing
+    pending = _selection_due(records, rule, points)
+    if pending != []:
+        return pending or []
     best = winner(records, rule)
     if best is None:
         return []
     seeds = rule.seeds("confirm")
     default = next((p for p in points if p.default and p.key != best.key), None)
-    rest = _missing(records, rule, "confirm", [default], seeds[: rule.default_seeds]) if default else []
-    return _missing(records, rule, "confirm", [best], seeds) + rest
+    rest = _missing(records, "confirm", [default], seeds[: rule.default_seeds]) if default else []
+    return _missing(records, "confirm", [best], seeds) + rest
 
 
-def settled(records: Sequence[TrialRecord], rule: Rule) -> bool:
-    """Return whether nothing of select and confirm is due or running: the arm can be reported."""
+def is_decided(records: Sequence[TrialRecord], rule: Rule) -> bool:
+    """Return whether no select or confirm trial is due or running, so that the arm can be reported."""
     return not due(records, rule) and all(r.finished for r in records if r.phase != "search")
 
 
@@ -284,8 +327,8 @@ def confirmed(
     records: Iterable[TrialRecord], rule: Rule, point: Candidate, seeds: int | None = None
 ) -> list[TrialRecord]:
     """Return a point's finished confirm trials on the first `seeds` common seeds (default: all), in their order."""
-    wanted = rule.seeds("confirm")[:seeds]
-    return [r for r in _of(records, "confirm", point.key, wanted) if r.finished]
+    own_seeds = rule.seeds("confirm")[:seeds]
+    return [r for r in _of(records, "confirm", point.key, own_seeds) if r.finished]
 
 
 def selected(records: Iterable[TrialRecord], rule: Rule, point: Candidate) -> list[TrialRecord]:
@@ -295,12 +338,12 @@ def selected(records: Iterable[TrialRecord], rule: Rule, point: Candidate) -> li
 
 def _of(records: Iterable[TrialRecord], phase: Phase, key: str, seeds: Sequence[int]) -> list[TrialRecord]:
     place = {seed: i for i, seed in enumerate(seeds)}
-    found: dict[int, TrialRecord] = {}
+    by_seed: dict[int, TrialRecord] = {}
     for r in records:
         same = r.phase == phase and r.seed in place and not r.superseded and _point(r) == key
         if same and r.seed is not None:
-            found.setdefault(r.seed, r)
-    return sorted(found.values(), key=lambda r: place[r.seed or 0])
+            by_seed.setdefault(r.seed, r)
+    return sorted(by_seed.values(), key=lambda r: place[r.seed or 0])
 
 
 def _point(record: TrialRecord) -> str:
@@ -308,7 +351,7 @@ def _point(record: TrialRecord) -> str:
 
 
 def _missing(
-    records: Sequence[TrialRecord], rule: Rule, phase: Phase, points: Sequence[Candidate], seeds: Sequence[int]
+    records: Sequence[TrialRecord], phase: Phase, points: Sequence[Candidate], seeds: Sequence[int]
 ) -> list[PendingTrial]:
     started = {(_point(r), r.seed) for r in records if r.phase == phase and not r.superseded}
     return [
@@ -322,7 +365,7 @@ def _missing(
 def best_trial(
     records: Sequence[TrialRecord], arm: str, params: Mapping[str, Any] | None, objective: Objective
 ) -> TrialRecord | None:
-    """Return the trial whose checkpoint stands for an arm: of the chosen point, the seed that is best by validation.
+    """Return the trial whose checkpoint represents an arm: of the chosen point, the seed that is best by validation.
 
     Confirmation trials come first, then selection, then the search, as far as the study has got.
 

@@ -111,8 +111,8 @@ class Space:
 
 
 @dataclass(frozen=True)
-class Declared:
-    """A setting before the study file narrows, widens or fixes it; without `spec` it is no tunable.
+class Declaration:
+    """A setting as declared, before the study file narrows, widens or fixes it; without `spec` it is no tunable.
 
     `searched` says whether it is searched where the study file does not set it.
     """
@@ -161,19 +161,20 @@ def space_of(config: StudyConfig, dataset: type[Dataset], method: type[Modulatio
         ("training", ("training",), training),
         ("modulation", (method.name, entry.name), declared_method(method)),
     ):
-        entries = _searched(ranges, sections, declared) | _set(entry, prefix, declared, ranges.get(entry.name, {}))
+        own = _set(entry, prefix, declared, ranges.get(entry.name, {}))
+        entries = _searched_entries(ranges, sections, declared) | own
         for name, setting in declared.items():
-            where, given = entries.get(name, ("", None))
-            made = parameter_of(f"{prefix}.{name}", where, setting, given)
-            if isinstance(made, Parameter):
-                parameters.append(made)
+            where, range_entry = entries.get(name, ("", None))
+            result = parameter_of(f"{prefix}.{name}", where, setting, range_entry)
+            if isinstance(result, Parameter):
+                parameters.append(result)
             else:
-                fixed[f"{prefix}.{name}"] = made
+                fixed[f"{prefix}.{name}"] = result
     return Space(tuple(parameters), fixed)
 
 
-def _searched(
-    ranges: Mapping[str, Mapping[str, Any]], sections: Sequence[str], declared: Mapping[str, Declared]
+def _searched_entries(
+    ranges: Mapping[str, Mapping[str, Any]], sections: Sequence[str], declared: Mapping[str, Declaration]
 ) -> dict[str, tuple[str, Any]]:
     """Return setting -> (address, entry) of `search.space`; a later one of `sections` goes before an earlier one."""
     entries: dict[str, tuple[str, Any]] = {}
@@ -186,7 +187,7 @@ def _searched(
 
 
 def _set(
-    entry: StudyMethod, prefix: str, declared: Mapping[str, Declared], own_ranges: Mapping[str, Any]
+    entry: StudyMethod, prefix: str, declared: Mapping[str, Declaration], own_ranges: Mapping[str, Any]
 ) -> dict[str, tuple[str, Any]]:
     """Return setting -> (address, value) of what a named arm fixes of one side ("training" | "modulation")."""
     fixed = entry.fixed(prefix)
@@ -204,18 +205,18 @@ def _set(
     return {name: (entry.where(prefix, name), value) for name, value in fixed.items()}
 
 
-def declared_method(method: type[Modulation]) -> dict[str, Declared]:
+def declared_method(method: type[Modulation]) -> dict[str, Declaration]:
     """Return the settings of a method that a study can set, in their order."""
     specs = tunables(method)
     declared = {}
     for f in dataclasses.fields(method):
         if f.init and f.name != VARIANT and isinstance(f.default, bool | int | float | str):
             spec = specs.get(f.name)
-            declared[f.name] = Declared(f.default, spec.source if spec else METHOD, spec, spec is not None)
+            declared[f.name] = Declaration(f.default, spec.source if spec else METHOD, spec, spec is not None)
     return declared
 
 
-def _declared_training(config: StudyConfig, dataset: type[Dataset]) -> dict[str, Declared]:
+def _declared_training(config: StudyConfig, dataset: type[Dataset]) -> dict[str, Declaration]:
     from balance_tune.settings import TrainingSettings
 
     specs = tunables(TrainingSettings)
@@ -234,11 +235,11 @@ def _declared_training(config: StudyConfig, dataset: type[Dataset]) -> dict[str,
         if name in dataset.recipe:
             default, source = dataset.recipe[name]
             spec = _around(spec, default)
-        given = config.training.get(name)
-        if given is not None:
-            setting = Declared(spec.default, spec.source, spec, False)
-            default, source, searched = _checked(f"training.{name}", setting, given), STUDY_FILE, False
-        declared[name] = Declared(default, source, spec, searched)
+        value = config.training.get(name)
+        if value is not None:
+            setting = Declaration(spec.default, spec.source, spec, False)
+            default, source, searched = _check_value(f"training.{name}", setting, value), STUDY_FILE, False
+        declared[name] = Declaration(default, source, spec, searched)
     return declared
 
 
@@ -254,8 +255,8 @@ def _around(spec: Tunable, default: Value) -> Tunable:
     return dataclasses.replace(spec, low=float(f"{default / reach:.3g}"), high=float(f"{default * reach:.3g}"))
 
 
-def parameter_of(name: str, where: str, declared: Declared, entry: Any) -> Parameter | Fixed:
-    """Return a setting as the study file's `entry` leaves it; None leaves it as it is declared."""
+def parameter_of(name: str, where: str, declared: Declaration, entry: Any) -> Parameter | Fixed:
+    """Return a setting after applying the study file's `entry`; None keeps the declaration."""
     if entry is None:
         spec = declared.spec
         if not declared.searched or spec is None:
@@ -264,40 +265,44 @@ def parameter_of(name: str, where: str, declared: Declared, entry: Any) -> Param
     if isinstance(entry, list):
         entry = {"choices": entry}
     if not isinstance(entry, dict):
-        return Fixed(_checked(where, declared, entry), STUDY_FILE)
-    given = {key: value for key, value in entry.items() if value is not None}
-    for key in given:
+        return Fixed(_check_value(where, declared, entry), STUDY_FILE)
+    range_ = {key: value for key, value in entry.items() if value is not None}
+    for key in range_:
         if key not in RANGE_KEYS:
             raise UserError(f"{shown(key)} is not part of a range (`{where}`).{did_you_mean(key, RANGE_KEYS)}")
-    if "choices" in given and len(given.keys() & {"low", "high", "log"}) > 0:
+    if "choices" in range_ and len(range_.keys() & {"low", "high", "log"}) > 0:
         raise UserError(f"`{where}` must be `choices` or a range from `low` to `high`, but got both.")
     default, source = declared.default, declared.source
-    if "default" in given:
-        default, source = _checked(f"{where}.default", declared, given["default"]), STUDY_FILE
-    numeric = "choices" not in given and (declared.spec is None or declared.spec.choices is None or "low" in given)
-    made = (_ranged if numeric else _chosen)(name, where, declared, given, default, source)
-    if not made.contains(default):
-        span = ", ".join(map(str, made.choices)) if made.choices is not None else f"{made.low:g} to {made.high:g}"
+    if "default" in range_:
+        default, source = _check_value(f"{where}.default", declared, range_["default"]), STUDY_FILE
+    numeric = "choices" not in range_ and (declared.spec is None or declared.spec.choices is None or "low" in range_)
+    parameter = (_range_parameter if numeric else _choice_parameter)(name, where, declared, range_, default, source)
+    if not parameter.contains(default):
+        span = (
+            ", ".join(map(str, parameter.choices))
+            if parameter.choices is not None
+            else f"{parameter.low:g} to {parameter.high:g}"
+        )
         raise UserError(
             f"a default must lie inside the study's range, but `{where}` has the default {default} ({source}) and the "
             f"range {span}; change the range, or give it a `default`."
         )
-    single = made.low == made.high if made.choices is None else len(made.choices) == 1
-    return Fixed(default, STUDY_FILE) if single else made
+    single = parameter.low == parameter.high if parameter.choices is None else len(parameter.choices) == 1
+    return Fixed(default, STUDY_FILE) if single else parameter
 
 
-def _ranged(
-    name: str, where: str, declared: Declared, given: Mapping[str, Any], default: Value, source: str
+def _range_parameter(
+    name: str, where: str, declared: Declaration, range_: Mapping[str, Any], default: Value, source: str
 ) -> Parameter:
     if declared.kind == "categorical":
-        of = f"choices ({_listed(declared.spec.choices)})" if declared.spec and declared.spec.choices else "words"
+        of = f"choices ({_in_words(declared.spec.choices)})" if declared.spec and declared.spec.choices else "words"
         raise UserError(f"`{where}` must be given as a list, because it has {of}, but got a range.")
     spec = declared.spec
-    low, high = given.get("low", spec and spec.low), given.get("high", spec and spec.high)
+    low, high = range_.get("low", spec and spec.low), range_.get("high", spec and spec.high)
     if low is None or high is None:
-        raise UserError(f"`{where}` must have `low` and `high`, but got {shown(dict(given))}.")
+        raise UserError(f"`{where}` must have `low` and `high`, but got {shown(dict(range_))}.")
     low, high = _number(f"{where}.low", declared, low), _number(f"{where}.high", declared, high)
-    log = given.get("log", bool(spec and spec.log))
+    log = range_.get("log", bool(spec and spec.log))
     if not isinstance(log, bool):
         raise UserError(f"`{where}.log` must be true or false, but got {shown(log)}.")
     if not low <= high:
@@ -309,20 +314,20 @@ def _ranged(
     return Parameter(name, declared.kind, low, high, log, None, default, source)
 
 
-def _chosen(
-    name: str, where: str, declared: Declared, given: Mapping[str, Any], default: Value, source: str
+def _choice_parameter(
+    name: str, where: str, declared: Declaration, range_: Mapping[str, Any], default: Value, source: str
 ) -> Parameter:
-    choices = given.get("choices", declared.spec and declared.spec.choices)
+    choices = range_.get("choices", declared.spec and declared.spec.choices)
     if not isinstance(choices, Sequence) or isinstance(choices, str) or not choices:
         raise UserError(f"`{where}` must be a list of choices, but got {shown(choices)}.")
-    checked = [_checked(where, declared, choice) for choice in choices]
-    for i, choice in enumerate(checked):
-        if any(_same(choice, other) for other in checked[:i]):
+    values = [_check_value(where, declared, choice) for choice in choices]
+    for i, choice in enumerate(values):
+        if any(_same(choice, other) for other in values[:i]):
             raise UserError(f"a choice must be given once, but `{where}` has {shown(choice)} twice.")
-    return Parameter(name, "categorical", None, None, False, tuple(checked), default, source)
+    return Parameter(name, "categorical", None, None, False, tuple(values), default, source)
 
 
-def _checked(where: str, declared: Declared, value: Any) -> Value:
+def _check_value(where: str, declared: Declaration, value: Any) -> Value:
     """Return a value of the setting's type, or raise."""
     choices = declared.spec.choices if declared.spec else None
     if declared.kind != "categorical":
@@ -332,15 +337,15 @@ def _checked(where: str, declared: Declared, value: Any) -> Value:
             if _same(value, choice):
                 return choice
         hint = did_you_mean(value, map(str, choices)) if isinstance(value, str) else ""
-        raise UserError(f"`{where}` must be one of {_listed(choices)}, but got {shown(value)}.{hint}")
+        raise UserError(f"`{where}` must be one of {_in_words(choices)}, but got {shown(value)}.{hint}")
     if type(value) is not type(declared.default):
         kind = "true or false" if isinstance(declared.default, bool) else "text"
         raise UserError(f"`{where}` must be {kind}, but got {shown(value)}.")
-    checked: Value = value
-    return checked
+    result: Value = value
+    return result
 
 
-def _number(where: str, declared: Declared, value: Any) -> float | int:
+def _number(where: str, declared: Declaration, value: Any) -> float | int:
     whole = declared.kind == "int"
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         raise UserError(f"`{where}` must be {'a whole number' if whole else 'a number'}, but got {shown(value)}.")
@@ -352,5 +357,5 @@ def _same(a: Any, b: Any) -> bool:
     return a == b and isinstance(a, bool) == isinstance(b, bool)
 
 
-def _listed(choices: Sequence[Value]) -> str:
+def _in_words(choices: Sequence[Value]) -> str:
     return ", ".join(map(str, choices))

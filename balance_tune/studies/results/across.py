@@ -9,7 +9,7 @@ defined as in rliable (Agarwal et al., Deep Reinforcement Learning at the Edge o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,8 +41,9 @@ class Ranks:
         average: rank of each, 1 is the best.
         families: how many the ranks are averaged over.
         p: of the Friedman test (Iman-Davenport form); None where it has next to no power.
-        critical: Nemenyi's critical difference of average ranks at 5 %; None unless the Friedman test rejects.
-        groups: maximal runs of methods, as (first, last) of `methods`, whose ranks do not differ by `critical`.
+        critical: Nemenyi's critical difference of average ranks at 5 %; None where there is no Friedman test.
+        groups: maximal runs of methods, as (first, last) of `methods`, whose ranks do not differ by `critical`; one of
+            all methods where the Friedman test does not reject.
     """
 
     methods: tuple[str, ...]
@@ -65,9 +66,9 @@ def compare_ranks(scores: ArrayLike, methods: Sequence[str], families: Sequence[
     average = tuple(float(r) for r in test.average_ranks[order])
     critical = None
     groups: tuple[tuple[int, int], ...] = ()
-    if test.p is not None and test.p < ALPHA:
+    if test.p is not None:
         critical = critical_difference(len(methods), len(values))
-        groups = _groups(average, critical)
+        groups = _groups(average, critical) if test.p < ALPHA else ((0, len(methods) - 1),)
     return Ranks(tuple(methods[i] for i in order), average, len(values), test.p, critical, groups)
 
 
@@ -91,8 +92,8 @@ def interquartile_mean(scores: Sequence[ArrayLike]) -> float:
         scores: runs of one method, an array (R,) a dataset, on a common scale.
     """
     values = np.sort(np.concatenate([np.asarray(s, dtype=np.float64).ravel() for s in scores]))
-    cut = len(values) // 4
-    return float(values[cut : len(values) - cut].mean())
+    quarter = len(values) // 4
+    return float(values[quarter : len(values) - quarter].mean())
 
 
 def interquartile_interval(
@@ -102,14 +103,19 @@ def interquartile_interval(
 
     Runs are resampled within each dataset; datasets are kept.
     """
-    arrays = [np.asarray(s, dtype=np.float64).ravel() for s in scores]
-    rng = np.random.default_rng(seed)
-    sampled = np.concatenate([a[rng.integers(len(a), size=(draws, len(a)))] for a in arrays], axis=1)
+    sampled = np.concatenate(list(_resampled(scores, draws, seed)), axis=1)
     sampled.sort(axis=1)
-    cut = sampled.shape[1] // 4
-    means = sampled[:, cut : sampled.shape[1] - cut].mean(axis=1)
+    quarter = sampled.shape[1] // 4
+    means = sampled[:, quarter : sampled.shape[1] - quarter].mean(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _resampled(scores: Sequence[ArrayLike], draws: int, seed: int) -> Iterator[Floats]:
+    """Yield bootstrap samples (draws, R) of the runs of each dataset."""
+    rng = np.random.default_rng(seed)
+    for runs in (np.asarray(s, dtype=np.float64).ravel() for s in scores):
+        yield runs[rng.integers(len(runs), size=(draws, len(runs)))]
 
 
 def performance_profile(scores: Sequence[ArrayLike], thresholds: ArrayLike) -> Floats:
@@ -122,6 +128,16 @@ def performance_profile(scores: Sequence[ArrayLike], thresholds: ArrayLike) -> F
     t = np.asarray(thresholds, dtype=np.float64)
     above = [(np.asarray(s, dtype=np.float64).ravel()[:, None] > t).mean(axis=0) for s in scores]
     return np.asarray(np.mean(above, axis=0), dtype=np.float64)
+
+
+def profile_band(
+    scores: Sequence[ArrayLike], thresholds: ArrayLike, *, draws: int = 2000, level: float = 0.95, seed: int = 0
+) -> tuple[Floats, Floats]:
+    """Return the pointwise percentile band (T,), (T,) of `performance_profile` over stratified bootstrap samples."""
+    t = np.asarray(thresholds, dtype=np.float64)
+    above = [np.stack([(runs > x).mean(axis=1) for x in t], axis=1) for runs in _resampled(scores, draws, seed)]
+    low, high = np.quantile(np.mean(above, axis=0), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
 
 
 def against_baseline(

@@ -1,4 +1,4 @@
-"""What the records and the sealed evaluations of an arm say, before the arm is compared with others."""
+"""The results of one arm, read from its trials and sealed evaluations, before arms are compared."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class CellResults:
             cell.tests, cell.failed = _outcomes(confirmed(records, rule, cell.point), folder)
         return cell
 
-    def ended(self, *, default: bool = False) -> bool:
+    def is_finished(self, *, default: bool = False) -> bool:
         """Return whether each confirmation seed of the chosen candidate, or of the default, was evaluated or failed."""
         if self.failure is not None:
             return True
@@ -115,7 +115,7 @@ class ArmResults:
         replicates: how many the study has.
         groups: the group of each test row; None for independent rows.
         metric: the test metric that is reported.
-        entry: what the study file says of it; None where that is not known.
+        entry: its entry in the study file; None where that is not known.
     """
 
     protocol: str
@@ -159,9 +159,9 @@ class ArmResults:
         arm = cls(protocol, records[0].dataset, records[0].method, cells, replicates)
         tests = [test for cell in cells for test in cell.tests.values()]
         arm.groups = next((test["groups"] for test in tests if test.get("groups")), None)
-        wanted = rule.objective.split("/", 1)[-1]
-        if wanted not in ("loss", "gap") and tests and all(wanted in test for test in tests):
-            arm.metric = Objective(wanted)
+        name = rule.objective.split("/", 1)[-1]
+        if name not in ("loss", "gap") and tests and all(name in test for test in tests):
+            arm.metric = Objective(name)
         return arm
 
     @property
@@ -182,7 +182,7 @@ class ArmResults:
 
     def scores(self, *, default: bool = False) -> dict[int, float]:
         """Return key -> test score of the runs of the chosen candidate, or of the default, that ended well."""
-        keys = sorted(self.ended(default=default))
+        keys = sorted(self.finished_keys(default=default))
         runs = self.runs(keys, default=default)
         return {key: float(score) for key, score in zip(keys, runs.scores, strict=True) if np.isfinite(score)}
 
@@ -197,18 +197,18 @@ class ArmResults:
 
         With `common`, a run is over the seeds that the default has too.
         """
-        made: list[tuple[float, Floats | None] | None] = []
+        runs: list[tuple[float, Floats | None] | None] = []
         for key in keys:
             if self.by_seed:
-                made.append(self._seed_run(key, default=default))
+                runs.append(self._seed_run(key, default=default))
             else:
                 cell = next((cell for cell in self.cells if cell.replicate == key), None)
-                made.append(None if cell is None else cell.run(self.metric, default=default, common=common))
-        units = [None if run is None else run[1] for run in made]
+                runs.append(None if cell is None else cell.run(self.metric, default=default, common=common))
+        units = [None if run is None else run[1] for run in runs]
         length = next((len(u) for u in units if u is not None), None)
-        complete = length is not None and all(run is None or run[1] is not None for run in made)
+        complete = length is not None and all(run is None or run[1] is not None for run in runs)
         empty = np.full(length or 0, np.nan)
-        scores = [np.nan if run is None else run[0] for run in made]
+        scores = [np.nan if run is None else run[0] for run in runs]
         return Runs(np.array(scores), np.stack([empty if u is None else u for u in units]) if complete else None)
 
     def _seed_run(self, key: int, *, default: bool) -> tuple[float, Floats | None] | None:
@@ -216,10 +216,10 @@ class ArmResults:
         test = (cell.default_tests if default else cell.tests).get(cell.seeds[key])
         return None if test is None else (float(test[self.metric]), _units(test, self.metric))
 
-    def ended(self, *, default: bool = False) -> set[int]:
+    def finished_keys(self, *, default: bool = False) -> set[int]:
         """Return the keys of the runs of the chosen candidate, or of the default, that were evaluated or failed."""
         if not self.by_seed:
-            return {cell.replicate for cell in self.cells if cell.ended(default=default)}
+            return {cell.replicate for cell in self.cells if cell.is_finished(default=default)}
         if not self.cells:
             return set()
         cell = self.cells[0]
@@ -228,7 +228,7 @@ class ArmResults:
         return {key for key, seed in enumerate(cell.seeds) if seed in ended}
 
     def by_modality(self) -> dict[str, float] | None:
-        """Return modality -> mean test score of its own answers; None where an evaluation tells none."""
+        """Return modality -> mean test score of its own answers; None where an evaluation has none."""
         scores: dict[str, list[float]] = {}
         for test in (test for cell in self.cells for test in cell.tests.values()):
             for name, value in test.items():
@@ -255,7 +255,7 @@ def arms_by_table(
     """
     rule, replicates = Rule.of(config), int(config.get("replicates") or 1)
     reasons = cell_failures(records, config)
-    entries = _named(config)
+    entries = _named_arms(config)
     by_arm: dict[tuple[str, str], list[TrialRecord]] = {}
     for r in records:
         protocol = str(r.attrs.get("protocol") or config.get("protocol") or "sealed")
@@ -268,32 +268,32 @@ def arms_by_table(
     return tables
 
 
-def _named(config: Mapping[str, Any]) -> dict[str, StudyMethod]:
+def _named_arms(config: Mapping[str, Any]) -> dict[str, StudyMethod]:
     """Return the named arms of a study file."""
-    named = [entry for entry in config.get("methods") or () if not isinstance(entry, str)]
-    if not named:
+    entries = [entry for entry in config.get("methods") or () if not isinstance(entry, str)]
+    if not entries:
         return {}
     from balance_tune.studies.config.study_method import StudyMethod  # pydantic takes long to import
 
-    return {entry.name: entry for entry in map(StudyMethod.model_validate, named)}
+    return {entry.name: entry for entry in map(StudyMethod.model_validate, entries)}
 
 
 def _outcomes(records: Sequence[TrialRecord], folder: Path) -> tuple[dict[int, dict[str, Any]], frozenset[int]]:
     """Return seed -> sealed evaluation of the confirmation trials that have one, and the seeds that failed."""
-    tests = {r.seed or 0: test for r in records if r.state == "complete" and (test := _sealed(r, folder))}
+    tests = {r.seed or 0: test for r in records if r.state == "complete" and (test := _test_metrics(r, folder))}
     return tests, frozenset(r.seed or 0 for r in records if r.state == "failed")
 
 
-def _sealed(record: TrialRecord, folder: Path) -> dict[str, Any]:
+def _test_metrics(record: TrialRecord, folder: Path) -> dict[str, Any]:
     """Return the sealed evaluation of a confirmation trial; empty where it was not (or not yet) made."""
     path = folder / str(record.attrs.get("folder", "")) / "test.json"
-    stored: dict[str, Any] = {}
+    content: dict[str, Any] = {}
     if record.attrs.get("folder") and path.is_file():
         try:
-            stored = json.loads(path.read_text())
+            content = json.loads(path.read_text())
         except ValueError as error:
             raise UserError(f"`{path}` must be JSON, but: {error}; remove it and run the study again.") from error
-    return {**stored, **(record.attrs.get("test") or {})}
+    return {**content, **(record.attrs.get("test") or {})}
 
 
 def _units(test: Mapping[str, Any], metric: str) -> Floats | None:
@@ -311,7 +311,7 @@ def _units(test: Mapping[str, Any], metric: str) -> Floats | None:
 def _by_group(values: Floats, groups: Sequence[int] | None) -> Floats | None:
     """Return pseudo-values (groups,) of the mean of `values` (rows,); the values themselves where rows are independent.
 
-    None of a single group, which does not tell how groups vary.
+    None for a single group, which has no variance.
     """
     if not groups:
         return values

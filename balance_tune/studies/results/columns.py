@@ -11,7 +11,7 @@ from balance_tune.tasks import Objective
 
 
 class Measured(Protocol):
-    """A row, as far as it says in which metrics its values are."""
+    """A row that names the metrics of its values."""
 
     @property
     def metric(self) -> Objective: ...

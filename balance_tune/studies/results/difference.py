@@ -21,7 +21,7 @@ from balance_tune.studies.results.statistics import Interval
 
 @dataclass(frozen=True)
 class Difference:
-    """What two arms come to on their common runs.
+    """The comparison of two arms on their common runs.
 
     Attributes:
         comparison: of the test scores.
@@ -56,7 +56,7 @@ def difference(ours: ArmResults, theirs: ArmResults, bad: Mapping[str, Bools], l
         bad: as of `collapsed_runs`.
         level: of the interval.
     """
-    keys, ended, metric = ours.run_keys(), ours.ended() & theirs.ended(), ours.metric
+    keys, ended, metric = ours.run_keys(), ours.finished_keys() & theirs.finished_keys(), ours.metric
     common = [i for i, key in enumerate(keys) if key in ended]
     runs = [arm.runs([keys[i] for i in common]) for arm in (ours, theirs)]
     comparison = compare(

@@ -45,10 +45,10 @@ def seeds(study_folder: Path | str) -> list[dict[str, Any]]:
     rows = []
     for (protocol, _), arms in arms_by_table(read_records(folder), config, folder).items():
         for cell in (cell for arm in arms for cell in arm.cells):
-            chosen = None if cell.point is None else cell.point.key
+            point = None if cell.point is None else cell.point.key
             for r in cell.records:
                 if r.phase == "confirm" and r.finished and not r.superseded:
-                    tuned = r.attrs.get("point") == chosen
+                    tuned = r.attrs.get("point") == point
                     test = (cell.tests if tuned else cell.default_tests).get(r.seed or 0, {})
                     rows.append(_seed(r, protocol, tuned, test))
     names = dict.fromkeys(name for row in rows for name in row if name.startswith("test/"))

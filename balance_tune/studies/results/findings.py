@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from balance_tune.studies.results.across import Ranks, compare_ranks
@@ -13,7 +13,8 @@ from balance_tune.studies.results.verdict import interval_level, looks_factor
 
 LEVEL = 0.05
 FEW_GROUPS = 10  # fewer say little about the population of groups (Cameron, Gelbach & Miller, 2008)
-LISTED = 6  # names a sentence holds
+MAX_LISTED = 6  # names a sentence holds
+RANKS_NEEDED = "Ranks of methods need two datasets on which two methods have a test score."
 
 
 def by_table(rows: Sequence[LeaderboardRow]) -> dict[tuple[str, str], list[LeaderboardRow]]:
@@ -25,7 +26,7 @@ def by_table(rows: Sequence[LeaderboardRow]) -> dict[tuple[str, str], list[Leade
 
 
 def conclusion(rows: Sequence[LeaderboardRow]) -> list[str]:
-    """Return the answer, two sentences a dataset; "no" is an answer too, with the minimum detectable difference."""
+    """Return the answer, two sentences per dataset; "no" comes with the minimum detectable difference."""
     return [answer(dataset, table, protocol) for (protocol, dataset), table in by_table(rows).items()]
 
 
@@ -35,19 +36,19 @@ def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "seale
     baseline = next((row for row in table if row.baseline), None)
     rivals = [row for row in table if row.rival]
     failures = _failures(dataset, table, suffix)
-    known = [row for row in rivals if row.delta is not None]
-    best = max(known, key=lambda row: _standing(row, table), default=None)
+    compared = [row for row in rivals if row.delta is not None]
+    best = max(compared, key=lambda row: _position(row, table), default=None)
     over = all(row.failure or row.confirmed for row in table if not row.diagnostic)
     if failures and over and (best is None or (baseline is not None and baseline.failure)):
         return failures
     if baseline is None or baseline.test_mean is None or best is None:
         return _unfinished(dataset, table, baseline, rivals)
-    wins = [row for row in known if _beats(row)]
-    losses = [row for row in known if _loses(row)]
+    wins = [row for row in compared if row.outcome == "better"]
+    losses = [row for row in compared if row.outcome == "worse"]
     provisional = [row for row in table if not row.diagnostic and not row.confirmed and not row.failure]
     aside = f" ({len(table) - len(provisional)} of {len(table)} arms are through so far)" if provisional else ""
     where, rival = _where(dataset, best), _baseline_words(best)
-    if all(row.n < 2 for row in known):
+    if all(row.n < 2 for row in compared):
         one, unit = ("replicate", "replicates") if best.replicates > 1 else ("confirmation seed", "confirm.seeds")
         return (
             f"{where}, {_subject(best)} was {_signed_words(best)} {rival} on the one {one}{suffix}{aside}. One {one} "
@@ -58,9 +59,9 @@ def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "seale
         others = [row.method for row in wins if row is not best]
         also = f"; so did {'that of ' if best.replicates == 1 else ''}{_list(others)}" if others else ""
         return (
-            f"{where}, {_subject(best)}, the best by validation, reached {reached(best)} on the "
+            f"{where}, {_subject(best)}, the best by validation, reached {score_text(best)} on the "
             f"test set and beat {rival} by {best.metric.size(_delta(best))} ({_evidence(best)}){also}"
-            f"{suffix}{aside}. {_rest(known, wins, losses, rivals)}"
+            f"{suffix}{aside}. {_rest(compared, losses, rivals)}"
         )
     if wins:
         return (
@@ -69,88 +70,100 @@ def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "seale
             f"The best by validation, {_subject(best)}, was {_signed_words(best)} it ({_evidence(best)})."
         )
     worse = f"; {_list([row.method for row in losses])} did worse" if losses else ""
-    equal = [row.method for row in known if row.outcome == "equivalent"]
+    equal = [row.method for row in compared if row.outcome == "equivalent"]
     worse += f"; {_list(equal)} {'is' if len(equal) == 1 else 'are'} equivalent to it" if equal else ""
     return (
-        f"{where} no {'method' if best.replicates > 1 else 'tuned point'} beat {rival}; {_visible(known)}{suffix}"
+        f"{where} no {'method' if best.replicates > 1 else 'tuned point'} beat {rival}; {_visible(compared)}{suffix}"
         f"{aside}. "
         f"The best by validation, {_subject(best)}, was {_signed_words(best)} it ({_evidence(best)}){worse}."
     )
 
 
 def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
-    """Return what a reader must keep in mind about these rows, a sentence or two each."""
-    defined = dict.fromkeys((row.method, row.definition) for row in rows if row.definition)
-    found = [f"{name}: {definition}." for name, definition in defined]
+    """Return caveats about these rows, a sentence or two each."""
+    return [*_about_runs(rows), *_about_tests(rows), *_about_choices(rows)]
+
+
+def _about_runs(rows: Sequence[LeaderboardRow]) -> Iterator[str]:
+    """Yield what the arms are, what the intervals cover, and which runs failed or collapsed."""
+    definitions = dict.fromkeys((row.method, row.definition) for row in rows if row.definition)
+    yield from (f"{name}: {definition}." for name, definition in definitions)
     if any(row.delta_ci for row in rows):
-        found.append(_scope(rows))
+        yield _scope(rows)
     failed = [f"{row.n_failed} of {row.arm}" for row in rows if row.n_failed]
     if failed:
-        found.append(
+        yield (
             f"Confirmation seeds that failed: {_list(failed)}. They are no part of means and intervals; against their "
             "arm they count as the worst score, and its verdict must hold with them."
         )
-    fallen = [f"{row.n_collapsed} of {row.arm}" for row in rows if row.n_collapsed]
-    if fallen:
-        found.append(
-            f"Confirmation seeds that collapsed, far below their arm's median: {_list(fallen)}. Differences and "
+    collapses = [f"{row.n_collapsed} of {row.arm}" for row in rows if row.n_collapsed]
+    if collapses:
+        yield (
+            f"Confirmation seeds that collapsed, far below their arm's median: {_list(collapses)}. Differences and "
             "intervals are without them, and the verdict on their arm must hold with them."
         )
     blocked = [row.arm for row in rows if row.blocked]
     if blocked:
-        found.append(f"{_list(blocked)}: significant only without the failed and collapsed runs, so undecided.")
+        yield f"{_list(blocked)}: significant only without the failed and collapsed runs, so undecided."
     dead = [f"{row.arm} ({row.failure})" for row in rows if row.failure]
     if dead:
-        found.append(f"Arms without any result: {_list(dead)}.")
-    opened = sorted({(row.dataset, row.openings) for row in rows if row.openings})
-    found += [
+        yield f"Arms without any result: {_list(dead)}."
+
+
+def _about_tests(rows: Sequence[LeaderboardRow]) -> Iterator[str]:
+    """Yield what limits the tests of significance."""
+    openings = sorted({(row.dataset, row.openings) for row in rows if row.openings})
+    yield from (
         f"The sealed test part of {dataset} was opened {count} time{'s' if count > 1 else ''} outside studies "
         "(unsealed.jsonl): whatever was changed after that may have been chosen by it."
-        for dataset, count in opened
-    ]
+        for dataset, count in openings
+    )
     looks = max((row.looks for row in rows), default=1)
     if looks > 1:
-        found.append(
+        yield (
             f"This is look {looks} at the study: trials, seeds or replicates were added after earlier verdicts. "
             f"p-values are multiplied by {looks_factor(looks)} and intervals are "
             f"{100 * interval_level(looks):.4g} % intervals for it."
         )
     still = [row.arm for row in rows if row.delta_sd == 0 and row.n > 1]
     if still:
-        found.append(
+        yield (
             f"{_list(still)}: the difference is the same in every run, so there is no t test; p is a sign-flip test's."
         )
     few = sorted({(row.dataset, row.test_groups) for row in rows if 0 < row.test_groups < FEW_GROUPS})
-    found += [
+    yield from (
         f"The test rows of {dataset} come from only {count} groups; so few say little about others."
         for dataset, count in few
-    ]
-    kept = [row.arm for row in rows if row.replicates == 1 and row.default_won and row.advantage is not None]
-    kept += [
+    )
+
+
+def _about_choices(rows: Sequence[LeaderboardRow]) -> Iterator[str]:
+    """Yield how points were chosen, which arms are no methods, and what was trained again."""
+    defaults = [row.arm for row in rows if row.replicates == 1 and row.default_won and row.advantage is not None]
+    defaults += [
         f"{row.arm} ({row.default_kept} of {row.replicates} replicates)"
         for row in rows
         if row.default_kept and row.replicates > 1
     ]
-    if kept:
-        found.append(
-            f"{_list(kept)}: the default was kept, because no point was ahead of it on validation by more than the "
+    if defaults:
+        yield (
+            f"{_list(defaults)}: the default was kept, because no point was ahead of it on validation by more than the "
             "study's margin."
         )
     if any(row.protocol == "paper" for row in rows):
-        found.append(
+        yield (
             "Rows of protocol paper chose hyperparameters and epochs on the test set, as published work did; they can "
             "be compared with published numbers, never with sealed rows."
         )
-    found += [_placebo(row) for row in rows if row.placebo and row.p_value is not None]
+    yield from (_placebo(row) for row in rows if row.placebo and row.p_value is not None)
     if any(row.diagnostic and not row.placebo for row in rows):
-        found.append("Unimodal arms show what one modality can do alone; they are outside Holm's correction.")
+        yield "Unimodal arms show what one modality can do alone; they are outside Holm's correction."
     lost, preempted, repeated = (sum(row[name] for row in rows) for name in ("lost", "preempted", "repeated"))
     if lost or preempted or repeated:
-        found.append(
+        yield (
             f"{lost} times a trial's process died, {preempted} times its node was taken away, and it went on from its "
             f"last state; {repeated} epochs were trained again for it. They count in no budget."
         )
-    return found
 
 
 @dataclass(frozen=True)
@@ -161,6 +174,7 @@ class Ranking:
     datasets: list[str]
     p: float | None
     words: str
+    tested: Ranks
 
 
 def ranking(rows: Sequence[LeaderboardRow]) -> Ranking | None:
@@ -178,26 +192,26 @@ def ranking(rows: Sequence[LeaderboardRow]) -> Ranking | None:
     if len(scores) < 2 or len(methods) < 2:
         return None
     values = [[s[m] for m in methods] for s in scores.values()]
-    found = compare_ranks(values, methods, [families[dataset] for dataset in scores])
-    ranks = list(zip(found.methods, found.average, strict=True))
+    comparison = compare_ranks(values, methods, [families[dataset] for dataset in scores])
+    ranks = list(zip(comparison.methods, comparison.average, strict=True))
     over = f"{len(scores)} datasets"
-    if found.families < len(scores):
-        over += f" of {found.families} families, each of which counts once"
-    if found.p is None:
+    if comparison.families < len(scores):
+        over += f" of {comparison.families} families, each of which counts once"
+    if comparison.p is None:
         words = (
             f"{len(methods)} methods on {over}: ranks are given, a Friedman test is not, which needs {MIN_METHODS} "
             f"methods and {MIN_DATASETS} families of datasets to have any power."
         )
     else:
-        verdict = "differ" if found.p < LEVEL else "do not differ beyond chance"
-        words = f"Friedman test over {over}: the ranks {verdict} (p {p_text(found.p)}, Iman-Davenport form)."
-        words += _post_hoc(found)
-    return Ranking(ranks, list(scores), found.p, words)
+        verdict = "differ" if comparison.p < LEVEL else "do not differ beyond chance"
+        words = f"Friedman test over {over}: the ranks {verdict} (p {p_text(comparison.p)}, Iman-Davenport form)."
+        words += _post_hoc(comparison)
+    return Ranking(ranks, list(scores), comparison.p, words, comparison)
 
 
 def _post_hoc(ranks: Ranks) -> str:
     """Return which ranks differ by more than Nemenyi's critical difference, in words."""
-    if ranks.critical is None:
+    if ranks.critical is None or ranks.p is None or ranks.p >= LEVEL:
         return ""
     best = [m for m, r in zip(ranks.methods, ranks.average, strict=True) if r - ranks.average[0] < ranks.critical]
     rest = [m for m in ranks.methods if m not in best]
@@ -208,7 +222,7 @@ def _post_hoc(ranks: Ranks) -> str:
     return f"{text}{_list(rest)} {'is' if len(rest) == 1 else 'are'} worse than {best[0]}{near}."
 
 
-def reached(row: LeaderboardRow) -> str:
+def score_text(row: LeaderboardRow) -> str:
     """Return a row's mean test score in words; a metric that is no share is named."""
     value = row.metric.text_with_unit(row.test_mean)
     return value if row.metric.is_share else f"{row.metric} {value}"
@@ -230,7 +244,7 @@ def _where(dataset: str, row: LeaderboardRow) -> str:
 
 
 def _subject(row: LeaderboardRow) -> str:
-    """Return what is compared: a method, or of one replicate the one point that its search came to."""
+    """Return the subject of the comparison: a method, or with one replicate the one point that its search chose."""
     return _subjects([row.method], row)
 
 
@@ -262,16 +276,8 @@ def _scope(rows: Sequence[LeaderboardRow]) -> str:
     return text
 
 
-def _standing(row: LeaderboardRow, table: Sequence[LeaderboardRow]) -> int:
+def _position(row: LeaderboardRow, table: Sequence[LeaderboardRow]) -> int:
     return -next(i for i, other in enumerate(table) if other is row)  # rows come best validation first
-
-
-def _beats(row: LeaderboardRow) -> bool:
-    return row.outcome == "better"
-
-
-def _loses(row: LeaderboardRow) -> bool:
-    return row.outcome == "worse"
 
 
 def _delta(row: LeaderboardRow) -> float:
@@ -309,29 +315,28 @@ def _visible(rows: Sequence[LeaderboardRow]) -> str:
 
 
 def _rest(
-    known: Sequence[LeaderboardRow],
-    wins: Sequence[LeaderboardRow],
+    compared: Sequence[LeaderboardRow],
     losses: Sequence[LeaderboardRow],
     rivals: Sequence[LeaderboardRow],
 ) -> str:
-    even = [row for row in known if row.outcome == "undecided"]
-    equal = [row.method for row in known if row.outcome == "equivalent"]
+    undecided = [row for row in compared if row.outcome == "undecided"]
+    equal = [row.method for row in compared if row.outcome == "equivalent"]
     parts = []
     if equal:
         parts.append(f"{_list(equal)} {'is' if len(equal) == 1 else 'are'} equivalent to the baseline")
-    if even:
-        parts.append(f"no difference was found for {_list([row.method for row in even])}")
-    if losses and (even or equal):
+    if undecided:
+        parts.append(f"no difference was found for {_list([row.method for row in undecided])}")
+    if losses and (undecided or equal):
         parts.append(f"{_list([row.method for row in losses])} did worse")
     elif losses:
         parts.append(f"the others did worse ({_list([row.method for row in losses])})")
     if not parts:
-        far = " so far" if len(known) < len(rivals) else ""
-        alone = len(known) == 1
+        far = " so far" if len(compared) < len(rivals) else ""
+        alone = len(compared) == 1
         parts.append(
-            f"it is the only method compared{far}" if alone else f"all {len(known)} methods compared{far} beat it"
+            f"it is the only method compared{far}" if alone else f"all {len(compared)} methods compared{far} beat it"
         )
-    text = f"{', and '.join(parts)}; {_visible(even or known)}."
+    text = f"{', and '.join(parts)}; {_visible(undecided or compared)}."
     return text[0].upper() + text[1:]
 
 
@@ -342,11 +347,11 @@ def _failures(dataset: str, table: Sequence[LeaderboardRow], suffix: str) -> str
     if not failed:
         return ""
     if any(row.baseline for row in rest):
-        reasons = "; ".join(f"{row.method}: {row.failure}" for row in failed[:LISTED])
+        reasons = "; ".join(f"{row.method}: {row.failure}" for row in failed[:MAX_LISTED])
         baseline = next(row for row in rest if row.baseline)
         return (
             f"On {dataset} every balancing method failed{suffix} ({reasons}). The tuned joint baseline reached "
-            f"{reached(baseline)} on the test set."
+            f"{score_text(baseline)} on the test set."
         )
     first = next((row for row in failed if row.baseline), failed[0])
     others = [row.method for row in failed if row is not first]
@@ -363,7 +368,7 @@ def _unfinished(
     if baseline is None:
         best = next((row for row in table if row.chosen), None)
         lead = (
-            f"; the best by validation is {best.method} with {reached(best)} on the test set"
+            f"; the best by validation is {best.method} with {score_text(best)} on the test set"
             if best and best.test_mean is not None
             else ""
         )
@@ -374,10 +379,10 @@ def _unfinished(
     through = sum(row.confirmed for row in table)
     if not rivals and baseline.test_mean is not None:
         return (
-            f"On {dataset} the tuned joint baseline reached {reached(baseline)} on the test set. The "
+            f"On {dataset} the tuned joint baseline reached {score_text(baseline)} on the test set. The "
             "study holds no balancing method to compare with it."
         )
-    leader = max((r for r in table if r.search_val is not None), key=lambda r: _standing(r, table), default=None)
+    leader = max((r for r in table if r.search_val is not None), key=lambda r: _position(r, table), default=None)
     so_far = f"by validation {leader.method} leads" if leader else "no trial has finished"
     return (
         f"There is no answer for {dataset} yet: {through} of {len(table)} arms are confirmed on fresh seeds. "
@@ -386,5 +391,7 @@ def _unfinished(
 
 
 def _list(names: Sequence[str]) -> str:
-    shown = list(names) if len(names) <= LISTED else [*names[: LISTED - 1], f"{len(names) - LISTED + 1} others"]
+    shown = (
+        list(names) if len(names) <= MAX_LISTED else [*names[: MAX_LISTED - 1], f"{len(names) - MAX_LISTED + 1} others"]
+    )
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

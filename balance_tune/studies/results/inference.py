@@ -31,12 +31,12 @@ from balance_tune.studies.results.statistics import ROUNDING, Floats, Interval, 
 Bools = NDArray[np.bool_]
 
 COLLAPSE = 6.0  # robust standard deviations below its arm's median at which a run counts as collapsed
-LEAST_RUNS = 4  # finished runs of an arm from which on its spread tells a collapse from a bad seed
+LEAST_RUNS = 4  # finished runs of an arm that are needed to tell a collapse from a bad seed
 
 
 @dataclass(frozen=True)
 class Runs:
-    """What one arm reached, one entry a replicate, in the same order for every arm.
+    """The runs of one arm, one entry per replicate, in the same order for every arm.
 
     Attributes:
         scores: (R,) the metric on the sealed test part; NaN where the run failed.
@@ -134,11 +134,11 @@ def _rows_too(replicates: float, units: Floats) -> tuple[float, float]:
     )  # sum of squares, interaction
     ms_units = between / (u * (u - 1))  # every term divided by R U
     ms_rest = max(rest, 0.0) / ((r - 1) * (u - 1) * r * u)
-    added = ms_units - ms_rest
-    if added <= 0:
+    excess = ms_units - ms_rest
+    if excess <= 0:
         return 0.0, r - 1.0
     terms = replicates**2 / (r - 1) + ms_units**2 / (u - 1) + ms_rest**2 / ((r - 1) * (u - 1))
-    return added, (replicates + added) ** 2 / terms if terms > 0 else r - 1.0
+    return excess, (replicates + excess) ** 2 / terms if terms > 0 else r - 1.0
 
 
 def pseudo_values(score: float, without: ArrayLike) -> Floats:
@@ -170,16 +170,16 @@ def collapsed(scores: ArrayLike, *, lower: bool = False, resolution: float = 0.0
     """
     x = np.asarray(scores, dtype=np.float64)
     x = -x if lower else x
-    finished = np.isfinite(x)
-    enough = finished.sum(axis=-1) >= LEAST_RUNS
+    is_finite = np.isfinite(x)
+    enough = is_finite.sum(axis=-1) >= LEAST_RUNS
     result = np.zeros(x.shape, dtype=bool)
     if not enough.any():
         return result
     deviation = x[enough] - np.nanmedian(x[enough], axis=-1, keepdims=True)
     own = np.nanmedian(np.abs(deviation), axis=-1)
     scale = 1.4826 * np.maximum(np.maximum(own, np.nanmedian(np.abs(deviation))), resolution)
-    bound = np.where(scale > ROUNDING, -COLLAPSE * scale, -np.inf)
-    result[enough] = np.nan_to_num(deviation, nan=0.0) < bound[:, None]
+    threshold = np.where(scale > ROUNDING, -COLLAPSE * scale, -np.inf)
+    result[enough] = np.nan_to_num(deviation, nan=0.0) < threshold[:, None]
     return result
 
 
@@ -216,31 +216,31 @@ def compare(
         worst: the score of a failed run; None: the worst score of a finished run of the two.
         lower: whether smaller scores are better.
         level: of the intervals.
-        bad: which runs (R,) of the two arms collapsed, as `collapsed` says of all arms of a dataset; None: it is asked
-            of these two.
+        bad: which runs (R,) of the two arms collapsed, as `collapsed` says of all arms of a dataset; None: computed
+            from these two.
     """
     scores = np.stack([ours.scores, theirs.scores]).astype(np.float64)
     units = None if ours.units is None or theirs.units is None else ours.units - theirs.units
     if bad is None:
-        fallen = collapsed(scores, lower=lower, resolution=0.0 if units is None else 1 / units.shape[1])
+        collapses = collapsed(scores, lower=lower, resolution=0.0 if units is None else 1 / units.shape[1])
     else:
-        fallen = np.stack(bad)
-    lost = ~np.isfinite(scores)
-    sound = ~(lost | fallen)
+        collapses = np.stack(bad)
+    failures = ~np.isfinite(scores)
+    sound = ~(failures | collapses)
     pairs = sound.all(axis=0)
-    finite = scores[~lost]
+    finite = scores[~failures]
     if worst is None:
         worst = float((finite.max if lower else finite.min)()) if len(finite) else 0.0
 
     def over(keep: Any, values: Floats, with_units: bool) -> Estimate:
-        kept = None if units is None or not with_units else units[keep]
-        return estimate((values[0] - values[1])[keep], kept, level)
+        unit_differences = None if units is None or not with_units else units[keep]
+        return estimate((values[0] - values[1])[keep], unit_differences, level)
 
-    filled = np.where(lost, worst, scores)
+    complete = np.where(failures, worst, scores)
     return Comparison(
         typical=over(pairs, scores, True),
-        against=None if sound[0].all() else over(sound[1], filled, not lost[0].any()),
-        in_favour=None if sound[1].all() else over(sound[0], filled, not lost[1].any()),
+        against=None if sound[0].all() else over(sound[1], complete, not failures[0].any()),
+        in_favour=None if sound[1].all() else over(sound[0], complete, not failures[1].any()),
     )
 
 

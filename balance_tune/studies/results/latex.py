@@ -15,6 +15,7 @@ SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
 }  # fmt: skip
+BOLD = (0, 3, 6)  # cells of a row whose verdict is "better": method, difference, verdict
 HEADER = r"Method & Test & Default & $\Delta$ & 95\,\% interval & $p_{\mathrm{Holm}}$ & Verdict \\"
 
 
@@ -31,7 +32,7 @@ def as_latex(rows: Sequence[LeaderboardRow], config: Mapping[str, Any]) -> str:
     return "\n\n".join([*parts, methods_paragraph(rows, config)]) + "\n"
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """Return text with what LaTeX would interpret escaped."""
     return "".join(SPECIAL.get(c, c) for c in text)
 
@@ -54,16 +55,18 @@ def methods_paragraph(rows: Sequence[LeaderboardRow], config: Mapping[str, Any])
         if replicates > 1
         else ("Each method was tuned once")
     )
+    margin = float(select.get("margin", 1.0))
+    errors = f"{margin:g} standard error{'s' if margin != 1 else ''}"
     text = (
         f"{repeated}, with {budget} of {search.get('sampler', 'tpe')} search for each method, the joint baseline "
         f"included. The best {select.get('points')} points and the default were compared on {select.get('seeds')} "
         "fresh seeds by validation, and the default was kept unless it was beaten by more than "
-        f"{select.get('margin', 1.0):g} standard errors. The choice was trained on {confirm.get('seeds')} further "
+        f"{errors}. The choice was trained on {confirm.get('seeds')} further "
         "seeds and evaluated once on the sealed test part. Differences to the tuned joint baseline are paired by "
         f"{unit}; intervals cover {unit}s and the finite test part, and p-values are Holm-corrected for the methods of "
-        f"a dataset. All figures were made with balance_tune {VERSION}."
+        f"a dataset. All numbers were made with balance_tune {VERSION}."
     )
-    return escaped(text)
+    return escape(text)
 
 
 def _table(dataset: str, protocol: str, table: Sequence[LeaderboardRow]) -> str:
@@ -71,9 +74,10 @@ def _table(dataset: str, protocol: str, table: Sequence[LeaderboardRow]) -> str:
     unit = r" in \%, differences in points" if share else ""
     suffix = "" if protocol == "sealed" else " (chosen on the test part)"
     runs = f"{table[0].replicates} replicates" if table[0].replicates > 1 else f"{len(table[0].seeds)} seeds"
-    caption = f"{escaped(dataset)}: {escaped(table[0].metric)}{unit}, sealed test part, {runs}{suffix}."
+    caption = f"{escape(dataset)}: {escape(table[0].metric)}{unit}, sealed test part, {runs}{suffix}."
     lines = [
-        r"\begin{table}", r"  \centering", f"  \\caption{{{caption}}}", r"  \begin{tabular}{lrrrrrl}",
+        r"\begin{table}", r"  \centering\small\setlength{\tabcolsep}{3pt}",
+        f"  \\caption{{{caption}}}", r"  \begin{tabular}{@{}lrrrrrl@{}}",
         r"    \toprule", f"    {HEADER}", r"    \midrule", *(f"    {_row(row)}" for row in table),
         r"    \bottomrule", r"  \end{tabular}", r"\end{table}",
     ]  # fmt: skip
@@ -88,11 +92,11 @@ def _row(row: LeaderboardRow) -> str:
     ends = (
         ""
         if row.delta_ci is None
-        else f"{_signed(metric.difference(row.delta_ci[0]))} to " + _signed(metric.difference(row.delta_ci[1]))
+        else f"[{_signed(metric.difference(row.delta_ci[0]))}, {_signed(metric.difference(row.delta_ci[1]))}]"
     )
     p = "" if row.p_holm is None else re.sub("<", r"$<$", p_text(row.p_holm))
     cells = [
-        escaped(row.method),
+        escape(row.method),
         test,
         "--" if row.default_test_mean is None else metric.text(row.default_test_mean),
         "baseline" if row.baseline else "--" if row.delta is None else _signed(metric.difference(row.delta)),
@@ -101,7 +105,7 @@ def _row(row: LeaderboardRow) -> str:
         row.outcome or "",
     ]
     if row.outcome == "better":
-        cells = [rf"\textbf{{{cell}}}" if cell else cell for cell in cells]
+        cells = [rf"\textbf{{{cell}}}" if i in BOLD else cell for i, cell in enumerate(cells)]
     return " & ".join(cells) + r" \\"
 
 

@@ -20,11 +20,11 @@ from balance_tune.studies.protocol.recommendation import recommend
 from balance_tune.studies.protocol.selection import (
     Rule,
     advantage,
-    best_selected,
+    best_by_selection,
     confirmed,
     failures,
+    is_decided,
     selected,
-    settled,
 )
 from balance_tune.studies.protocol.study_record import families_of, looks_of
 from balance_tune.studies.results.arm_results import ArmResults, CellResults, arms_by_table
@@ -63,7 +63,7 @@ NAME = 20  # characters of the longest method name that the table shows whole
 
 @dataclass(frozen=True, kw_only=True)
 class LeaderboardRow:
-    """What a study knows of one arm. Shares and their differences are fractions; None is unknown, or not known yet."""
+    """The results of one arm. Shares and their differences are fractions; None is unknown, or not known yet."""
 
     dataset: str = column("The dataset.", TEXT, "")
     method: str = column("The method, with its variant.", TEXT, "", header="method", cell=lambda row: row.short_name)
@@ -265,7 +265,7 @@ def build(study_folder: StudyFolder | Path | str) -> list[LeaderboardRow]:
     place = StudyFolder(Path(study_folder)) if isinstance(study_folder, str) else StudyFolder.of(study_folder)
     folder = place.path
     config = strict_yaml.read(folder / "study.yaml") if (folder / "study.yaml").is_file() else {}
-    return rows_of(read_records(folder), config, folder, unsealed.recorded(place.parent))
+    return rows_of(read_records(folder), config, folder, unsealed.looks_below(place.parent))
 
 
 def rows_of(
@@ -313,7 +313,7 @@ def _table(arms: list[ArmResults], rule: Rule, looks: int, equivalence: float | 
         row = dataclasses.replace(_row(arm, rule), n_collapsed=int(bad[arm.method].sum()), looks=looks)
         if baseline is not None and baseline is not arm:
             to_baseline = difference(arm, baseline, bad, level)
-            comparisons[arm.method], row = to_baseline.comparison, _compared(row, to_baseline)
+            comparisons[arm.method], row = to_baseline.comparison, _with_difference(row, to_baseline)
         rows.append(row)
     options: dict[str, Any] = {
         "lower": metric.lower_is_better,
@@ -322,25 +322,25 @@ def _table(arms: list[ArmResults], rule: Rule, looks: int, equivalence: float | 
         "span": metric.span,
     }
     family = [row.method for row in rows if row.rival and row.method in comparisons]
-    found = dict(zip(family, verdicts([comparisons[m] for m in family], **options), strict=True))
+    by_method = dict(zip(family, verdicts([comparisons[m] for m in family], **options), strict=True))
     for row in rows:  # an arm outside the family has a p-value of its own
         if row.diagnostic and row.method in comparisons:
             (alone,) = verdicts([comparisons[row.method]], **options)
-            found[row.method] = dataclasses.replace(alone, p_holm=None, p_with_failures=None, p_equivalence=None)
-    rows = [_judged(row, found[row.method]) if row.method in found else row for row in rows]
+            by_method[row.method] = dataclasses.replace(alone, p_holm=None, p_with_failures=None, p_equivalence=None)
+    rows = [_with_verdict(row, by_method[row.method]) if row.method in by_method else row for row in rows]
 
-    def standing(row: LeaderboardRow) -> tuple[bool, bool, float]:
+    def rank_key(row: LeaderboardRow) -> tuple[bool, bool, float]:
         gain = float("-inf") if row.validation is None else rule.objective.gain(row.validation)
         return row.diagnostic, row.val_confirm is None, -gain
 
-    rows.sort(key=standing)
+    rows.sort(key=rank_key)
     open_rows = [row for row in rows if row.val_confirm is not None and not row.diagnostic]
     sound = [row for row in open_rows if row.holds]
     best = next(iter(sound or open_rows), None)
     return [dataclasses.replace(row, chosen=row is best) for row in rows]
 
 
-def _compared(row: LeaderboardRow, difference: Difference) -> LeaderboardRow:
+def _with_difference(row: LeaderboardRow, difference: Difference) -> LeaderboardRow:
     """Return an arm's row with its difference to the baseline and the chance to be better."""
     delta, chance = difference.comparison.typical, difference.chance
     return dataclasses.replace(
@@ -355,7 +355,7 @@ def _compared(row: LeaderboardRow, difference: Difference) -> LeaderboardRow:
     )
 
 
-def _judged(row: LeaderboardRow, verdict: Verdict) -> LeaderboardRow:
+def _with_verdict(row: LeaderboardRow, verdict: Verdict) -> LeaderboardRow:
     return dataclasses.replace(
         row,
         p_value=verdict.p,
@@ -385,9 +385,9 @@ def _row(arm: ArmResults, rule: Rule) -> LeaderboardRow:
     lead, error = _advantage(arm.cells, rule)
     own, gain = arm.runs(sorted(scores)), _tuning_gain(arm)
     best = recommend({cell.replicate: cell.records for cell in arm.cells}, rule)
-    through = [cell for cell in arm.cells if cell.tests and settled(cell.records, rule.at(cell.arm, cell.replicate))]
+    through = [cell for cell in arm.cells if cell.tests and is_decided(cell.records, rule.at(cell.arm, cell.replicate))]
 
-    def counted(name: str) -> int:
+    def total(name: str) -> int:
         return sum(int(r.attrs.get(name) or 0) for r in arm.records)
 
     return LeaderboardRow(
@@ -405,7 +405,7 @@ def _row(arm: ArmResults, rule: Rule) -> LeaderboardRow:
         params=dict(best.point.params) if best else None,
         replicates=arm.replicates,
         replicates_done=len(through),
-        default_kept=best.kept if best else 0,
+        default_kept=best.default_kept if best else 0,
         seeds=tuple(arm.seeds()),
         test_mean=mean_of(list(scores.values())),
         test_sd=sd_of(list(scores.values())),
@@ -424,10 +424,10 @@ def _row(arm: ArmResults, rule: Rule) -> LeaderboardRow:
         gap=mean_of(
             [float(m["val/gap"]) for own in complete for r in own if "val/gap" in (m := r.attrs.get("metrics") or {})]
         ),
-        saved=_saved(search),
-        lost=sum(r.superseded and not r.retried for r in arm.records) + counted("lost"),
-        preempted=counted("preempted"),
-        repeated=counted("repeated"),
+        saved=_share_of_epochs_saved(search),
+        lost=sum(r.superseded and not r.retried for r in arm.records) + total("lost"),
+        preempted=total("preempted"),
+        repeated=total("repeated"),
         confirm_trials=len(later),
         confirm_epochs=sum(r.epochs for r in later),
         confirm_device_seconds=round(sum(r.device_seconds for r in later), 3),
@@ -462,7 +462,7 @@ def _advantage(cells: Sequence[CellResults], rule: Rule) -> tuple[float | None, 
     leads = []
     for cell in cells:
         own = rule.at(cell.arm, cell.replicate)
-        choice = advantage(cell.records, own, best_selected(cell.records, own)) if cell.point else None
+        choice = advantage(cell.records, own, best_by_selection(cell.records, own)) if cell.point else None
         if choice is not None:
             leads.append(choice[1])
     if not leads:
@@ -476,8 +476,8 @@ def _redrawn(dataset: str, config: Mapping[str, Any], folder: Path) -> bool:
     """Return whether replicates have splits of their own, as far as the study's copy of the manifest says."""
     path = folder / "data" / f"{dataset}.json"
     split = json.loads(path.read_text())["identity"]["split"] if path.is_file() else None
-    given = split is not None and split["kind"] == "official" and not (split["monitor"] or split["val"])
-    return config.get("splits", "redrawn") == "redrawn" and not given
+    official = split is not None and split["kind"] == "official" and not (split["monitor"] or split["val"])
+    return config.get("splits", "redrawn") == "redrawn" and not official
 
 
 def _openings(dataset: str, folder: Path, openings: Sequence[Mapping[str, Any]]) -> int:
@@ -495,14 +495,14 @@ def _tuning_gain(arm: ArmResults) -> Estimate:
     """
     if all(cell.point is None or cell.point.default for cell in arm.cells):
         return Estimate(0)
-    keys = sorted(arm.ended() & arm.ended(default=True))
+    keys = sorted(arm.finished_keys() & arm.finished_keys(default=True))
     metric = arm.metric
     ours, default = arm.runs(keys, common=True), arm.runs(keys, default=True)
     return compare(ours, default, worst=metric.worst, lower=metric.lower_is_better).typical
 
 
-def _saved(search: Sequence[TrialRecord]) -> float | None:
-    """Return the share of epochs that pruned trials left untrained; failed trials saved nothing, they broke."""
+def _share_of_epochs_saved(search: Sequence[TrialRecord]) -> float | None:
+    """Return the share of epochs that pruned trials left untrained; failed trials count as saving nothing."""
     full = max((r.epochs for r in search if r.state == "complete"), default=0)
-    planned = sum(full if r.state == "pruned" else r.epochs for r in search)
-    return sum(full - r.epochs for r in search if r.state == "pruned") / planned if planned else None
+    total = sum(full if r.state == "pruned" else r.epochs for r in search)
+    return sum(full - r.epochs for r in search if r.state == "pruned") / total if total else None

@@ -27,8 +27,8 @@ class Pair:
         first, second: names of the arms; the difference is first - second.
         metric: the test metric.
         n: replicates (or seeds) on which both are sound.
-        delta, ci, p: mean difference with its 95 % interval and two-sided p-value, adjusted for looks. It is one
-            comparison: whoever makes several must correct for that.
+        delta, ci, p: mean difference with its 95 % interval and two-sided p-value, adjusted for looks. For several
+            comparisons the user must correct.
         mde: smallest true difference that is found with 80 % power.
         outcome: "better", "worse" or "undecided", of the first arm.
         p_improvement: probability that a run of the first is better than one of the second.

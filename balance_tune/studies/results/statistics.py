@@ -15,7 +15,7 @@ from scipy import special
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
 
-ROUNDING = 1e-12  # differences of accuracies that vary by less than this are equal: only rounding tells them apart
+ROUNDING = 1e-12  # differences of accuracies that vary by less are equal up to rounding
 MIN_METHODS, MIN_DATASETS = (
     3,
     5,

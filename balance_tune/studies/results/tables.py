@@ -107,14 +107,11 @@ def _aligned(lines: Sequence[Sequence[str]]) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
         widths.pop()
-    made = [
-        "  ".join(_padded(cell, w, i == 0) for i, (cell, w) in enumerate(zip(ln, widths, strict=False))) for ln in lines
-    ]
-    return "\n".join([made[0], "-" * len(made[0]), *made[1:]])
-
-
-def _padded(cell: str, width: int, first: bool) -> str:
-    return cell.ljust(width) if first else cell.rjust(width)
+    rows = []
+    for name, *cells in lines:
+        numbers = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=False)]
+        rows.append("  ".join([name.ljust(widths[0]), *numbers]))
+    return "\n".join([rows[0], "-" * len(rows[0]), *rows[1:]])
 
 
 def _wrap(text: str) -> str:

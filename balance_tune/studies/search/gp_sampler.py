@@ -1,8 +1,8 @@
-"""The sampler `gp`: expected improvement under a Gaussian process that believes in the declared default.
+"""The sampler `gp`: expected improvement under a Gaussian process whose prior mean favours the declared default.
 
 Optuna's `GPSampler` learns from complete trials only, which early stopping leaves few of, knows no default, and loads
-torch into the driver. Here pruned trials count with an extrapolation and its uncertainty (`forecast`), and the points
-about the default are believed to be good until trials say otherwise (`gaussian_process`).
+torch into the driver. Here pruned trials count with an extrapolation and its uncertainty (`forecast`), and the prior
+favours points about the default until trials contradict it (`gaussian_process`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 STARTUP = 3  # finished trials, the default's included, before the model decides
 ANYWHERE, NEAR = 300, 15  # candidates drawn from the whole space, and about a good point at each distance
 DISTANCES = (0.02, 0.07, 0.2)
-MOVED, ANEW = 0.3, 0.25  # probability that a parameter differs, and that it is drawn anew then
+MOVE_PROBABILITY, ANEW = 0.3, 0.25  # probability that a parameter differs, and that it is drawn anew then
 SAME = 1e-9  # distance in every feature below which two points are one
 GOOD = 3  # best points by the model about which candidates are drawn
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -59,22 +59,22 @@ class GpSampler(BaseSampler):
         rng = np.random.default_rng(self._seed)
         earlier = [t for t in study.get_trials(deepcopy=False) if t.number < trial.number]
         sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
-        known = forecasts(_course(t, sign) for t in earlier if t.state in STATES)
-        if len(known) < STARTUP:
+        outcomes = forecasts(_course(t, sign) for t in earlier if t.state in STATES)
+        if len(outcomes) < STARTUP:
             return self._cube.point(rng.random(self._cube.dimensions))
-        units = self._cube.units([f.params for f in known])
+        units = self._cube.units([f.params for f in outcomes])
         default = self._cube.units([self._space.defaults()])
         pending = self._cube.units([t.params for t in earlier if t.state == TrialState.RUNNING and t.params])
-        seen = self._cube.features(units)
+        of_trials = self._cube.features(units)
         centre, unfinished = self._cube.features(default)[0], self._cube.features(pending)
-        model = GaussianProcess(Observations(seen, *standardised(known)), centre, rng, unfinished)
-        means = model.predict(seen)[0]
+        model = GaussianProcess(Observations(of_trials, *standardised(outcomes)), centre, rng, unfinished)
+        means = model.predict(of_trials)[0]
         order = np.argsort(-(model.weights @ means), kind="stable")[:GOOD]
         candidates = self._candidates(rng, np.vstack([units[order], default]))
         best = means.max(1, keepdims=True)
         features = self._cube.features(candidates)
         improvement = model.weights @ expected_improvement(*model.predict(features), best)
-        improvement[~_new(features, np.vstack([seen, unfinished]))] = -1.0  # selection is there to repeat a point
+        improvement[~_new(features, np.vstack([of_trials, unfinished]))] = -1.0  # the select phase repeats points
         return self._cube.point(candidates[int(improvement.argmax())])
 
     def sample_independent(
@@ -86,20 +86,20 @@ class GpSampler(BaseSampler):
     def _candidates(self, rng: np.random.Generator, good: Floats) -> Floats:
         """Return places all over the cube, and places that differ from a `good` one (g, d) in some parameters.
 
-        These are moved by a little, or drawn anew, which choices and whole numbers need to change at all.
+        These are moved by a little or drawn anew; choices and whole numbers change only when drawn anew.
         """
         d = self._cube.dimensions
         shape = (len(good), len(DISTANCES), NEAR, d)
-        moved = (rng.random(shape) < MOVED) | (rng.integers(d, size=shape[:-1])[..., None] == np.arange(d))
+        mask = (rng.random(shape) < MOVE_PROBABILITY) | (rng.integers(d, size=shape[:-1])[..., None] == np.arange(d))
         place = np.broadcast_to(good[:, None, None], shape)
         near = np.clip(place + rng.normal(size=shape) * np.array(DISTANCES)[:, None, None], 0.0, 1.0)
         near = np.where(rng.random(shape) < ANEW, rng.random(shape), near)
-        return np.vstack([rng.random((ANYWHERE, d)), np.where(moved, near, place).reshape(-1, d)])
+        return np.vstack([rng.random((ANYWHERE, d)), np.where(mask, near, place).reshape(-1, d)])
 
 
-def _new(features: Floats, known: Floats) -> NDArray[np.bool_]:
-    """Return which rows (n,) of the features of candidates (n, f) are none of those of `known` points (m, f)."""
-    same: NDArray[np.bool_] = (np.abs(features[:, None] - known[None]).max(-1) < SAME).any(1)
+def _new(features: Floats, points: Floats) -> NDArray[np.bool_]:
+    """Return which rows (n,) of the features of candidates (n, f) are none of those of `points` (m, f)."""
+    same: NDArray[np.bool_] = (np.abs(features[:, None] - points[None]).max(-1) < SAME).any(1)
     return ~same
 
 

@@ -1,4 +1,4 @@
-"""What the queue knows of a trial under way."""
+"""The state of a running trial in the queue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from balance_tune.studies.storage.study_folder import StudyFolder
 
 @dataclass
 class LiveTrial:
-    """A trial under way, as far as it has reported; `min_epochs` is the first epoch at which it may be judged."""
+    """A running trial and its reports so far; `min_epochs` is the first epoch at which it may be pruned."""
 
     key: TrialKey
     trial_id: int
@@ -36,7 +36,7 @@ class LiveTrial:
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
 
     def take(self, row: Mapping[str, Any], objective: str) -> None:
-        """Take the metrics of one epoch; "best_epoch" says of which epoch the trial keeps the weights so far."""
+        """Take the metrics of one epoch; "best_epoch" is the epoch of the kept weights."""
         self.epochs = int(row["epoch"])
         self.device_seconds = float(row.get("device_seconds", 0.0))
         self.best_epoch = int(row["best_epoch"])

@@ -16,12 +16,12 @@ from balance_tune.tasks import Objective
 if TYPE_CHECKING:
     from balance_tune.studies.protocol.space import Space
 
-TYPICAL_TRIALS = 20  # what a sampler plans for when the budget is not given in trials
+TYPICAL_TRIALS = 20  # the budget that a sampler assumes where it is not given in trials
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A point, and what the sampler wants to be kept with its trial."""
+    """A point, and the attributes that the sampler stores with the trial."""
 
     params: Mapping[str, Any]
     system_attrs: Mapping[str, Any]
@@ -50,12 +50,12 @@ def propose(config: StudyConfig, cell: str, space: Space, trials: Sequence[Froze
     )
     study.add_trials([_without_results(t) if t.number >= first else _without_attributes(t) for t in trials])
     study.ask(space.distributions())
-    drawn = study.get_trials(deepcopy=False)[number]
-    return Proposal(drawn.params, drawn.system_attrs)
+    frozen = study.get_trials(deepcopy=False)[number]
+    return Proposal(frozen.params, frozen.system_attrs)
 
 
 def _without_attributes(trial: FrozenTrial) -> FrozenTrial:
-    """Return an ended trial without the attributes of ours, which are large and which no sampler reads."""
+    """Return an ended trial without this package's attributes, which are large and which no sampler reads."""
     return create_trial(
         state=trial.state,
         values=trial.values if trial.state == TrialState.COMPLETE else None,

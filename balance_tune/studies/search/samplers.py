@@ -1,4 +1,4 @@
-"""Optuna's samplers, made afresh for every trial, so that what is proposed never depends on who was running before."""
+"""Optuna's samplers. Each trial gets a new one, so that a proposal never depends on earlier runs of the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study runs next, and what became of it: one queue over all cells, kept in Optuna's storage.
+"""The queue of a study: which trial runs next, and how trials ended. Its state is in Optuna's storage.
 
 Independent of Ray. A cell is an arm in one replicate. Its search goes on batch by batch (`search.parallel` trials):
 what is proposed depends on the trials of earlier batches alone, so that the results of a study never depend on the
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 
 Params = Mapping[str, Any]
 Outcome = Literal["complete", "pruned", "failed", "lost", "preempted"]
-MAX_PREEMPTED = 100  # times a trial goes on after losing its node, before it counts as what takes nodes down
-MAX_LOST = 3  # times a trial is run again because its process died, before that counts as its failure
+MAX_PREEMPTED = 100  # times that a trial may lose its node before it counts as the cause
+MAX_LOST = 3  # times that a trial's process may die before the trial has failed
 
 
 @dataclass(frozen=True)
@@ -119,13 +119,13 @@ class StudyQueue:
         if retry_failed:
             self._retry()
 
-    # what next -------------------------------------------------------------------------------------------------------
+    # next trial -------------------------------------------------------------------------------------------------------
     def next(self) -> Assignment | None:
         """Return the next trial to run; None while nothing can start: wait for the live ones, or else all is done."""
         if self._again:
             return self._resume(self._again.popleft())
         for cells in self._open_cells():
-            ready = [cell for cell in cells if self.searching(cell) and self._batch_is_open(cell)]
+            ready = [cell for cell in cells if self.is_searching(cell) and self._batch_is_open(cell)]
             if ready:
                 return self._propose(min(ready, key=lambda cell: len(self._records[cell])))
             due = [cell for cell in cells if self.due(cell)]
@@ -133,7 +133,7 @@ class StudyQueue:
                 return self._select_or_confirm(min(due, key=lambda cell: len(self._records[cell + CONFIRM])))
         return None
 
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Return whether nothing is live and nothing is due."""
         return not (self.live or self._again) and not any(self._open_cells())
 
@@ -144,7 +144,7 @@ class StudyQueue:
             if cell in self._over:
                 continue
             ended = all(record.finished for record in self.records(cell))
-            if ended and not self.searching(cell) and not self.due(cell):
+            if ended and not self.is_searching(cell) and not self.due(cell):
                 self._over.add(cell)
                 continue
             replicates.setdefault(cell_of(cell)[1], []).append(cell)
@@ -159,7 +159,7 @@ class StudyQueue:
         """Return the number of the first trial in the batch of a search trial."""
         return number - number % self.config.search.parallel
 
-    def searching(self, cell: str) -> bool:
+    def is_searching(self, cell: str) -> bool:
         """Return whether the cell's search budget allows another trial."""
         records = self._records[cell]
         if self.config.search.trials is not None:
@@ -170,7 +170,7 @@ class StudyQueue:
 
     def due(self, cell: str) -> list[selection.PendingTrial]:
         """Return the cell's outstanding select and confirm trials; none before its search is over."""
-        if self.searching(cell):
+        if self.is_searching(cell):
             return []
         if cell not in self._due:
             over = all(r.finished for r in self._records[cell].values())
@@ -183,10 +183,10 @@ class StudyQueue:
             if key.cell == cell and key.phase == "search":
                 return self._again_at(key, record)
         number, arm = len(self._records[cell]), self.cells[cell]
-        given = [arm.space.defaults(), *self._warm.get(arm.name, ())]
-        if number < len(given):
+        first = [arm.space.defaults(), *self._warm.get(arm.name, ())]
+        if number < len(first):
             attrs = {"default": True, "sources": arm.space.sources()} if number == 0 else {"warm_start": True}
-            return self._create(cell, "search", given[number], {"default": False, **attrs})
+            return self._create(cell, "search", first[number], {"default": False, **attrs})
         trials = self._studies[cell].get_trials(deepcopy=False)[:number]
         point = propose(self.config, cell, arm.space, trials, self._batch_start(number))
         return self._create(cell, "search", point.params, {"default": False}, point.system_attrs)
@@ -202,8 +202,8 @@ class StudyQueue:
     def _again_at(self, key: TrialKey, record: TrialRecord) -> Assignment:
         """Start a trial that failed again: a new number, the same point and seed."""
         del self._retries[key]
-        kept = ("default", "sources", "warm_start", "point")
-        attrs = {name: record.attrs[name] for name in kept if name in record.attrs}
+        names = ("default", "sources", "warm_start", "point")
+        attrs = {name: record.attrs[name] for name in names if name in record.attrs}
         return self._create(key.cell, key.phase, record.params, {**attrs, "seed": record.seed, RETRY_OF: key.number})
 
     def _create(
@@ -231,7 +231,7 @@ class StudyQueue:
         study.add_trial(trial)
         return self._start(key)
 
-    def _start(self, key: TrialKey, trained: int = 0) -> Assignment:
+    def _start(self, key: TrialKey, epochs_trained: int = 0) -> Assignment:
         arm, phase, trial_id = self.arms[key.arm], key.phase, self._trial_id(key)
         trial = self._storage.get_trial(trial_id)
         seed = trial.user_attrs.get("seed", self._search_seed(key))
@@ -240,8 +240,8 @@ class StudyQueue:
         attrs = {"phase": phase, "seed": seed, "default": False, **place, **trial.user_attrs}
         attrs["device"] = place["device"]  # another run of the study may have trained it elsewhere
         trial_file.write(self.folder / str(attrs["folder"]), config)
-        known = trial.user_attrs
-        new = {name: value for name, value in attrs.items() if name not in known or known[name] != value}
+        old = trial.user_attrs
+        new = {name: value for name, value in attrs.items() if name not in old or old[name] != value}
         set_attrs(self._storage, trial_id, new)
         min_epochs = arm.min_epochs(trial.params)
         reported = max(trial.intermediate_values, default=0)
@@ -253,21 +253,21 @@ class StudyQueue:
             lost=int(attrs.get("lost", 0)),
             preempted=int(attrs.get("preempted", 0)),
             repeated=int(attrs.get("repeated", 0)),
-            reached=max(reported, trained),
+            reached=max(reported, epochs_trained),
         )
         self._record(key, "running", trial.params, attrs)
         return Assignment(key, {**config, "reported": reported} if reported else config)
 
     def _resume(self, key: TrialKey) -> Assignment:
         """Start an interrupted trial again under its number."""
-        known = self._storage.get_trial(self._trial_id(key))
-        folder = self.folder / str(known.user_attrs.get("folder", ""))
-        trained = max((int(row["epoch"]) for row in history(folder)), default=0)
-        return self._start(key, trained)
+        trial = self._storage.get_trial(self._trial_id(key))
+        folder = self.folder / str(trial.user_attrs.get("folder", ""))
+        epochs_trained = max((int(row["epoch"]) for row in history(folder)), default=0)
+        return self._start(key, epochs_trained)
 
-    # what became of it -----------------------------------------------------------------------------------------------
+    # reports and ends -------------------------------------------------------------------------------------------------
     def report(self, key: TrialKey, report: Mapping[str, Any]) -> None:
-        """Take the epochs that a trial tells; those from before an interruption are read from its history."""
+        """Record the epochs in a report; epochs from before an interruption are read from the trial's history."""
         with together(self._storage):
             run, host = self.live.get(key), report.get("hostname", "")  # Ray Tune adds it
             if run is not None and host and run.host != host:
@@ -283,7 +283,7 @@ class StudyQueue:
             self._set(run, {"lost": run.lost})
         run.last_epoch = int(row["epoch"])
         if row.get("draining") and not run.draining:  # a worker group that Ray Train will start elsewhere
-            self.preempted(key)
+            self.count_preemption(key)
         run.draining = bool(row.get("draining"))
         if row["epoch"] in run.curve:
             run.repeated += not row.get("replayed")
@@ -291,7 +291,7 @@ class StudyQueue:
         if not row.get("replayed"):
             run.repeated += max(0, run.reached - int(row["epoch"]) + 1)
             run.reached = 0
-        known, objective = len(run.curve), self.config.objective
+        n_known, objective = len(run.curve), self.config.objective
         if row["epoch"] > run.epochs + 1:  # trained before an interruption, or by workers whose reports were cut off
             for earlier in history(run.folder):
                 if run.epochs < earlier["epoch"] < row["epoch"]:
@@ -299,14 +299,14 @@ class StudyQueue:
         before = run.device_seconds
         run.take(row, objective)
         self._seconds += run.device_seconds - before
-        for epoch in list(run.curve)[known:]:
+        for epoch in list(run.curve)[n_known:]:
             self._storage.set_trial_intermediate_value(run.trial_id, epoch, run.curve[epoch])
         dataset = self.arms[key.arm].dataset
         seconds, epochs = self.pace.get(dataset, (0.0, 0))
         self.pace[dataset] = (seconds + float(row.get("time/epoch_s", 0.0)), epochs + 1)
 
-    def preempted(self, key: TrialKey) -> None:
-        """Count that a live trial loses its node, which is no fault of its own."""
+    def count_preemption(self, key: TrialKey) -> None:
+        """Count that a live trial loses its node; the trial is not at fault."""
         run = self.live.get(key)
         if run is not None:
             run.preempted += 1
@@ -315,7 +315,7 @@ class StudyQueue:
     def finish(self, key: TrialKey, outcome: Outcome, reason: str = "", *, by_device: bool = False) -> None:
         """Report to Optuna how a live trial ended; a lost one runs again, at most `MAX_LOST` times.
 
-        One that lost its node, as `preempted` has counted, or was lost `by_device`, runs again in any case: nodes whose
+        One that lost its node (`count_preemption`), or was lost `by_device`, runs again in any case: nodes whose
         devices fail are left out.
         """
         run = self.live.pop(key)
@@ -346,20 +346,20 @@ class StudyQueue:
         if outcome == "failed":
             attrs["reason"] = reason
         self._set(run, attrs)
-        study = self._studies[key.study_name]  # its sampler has nothing to do here: all learn from the storage
+        study = self._studies[key.study_name]  # no sampler is called: samplers learn from the storage
         if outcome == "complete":
-            told = study.tell(key.number, run.value)
+            trial = study.tell(key.number, run.value)
         else:
-            told = study.tell(key.number, state=TrialState.PRUNED if outcome == "pruned" else TrialState.FAIL)
-        self._record(key, outcome, told.params, told.user_attrs, told.value if outcome != "failed" else None)
+            trial = study.tell(key.number, state=TrialState.PRUNED if outcome == "pruned" else TrialState.FAIL)
+        self._record(key, outcome, trial.params, trial.user_attrs, trial.value if outcome != "failed" else None)
         run.folder.remove(STATE)
-        self._on_trial_end(key, outcome, told.user_attrs)
+        self._on_trial_end(key, outcome, trial.user_attrs)
 
     def release(self, key: TrialKey) -> None:
-        """Let go of a live trial that was interrupted; it stays RUNNING, and the next run of the study resumes it."""
+        """Drop an interrupted trial from the live ones; it stays RUNNING, and the next run of the study resumes it."""
         self.live.pop(key, None)
 
-    # what is known ---------------------------------------------------------------------------------------------------
+    # readers ---------------------------------------------------------------------------------------------------------
     def records(self, cell: str) -> list[TrialRecord]:
         """Return the cell's trials that have begun."""
         return [*self._records[cell].values(), *self._records[cell + CONFIRM].values()]
@@ -372,7 +372,7 @@ class StudyQueue:
         """Return the cell's trials that are running."""
         return [run for key, run in self.live.items() if key.cell == cell]
 
-    def confirmed(self) -> list[tuple[TrialKey, TrialRecord]]:
+    def confirmed_trials(self) -> list[tuple[TrialKey, TrialRecord]]:
         """Return the completed confirmation trials, which the sealed evaluation is about."""
         return [
             (TrialKey(r.arm, "confirm", r.number, r.replicate), r)
@@ -415,7 +415,7 @@ class StudyQueue:
                 continue
             self._resume(key)
             rows = [row for row in history(self.live[key].folder) if row["epoch"] <= stop.epoch]
-            if len(rows) < stop.epoch:  # its node went before it had written that far: it gets there again
+            if len(rows) < stop.epoch:  # its node was lost before these epochs were on disk: they are trained again
                 self.release(key)
                 self._again.append(key)
                 continue
@@ -424,16 +424,16 @@ class StudyQueue:
             self.finish(key, "pruned")
 
     def _drop(self, key: TrialKey, record: TrialRecord) -> None:
-        """End a trial that has no point: an earlier version was killed while it drew one. Another takes its place."""
+        """End a trial without a point, which an earlier version left when it was killed. Another takes its place."""
         trial_id = self._trial_id(key)
         attrs = {"phase": key.phase, "requeued_as": True, "reason": "the study was killed while its point was drawn"}
         set_attrs(self._storage, trial_id, attrs)
         self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
-        dropped = replace(record, state="failed", attrs={**record.attrs, **attrs})
-        self._records[key.study_name][key.number] = dropped
+        failure = replace(record, state="failed", attrs={**record.attrs, **attrs})
+        self._records[key.study_name][key.number] = failure
 
     def _retry(self) -> None:
-        """Take the trials that failed out of the budget; `next` then runs each of them again."""
+        """Remove failed trials from the budget; `next` then runs each of them again."""
         for study_name, records in self._records.items():
             for number, r in records.items():
                 if r.state == "failed" and not r.superseded:

@@ -22,9 +22,9 @@ from balance_tune.studies.wording import one_line
 if TYPE_CHECKING:
     from optuna.study._frozen import FrozenStudy  # for the type checker only
 
-URL = "BALANCE_TUNE_STORAGE"  # such as postgresql://user:password@host/name; from the environment, for the password
+URL = "BALANCE_TUNE_STORAGE"  # as postgresql://user:password@host/name; not in a file, because it holds a password
 BETWEEN = "::"
-CONNECT = 10  # seconds that PostgreSQL may take to answer a connection; a server that hangs would hold it for ever
+CONNECT = 10  # seconds for PostgreSQL to accept a connection; a hung server never does
 
 
 def database_of(folder: Path) -> BaseStorage | None:
@@ -45,7 +45,7 @@ def place_of(folder: Path) -> tuple[str, str] | None:
     """
     if not (folder / DATABASE).is_file():
         return None
-    where, names = _known(folder)
+    where, names = _address_and_names(folder)
     url = os.environ.get(URL, "")
     if shown(url) != where:
         raise UserError(
@@ -76,14 +76,14 @@ def begin(folder: StudyFolder) -> BaseStorage | None:
     url = os.environ.get(URL)
     if not url:
         return None
-    names = f"{folder.name}-{secrets.token_hex(4)}"  # two people may give one name
+    names = f"{folder.name}-{secrets.token_hex(4)}"  # two users may choose the same name
     storage = connect(url, names)
     folder.write_json(DATABASE, {"database": shown(url), "names": names})
     return storage
 
 
-def _known(folder: Path) -> tuple[str, str]:
-    """Return which database a study is in, and under which names."""
+def _address_and_names(folder: Path) -> tuple[str, str]:
+    """Return the address of a study's database and its namespace there."""
     marker = folder / DATABASE
     try:
         content = json.loads(marker.read_text())
@@ -93,7 +93,7 @@ def _known(folder: Path) -> tuple[str, str]:
 
 
 def check_answers(folder: Path) -> None:
-    """Look whether the database answers that a study keeps, or would begin to keep, its trials in.
+    """Check that the database answers in which a study keeps, or would keep, its trials.
 
     Raises:
         UserError: nothing answers at BALANCE_TUNE_STORAGE.
@@ -140,7 +140,7 @@ def connect(url: str, names: str = "") -> BaseStorage:
 
 
 def connect_arguments(url: str) -> dict[str, Any]:
-    """Return what limits the time that a connection to a database may take, in the words of its driver."""
+    """Return the driver's arguments that limit how long a connection may take."""
     return {"connect_timeout": CONNECT} if url.startswith(("postgresql:", "postgresql+psycopg")) else {}
 
 

@@ -62,9 +62,8 @@ def is_held(url: str, study: str) -> bool:
 class DatabaseLock:
     """Holds the row of a study while a block runs.
 
-    The row of a holder that was killed is free after `EXPIRY` seconds. A holder that finds its row in other hands (the
-    database did not answer for so long that another driver took over) calls `on_lost`, by default a clean stop of this
-    process.
+    The row of a holder that was killed is free after `EXPIRY` seconds. A holder whose row
+    another driver took over (the database did not answer for long) calls `on_lost`, by default a clean stop.
 
     Args:
         url: the database.
@@ -171,7 +170,7 @@ def _clock(engine: sa.Engine) -> sa.ColumnElement[Any]:
 
 
 def _expired(engine: sa.Engine) -> sa.ColumnElement[bool]:
-    """Return the condition that a row's holder is dead. A time far ahead is of a clock that was set back since."""
+    """Return the condition that a row's holder is dead. A time far in the future is from a clock that was set back."""
     now = _clock(engine)
     return ~LEASES.c.beat.between(now - EXPIRY, now + EXPIRY)
 

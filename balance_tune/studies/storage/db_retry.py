@@ -1,4 +1,4 @@
-"""A database that goes away while a study runs is waited for; one that stays away ends the study cleanly."""
+"""Retries connections to a database that stopped answering, up to a limit after which the study ends cleanly."""
 
 from __future__ import annotations
 

@@ -36,15 +36,15 @@ def write(path: Path, content: str | bytes, *, lasting: bool = True) -> None:
 
 
 def adopt(temporary: Path, path: Path) -> None:
-    """Give a finished file or folder its name, once all that is in it is on disk."""
-    for written in [temporary, *temporary.rglob("*")]:
-        sync(written)
+    """Rename a finished file or folder to its final name after flushing its content to disk."""
+    for item in [temporary, *temporary.rglob("*")]:
+        sync(item)
     temporary.rename(path)
     sync(path.parent)
 
 
 def sweep(folder: Path) -> None:
-    """Remove what writers that were killed have left half-written below `folder`; no other may be at work there."""
+    """Remove half-written files of killed writers below `folder`; no writer may be active there."""
     for path in folder.rglob(f".*{TEMPORARY}"):
         path.unlink(missing_ok=True)
 

@@ -52,28 +52,28 @@ def exclusive(folder: StudyFolder) -> Iterator[Exclusive]:
 
 
 class Exclusive:
-    """What a driver holds of a study."""
+    """The locks that a driver holds on a study."""
 
     def __init__(self, folder: StudyFolder) -> None:
         self._folder = folder
-        self._held: tuple[str, str] | None = None
+        self._held_row: tuple[str, str] | None = None
         self._row = ExitStack()
 
     def extend(self) -> None:
-        """Hold the study's row too; to be called again when a study has begun in a database.
+        """Lock the study's database row too. To be called again once the study has begun in a database.
 
         Raises:
             UserError: as `exclusive` does.
         """
         row = _row(self._folder)
-        if row is None or row == self._held:
+        if row is None or row == self._held_row:
             return
         from balance_tune.studies.storage.database_lock import DatabaseLock
 
         with ExitStack() as stack:
             stack.enter_context(DatabaseLock(*row))
             self._row.close()
-            self._row, self._held = stack.pop_all(), row
+            self._row, self._held_row = stack.pop_all(), row
 
     def close(self) -> None:
         """Release the database's row."""
@@ -84,7 +84,7 @@ def is_running(folder: StudyFolder) -> bool:
     """Return whether a driver that lives, on whatever machine, holds a study.
 
     Raises:
-        UserError: the database that would know does not answer.
+        UserError: the database does not answer.
     """
     row = _row(folder)
     if row is not None:
@@ -122,7 +122,7 @@ def _file_lock(path: Path) -> Iterator[None]:
             except OSError as error:
                 if error.errno not in UNSUPPORTED:
                     raise
-                stack.enter_context(_waiting(path, wait))
+                stack.enter_context(_wait_for_heartbeat_lock(path, wait))
                 print(
                     f"the file system of {path.parent} cannot lock files: a heartbeat in {beat_of(path).name} keeps "
                     "drivers on other machines out",
@@ -147,7 +147,7 @@ def _file_lock(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _waiting(path: Path, wait: float) -> Iterator[None]:
+def _wait_for_heartbeat_lock(path: Path, wait: float) -> Iterator[None]:
     """Hold the heartbeat lock of a file, for which a driver waits as long as for a lock of the file system."""
     deadline = time.monotonic() + wait
     with ExitStack() as stack:
@@ -163,7 +163,7 @@ def _waiting(path: Path, wait: float) -> Iterator[None]:
 
 
 def _holder(path: Path) -> str:
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # it is only about to write its name
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # the holder has not written its name yet
         holder = json.loads(path.read_text())
         return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
     return "another process"

@@ -1,4 +1,4 @@
-"""The names of a study's files; its trials are in the journal, or in the database that the file DATABASE names."""
+"""Names of a study's files. Trials are in the journal, or in the database that the file DATABASE names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DAMAGE = (ValueError, KeyError, AssertionError, TypeError, IndexError)  # what O
 
 
 def damaged(path: Path, error: Exception) -> UserError:
-    """Return what to tell the user of a journal that Optuna could not read."""
+    """Return the error about a journal that Optuna could not read."""
     return UserError(
         f"the journal of a study must be readable, but `{path}` is damaged ({one_line(str(error))[:120]}); "
         "put a copy of it back, or start another study under another name."

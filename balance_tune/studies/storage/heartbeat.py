@@ -27,8 +27,7 @@ INTERVAL, EXPIRY = 15.0, 90.0
 def heartbeat_lock(path: Path) -> Iterator[None]:
     """Hold the lock of a file for the block.
 
-    A holder that finds the file in other hands (it was suspended for so long that another machine took over) stops its
-    process cleanly.
+    A holder that was suspended for so long that another machine took the file over stops its process cleanly.
 
     Args:
         path: the file; `<path>.beat` beside it is what the holder touches.
@@ -87,7 +86,7 @@ def _now(folder: Path) -> float:
 
 def _keep(beat: Path, ended: threading.Event) -> None:
     while not ended.wait(INTERVAL):
-        with contextlib.suppress(OSError):  # the file system does not answer; its holder meets that elsewhere
+        with contextlib.suppress(OSError):  # the file system does not answer; the driver's own writes report that
             if not _is_mine(beat):
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
@@ -95,5 +94,5 @@ def _keep(beat: Path, ended: threading.Event) -> None:
 
 
 def _is_mine(beat: Path) -> bool:
-    """Return whether no other machine has taken the file over; on this one the name keeps others out."""
+    """Return whether no other machine has taken the file over; on this machine the socket name excludes others."""
     return beat.is_file() and beat.read_text() == platform.node()

@@ -22,14 +22,14 @@ ATOMIC = ("s3", "gcs", "abfs")  # pyarrow's file systems in which an object appe
 
 
 class StoreUnavailable(OSError):
-    """The object store does not answer, or refuses, and was asked again for long enough."""
+    """The object store did not answer, or refused, in all attempts."""
 
 
 class ObjectStore:
     """The objects below one prefix, by their names relative to it.
 
-    A call that fails is repeated for `PATIENCE` seconds. After one that failed to the end, further calls fail at once
-    until one succeeds.
+    A failed call is repeated for `PATIENCE` seconds. After a call that failed in all attempts, further calls have one
+    attempt each until one succeeds.
 
     Args:
         uri: the prefix as pyarrow opens it, with the query that its file system needs, without credentials.
@@ -145,7 +145,7 @@ class ObjectStore:
 
     def _retry(self, call: Callable[..., Any], *args: Any) -> Any:
         """Call until it succeeds, for at most `PATIENCE` seconds; a missing object is an answer."""
-        import logging  # not at the top: every command loads this module
+        import logging  # imported here, because every command loads this module
 
         began, pause = time.monotonic(), 0.5
         patience = 0.0 if self._failed else PATIENCE
@@ -194,5 +194,5 @@ def join_uri(uri: str, *names: str) -> str:
 
 
 def reason(error: OSError) -> str:
-    """Return what a file system says is wrong, in a few words."""
+    """Return a file system's error message, shortened."""
     return (error.strerror or str(error)).partition("\n")[0][:200]

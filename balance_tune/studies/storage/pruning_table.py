@@ -24,8 +24,8 @@ LINES = Table(
 class PruningTable:
     """The lines of one study's pruning log, in order.
 
-    Of two drivers that both believe they hold the study, the second to write a position fails: no decision of a driver
-    that was followed is mixed in with those of the one that followed it.
+    Where two drivers both believe that they hold the study, the second to write a position fails, so decisions of two
+    drivers are never mixed.
     """
 
     def __init__(self, url: str, study: str) -> None:
@@ -36,9 +36,9 @@ class PruningTable:
 
     def lines(self) -> list[str]:
         """Return all lines; the next one is appended after them."""
-        wanted = select(LINES.c.line).where(LINES.c.study == self._study).order_by(LINES.c.position)
+        query = select(LINES.c.line).where(LINES.c.study == self._study).order_by(LINES.c.position)
         with self._engine.connect() as connection:
-            lines = [str(line) for line in connection.execute(wanted).scalars()]
+            lines = [str(line) for line in connection.execute(query).scalars()]
         self._next = len(lines)
         return lines
 
@@ -60,7 +60,7 @@ class PruningTable:
 
 
 def table_of(folder: StudyFolder) -> PruningTable | None:
-    """Return the table of a study in an object store, once it has its database; None elsewhere, where a file is it."""
+    """Return the table of a study in an object store that has its database; None elsewhere, where a file is used."""
     place = None if folder.store is None else place_of(folder.path)
     return None if place is None else PruningTable(*place)
 
@@ -75,7 +75,7 @@ def restore(folder: StudyFolder) -> PruningTable | None:
 
 
 def download_study(folder: StudyFolder) -> None:
-    """Bring all that a reader of a study in an object store needs, weights aside: its files and its pruning log.
+    """Download the files and the pruning log of a study in an object store, without weights.
 
     Raises:
         UserError: the store does not answer, or the database is not named.

@@ -1,4 +1,4 @@
-"""Reads what a study's Optuna storage holds into plain records, quickly: neither ray nor torch is loaded."""
+"""Reads the trials in a study's Optuna storage as plain records, without loading ray or torch."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Range:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial as its storage tells it.
+    """One trial, as read from the storage.
 
     `arm` is "dataset/method"; `method` includes a variant ("unimodal-audio"). `number` counts within the Optuna study,
     which select and confirm trials share. `curve` maps epoch (1-based) to the objective; `value` is the best of it that
@@ -98,7 +98,7 @@ class TrialRecord:
 
     @property
     def epochs(self) -> int:
-        """Epochs trained; where the trial died before saying so, those it reported."""
+        """Epochs trained; of a trial that died, the epochs that it reported."""
         return int(self.attrs.get("epochs", len(self.curve)))
 
     @property
@@ -157,9 +157,9 @@ def open_to_read(source: Path | str | BaseStorage) -> BaseStorage:
         return RDBStorage(str(source))
     path = Path(source)
     if path.is_dir() and not (path / JOURNAL).exists():
-        found = database_of(path)
-        if found is not None:
-            return found
+        storage = database_of(path)
+        if storage is not None:
+            return storage
     path = path / JOURNAL if path.is_dir() else path
     if not path.is_file():  # Optuna would create it, and a reader must not write
         raise UserError(f"a study must exist to be read, but there is no `{path}`; `balance-tune run` makes one.")

@@ -32,7 +32,7 @@ CONNECTIONS = 16  # objects downloaded at a time
 
 
 def is_small(name: str) -> bool:
-    """Return whether a file is downloaded without being asked for: neither weights nor training state."""
+    """Return whether a file is downloaded by default: all but weights and training state."""
     return name not in (STATE, WEIGHTS)
 
 
@@ -110,7 +110,7 @@ class StudyFolder:
                     self.store.write(self._object(name), content)
 
     def upload_all(self, last: str = "") -> None:
-        """Upload every file of the folder, the one called `last` last: readers take its existence for all."""
+        """Upload every file of the folder, `last` at the end: readers take it as the sign that all are there."""
         files = [path for path in self.path.rglob("*") if path.is_file()] if self.store is not None else []
         self.upload(*(path.relative_to(self.path).as_posix() for path in sorted(files, key=lambda p: p.name == last)))
 
@@ -121,7 +121,7 @@ class StudyFolder:
             self.store.delete(self._object(name))
 
     def clear_store(self, keep: tuple[str, ...] = ()) -> None:
-        """Delete every object below the folder but those directly in it that `keep` names; nothing that is local."""
+        """Delete every object below the folder except those directly in it that `keep` names; local files stay."""
         if self.store is None:
             return
         if not keep:
@@ -132,11 +132,11 @@ class StudyFolder:
                 self.store.delete(self._object(name))
 
     # reading ----------------------------------------------------------------------------------------------------------
-    def download(self, wanted: Callable[[str], bool] = is_small) -> None:
-        """Make the working copy equal to the store: download the `wanted` files, remove those that are gone there.
+    def download(self, is_wanted: Callable[[str], bool] = is_small) -> None:
+        """Make the working copy equal to the store: download files that are wanted, remove those that are gone there.
 
         Args:
-            wanted: whether a file of this name (without its folders) is downloaded; the others are removed here only
+            is_wanted: whether a file of this name (without its folders) is downloaded; the others are removed here only
                 where the store has a newer one.
 
         Raises:
@@ -149,7 +149,7 @@ class StudyFolder:
         for _ in range(ROUNDS):
             objects = {name: info for name, info in self.store.objects(self.prefix).items() if not _is_local(name)}
             stale = {name for name, info in objects.items() if not _is_same(self.path / name, info)}
-            missing = {name for name in stale if wanted(name.rpartition("/")[2])}
+            missing = {name for name in stale if is_wanted(name.rpartition("/")[2])}
             for path in self.path.rglob("*") if self.path.is_dir() else ():
                 name = path.relative_to(self.path).as_posix()
                 if not path.is_file() or path.name.endswith(durable.TEMPORARY) or _is_local(name):
@@ -164,7 +164,7 @@ class StudyFolder:
                 download.result()
 
     def download_file(self, name: str) -> Path:
-        """Return a file's path, the file being as it is in the store; where the store has none, neither has the path.
+        """Return a file's path after bringing it to the state of the store; it does not exist if the store has none.
 
         Raises:
             StoreUnavailable: the store does not answer.

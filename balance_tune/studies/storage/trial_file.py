@@ -1,4 +1,4 @@
-"""`trial.json`: the configuration of a trial in its own folder, all that it takes to train it again on any machine."""
+"""`trial.json`: the complete configuration of a trial, in the trial's folder. It suffices to train the trial again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOCAL = ("folder", "location", "store", "scratch", "avoid", "reported")  # of on
 def write(folder: StudyFolder, config: Mapping[str, Any]) -> None:
     """Write a trial's configuration into its folder, unless it is there.
 
-    It does not wait for the disk: a file that a power cut took is written again by the next run of the study.
+    There is no fsync: a file that was lost in a power cut is written again by the next run of the study.
     """
     portable = {name: value for name, value in config.items() if name not in LOCAL}
     if read(folder.path) != json.loads(json.dumps(portable)):
@@ -26,7 +26,7 @@ def write(folder: StudyFolder, config: Mapping[str, Any]) -> None:
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """Return the configuration in a trial's folder; None where there is none, or a power cut left half of it."""
+    """Return the configuration in a trial's folder; None where it is missing or incomplete (a power cut)."""
     try:
         config = json.loads((folder / FILE).read_text())
     except (FileNotFoundError, ValueError):

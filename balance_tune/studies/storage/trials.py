@@ -1,4 +1,4 @@
-"""The study's memory: Optuna's storage, a journal file in the study folder or a database, opened for writing."""
+"""Opens Optuna's storage of a study for writing: a journal file in the study folder, or a database."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from balance_tune.studies.storage.study_folder import StudyFolder
 class JournalFile(JournalFileBackend):
     """Optuna's journal file, for one writer: fsync where a trial begins or ends, not at every value between.
 
-    A process that dies loses nothing by that, since the lines have left it; only a machine that dies may lose the curve
-    of a running trial, which its next run repeats. A write that fails half-way (disk full) is taken back.
+    If the process dies, nothing is lost. If the machine dies, the curve of a running trial may be lost; its next run
+    repeats the epochs. A write that fails half-way (disk full) is undone.
 
-    Optuna reads the end of its journal before and after every operation. This process is the only
-    writer, so new entries are served from memory.
+    Optuna reads the end of its journal before and after every operation. This process is the only writer, so new
+    entries are served from memory.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         self._path = path
-        self._read = -1  # lines that were read; the first time all of them, from the file
+        self._read = -1  # number of lines read so far; -1: none, all are read from the file
         self._fresh: list[dict[str, Any]] = []  # appended and not read yet
         self._held: list[dict[str, Any]] | None = None
 
@@ -56,8 +56,8 @@ class JournalFile(JournalFileBackend):
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Write what is appended in this block at once, when it ends; until then it is not read."""
-        if self._held is not None:  # in a block already, whose end it is written at
+        """Collect the entries of the block and write them in one piece at its end; until then they are not readable."""
+        if self._held is not None:  # the outer block writes them
             yield
             return
         self._held = []
@@ -78,7 +78,7 @@ class Journal(JournalStorage):
 
 
 def together(storage: BaseStorage) -> AbstractContextManager[None]:
-    """Return a block whose values and attributes of trials go into a journal in one write; a database takes each."""
+    """Return a context whose changes of trials are one write to a journal; a database gets each change at once."""
     return storage.file.together() if isinstance(storage, Journal) else nullcontext()
 
 

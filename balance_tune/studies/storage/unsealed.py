@@ -1,4 +1,4 @@
-"""The record of every look at a sealed test part outside a study's own evaluation, one line each."""
+"""The log of evaluations on a sealed test part outside of studies, one line each."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def record(root: StudyFolder, entry: Mapping[str, Any]) -> None:
         ) from error
 
 
-def recorded(root: StudyFolder) -> list[dict[str, Any]]:
+def looks_below(root: StudyFolder) -> list[dict[str, Any]]:
     """Return the looks that were recorded below a root, each with its "dataset" and "split_hash".
 
     Raises:

@@ -1,1 +1,1 @@
-"""What would a trial end with: a model of the objective over an arm's search space."""
+"""A model of the objective over an arm's search space."""

@@ -1,4 +1,4 @@
-"""What search trials ended with; pruned ones are extrapolated by what others gained after that epoch."""
+"""Final values of search trials; those of pruned trials are extrapolated from the gains of complete trials."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Forecast:
 
 
 def forecasts(courses: Iterable[Course]) -> list[Forecast]:
-    """Return what trials ended with, or would have; none for trials of which nothing can be said.
+    """Return the final values of trials, extrapolated for pruned ones; trials without any value are left out.
 
     A pruned trial would have gained what the complete ones gained from its last epoch to their end, in the mean. The
     standard deviation of that gain is estimated from the same trials and counts as if two more of them had been off by
@@ -45,7 +45,7 @@ def forecasts(courses: Iterable[Course]) -> list[Forecast]:
     """
     courses = list(courses)
     complete = [c for c in courses if c.state == "complete" and c.curve]
-    known = [Forecast(c.params, max(c.curve), 0.0) for c in complete]
+    outcomes = [Forecast(c.params, max(c.curve), 0.0) for c in complete]
     pruned = [c for c in courses if c.state == "pruned" and c.curve]
     gains = {
         epochs: _gain([max(o.curve) - max(o.curve[:epochs]) for o in complete])
@@ -53,11 +53,11 @@ def forecasts(courses: Iterable[Course]) -> list[Forecast]:
     }
     for c in pruned:
         gain, sd = gains[len(c.curve)]
-        known.append(Forecast(c.params, max(c.curve) + gain, sd))
-    if not known:
+        outcomes.append(Forecast(c.params, max(c.curve) + gain, sd))
+    if not outcomes:
         return []
-    worst = min(f.value for f in known)
-    return known + [Forecast(c.params, worst, 0.0) for c in courses if c.state == "failed" and c.params]
+    worst = min(f.value for f in outcomes)
+    return outcomes + [Forecast(c.params, worst, 0.0) for c in courses if c.state == "failed" and c.params]
 
 
 def _gain(gains: Sequence[float]) -> tuple[float, float]:
@@ -68,15 +68,15 @@ def _gain(gains: Sequence[float]) -> tuple[float, float]:
     return mean, float(np.sqrt(off / (len(gains) + 2)))
 
 
-def standardised(known: Sequence[Forecast]) -> tuple[Floats, Floats]:
+def standardised(outcomes: Sequence[Forecast]) -> tuple[Floats, Floats]:
     """Return targets with mean 0 and deviation 1, and the variances of their extrapolations, each (n,).
 
     Distances to the best value are taken on a log scale before: a search is about the good points, and one that is
     hopeless must not make the others look equal.
     """
-    value, sd = np.array([f.value for f in known]), np.array([f.sd for f in known])
+    value, sd = np.array([f.value for f in outcomes]), np.array([f.sd for f in outcomes])
     gap = value.max() - value
     unit = float(np.median(gap)) or float(gap.max()) or 1.0
-    warped = -np.log1p(gap / unit)
-    scale = float(warped.std()) or 1.0
-    return (warped - warped.mean()) / scale, (sd / (unit + gap) / scale) ** 2
+    log_gap = -np.log1p(gap / unit)
+    scale = float(log_gap.std()) or 1.0
+    return (log_gap - log_gap.mean()) / scale, (sd / (unit + gap) / scale) ** 2

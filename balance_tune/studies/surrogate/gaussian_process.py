@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-DRAWS, KEPT = 48, 8  # hyperparameters drawn, and those of the largest weights that predict
+DRAWS, N_KEPT = 48, 8  # hyperparameters drawn, and those of the largest weights that predict
 LENGTH, LENGTH_SD = 0.4, 0.8  # prior of a length scale: log-normal, its median times sqrt(d)
 NOISE, NOISE_SD = 0.1, 1.0  # prior of the noise variance: log-normal
 SCALE_SD = 0.7  # prior of s^2: log-normal, median 1
@@ -66,12 +66,12 @@ class GaussianProcess:
     """
 
     def __init__(
-        self, seen: Observations, centre: Floats | None, rng: np.random.Generator, pending: Floats | None = None
+        self, data: Observations, centre: Floats | None, rng: np.random.Generator, pending: Floats | None = None
     ) -> None:
         self._centre = centre
-        self._condition(seen, weighted(seen, self._bump(seen.x), draw(rng, seen.x.shape[1])).best(KEPT))
+        self._condition(data, weighted(data, self._bump(data.x), draw(rng, data.x.shape[1])).best(N_KEPT))
         if pending is not None and len(pending):
-            self._believe(seen, pending)
+            self._believe(data, pending)
 
     @property
     def weights(self) -> Floats:
@@ -91,18 +91,18 @@ class GaussianProcess:
         """Return the mean (m,) at points `x` (m, d)."""
         return self.weights @ self.predict(x)[0]
 
-    def _condition(self, seen: Observations, hyper: Hyperparameters, y: Floats | None = None) -> None:
-        """Take the observations in, with targets `y` (k, n) where they differ between the hyperparameters."""
-        bump = self._bump(seen.x)
-        self._x, self._hyper = seen.x, hyper
-        self._inverse = np.linalg.inv(noisy(covariance(seen.x, seen.x, bump, bump, hyper), seen.variance, hyper))
-        rest = np.broadcast_to((seen.y if y is None else y) - bump, (len(hyper.weights), len(seen.x)))
+    def _condition(self, data: Observations, hyper: Hyperparameters, y: Floats | None = None) -> None:
+        """Condition on the observations, with targets `y` (k, n) where they differ between the hyperparameters."""
+        bump = self._bump(data.x)
+        self._x, self._hyper = data.x, hyper
+        self._inverse = np.linalg.inv(noisy(covariance(data.x, data.x, bump, bump, hyper), data.variance, hyper))
+        rest = np.broadcast_to((data.y if y is None else y) - bump, (len(hyper.weights), len(data.x)))
         self._alpha = (self._inverse @ rest[..., None])[..., 0]
 
-    def _believe(self, seen: Observations, pending: Floats) -> None:
-        believed = self.predict(pending)[0]
-        y = np.concatenate([np.broadcast_to(seen.y, (len(believed), len(seen.y))), believed], axis=1)
-        x, variance = np.vstack([seen.x, pending]), np.concatenate([seen.variance, np.zeros(len(pending))])
+    def _believe(self, data: Observations, pending: Floats) -> None:
+        means = self.predict(pending)[0]
+        y = np.concatenate([np.broadcast_to(data.y, (len(means), len(data.y))), means], axis=1)
+        x, variance = np.vstack([data.x, pending]), np.concatenate([data.variance, np.zeros(len(pending))])
         self._condition(Observations(x, y[0], variance), self._hyper, y)
 
     def _bump(self, x: Floats) -> Floats:
@@ -122,11 +122,11 @@ def draw(rng: np.random.Generator, dimensions: int) -> Hyperparameters:
     return Hyperparameters(lengths, scale, noise, np.full(DRAWS, 1 / DRAWS))
 
 
-def weighted(seen: Observations, bump: Floats, hyper: Hyperparameters) -> Hyperparameters:
+def weighted(data: Observations, bump: Floats, hyper: Hyperparameters) -> Hyperparameters:
     """Return the same hyperparameters, weighted by the marginal likelihood of the observations."""
-    k = noisy(covariance(seen.x, seen.x, bump, bump, hyper), seen.variance, hyper)
+    k = noisy(covariance(data.x, data.x, bump, bump, hyper), data.variance, hyper)
     lower = np.linalg.cholesky(k)
-    rest = np.broadcast_to((seen.y - bump)[:, None], (len(k), len(seen.y), 1))
+    rest = np.broadcast_to((data.y - bump)[:, None], (len(k), len(data.y), 1))
     white = np.linalg.solve(lower, rest)[..., 0]
     log_likelihood = -0.5 * (white**2).sum(1) - np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(1)
     weights = np.exp(log_likelihood - log_likelihood.max())

@@ -12,7 +12,7 @@ TABLES = ("leaderboard.json", "leaderboard.csv", "leaderboard.md", "robustness.c
 
 
 def study_files(study_folder: Path, report_folder: Path | None) -> list[tuple[Path, str]]:
-    """Return (file, name in the artifacts) of what describes the whole study, of those that exist."""
+    """Return (file, name in the artifacts) of the existing files that describe the whole study."""
     files = [(study_folder / "study.yaml", "study.yaml")]
     if report_folder is not None:
         files.append((report_folder / "index.html", "report.html"))
@@ -28,6 +28,6 @@ def checkpoint_files(trial_folder: StudyFolder) -> list[tuple[Path, str]]:
 
 
 def bring_weights(trial_folder: StudyFolder) -> bool:
-    """Return whether a trial's best weights are there, with their card; brought here now if they are in a store."""
+    """Return whether a trial's best weights and their card exist; they are downloaded if they are in a store."""
     trial_folder.download(CHECKPOINT.__contains__)
     return (trial_folder.path / CHECKPOINT[0]).is_file()

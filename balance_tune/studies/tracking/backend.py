@@ -27,7 +27,7 @@ from balance_tune.studies.wording import one_line
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-ABANDONED = 600.0  # seconds after which no process works any more on a store that is not complete
+ABANDONED = 600.0  # seconds after which an incomplete store counts as abandoned by its process
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 # Read by MLflow at import and at each request. One attempt a request: the writer has its own back-off, which a closing
@@ -57,7 +57,7 @@ class Store:
         host = parts.hostname or ""
         try:
             port = parts.port
-        except ValueError:  # part of a password that holds a `/`: its words would tell it
+        except ValueError:  # the message would show part of a password that contains a `/`
             return f"{parts.scheme}://(an address that cannot be read)"
         return urlunsplit((parts.scheme, f"{host}:{port}" if port else host, parts.path, "", ""))
 
@@ -161,8 +161,8 @@ def connect(store: Store) -> MlflowClient:
 
 
 @contextlib.contextmanager
-def answering(store: Store) -> Iterator[MlflowClient]:
-    """Give a client for the block, in which a store that does not answer, or answers wrongly, is one line.
+def client_of_store(store: Store) -> Iterator[MlflowClient]:
+    """Yield a client for the block; errors of the store in the block become one line.
 
     Raises:
         UserError: it does not answer, is damaged, or of another version of MLflow; the line holds no password.
@@ -197,19 +197,19 @@ def _ask(uri: str) -> None:
 
 
 def reason_of(store: Store, error: BaseException) -> str:
-    """Return what went wrong in a few words, without user and password."""
+    """Return the cause of an error in a few words, without user and password."""
     inner: BaseException | None = error
-    while inner is not None and getattr(inner, "errno", None) is None:  # what the system said, where it did
+    while inner is not None and getattr(inner, "errno", None) is None:  # the operating system's error, if any
         inner = inner.__cause__ or inner.__context__
-    told = getattr(error, "orig", None) or inner or error
-    words = one_line(str(told).replace(store.uri, store.shown).partition("\n")[0])
+    cause = getattr(error, "orig", None) or inner or error
+    words = one_line(str(cause).replace(store.uri, store.shown).partition("\n")[0])
     return re.sub(r"//[^@\s]*@", "//", words)[:160]
 
 
 def _make(file: Path) -> None:
-    """Make an sqlite store under another name, and give it its own once it is whole.
+    """Create an sqlite store under a temporary name and rename it when it is complete.
 
-    MLflow makes its tables in many steps; of a store that was left between two of them it can never make any use.
+    MLflow creates its tables in many steps, and cannot use a store that was interrupted between two of them.
     """
     from mlflow import MlflowClient
 
@@ -226,7 +226,7 @@ def _make(file: Path) -> None:
 
 
 def _sweep(file: Path) -> None:
-    """Remove what killed processes have left of stores they were making."""
+    """Remove incomplete stores of killed processes."""
     for draft in file.parent.glob(f".{file.name}.*{durable.TEMPORARY}*"):
         with contextlib.suppress(FileNotFoundError):  # another sweeps too
             if time.time() - draft.stat().st_mtime > ABANDONED:

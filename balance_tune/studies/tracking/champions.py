@@ -39,7 +39,7 @@ def candidates(
 ) -> dict[str, list[dict[str, Any]]]:
     """Return dataset -> its best two confirmed arms by mean confirmation validation, the best first.
 
-    Arms that only tell what one modality can do, and results chosen on the test set, are no candidates. An arm with
+    Unimodal arms, and results chosen on the test set, are no candidates. An arm with
     failed or collapsed runs is one only where its verdict holds with them, or where no arm is sound.
     """
     contenders: dict[str, list[dict[str, Any]]] = {}
@@ -57,9 +57,9 @@ def candidates(
 
 
 def contender(row: LeaderboardRow, best: TrialRecord, manifest: Manifest, augment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is stored with an arm's model: the trial it comes from, its scores, and the data they rest on.
+    """Return the entries stored with an arm's model: its trial, its scores, and the data of the scores.
 
-    `augment` is what the study says of augmentation, by modality.
+    `augment` is the study's section of this name.
     """
     return {
         "arm": row.arm,
@@ -91,9 +91,9 @@ class Champions:
     def register_champion(self, contenders: Sequence[Mapping[str, Any]], manifest: Manifest) -> None:
         """Register the contenders of one dataset, the best first, and give them their aliases."""
         name, path = f"{self._runs.study}-{manifest.dataset}", self._folder.path
-        known = self._versions(name)
+        registered = self._versions(name)
         contenders = [c for c in contenders if bring_weights(self._folder / c["folder"])]
-        versions = [known.get(_identity(path, c)) or self._register(name, c, manifest) for c in contenders]
+        versions = [registered.get(_identity(path, c)) or self._register(name, c, manifest) for c in contenders]
         rival = self._foreign_champion(name, contenders)
         if rival is not None and versions:  # of another study of this name in the same store
             versions = [rival, versions[0]]
@@ -101,7 +101,7 @@ class Champions:
             self._client.set_registered_model_alias(name, alias, version.version)
 
     def _versions(self, name: str) -> dict[str, ModelVersion]:
-        """Return the versions there are, by what they were made of; make the registered model when there is none."""
+        """Return the existing versions by their identity; create the registered model when there is none."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -150,23 +150,23 @@ class Champions:
     def _foreign_champion(self, name: str, contenders: Sequence[Mapping[str, Any]]) -> ModelVersion | None:
         """Return the champion of another study of this name if it stays: another split, or better on the same one."""
         try:
-            held = self._client.get_model_version_by_alias(name, ALIASES[0])
+            champion = self._client.get_model_version_by_alias(name, ALIASES[0])
         except Exception as error:
             if getattr(error, "error_code", "") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
-        if not contenders or held.tags.get(TAG + "study_id") == self._runs.study_id:
+        if not contenders or champion.tags.get(TAG + "study_id") == self._runs.study_id:
             return None
         best = contenders[0]
-        if held.tags.get(TAG + "split_hash") != best["split_hash"]:
+        if champion.tags.get(TAG + "split_hash") != best["split_hash"]:
             logger.warning("`%s` keeps its champion, which was chosen on another split: no comparison is fair.", name)
-            return held
+            return champion
         gain = Objective(best["objective"]).gain
-        return held if gain(float(held.tags[TAG + "val"])) >= gain(best["val"]) else None
+        return champion if gain(float(champion.tags[TAG + "val"])) >= gain(best["val"]) else None
 
 
 def card(contender: Mapping[str, Any], manifest: Manifest) -> str:
-    """Return the model card in Markdown: what it takes, how good it is, what it rests on, and its limits."""
+    """Return the model card in Markdown: inputs, scores, data and limits."""
     inputs = ", ".join(f"`{m}` {tuple(modality.stored)}" for m, modality in manifest.modalities.items())
     value = f"Mean `{contender['objective']}` over {contender['seeds']} confirmation seeds: {contender['val']:.4f}"
     test = "not evaluated" if contender["test_mean"] is None else f"{contender['test_mean']:.4f}"
@@ -178,7 +178,7 @@ def card(contender: Mapping[str, Any], manifest: Manifest) -> str:
         "Trained with one of these seeds, the best of them by validation.",
         *_replicates(contender),
         f"Split {contender['split_hash']}, data {contender['data_hash'][:12]}.",
-        *_opened(contender),
+        *_openings(contender),
         "Limits of the data:",
         *(f"- {limit}" for limit in manifest.limits),
         f"Licence of the data: {manifest.licence}. Source: {manifest.source}.",
@@ -189,9 +189,10 @@ def card(contender: Mapping[str, Any], manifest: Manifest) -> str:
 def _transforms(contender: Mapping[str, Any], manifest: Manifest) -> list[str]:
     """Return what was done to samples in training and is done in evaluation, a line a modality."""
     modalities = overridden(manifest.modalities, contender.get("augment") or {})
-    told = {m: described(modality) for m, modality in modalities.items()}
+    words_of = {m: described(modality) for m, modality in modalities.items()}
     lines = [
-        f"- `{m}`: in training {words['training']}; in evaluation {words['evaluation']}" for m, words in told.items()
+        f"- `{m}`: in training {words['training']}; in evaluation {words['evaluation']}"
+        for m, words in words_of.items()
     ]
     return ["Samples as the model sees them:", "\n".join(lines)]
 
@@ -205,7 +206,7 @@ def _replicates(contender: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _opened(contender: Mapping[str, Any]) -> list[str]:
+def _openings(contender: Mapping[str, Any]) -> list[str]:
     count = contender.get("openings", 0)
     if not count:
         return []
@@ -213,7 +214,7 @@ def _opened(contender: Mapping[str, Any]) -> list[str]:
 
 
 def _identity(study_folder: Path, contender: Mapping[str, Any]) -> str:
-    """Return what a version is made of: the card of its checkpoint, and what it is said to be worth."""
+    """Return the identity of a version: the card of its checkpoint and its scores."""
     checkpoint = (study_folder / contender["folder"] / "best.json").read_bytes()
     worth = json.dumps([contender[n] for n in ("arm", "trial", "replicate", "val", "split_hash")]).encode()
     return hashlib.sha256(checkpoint + worth).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The runs of one study in one MLflow store: found or created once, and written what they lack."""
+"""The runs of one study in one MLflow store: finds or creates them, and writes what they lack."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Client:
         self.experiment_id = ""
         self.runs: dict[RunKey, Run] = {}
         self._mlflow: MlflowClient | None = None
-        self._uncertain = False  # the creation of a run was not answered: it may exist all the same
+        self._uncertain = False  # the creation of a run got no answer: the run may exist nevertheless
 
     @property
     def mlflow(self) -> MlflowClient:
@@ -71,7 +71,7 @@ class Client:
         self._find()
 
     def write(self, content: Content) -> None:
-        """Write what a run lacks; nothing is sent for a run that lacks nothing."""
+        """Write what a run lacks; nothing is sent for a complete run."""
         run = self.runs.get(content.key)
         if run is None:
             run = self._create(content)
@@ -118,7 +118,7 @@ class Client:
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-                experiment = self.mlflow.get_experiment_by_name(self.study)  # another study of that name was faster
+                experiment = self.mlflow.get_experiment_by_name(self.study)  # a study of that name created it
         if experiment is None:
             raise RuntimeError(f"MLflow neither finds nor creates the experiment `{self.study}`")
         if experiment.lifecycle_stage == "deleted":
@@ -268,6 +268,6 @@ LIBRARIES = ("mlflow.", "sqlalchemy.", "urllib3.", "botocore.", "boto3.", "googl
 
 
 def is_refusal(error: Exception) -> bool:
-    """Return whether a repetition is of no use: MLflow refused the value, or the fault is in the data or in us."""
+    """Return whether a retry would fail too: MLflow refused the value, or the error is in the data or this package."""
     outside = isinstance(error, OSError) or type(error).__module__.startswith(LIBRARIES)
     return not outside or getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE"

@@ -1,4 +1,4 @@
-"""What MLflow records of the data that went into a run."""
+"""The dataset entry of a run in MLflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refuses, before a study starts, what MLflow could not store whole."""
+"""Refuses names and values that MLflow could not store completely, before a study starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two small files that a study folder keeps about MLflow: the id of its runs, and what was synced already."""
+"""Two small files about MLflow in a study folder: the id of the study's runs, and what was synced already."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def study_id(folder: StudyFolder) -> str:
-    """Return the id that tells the runs of this study from those of another study of the same name in the same store.
+    """Return the id that distinguishes this study from another one of the same name in the same store.
 
     A new study gets its id here, on disk, before anything is written under it.
 
@@ -50,7 +50,7 @@ def study_id(folder: StudyFolder) -> str:
 
 @dataclass
 class Cache:
-    """What need not be asked of MLflow again. The file may be lost at any time: then it is asked, or uploaded again.
+    """Facts about MLflow that need no further request. If the file is lost, MLflow is asked, or gets the upload, again.
 
     Attributes:
         store: address (without secrets) of the store that the rest is about.

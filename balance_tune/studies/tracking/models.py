@@ -50,10 +50,14 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
         data.mkdir()
         for name in (WEIGHTS, CARD):
             shutil.copy(trial_folder / name, data / name)
-        known = {**preprocessing(manifest, cls), "imports": list(own.modules), "split_seed": _split_seed(trial_folder)}
-        known["silence"] = known["silence"] or trained_on_silence(trial_folder)
-        (data / PREPROCESSING).write_text(json.dumps(known))
-        shutil.copytree(FOLDER, code, ignore=_not_served)
+        description = {
+            **preprocessing(manifest, cls),
+            "imports": list(own.modules),
+            "split_seed": _split_seed(trial_folder),
+        }
+        description["silence"] = description["silence"] or trained_on_silence(trial_folder)
+        (data / PREPROCESSING).write_text(json.dumps(description))
+        shutil.copytree(FOLDER, code, ignore=_ignored)
         target = Path(here) / "model"
         with warnings.catch_warnings():  # a large sample cannot be an example that is read as text
             warnings.filterwarnings("ignore", message=".*input example was not provided")
@@ -64,7 +68,7 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
                 code_paths=[str(code), *sorted(map(str, own.places.values()))],
                 mlflow_model=model,
                 signature=signature(manifest),
-                metadata={"inputs": {m: _taken(manifest, m, decodes) for m in manifest.modalities}},
+                metadata={"inputs": {m: _input_words(manifest, m, decodes) for m in manifest.modalities}},
                 input_example=example(manifest),
                 pip_requirements=requirements(needs),
             )
@@ -100,13 +104,13 @@ def _needs(manifest: Manifest, cls: type[Dataset] | None, model: MultimodalModel
         yield from getattr(type(module), "needs", ())
 
 
-def _not_served(folder: str, names: list[str]) -> list[str]:
-    """Return what of our package a model does not need: the data it came with, and all that runs studies."""
-    kept = {"studies": ("__init__.py", "tracking"), "tracking": ("__init__.py", "raw_inputs.py", "served.py")}.get(
+def _ignored(folder: str, names: list[str]) -> list[str]:
+    """Return the files of this package that a model does not need: embedded data and the running of studies."""
+    files = {"studies": ("__init__.py", "tracking"), "tracking": ("__init__.py", "raw_inputs.py", "served.py")}.get(
         Path(folder).name
     )
     unused = ("__pycache__", "embedded", "commands", "testing", "cli.py")
-    return [name for name in names if name in unused or (kept is not None and name not in kept)]
+    return [name for name in names if name in unused or (files is not None and name not in files)]
 
 
 def trained_on_silence(trial_folder: Path) -> bool:
@@ -140,12 +144,12 @@ def preprocessing(manifest: Manifest, cls: type[Dataset] | None) -> dict[str, An
     }
 
 
-def _taken(manifest: Manifest, modality: str, decodes: bool) -> str:
+def _input_words(manifest: Manifest, modality: str, decodes: bool) -> str:
     """Return in words what a model takes as one input."""
-    declared = manifest.modalities[modality]
-    numbers = f"numbers of shape {tuple(declared.stored)}"
+    declaration = manifest.modalities[modality]
+    numbers = f"numbers of shape {tuple(declaration.stored)}"
     kind = manifest.raw.get(modality, {}).get("kind")
-    if kind == "text" or (kind is None and declared.ids and decodes):
+    if kind == "text" or (kind is None and declaration.ids and decodes):
         return "words"
     if not decodes or kind == "numbers":
         return f"{numbers}; may be missing"
@@ -155,8 +159,8 @@ def _taken(manifest: Manifest, modality: str, decodes: bool) -> str:
 def signature(manifest: Manifest) -> ModelSignature:
     """Return the table that a model answers with.
 
-    What it takes is in the model's metadata instead. MLflow drops columns that are not in a signature of inputs before
-    a model sees them, so a wrong name would be answered as a missing modality.
+    The inputs are in the model's metadata instead. MLflow drops columns that are not in the signature of inputs, so a
+    wrong name would be treated as a missing modality.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
@@ -192,10 +196,10 @@ def example(manifest: Manifest) -> Any:
 
 def requirements(needs: Iterable[str]) -> list[str]:
     """Return the pinned packages a model and its data need; a local build (`+cpu`) is pinned to its public one."""
-    found = []
+    pins = []
     for name in sorted({*NEEDED, *needs}):
         try:
-            found.append(f"{name}=={version(name).split('+')[0]}")
-        except PackageNotFoundError:  # then nothing here used it
+            pins.append(f"{name}=={version(name).split('+')[0]}")
+        except PackageNotFoundError:  # not installed, so the model does not use it
             continue
-    return found
+    return pins

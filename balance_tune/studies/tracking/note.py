@@ -1,4 +1,4 @@
-"""The text that MLflow shows above a study: what came out, how it came about, and how to have it again."""
+"""The description of a study in MLflow: leaderboard, protocol, and the command that repeats it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def note(config: StudyConfig, manifests: Mapping[str, Manifest], report_folder: 
         "## Protocol",
         PAPER if config.protocol == "paper" else SEALED,
         f"Every method had {budget} a dataset (sampler {search.sampler}, early stopping {stopping}), then its best "
-        f"{select.points} points and its default {select.seeds} fresh seeds each, then {confirm.seeds} seeds to "
-        f"confirm the winner, by `{config.objective}`.",
+        f"{select.points} points and its default competed on {select.seeds} fresh seeds, then {confirm.seeds} "
+        f"confirmed the winner, by `{config.objective}`.",
         *(f"- `{m.dataset}`: split {m.split_hash}, data {m.data_hash[:12]}" for m in manifests.values()),
         "## Run it again",
         "The study file is among the artifacts of this study's run:",

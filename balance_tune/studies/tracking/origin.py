@@ -1,4 +1,4 @@
-"""Where and with what a study ran: code, versions, machine, job."""
+"""Tags that say where a study ran and with which code, versions and job."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def code_version() -> str:
     if not (package.parent / ".git").exists():  # the checkout is another project's, which contains the package
         return VERSION
     try:
-        described = subprocess.run(
+        process = subprocess.run(
             ["git", "-C", str(package), "describe", "--always", "--dirty", "--exclude=*"],
             capture_output=True, text=True, timeout=10, check=True,
         ).stdout.strip()  # fmt: skip
     except (OSError, subprocess.SubprocessError):  # no git, or no commit yet
         return VERSION
-    return f"{VERSION}+{described}"
+    return f"{VERSION}+{process}"
 
 
 def origin_tags() -> dict[str, str]:
@@ -58,7 +58,7 @@ def origin_tags() -> dict[str, str]:
 
 
 def origin_of(manifest: Manifest) -> dict[str, Any]:
-    """Return what a trial's configuration says of the data and the code that it is trained with."""
+    """Return the entries of a trial's configuration that identify its data and code."""
     versions = {name: _version(name) for name in NAMED}
     data = {"data_hash": manifest.data_hash, "split_hash": manifest.split_hash}
     return {**data, "code_version": code_version(), "versions": versions}

@@ -1,4 +1,4 @@
-"""What a user's own classes need where their model is served: their modules, and the packages that these import."""
+"""Finds the modules and packages that a user's own classes need where their model is served."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ class OwnCode:
 
 
 def own_code(classes: Iterable[Any]) -> OwnCode:
-    """Return what the modules of classes (or functions) need that are not ours.
+    """Return the modules and packages that classes (or functions) of other packages need.
 
     Imports are read from the source, those inside functions too. What was typed in by hand (a notebook's class) has no
     file and is left out.
     """
-    modules, places, packages, seen = set[str](), dict[str, Path](), set[str](), set[str]()
-    waiting = []
+    modules, places, packages, visited = set[str](), dict[str, Path](), set[str](), set[str]()
+    queue = []
     for cls in classes:
         top = cls.__module__.partition(".")[0]
         place = None if top in (OURS, "__main__") else _place(top)
         if place is not None:
             modules.add(cls.__module__)
             places[top] = place
-            waiting.append(cls.__module__)
+            queue.append(cls.__module__)
     distributions = packages_distributions()
-    while waiting:
-        name = waiting.pop()
+    while queue:
+        name = queue.pop()
         top = name.partition(".")[0]
-        if name in seen or top == OURS or top in sys.stdlib_module_names:
+        if name in visited or top == OURS or top in sys.stdlib_module_names:
             continue
-        seen.add(name)
+        visited.add(name)
         if top not in places:
             place = _place(top)
             if place is None:
@@ -62,8 +62,8 @@ def own_code(classes: Iterable[Any]) -> OwnCode:
             places[top] = place
         file = _file(name, places[top])
         if file is not None:
-            waiting += [name.rpartition(".")[0]] if "." in name else []
-            waiting += _imports(name, file)
+            queue += [name.rpartition(".")[0]] if "." in name else []
+            queue += _imports(name, file)
     return OwnCode(tuple(sorted(modules)), places, tuple(sorted(packages)))
 
 
@@ -86,16 +86,16 @@ def _file(name: str, place: Path) -> Path | None:
     if place.suffix == ".py":
         return place if "." not in name else None
     below = place.joinpath(*name.split(".")[1:])
-    found = (below / "__init__.py", below.with_name(f"{below.name}.py"))
-    return next((file for file in found if file.is_file()), None)
+    candidates = (below / "__init__.py", below.with_name(f"{below.name}.py"))
+    return next((file for file in candidates if file.is_file()), None)
 
 
 def _imports(name: str, file: Path) -> Iterator[str]:
     """Yield every name that a module imports, as a module's; some are attributes of one."""
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    waiting: list[ast.AST] = [ast.parse(file.read_bytes())]
-    while waiting:
-        node = waiting.pop()
+    nodes: list[ast.AST] = [ast.parse(file.read_bytes())]
+    while nodes:
+        node = nodes.pop()
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -104,9 +104,9 @@ def _imports(name: str, file: Path) -> Iterator[str]:
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.If) and _for_types(node.test):
-            waiting += node.orelse
+            nodes += node.orelse
         else:
-            waiting += ast.iter_child_nodes(node)
+            nodes += ast.iter_child_nodes(node)
 
 
 def _for_types(test: ast.expr) -> bool:

@@ -1,4 +1,4 @@
-"""Serves the MLflow pages of a root on this machine, and says where a study's page is."""
+"""Serves the MLflow pages of a root on this machine and prints the address of a study's page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from urllib.parse import quote
 from balance_tune.errors import UserError
 from balance_tune.studies.signals import LOOK_EVERY, EndRequest
 from balance_tune.studies.storage.study_folder import StudyFolder
-from balance_tune.studies.tracking.backend import Store, answering, store_of
+from balance_tune.studies.tracking.backend import Store, client_of_store, store_of
 from balance_tune.studies.tracking.runs import TAG
 
 HOST = "127.0.0.1"
@@ -30,16 +30,16 @@ READY_WITHIN = 120.0  # seconds
 
 
 def ui(root: StudyFolder | Path, study: str | None = None, *, host: str = HOST, port: int = PORT) -> int:
-    """Serve the store of `root` until asked to end, after printing the address of the (study's) page; return 0.
+    """Serve the store of `root` until a signal comes, after printing the address of the (study's) page; return 0.
 
-    Ctrl-C and SIGTERM ask, however often (`make` repeats what the whole group was sent already). Where the store is a
+    Ctrl-C and SIGTERM end it; further signals change nothing (`make` repeats them). Where the store is a
     server already, only the address is printed. The next free port is taken when `port` is not.
 
     Raises:
         UserError: there is no such study in MLflow, or nothing was recorded yet.
     """
     root = StudyFolder.of(root)
-    store = store_of(root, _configured(root.path, study))
+    store = store_of(root, _store_setting(root.path, study))
     if store.file and not store.file.is_file():
         raise UserError(f"MLflow shows what was recorded, but there is no {store.file}; `balance-tune run` makes one.")
     page = _page(store, study)
@@ -48,7 +48,7 @@ def ui(root: StudyFolder | Path, study: str | None = None, *, host: str = HOST, 
         return 0
     port = free_port(host, port)
     address = f"http://{host}:{port}"
-    given = {  # by environment, because everyone on the machine can read a command line
+    settings = {  # by environment, because everyone on the machine can read a command line
         "MLFLOW_BACKEND_STORE_URI": store.uri,
         "MLFLOW_REGISTRY_STORE_URI": store.uri,
         "MLFLOW_ARTIFACTS_DESTINATION": str(store.artifacts),
@@ -61,7 +61,7 @@ def ui(root: StudyFolder | Path, study: str | None = None, *, host: str = HOST, 
     with EndRequest() as request:
         server = subprocess.Popen(
             [*command, "--uvicorn-opts", "--log-level warning"],
-            env={**os.environ, **given},
+            env={**os.environ, **settings},
             start_new_session=True,  # so that its workers end with it, and not by our Ctrl-C alone
         )
         try:
@@ -78,7 +78,7 @@ def ui(root: StudyFolder | Path, study: str | None = None, *, host: str = HOST, 
     return 0
 
 
-def _configured(root: Path, study: str | None) -> str | None:
+def _store_setting(root: Path, study: str | None) -> str | None:
     if study is None:
         return None
     from balance_tune.studies.config.reader import stored_config
@@ -93,7 +93,7 @@ def _page(store: Store, study: str | None) -> str:
     """Return the page that lists runs: of one study, or of all studies of a root."""
     if study is None and store.served:  # others may have experiments there; it need not answer
         return f"#/experiments?{TRAINING}"
-    with answering(store) as client:
+    with client_of_store(store) as client:
         if study is None:
             studies = client.search_experiments(filter_string=f"tags.`{TAG}kind` = 'study'")
         else:

@@ -1,4 +1,4 @@
-"""What MLflow shows of a run beside its numbers: learning curves and confusion matrix as SVG, classes as a table."""
+"""Pictures of a run in MLflow: learning curves and confusion matrix as SVG, scores by class as a table."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def trial_pictures(folder: Path, classes: Sequence[str]) -> dict[str, str]:
     pictures = {}
     try:
         rows = list(durable.json_lines(folder / "history.jsonl"))
-    except UserError:  # damaged: the report says so, and a picture is not worth the rest
+    except UserError:  # damaged: the report says so; the other pictures are written
         rows = []
     if rows:
         pictures[CURVES] = curves_of_trial(rows)
@@ -41,7 +41,7 @@ def trial_pictures(folder: Path, classes: Sequence[str]) -> dict[str, str]:
 
 
 def curves_of_trial(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return what validation tells of fusion and single modalities alike (accuracy, of classes), epoch by epoch."""
+    """Return the validation metric of fusion and of single modalities (accuracy, of classes), epoch by epoch."""
     own = next((name for name in BY_MODALITY.values() if any(key == f"val/{name}" for key in rows[-1])), "loss")
     modalities = [name.removeprefix(f"val/{own}/") for name in rows[-1] if name.startswith(f"val/{own}/")]
     lines = {name: [(row["epoch"], row[f"val/{own}/{name}"]) for row in rows] for name in modalities}
@@ -55,7 +55,7 @@ def curves_of_trial(rows: Sequence[Mapping[str, Any]]) -> str:
         style = Style(INK, "", 2.2) if name == "fused" else style_of(i)
         plot.line(line, style, name)
         plot.end(line[-1][1], name[:14], style.colour)
-    return _standalone(plot.svg(), plot.caption, plot.width, plot.height)
+    return _standalone(plot.picture().svg(), plot.caption, plot.width, plot.height)
 
 
 def curves_of_arm(records: Sequence[TrialRecord], objective: str) -> str:
@@ -72,7 +72,7 @@ def curves_of_arm(records: Sequence[TrialRecord], objective: str) -> str:
     for r, curve in sorted(curves, key=lambda c: c[0].phase == "search", reverse=True):
         style = Style(FAINT, "", 1.0) if r.state != "complete" else looks[r.phase]
         plot.line(curve, style, f"{r.phase} {r.number}: {r.state}")
-    return _standalone(plot.svg(), caption, plot.width, plot.height)
+    return _standalone(plot.picture().svg(), caption, plot.width, plot.height)
 
 
 def matrix(table: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
@@ -112,7 +112,7 @@ def table_of_classes(table: Sequence[Sequence[int]], classes: Sequence[str]) -> 
 
 
 def _standalone(svg: str, title: str, width: int, height: int) -> str:
-    """Return a file of its own with a title above the chart; a chart of the report leans on the page around it."""
+    """Return a chart as an SVG file of its own, with a title and the styles of the report's page."""
     head = 22
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height + head}" width="{width}" '

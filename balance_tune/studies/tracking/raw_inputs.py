@@ -1,4 +1,4 @@
-"""What a user gives a served model: columns under their names, and cells that hold a file, its bytes, or numbers."""
+"""Reads the inputs of a served model: named columns whose cells hold a file, its bytes, or numbers."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def by_modality(
     Raises:
         UserError: a column is none of the model's, or there is none at all; the line names them.
     """
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     rest = dict(columns)
     for m in modalities:
         if m in rest:
-            found[m] = rest.pop(m)
+            by_name[m] = rest.pop(m)
             if raw.get(m, {}).get("kind") == "numbers":
-                found[m] = [
-                    cell if _is_sample(cell) else _numbers([cell], decimal, k) for k, cell in enumerate(found[m])
+                by_name[m] = [
+                    cell if _is_sample(cell) else _numbers([cell], decimal, k) for k, cell in enumerate(by_name[m])
                 ]
             continue
         names = columns_of(raw.get(m))
@@ -74,15 +74,15 @@ def by_modality(
             cells = [columns[name] for name in names]
             numbers = raw[m].get("kind") == "numbers"
             rows = enumerate(zip(*cells, strict=True))
-            found[m] = [_numbers(row, decimal, k) for k, row in rows] if numbers else cells[0]
+            by_name[m] = [_numbers(row, decimal, k) for k, row in rows] if numbers else cells[0]
             rest = {name: own for name, own in rest.items() if name not in names}
     takes = ", ".join(modalities)
     if rest:
         wrong = ", ".join(f"`{name}`" for name in rest)
         raise UserError(f"an input must be one of {takes}, but got {wrong}; rename or leave out what is none of these.")
-    if not found:
+    if not by_name:
         raise UserError(f"an input must have a column of {takes}, but has none.")
-    return found
+    return by_name
 
 
 def _is_sample(cell: Any) -> bool:
@@ -100,7 +100,7 @@ def _numbers(cells: Sequence[Any], decimal: str, row: int) -> Any:
 
 
 def missing(value: Any) -> bool:
-    """Return whether a cell holds nothing: None, not a number, pandas' NA, or blank text."""
+    """Return whether a cell is empty: None, not a number, pandas' NA, or blank text."""
     import pandas as pd
 
     if isinstance(value, str):
@@ -108,8 +108,8 @@ def missing(value: Any) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
 
 
-def unpacked(value: Any) -> Any:
-    """Return what a cell stands for: the bytes of a file or of base64 text, or numbers as nested lists.
+def unpack(value: Any) -> Any:
+    """Return the value of a cell: the bytes of a file or of base64 text, or numbers as nested lists.
 
     Raises:
         UserError: text is neither base64 nor the path of a file that can be read.
@@ -119,11 +119,11 @@ def unpacked(value: Any) -> Any:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, Mapping) and set(value) == {"bytes", "path"} and value["bytes"] is not None:
-        return unpacked(value["bytes"])  # as Hugging Face's tables have pictures and sounds
+        return unpack(value["bytes"])  # as Hugging Face's tables have pictures and sounds
     if isinstance(value, Mapping):  # a file with what belongs to it, or several
-        return {key: unpacked(inner) for key, inner in value.items()}
+        return {key: unpack(inner) for key, inner in value.items()}
     if (isinstance(value, np.ndarray) and value.dtype == object) or (isinstance(value, list) and _of_text(value)):
-        return [unpacked(inner) for inner in value]
+        return [unpack(inner) for inner in value]
     return value
 
 

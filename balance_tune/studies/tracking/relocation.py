@@ -62,11 +62,24 @@ def follow_root(file: Path, artifacts: str | None, running: str | None = None) -
             return 0
 
 
+def recorded_elsewhere(file: Path, artifacts: str | None) -> str | None:
+    """Return a former place of the artifacts in a root's own database; None where all are where the root is.
+
+    Args:
+        file: MLflow's sqlite database.
+        artifacts: URI of the folder of all artifacts.
+    """
+    if not file.is_file() or artifacts != (file.parent / "mlartifacts").as_uri():
+        return None
+    with closing(sqlite3.connect(file, timeout=WAIT)) as database:
+        return next(iter(_former_places(database, artifacts)), None)
+
+
 def _former_places(database: sqlite3.Connection, now: str) -> list[str]:
     """Return the folders `mlartifacts` other than the present one that studies of this root were written to."""
     try:
         rows = database.execute("SELECT artifact_location FROM experiments").fetchall()
-    except sqlite3.DatabaseError:  # no store of MLflow, or a damaged one: who opens it says so
+    except sqlite3.DatabaseError:  # no store of MLflow, or a damaged one: opening it raises later
         return []
     places = {str(row[0]).rpartition("/")[0] for row in rows}
     return sorted(place for place in places if place != now and Path(place).name == "mlartifacts")
@@ -84,12 +97,12 @@ def _is_current(database: sqlite3.Connection) -> bool:
 
 
 def _move(database: sqlite3.Connection, before: str, now: str) -> int:
-    changed = 0
+    count = 0
     for table, columns in COLUMNS.items():
         for column in columns:
             start = f"{before}/"
-            changed += database.execute(
+            count += database.execute(
                 f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
                 (f"{now}/", len(start) + 1, len(start), start),
             ).rowcount
-    return changed
+    return count

@@ -1,4 +1,4 @@
-"""What one MLflow run of a study is called, how it is found again, and what is written to it."""
+"""Names, keys and contents of a study's runs in MLflow."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RunKey:
 
     @property
     def kind(self) -> str:
-        """What the run is of."""
+        """The kind of the run: study, arm, replicate or trial."""
         return "trial" if self.phase else "replicate" if self.replicate else "arm" if self.arm else "study"
 
     @property
@@ -48,12 +48,17 @@ class RunKey:
         return RunKey(self.arm) if self.phase or self.replicate else RunKey() if self.arm else None
 
     def name(self, study: str) -> str:
-        """Return what a reader of the run table sees, like `av_digits / mlb / 007` or `... / confirm 003`."""
+        """Return the name in the table of runs, like `007 / mlb / av_digits` or `#2 replicate / mlb / av_digits`.
+
+        What differs between the runs of one parent comes first, because MLflow's tree cuts long names on the right.
+        """
         if not self.arm:
             return study
-        number = f"{self.number:03d}" if self.phase == "search" else f"{self.phase} {self.number:03d}"
-        replicate = [f"replicate {self.replicate}"] if self.replicate else []
-        return " / ".join([*self.arm.split("/"), *replicate, *([number] if self.phase else [])])
+        parts = self.arm.split("/")[::-1]
+        if self.phase:
+            own = [f"{self.number:03d}" if self.phase == "search" else f"{self.number:03d} {self.phase}"]
+            return " / ".join([*own, *parts, *([f"replicate {self.replicate}"] if self.replicate else [])])
+        return " / ".join([*([f"#{self.replicate} replicate"] if self.replicate else []), *parts])
 
     def tags(self) -> dict[str, str]:
         """Return the tags by which this run is found again in its study."""
@@ -88,7 +93,7 @@ class Row:
 
 @dataclass
 class Content:
-    """All that one run is to hold, as far as it is known; `Client.write` writes what of it the run lacks.
+    """The content of one run, as far as it is known; `Client.write` writes the parts that the run lacks.
 
     Attributes:
         key: which run.
@@ -120,7 +125,7 @@ class Content:
 
 
 def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
-    """Return what of a reported result is a metric of ours: named `family/...`, and a number."""
+    """Return the metrics of a reported result: entries named `family/...` that are numbers."""
     return {
         metric_name(name): float(value)
         for name, value in result.items()
@@ -130,7 +135,7 @@ def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
 
 @cache
 def metric_name(name: str) -> str:
-    """Return a metric's name as MLflow takes it; a method may log under any name, and none may cost the others."""
+    """Return a metric's name with characters that MLflow takes; it refuses a whole batch for one wrong name."""
     allowed = re.sub(r"[^/\w.\- ]", "_", name)[:MAX_KEY]
     return "/".join(part.replace(".", "_") if set(part) == {"."} else part for part in allowed.split("/") if part)
 
@@ -146,16 +151,16 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
 
 def params_of(trial: Mapping[str, Any]) -> dict[str, str]:
     """Return the parameters of a trial's run, from the trial's configuration."""
-    named = ("training", "model", "modulation", "seed", "workers")
-    return dict(flatten({name: trial[name] for name in named if name in trial}))
+    sections = ("training", "model", "modulation", "seed", "workers")
+    return dict(flatten({name: trial[name] for name in sections if name in trial}))
 
 
 def params_of_study(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return the parameters of the study's run; what MLflow would cut stands whole in the study.yaml beside them."""
-    given = ((name, value) for name, value in flatten(settings) if value != "null")
-    return {name: value for name, value in given if len(value) <= MAX_PARAM and metric_name(name) == name}
+    params = ((name, value) for name, value in flatten(settings) if value != "null")
+    return {name: value for name, value in params if len(value) <= MAX_PARAM and metric_name(name) == name}
 
 
-def cut(text: str, limit: int = MAX_TAG) -> str:
+def truncate(text: str, limit: int = MAX_TAG) -> str:
     """Return `text`, shortened visibly where MLflow could not keep it whole (reports and reasons, never settings)."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

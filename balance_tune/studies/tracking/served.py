@@ -1,4 +1,4 @@
-"""A trained model as MLflow serves it: raw inputs in, class and probabilities out; needs neither Ray nor a store."""
+"""A trained model as MLflow serves it: takes raw inputs, returns class and probabilities; needs no Ray and no store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balance_tune.errors import UserError
-from balance_tune.studies.tracking.raw_inputs import as_columns, by_modality, missing, unpacked
+from balance_tune.studies.tracking.raw_inputs import as_columns, by_modality, missing, unpack
 from balance_tune.tasks import Task
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Served:
         from balance_tune.training.checkpoint import load_best
 
         self.known: dict[str, Any] = json.loads((folder / PREPROCESSING).read_text())
-        for module in self.known["imports"]:  # other people's methods and encoders register themselves
+        for module in self.known["imports"]:  # importing them registers the user's methods and encoders
             import_module(module)
         self.classes: list[str] = self.known["classes"]
         self.modalities: list[str] = list(self.known["modalities"])
@@ -63,27 +63,27 @@ class Served:
         columns, index = as_columns(model_input)
         raw, decimal = self.known.get("raw") or {}, (self.known.get("table") or {}).get("decimal", ".")
         answers = self.answers(by_modality(columns, raw, self.modalities, decimal))
-        told: dict[str, Any] = {"values": answers.tolist()}
+        table: dict[str, Any] = {"values": answers.tolist()}
         if self.task == "classes":
-            told = {"label": [self.classes[i] for i in answers.argmax(1)], "probabilities": answers.tolist()}
+            table = {"label": [self.classes[i] for i in answers.argmax(1)], "probabilities": answers.tolist()}
         elif self.task == "multilabel":
             likely = [[name for name, p in zip(self.classes, row, strict=True) if p > 0.5] for row in answers.tolist()]
-            told = {"labels": likely, "probabilities": answers.tolist()}
-        return pd.DataFrame(told, index=index)
+            table = {"labels": likely, "probabilities": answers.tolist()}
+        return pd.DataFrame(table, index=index)
 
     def answers(self, columns: Columns) -> NDArray[np.float64]:
         """Return probabilities (N, C), or the values (N, K) of a regression, of raw samples."""
-        inputs, present = self.prepared(columns)
-        found = self.combined(*self.heads(inputs), present)
+        inputs, present = self.prepare_inputs(columns)
+        outputs = self.combine(*self.heads(inputs), present)
         if self.task != "regression":
-            found = found.softmax(1) if self.task == "classes" else found.sigmoid()
-        answers: NDArray[np.float64] = found.numpy()
+            outputs = outputs.softmax(1) if self.task == "classes" else outputs.sigmoid()
+        answers: NDArray[np.float64] = outputs.numpy()
         return answers
 
-    def prepared(
+    def prepare_inputs(
         self, columns: Columns, numbers: Sequence[int] | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return what the model was trained on, modality -> (N, *shape), and modality -> (N,) whether it is there.
+        """Return the inputs, modality -> (N, *shape), and which are present, modality -> (N,).
 
         Args:
             columns: the samples.
@@ -114,7 +114,7 @@ class Served:
         return inputs, present
 
     def heads(self, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return logits (N, C) in float64 of all modalities together, and of each alone, for what `prepared` gives."""
+        """Return logits (N, C) in float64 of all modalities together, and of each alone, for prepared inputs."""
         import torch
 
         with torch.inference_mode():
@@ -122,7 +122,7 @@ class Served:
             alone = self.model.fusion.unimodal_logits(features)
             return self.model.fusion(features).double(), {m: alone[m].double() for m in self._shapes}
 
-    def combined(self, fused: Tensor, alone: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
+    def combine(self, fused: Tensor, alone: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """Return the logits (N, C) that are answered: fused, or where a modality is missing the others' sum."""
         import torch
 
@@ -135,7 +135,7 @@ class Served:
     def _prepared(self, modality: str, value: Any, row: int) -> NDArray[np.float32]:
         where = f"row {row}, `{modality}`"
         try:
-            value = value if modality in self.words else unpacked(value)
+            value = value if modality in self.words else unpack(value)
             where = f"row {row}"  # a dataset's own message names the modality
             array = self._decode(modality, value)
         except UserError as error:
@@ -148,33 +148,33 @@ class Served:
         import torch
 
         stored = torch.from_numpy(array).to(getattr(torch, transform.modality.dtype))
-        prepared: NDArray[np.float32] = transform(stored[None])[0].numpy()
-        return prepared
+        result: NDArray[np.float32] = transform(stored[None])[0].numpy()
+        return result
 
 
-def decoder(known: Mapping[str, Any]) -> Decode:
-    """Return what turns a raw value into numbers of its modality's shape: the dataset's own, where its code is here."""
+def decoder(description: Mapping[str, Any]) -> Decode:
+    """Return the function from a raw value to numbers of its modality's shape: the dataset's, if it is installed."""
     from balance_tune.datasets.modality import Modality
     from balance_tune.registry import import_path
 
-    if known.get("raw"):  # a user's table
+    if description.get("raw"):  # a user's table
         from balance_tune.datasets.stored import decoding
 
-        modalities = {m: Modality.of(entry["declared"]) for m, entry in known["modalities"].items()}
-        return decoding(known["dataset"], known["raw"], modalities).decode
+        modalities = {m: Modality.of(entry["declared"]) for m, entry in description["modalities"].items()}
+        return decoding(description["dataset"], description["raw"], modalities).decode
     try:
-        dataset = import_path("a dataset", known["dataset_class"])()
-    except UserError:  # a third party's, not installed where the model is served: then only numbers are taken
-        return partial(_numbers, known)
+        dataset = import_path("a dataset", description["dataset_class"])()
+    except UserError:  # not installed where the model is served: then only numbers are taken
+        return partial(_numbers, description)
     decode: Decode = dataset.decode
     return decode
 
 
-def _numbers(known: Mapping[str, Any], modality: str, raw: Any) -> NDArray[np.float32]:
+def _numbers(description: Mapping[str, Any], modality: str, raw: Any) -> NDArray[np.float32]:
     if isinstance(raw, bytes | bytearray):
-        raise UserError(f"`{modality}` must be numbers, because {known['dataset_class']} is not installed here.")
+        raise UserError(f"`{modality}` must be numbers, because {description['dataset_class']} is not installed here.")
     array = np.asarray(raw, dtype=np.float32)
-    shape = tuple(known["modalities"][modality]["shape"])
+    shape = tuple(description["modalities"][modality]["shape"])
     if array.shape != shape:
         raise UserError(f"a sample of `{modality}` must have shape {shape}, but got {array.shape}.")
     return array
@@ -186,7 +186,7 @@ def _load_pyfunc(path: str) -> Served:
 
 
 def _transform(entry: Mapping[str, Any]) -> Transform:
-    """Return what brings a sample, as it would be stored, to what the model takes."""
+    """Return the transform from a stored sample to the model's input."""
     from balance_tune.datasets.modality import Modality, Statistics
     from balance_tune.training.transform import Transform
 

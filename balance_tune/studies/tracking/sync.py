@@ -45,10 +45,10 @@ from balance_tune.studies.tracking.runs import (
     Content,
     Row,
     RunKey,
-    cut,
     flatten,
     params_of,
     params_of_study,
+    truncate,
 )
 from balance_tune.tasks import METRICS
 
@@ -85,7 +85,7 @@ class Step:
 
 
 class Sync:
-    """Writes one study to one store, again and again; it remembers what it has written as long as MLflow answers.
+    """Writes one study to one store, repeatedly; it remembers what it has written as long as MLflow answers.
 
     Args:
         folder: the study's folder; another process may be writing it.
@@ -108,7 +108,7 @@ class Sync:
             for name in self._config.datasets
             if (file := path / "data" / f"{name}.json").is_file()
         }
-        self._begun = _begun(path)
+        self._started_at = _started_at(path)
         self._open = False
         self._journal: tuple[int, int] | None = None
         self._records: list[TrialRecord] = []
@@ -119,7 +119,7 @@ class Sync:
         self._refused: set[RunKey | str] = set()
 
     def run(self, state: StudyState, on_progress: Callable[[int], None] = lambda left: None) -> bool:
-        """Write everything that is there now; `on_progress` is called with how many runs are left.
+        """Write the current state of the study; `on_progress` is called with the number of runs that are left.
 
         With `state` other than "running" the runs of study and arms are ended, and for "complete" they get the results.
         What MLflow refuses is left out with a warning, and tried again by the next process.
@@ -156,7 +156,7 @@ class Sync:
         try:
             step.write()
         except Exception as error:
-            self._open = False  # what is known of the runs may be wrong now: the next pass asks MLflow
+            self._open = False  # the cached runs may be wrong now: the next pass asks MLflow
             self._failures[step.key] += 1
             if is_refusal(error) and self._failures[step.key] == 1:  # the run may have been deleted
                 self._ask()
@@ -169,7 +169,7 @@ class Sync:
             logger.warning("MLflow does not get `%s` as it is: %s", name, reason_of(self._store, error))
 
     def _read(self) -> None:
-        """Read the trials, unless the journal is what it was."""
+        """Read the trials, unless the journal is unchanged."""
         journal = self._path / JOURNAL
         if journal.is_file():
             stat = journal.stat()
@@ -185,7 +185,7 @@ class Sync:
         """Yield the runs of study and arms that are missing, or are to be shown as running."""
         replicates = [RunKey(arm, replicate=k) for arm in self._arms for k in self._replicates()]
         keys = [RunKey(), *map(RunKey, self._arms), *replicates]
-        for at, key in enumerate(keys, start=self._begun):  # their order in MLflow
+        for at, key in enumerate(keys, start=self._started_at):  # their order in MLflow
             missing = key not in self._client.runs
             if not missing and (state != "running" or key in self._written):
                 continue
@@ -209,11 +209,11 @@ class Sync:
         by_arm = {row.arm: row for row in rows}
         for name in self._arms:
             for k in self._replicates():
-                content = Content(RunKey(name, replicate=k), STATUS[state], self._begun, tags=dict(ended))
+                content = Content(RunKey(name, replicate=k), STATUS[state], self._started_at, tags=dict(ended))
                 yield Step(content.key, partial(self._write_replicate, content, state))
-            content = Content(RunKey(name), STATUS[state], self._begun, tags=dict(ended))
+            content = Content(RunKey(name), STATUS[state], self._started_at, tags=dict(ended))
             yield Step(content.key, partial(self._write_arm, content, by_arm.get(name)))
-        yield Step(RunKey(), partial(self._write_study, Content(RunKey(), STATUS[state], self._begun, tags=ended)))
+        yield Step(RunKey(), partial(self._write_study, Content(RunKey(), STATUS[state], self._started_at, tags=ended)))
         for dataset, contenders in candidates(rows, self._records, self._manifests, self._config.augment).items():
             yield Step(f"model {dataset}", partial(self._register_champion, contenders, self._manifests[dataset]))
 
@@ -230,10 +230,10 @@ class Sync:
         if state == "complete" and own:
             cell = CellResults.of(own, Rule.of(self._config.as_dict()), self._path)
             if cell.point is not None:
-                content.tags[TAG + "params"] = cut(json.dumps(dict(cell.point.params)))
+                content.tags[TAG + "params"] = truncate(json.dumps(dict(cell.point.params)))
                 content.tags[TAG + "default"] = str(cell.point.default).lower()
-            known = {name for names in METRICS.values() for name in names}
-            names = {name for test in cell.tests.values() for name in known & test.keys()}
+            metrics = {name for names in METRICS.values() for name in names}
+            names = {name for test in cell.tests.values() for name in metrics & test.keys()}
             means = {f"replicate/test/{n}": run[0] for n in sorted(names) if (run := cell.run(n)) is not None}
             content.results = [Row(0, _now(), means)] if means else []
             content.documents = {CURVES: curves_of_arm(own, self._config.objective)}
@@ -243,7 +243,7 @@ class Sync:
         if row is not None:
             numbers = {f"leaderboard/{name}": value for name, value in row.mlflow_metrics().items()}
             content.results = [Row(0, _now(), numbers)]
-            content.tags[TAG + "params"] = cut(json.dumps(row.params))
+            content.tags[TAG + "params"] = truncate(json.dumps(row.params))
             best = best_trial(self._records, row.arm, row.params, row.objective)
             files: list[tuple[Path, str]] = []
             if best is not None:
@@ -258,7 +258,7 @@ class Sync:
         state = content.tags[TAG + "state"]
         if state == "complete":
             report = self._path / "report"
-            content.tags[NOTE] = cut(note(self._config, self._manifests, report))
+            content.tags[NOTE] = truncate(note(self._config, self._manifests, report))
             content.files = study_files(self._path, report)
         self._write(content, (state,))
 
@@ -285,10 +285,10 @@ class Sync:
     def _write_trial(
         self, r: TrialRecord, folder: StudyFolder, whole: tuple[str, bool, bool, int], *, over: bool
     ) -> None:
-        """Write a trial as it is now; while the study is not `over`, one whose files are not there yet has time."""
+        """Write the current state of a trial; one without files waits for the next pass unless the study is `over`."""
         state, _, sealed, epochs = whole
         key, config = self._key(r), trial_file.read(folder.path)
-        content = Content(key, STATUS[state], _milliseconds(r.started) or self._begun, _milliseconds(r.ended))
+        content = Content(key, STATUS[state], _milliseconds(r.started) or self._started_at, _milliseconds(r.ended))
         content.tags = self._data_tags(r.arm) | {TAG + "state": state} | _attr_tags(r)
         if config is not None and "split_seed" in config:
             content.tags[TAG + "split_hash"] = str(config.get("split_hash"))
@@ -325,22 +325,22 @@ class Sync:
         return run.status == content.status and content.tags.items() <= run.tags.items()
 
     # what they share -------------------------------------------------------------------------------------------------
-    def _write(self, content: Content, written: tuple[Any, ...]) -> None:
+    def _write(self, content: Content, signature: tuple[Any, ...]) -> None:
         stats = [(name, path.stat().st_size, path.stat().st_mtime_ns) for path, name in content.files]
         name, files = content.key.name(self._config.name), digest(stats)
         if content.key in self._client.runs and self._cache.uploaded.get(name) == files:
             content.files = []
         self._client.write(content)
-        self._written[content.key] = written
+        self._written[content.key] = signature
         if content.files and content.key.kind != "trial":  # a trial's are uploaded before its status says that it ended
             self._cache.uploaded[name] = files
 
     def _data_tags(self, arm: str) -> dict[str, str]:
         dataset, _, method = arm.partition("/")
         tags = {TAG + "dataset": dataset, TAG + "method": method}
-        named = next((entry for entry in self._config.methods if entry.name == method.partition("-")[0]), None)
-        if named is not None and named.description is not None:
-            tags[TAG + "definition"] = cut(named.description)
+        entry = next((entry for entry in self._config.methods if entry.name == method.partition("-")[0]), None)
+        if entry is not None and entry.description is not None:
+            tags[TAG + "definition"] = truncate(entry.description)
         manifest = self._manifests.get(dataset)
         if manifest is not None:
             tags |= {TAG + "split_hash": manifest.split_hash, TAG + "data_hash": manifest.data_hash}
@@ -362,7 +362,7 @@ def _results(r: TrialRecord, objective: str, at: int) -> list[Row]:
 def _attr_tags(r: TrialRecord) -> dict[str, str]:
     values = {name: r.attrs.get(name) for name in TRIAL_TAGS}
     return {
-        TAG + name: cut(value if isinstance(value, str) else json.dumps(value))
+        TAG + name: truncate(value if isinstance(value, str) else json.dumps(value))
         for name, value in values.items()
         if value is not None and value is not False and value != ""
     }
@@ -380,10 +380,10 @@ def _now() -> int:
     return int(1000 * time.time())
 
 
-def _begun(folder: Path) -> int:
+def _started_at(folder: Path) -> int:
     """Return when the study began, in milliseconds since 1970."""
     try:
-        begun = datetime.fromisoformat(json.loads((folder / RECORD).read_text())["begun"]).timestamp()
+        start = datetime.fromisoformat(json.loads((folder / RECORD).read_text())["begun"]).timestamp()
     except (OSError, ValueError, KeyError, TypeError):  # a folder that was written by hand
-        begun = (folder / CONFIG).stat().st_mtime
-    return int(1000 * begun)
+        start = (folder / CONFIG).stat().st_mtime
+    return int(1000 * start)

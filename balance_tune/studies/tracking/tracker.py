@@ -1,4 +1,4 @@
-"""What a study calls to have itself written to MLflow: start, end, and nothing in between."""
+"""The study's interface to MLflow: called at the start and at the end of a study."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def harmless(method: Callable[Concatenate[Tracker, P], None]) -> Callable[Concatenate[Tracker, P], None]:
-    """Log what a method of the tracker raises instead of raising it: tracking must not end the study."""
+    """Log an exception of a tracker's method instead of raising it: tracking must not end the study."""
 
     def wrapped(tracker: Tracker, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
@@ -73,21 +73,21 @@ class Tracker:
 
     @harmless
     def finish(self, records: Iterable[TrialRecord], message: Callable[[str], None] = lambda text: None) -> None:
-        """Have everything written, with leaderboard, report and registered models; `message` tells what is awaited.
+        """Wait until all is written, with leaderboard, report and registered models; `message` shows the progress.
 
         Returns at once where MLflow has all of it.
         """
         if self._worker is None:
             complete = Cache.of(self._folder.path, self._store.shown).complete
-            gone = self._store.file is not None and not self._store.file.exists()
-            if not gone and complete == fingerprint(records, self._folder.path):
+            is_missing = self._store.file is not None and not self._store.file.exists()
+            if not is_missing and complete == fingerprint(records, self._folder.path):
                 return
             self._start(0)
         self._end("complete", message)
 
     @harmless
     def interrupt(self, message: Callable[[str], None] = lambda text: None) -> None:
-        """Have it written that the study stops here and may go on later; nothing if it has not been started."""
+        """Record that the study stopped and may be resumed; does nothing if tracking has not been started."""
         if self._worker is not None:
             self._end("interrupted", message)
 
@@ -116,11 +116,15 @@ class Tracker:
                     f"MLflow at {self._store.shown} does not answer; waiting for it (Ctrl-C: the next run writes it)"
                 )
             else:
-                message(f"writing to MLflow: {status.left} runs left" if status.left else "writing to MLflow")
+                message(
+                    f"writing to MLflow: {status.left} run{'s' if status.left > 1 else ''} left"
+                    if status.left
+                    else "writing to MLflow"
+                )
 
         try:
             whole = worker.finish(state, on_progress)
-        except KeyboardInterrupt:  # whoever does not want to wait need not
+        except KeyboardInterrupt:  # the user may end the wait
             whole = False
         if not whole:
             logger.warning(

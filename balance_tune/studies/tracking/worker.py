@@ -1,4 +1,4 @@
-"""Keeps the process that writes to MLflow: starts it, listens to it, and starts it again when it has ended.
+"""Supervises the process that writes to MLflow: starts it, reads its messages, and restarts it when it has ended.
 
 It is a process of its own, at the lowest priority while trials run, so MLflow uses what trials and driver leave of the
 machine. An unprivileged process cannot raise its priority again, so at the end a second process takes over. Any of them
@@ -24,11 +24,11 @@ from balance_tune.package import FOLDER
 from balance_tune.studies.tracking.worker_process import Status, WorkerConfig
 
 PROGRAM = "balance_tune.studies.tracking.worker_process"
-SHIELDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a machine that goes down sends them to all processes
+BLOCKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a machine that goes down sends them to all processes
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a process that ended is started again
 GRACE = 60.0  # seconds without any progress after which the driver does not wait any longer
 LIVES = 5  # processes that may end while the driver waits
-LAST_WAIT = 5.0  # seconds for what was killed to be gone
+LAST_WAIT = 5.0  # seconds to wait for a killed process
 LOWEST = 19  # priority
 NAMES = {number.value: number.name for number in signal.Signals}
 
@@ -47,9 +47,9 @@ class Worker:
         self._config, self._patience = config, patience
         self._changed = threading.Condition()  # of all that follows
         self._status = Status()
-        self._heard = self._trouble_since = 0.0  # on the monotonic clock
-        self._ended = 0  # processes, unasked
-        self._replaced = self._over = False
+        self._last_answer = self._trouble_since = 0.0  # on the monotonic clock
+        self._n_ended = 0  # number of processes that ended by themselves
+        self._replacing = self._over = False
         self._final = ""
         self._last_log = ""
         self._process: subprocess.Popen[str] | None = None
@@ -57,40 +57,40 @@ class Worker:
 
     @property
     def pid(self) -> int | None:
-        """The process there is, or was last."""
+        """The id of the current or last process."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Have the process started."""
+        """Start the process."""
         self._thread.start()
 
     def raise_priority(self) -> None:
-        """Replace a process of low priority by one of normal priority, which goes on where that was."""
+        """Replace a process of low priority by one of normal priority, which continues the work."""
         with self._changed:
             if self._config.nice == 0:
                 return
             self._config = dataclasses.replace(self._config, nice=0)
-            self._replaced = self._process is not None
+            self._replacing = self._process is not None
             self._kill()
             self._changed.notify_all()
 
     def finish(self, state: str, on_progress: Callable[[Status], None] = lambda status: None) -> bool:
         """Have all of the study written, and end the process; `on_progress` is called about once a second.
 
-        Waits as long as there is progress, for a store that does not answer until `patience` is over, and not for a
-        process that ends again and again.
+        Waits as long as there is progress, at most `patience` for a store that does not answer, and not for a process
+        that ends repeatedly.
 
         Returns:
             Whether MLflow has everything.
         """
         self.raise_priority()
         with self._changed:
-            self._final, self._heard = state, time.monotonic()
-            lives = self._ended + LIVES
+            self._final, self._last_answer = state, time.monotonic()
+            lives = self._n_ended + LIVES
             self._tell({"finish": state})
             self._changed.notify_all()
             try:
-                while not self._status.done and self._ended < lives and self._waits():
+                while not self._status.done and self._n_ended < lives and self._waits():
                     if not self._changed.wait(1.0):
                         on_progress(self._status)
             finally:
@@ -106,7 +106,7 @@ class Worker:
         now = time.monotonic()
         if self._status.trouble:
             return now - self._trouble_since < self._patience
-        return now - self._heard < GRACE
+        return now - self._last_answer < GRACE
 
     def _kill(self) -> None:
         if self._process is not None:
@@ -127,17 +127,17 @@ class Worker:
             with self._changed:
                 if self._over or self._status.done:
                     return
-                if self._replaced:
-                    self._replaced = False
+                if self._replacing:
+                    self._replacing = False
                     continue
                 long = time.monotonic() - began > LONGEST_PAUSE
-                if long or not self._ended:
+                if long or not self._n_ended:
                     logger.warning("MLflow's worker ended (%s); it is started again.", reason)
-                self._ended += 1
+                self._n_ended += 1
                 pause = FIRST_PAUSE if long else pause
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: self._over or self._replaced or bool(self._final), pause)
-                self._replaced = False
+                self._changed.wait_for(lambda: self._over or self._replacing or bool(self._final), pause)
+                self._replacing = False
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _serve(self) -> str:
@@ -146,7 +146,7 @@ class Worker:
             if self._over:
                 return ""
             try:
-                process = self._process = _started()
+                process = self._process = _start_process()
             except OSError as error:
                 return str(error)
             self._tell(self._config.to_json())
@@ -171,23 +171,23 @@ class Worker:
             logger.warning("MLflow's worker says: %.200s", line.rstrip())
             return
         if status is None:
-            if text != self._last_log:  # a process that ends again and again has the same to say every time
+            if text != self._last_log:  # a process that ends repeatedly logs the same each time
                 self._last_log = text
                 logging.getLogger(name).log(level, "%s", text)
             return
         with self._changed:
-            self._heard = time.monotonic()
+            self._last_answer = time.monotonic()
             if status.trouble and not self._status.trouble:
-                self._trouble_since = self._heard
+                self._trouble_since = self._last_answer
             self._status = status
             if status.done:
                 self._changed.notify_all()
 
 
-def _started() -> subprocess.Popen[str]:
+def _start_process() -> subprocess.Popen[str]:
     ours = str(FOLDER.parent)  # a model that the driver has loaded may have brought another
     path = [ours, *(entry or os.getcwd() for entry in sys.path if isinstance(entry, str))]  # the driver's modules
-    with _shielded():
+    with _signals_blocked():
         return subprocess.Popen(
             [sys.executable, "-P", "-m", PROGRAM],
             stdin=subprocess.PIPE,
@@ -199,9 +199,9 @@ def _started() -> subprocess.Popen[str]:
 
 
 @contextlib.contextmanager
-def _shielded() -> Iterator[None]:
-    """Block signals for the block; a process that is started in it never gets them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SHIELDED)
+def _signals_blocked() -> Iterator[None]:
+    """Block signals in the context; a process that is started in it never gets them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     try:
         yield
     finally:

@@ -71,7 +71,7 @@ class Status:
         left: runs that the pass under way has still to write.
         trouble: why MLflow does not answer; empty while it does.
         done: the last pass, after "finish", is over.
-        whole: MLflow has everything; said with `done`.
+        whole: MLflow has everything; set together with `done`.
     """
 
     left: int = 0
@@ -185,9 +185,9 @@ class Answers(logging.Handler):
 
 
 def main() -> None:
-    """Sync until the driver says finish, or is gone."""
+    """Sync until the driver sends `finish`, or has ended."""
     answers = Answers(os.fdopen(os.dup(1), "w", encoding="utf-8"))
-    os.dup2(2, 1)  # a library that prints must not answer in our place
+    os.dup2(2, 1)  # what a library prints must not be read as an answer
     logging.getLogger().addHandler(answers)
     status = 1
     try:
@@ -200,7 +200,7 @@ def main() -> None:
         status = 0
     except Exception:
         logger.exception("MLflow's worker ended by an error of its own.")
-    os._exit(status)  # the other thread waits for input, over which Python's own end would stumble
+    os._exit(status)  # the other thread waits for input, which Python's exit would wait for
 
 
 def _lower_priority(nice: int) -> None:

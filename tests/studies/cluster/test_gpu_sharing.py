@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from balance_tune.studies.cluster.gpu_sharing import FILE, Load, fraction, settled
+from balance_tune.studies.cluster.gpu_sharing import FILE, Load, fraction, fraction_of
 from balance_tune.studies.storage.study_folder import StudyFolder
 
 GB = 10**9
@@ -52,14 +52,14 @@ def test_no_share_fills_the_memory_or_starves_the_host() -> None:
 
 
 def test_a_study_measures_once_and_keeps_what_it_found(tmp_path: Path) -> None:
-    assert settled(StudyFolder(tmp_path), lambda: ([SMALL], 5 * GB)) == 0.5
+    assert fraction_of(StudyFolder(tmp_path), lambda: ([SMALL], 5 * GB)) == 0.5
     kept = json.loads((tmp_path / FILE).read_text())
     assert kept["loads"][0]["busy"] == pytest.approx(0.1)
 
     def again() -> tuple[list[Load], int]:
         raise AssertionError("measured twice")
 
-    assert settled(StudyFolder(tmp_path), again) == 0.5
+    assert fraction_of(StudyFolder(tmp_path), again) == 0.5
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: what a trial asks of one cannot be measured")

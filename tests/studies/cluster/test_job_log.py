@@ -11,7 +11,7 @@ from ray.job_submission import JobStatus
 
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster import job_log
-from balance_tune.studies.cluster.job_log import ended, follow
+from balance_tune.studies.cluster.job_log import follow, wait_for_end
 
 LOG = "one\ntwo\nthree\nfour\n"
 
@@ -78,5 +78,5 @@ def test_a_head_that_is_away_for_a_while_is_waited_for() -> None:
 
 
 def test_a_stop_waits_until_the_job_has_ended() -> None:
-    assert ended(Job(looks=3, status="STOPPED"), "s", 60).status == JobStatus.STOPPED  # type: ignore[arg-type]
-    assert ended(Job(looks=3, status="STOPPED"), "s", 0).status == JobStatus.RUNNING  # type: ignore[arg-type]
+    assert wait_for_end(Job(looks=3, status="STOPPED"), "s", 60).status == JobStatus.STOPPED  # type: ignore[arg-type]
+    assert wait_for_end(Job(looks=3, status="STOPPED"), "s", 0).status == JobStatus.RUNNING  # type: ignore[arg-type]

@@ -141,12 +141,12 @@ def test_a_driver_may_be_sent_to_labelled_nodes(study: Path) -> None:
 @pytest.mark.parametrize("address", ["10.0.0.1:8265", "ray://host:10001"])
 def test_the_address_is_that_of_a_dashboard(address: str) -> None:
     with pytest.raises(UserError, match="dashboard, as http://"):
-        jobs.connected(address)
+        jobs.client_at(address)
 
 
 def test_a_cluster_that_does_not_answer_is_one_line() -> None:
     with pytest.raises(UserError, match=r"must answer at http://127\.0\.0\.1:1") as caught:
-        jobs.connected("http://127.0.0.1:1")
+        jobs.client_at("http://127.0.0.1:1")
     assert len(str(caught.value).splitlines()) == 1
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from balance_tune.studies.cluster.preemption import LOOK_EVERY, Draining, Preempted, node_lost
+from balance_tune.studies.cluster.preemption import LOOK_EVERY, DrainCheck, Preempted, node_lost
 
 DIED = """ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task.
 \tclass_name: ImplicitFunc
@@ -20,7 +20,7 @@ def test_the_head_is_asked_now_and_then_until_it_says_yes() -> None:
         asked += 1
         return answers.pop(0)
 
-    draining = Draining(ask, lambda: now)
+    draining = DrainCheck(ask, lambda: now)
     assert [draining() for _ in range(50)] == [False] * 50
     assert asked == 1
     now = LOOK_EVERY
@@ -54,4 +54,4 @@ def test_what_is_out_of_reach_is_a_lost_node_where_there_are_several() -> None:
 
 
 def test_outside_ray_nothing_is_drained() -> None:
-    assert not Draining()()
+    assert not DrainCheck()()

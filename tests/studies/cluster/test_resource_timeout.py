@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from balance_tune.studies.cluster.resource_timeout import Waiting
+from balance_tune.studies.cluster.resource_timeout import ResourceTimeout
 
 
 class Clock:
@@ -14,7 +14,7 @@ class Clock:
 
 def test_a_wait_ends_with_what_was_asked_for_and_what_there_is() -> None:
     clock = Clock()
-    waiting = Waiting({"CPU": 8.0, "GPU": 2.0}, 600.0, lambda: {"CPU": 4.0}, clock)
+    waiting = ResourceTimeout({"CPU": 8.0, "GPU": 2.0}, 600.0, lambda: {"CPU": 4.0}, clock)
     for clock.now in (0.0, 300.0, 599.0):
         assert waiting.look(True) == ""
     clock.now = 600.0
@@ -25,7 +25,7 @@ def test_a_wait_ends_with_what_was_asked_for_and_what_there_is() -> None:
 
 def test_a_trial_that_runs_begins_the_wait_anew() -> None:
     clock = Clock()
-    waiting = Waiting({"CPU": 1.0}, 600.0, dict, clock)
+    waiting = ResourceTimeout({"CPU": 1.0}, 600.0, dict, clock)
     assert waiting.look(True) == ""
     clock.now = 500.0
     assert waiting.look(False) == ""

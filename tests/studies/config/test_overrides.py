@@ -3,22 +3,22 @@
 import pytest
 
 from balance_tune.errors import UserError
-from balance_tune.studies.config.overrides import overridden
+from balance_tune.studies.config.overrides import with_overrides
 
 
 def test_a_value_is_read_as_yaml() -> None:
-    made = overridden({}, ["a=[x, 1]", "b.c=1e-3", "d={e: true}", "f=", "g=a=b", "h='4'"])
+    made = with_overrides({}, ["a=[x, 1]", "b.c=1e-3", "d={e: true}", "f=", "g=a=b", "h='4'"])
     assert made == {"a": ["x", 1], "b": {"c": 0.001}, "d": {"e": True}, "f": None, "g": "a=b", "h": "4"}
 
 
 def test_what_is_not_named_stays() -> None:
     raw = {"search": {"trials": 3, "sampler": "tpe"}, "seed": 1}
-    assert overridden(raw, ["search.trials=4"]) == {"search": {"trials": 4, "sampler": "tpe"}, "seed": 1}
+    assert with_overrides(raw, ["search.trials=4"]) == {"search": {"trials": 4, "sampler": "tpe"}, "seed": 1}
     assert raw["search"] == {"trials": 3, "sampler": "tpe"}
 
 
 def test_the_last_of_several_holds() -> None:
-    assert overridden({}, ["a=1", "a=2"]) == {"a": 2}
+    assert with_overrides({}, ["a=1", "a=2"]) == {"a": 2}
 
 
 @pytest.mark.parametrize(
@@ -27,5 +27,5 @@ def test_the_last_of_several_holds() -> None:
 )
 def test_what_is_no_override_is_refused_in_one_line(override: str) -> None:
     with pytest.raises(UserError) as caught:
-        overridden({"s": "text"}, [override])
+        with_overrides({"s": "text"}, [override])
     assert len(str(caught.value).splitlines()) == 1

@@ -46,7 +46,7 @@ def test_a_table_of_the_users_own_has_the_columns_of_its_recipe(tmp_path: Path) 
     (tmp_path / "t.csv").write_text("kind;a;b;wav\ndog/cat;1,5;2;\ncat;;3;\n")
     raw = {"audio": {"column": "wav", "kind": "spectrogram"}, "image": {"column": ["a", "b"], "kind": "numbers"}}
     written = {"label": ["kind"], "separator": "/", "decimal": ","}
-    found = FileTable(tmp_path / "t.csv", ("audio", "image"), CLASSES, "multilabel", raw=raw, written=written)
+    found = FileTable(tmp_path / "t.csv", ("audio", "image"), CLASSES, "multilabel", raw=raw, notation=written)
     values, labels = found.rows(0, 2)
     assert values == {"audio": [None, None], "image": [[1.5, 2.0], None]}
     assert labels == [[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]

@@ -22,7 +22,7 @@ from balance_tune.errors import UserError
 from balance_tune.models.multimodal import MultimodalModel
 from balance_tune.studies.cluster.placement import place
 from balance_tune.studies.execution import process, trial
-from balance_tune.studies.execution.process import left_as_found
+from balance_tune.studies.execution.process import preserve_process_state
 from balance_tune.studies.execution.trial import work
 from balance_tune.training.run import Run
 from tests.studies.execution.test_trial import Reports, config_of, store, timeless
@@ -62,7 +62,7 @@ def disturb() -> None:
 def test_whatever_a_trial_changes_for_the_whole_process_is_put_back(leave: BaseException | None) -> None:
     before = torch_state()
     try:
-        with left_as_found():
+        with preserve_process_state():
             disturb()
             changed = torch_state()
             if leave is not None:
@@ -184,11 +184,11 @@ def test_what_the_first_trials_leave_is_taken_out_of_garbage_collection_a_few_ti
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     frozen: list[bool] = []
-    monkeypatch.setattr(process, "_ended", count(1))
+    monkeypatch.setattr(process, "_trial_count", count(1))
     monkeypatch.setattr(process.gc, "freeze", lambda: frozen.append(True))
     found = []
     for _ in range(20):
-        process.keep()
+        process.freeze_survivors()
         found.append(len(frozen))
     assert found == [1, 2, 2, 3, 3, 3, 3, *[4] * 8, *[5] * 5]
 

@@ -11,7 +11,7 @@ import ray
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from balance_tune.studies.cluster.resource_timeout import Waiting
+from balance_tune.studies.cluster.resource_timeout import ResourceTimeout
 from balance_tune.studies.execution import scheduler as scheduler_module
 from balance_tune.studies.execution.scheduler import ArmScheduler, key_of
 from tests.studies.toy import ToyStudy, toy_config
@@ -125,7 +125,7 @@ def test_pending_trials_are_left_to_tune(bench: Bench) -> None:
 
 def test_trials_that_wait_too_long_for_a_machine_halt_the_study(tmp_path: Path) -> None:
     bench = Bench(tmp_path, ("joint", "mlb"))
-    bench.scheduler._waiting = Waiting({"CPU": 8.0}, 600.0, lambda: {"CPU": 2.0}, bench.clock)
+    bench.scheduler._waiting = ResourceTimeout({"CPU": 8.0}, 600.0, lambda: {"CPU": 2.0}, bench.clock)
     first, second = bench.start(), bench.start()
     second.trial_id, second.status = "t1", Trial.PENDING
     bench.scheduler.on_trial_add(None, first)
@@ -153,7 +153,7 @@ def test_a_trial_whose_workers_wait_has_no_machine_either_and_is_not_silent(
     monkeypatch.setattr(ray, "kill", killed.append)
     monkeypatch.setattr(scheduler_module, "placement_group_table", lambda: {"g": {"state": state}})
     bench.scheduler._groups = True
-    bench.scheduler._waiting = Waiting({"CPU": 8.0}, 600.0, dict, bench.clock)
+    bench.scheduler._waiting = ResourceTimeout({"CPU": 8.0}, 600.0, dict, bench.clock)
     bench.start()
     for bench.clock.now in (0.0, 300.0, 600.0):
         bench.step()
@@ -178,7 +178,7 @@ def test_a_lost_node_is_counted_for_its_trial(bench: Bench, tmp_path: Path) -> N
 
 def test_a_trial_that_tune_gave_up_without_a_word_is_noticed(bench: Bench) -> None:
     trial = bench.start()
-    assert not bench.scheduler.broken("t0")
+    assert not bench.scheduler.gave_up("t0")
     trial.status = Trial.ERROR
     bench.step()
-    assert bench.scheduler.broken("t0")
+    assert bench.scheduler.gave_up("t0")

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from balance_tune.studies.early_stopping.pruner import RuleError
 from balance_tune.studies.execution.scheduler import ArmScheduler
 from balance_tune.studies.execution.searcher import StudySearcher
 from balance_tune.studies.protocol.keys import TrialKey
@@ -64,7 +66,7 @@ def test_a_whole_study_ends_with_finished_and_waits_only_while_something_is_live
         assert bench.searcher.suggest("more") is None
         bench.searcher.on_trial_result(f"t{i}", bench.row(1))
         bench.searcher.on_trial_complete(f"t{i}", bench.row(EPOCHS, "complete"))
-    assert bench.study.queue.finished()
+    assert bench.study.queue.is_finished()
     assert {r.state for r in read_records(bench.folder)} == {"complete"}
 
 
@@ -117,7 +119,7 @@ def test_a_dead_process_is_a_loss_with_its_last_words_and_the_trial_runs_again(b
 def test_a_lost_node_is_no_loss_of_the_trials_own(bench: Bench) -> None:
     for i in range(10):
         assert bench.searcher.suggest(f"t{i}")["number"] == 0  # type: ignore[index, call-overload]
-        bench.study.queue.preempted(TrialKey("d1/joint", "search", 0))
+        bench.study.queue.count_preemption(TrialKey("d1/joint", "search", 0))
         bench.scheduler.preempted.add(f"t{i}")
         bench.searcher.on_trial_complete(f"t{i}", error=True)
     assert bench.record().attrs["preempted"] == 10
@@ -155,6 +157,24 @@ def test_a_full_disk_halts_the_study_and_leaves_the_trial_open(bench: Bench) -> 
     assert "No space left" in bench.scheduler.halted
     assert bench.searcher.suggest("b") == Searcher.FINISHED
     assert bench.record().state == "running"
+
+
+def test_an_own_rule_that_raises_halts_the_study_and_its_epoch_is_reported_again_when_it_resumes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def should_prune(*args: object) -> bool:
+        raise RuleError("the early-stopping rule `mine` must judge epoch 2, but raised KeyError: 3; correct it.")
+
+    config = bench.searcher.suggest("a")
+    assert isinstance(config, dict)
+    trial = SimpleNamespace(trial_id="a", config=config)
+    bench.searcher.on_trial_result("a", bench.row(1))
+    monkeypatch.setattr(bench.study.pruner, "should_prune", should_prune)
+    assert bench.scheduler.on_trial_result(None, trial, bench.row(2)) == TrialScheduler.CONTINUE
+    bench.searcher.on_trial_result("a", bench.row(2))
+    assert bench.scheduler.halted.endswith("raised KeyError: 3; correct it")
+    assert bench.searcher.suggest("b") == Searcher.FINISHED
+    assert (bench.record().state, list(bench.record().curve)) == ("running", [1])
 
 
 def test_a_disk_that_is_full_for_the_driver_halts_the_study_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

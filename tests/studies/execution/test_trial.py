@@ -208,11 +208,11 @@ def test_divergence_is_reported_not_raised(tmp_path: Path, store: Path, monkeypa
 def test_whose_fault_an_exception_is(
     tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, state: str, reason: str
 ) -> None:
-    def broken(run: Any, modulation: Any) -> Iterator[dict[str, float]]:
+    def gave_up(run: Any, modulation: Any) -> Iterator[dict[str, float]]:
         raise error
         yield {}
 
-    monkeypatch.setattr(trial, "train", broken)
+    monkeypatch.setattr(trial, "train", gave_up)
     reports = Reports()
     work(config_of(tmp_path / "t", store), reports)
     assert [(row["state"], row["reason"], row["epoch"]) for row in reports] == [(state, reason, 0)]
@@ -233,11 +233,11 @@ def test_an_error_of_the_device_ends_the_process_and_the_trial_is_lost(
 ) -> None:
     """Tune never uses a process again whose function raised; a report would have it used for the next trial."""
 
-    def broken(run: Any, modulation: Any) -> Iterator[dict[str, float]]:
+    def gave_up(run: Any, modulation: Any) -> Iterator[dict[str, float]]:
         raise error
         yield {}
 
-    monkeypatch.setattr(trial, "train", broken)
+    monkeypatch.setattr(trial, "train", gave_up)
     reports = Reports()
     first_line = str(error).splitlines()[0]
     with pytest.raises(DeviceError, match=re.escape(first_line)) as caught:

@@ -27,10 +27,10 @@ def train(config: dict[str, Any]) -> None:
     """Report the toy curve; a trial that breaks does so after its second epoch, once or always."""
     folder = Path(config["folder"])
     folder.mkdir(parents=True, exist_ok=True)
-    broken = folder / "broken"
+    gave_up = folder / "broken"
     for epoch in range(1, EPOCHS + 1):
-        if epoch == 3 and config["breaks"] and ("always" in config["breaks"] or not broken.exists()):
-            broken.touch()
+        if epoch == 3 and config["breaks"] and ("always" in config["breaks"] or not gave_up.exists()):
+            gave_up.touch()
             break_down(config["breaks"])
         state = "complete" if epoch == EPOCHS else "running"
         value = bowl(config, epoch)
@@ -94,7 +94,7 @@ def test_whatever_breaks_a_trial_it_runs_again_uncounted_until_it_has_failed_for
     study = study_of(tmp_path, trials=8)
     study.breaks = BREAKS
     assert run(study) == ""
-    assert study.queue.finished()
+    assert study.queue.is_finished()
     records = searched(study)
     assert [r.number for r in records] == list(range(8))
     assert [r.state for r in records] == ["complete"] * 6 + ["failed", "complete"]

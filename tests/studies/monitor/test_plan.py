@@ -29,9 +29,9 @@ def plan(*overrides: str, seconds: float | None = 0.1, machine: tuple[int, int] 
 
 def test_trials_are_those_of_search_selection_and_confirmation() -> None:
     found = plan().trials
-    assert (found["search"], found["select"]) == (24, 12)
+    assert (found["search"], found["select"]) == (24, 10)
     assert (found["confirm_least"], found["confirm"]) == (12, 22)
-    assert (found["total_least"], found["total"]) == (48, 58)
+    assert (found["total_least"], found["total"]) == (46, 56)
 
 
 def test_a_plan_for_gpus_that_are_elsewhere_says_whose_time_it_tells(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,10 +63,10 @@ def test_each_arm_costs_what_its_own_epoch_takes() -> None:
 
 def test_the_upper_bound_of_epochs_has_every_trial_run_to_its_end() -> None:
     found = plan()
-    assert found.epochs.most == 58 * 20
+    assert found.epochs.most == 56 * 20
     assert found.epochs.expected is not None
-    assert 34 * 20 < found.epochs.expected < 58 * 20
-    assert plan("search.early_stopping=none").epochs.expected == 58 * 20
+    assert 32 * 20 < found.epochs.expected < 56 * 20
+    assert plan("search.early_stopping=none").epochs.expected == 56 * 20
 
 
 def test_rungs_below_the_epoch_at_which_a_method_settles_do_not_exist() -> None:
@@ -108,21 +108,21 @@ def test_time_and_money_follow_from_one_epoch() -> None:
     assert 3 < slow.wall_seconds.expected / fast.wall_seconds.expected < 4
     priced = plan("price_per_device_hour=2", seconds=3600.0)
     assert priced.price is not None
-    assert priced.price.most == pytest.approx(2 * 58 * 20)
+    assert priced.price.most == pytest.approx(2 * 56 * 20)
 
 
 def test_without_a_measured_epoch_there_is_no_time() -> None:
     found = plan(seconds=None)
     assert found.wall_seconds.expected is None
     assert found.device_hours.most is None
-    assert found.epochs.most == 58 * 20
+    assert found.epochs.most == 56 * 20
 
 
 def test_a_budget_in_device_seconds_has_no_number_of_trials() -> None:
     found = plan("search.trials=", "search.device_seconds=60")
     assert found.trials["search"] is None
     assert found.trials["total"] is None
-    assert found.epochs.expected == 2 * (600 + 17 * 20)
+    assert found.epochs.expected == 2 * (600 + 16 * 20)
 
 
 def test_a_trial_that_does_not_fit_here_is_said_not_refused() -> None:

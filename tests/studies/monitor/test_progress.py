@@ -21,8 +21,8 @@ from tests.studies.monitor.test_estimate import study_of
 def test_plain_lines_say_how_each_trial_ended() -> None:
     stream = io.StringIO()
     shown = PlainLines(stream)
-    shown.ended(TrialKey("d/a", "search", 3), "failed", {"reason": "train/loss is nan in epoch 2", "epochs": 1})
-    shown.ended(TrialKey("d/a", "confirm", 1), "complete", {"epochs": 9})
+    shown.trial_ended(TrialKey("d/a", "search", 3), "failed", {"reason": "train/loss is nan in epoch 2", "epochs": 1})
+    shown.trial_ended(TrialKey("d/a", "confirm", 1), "complete", {"epochs": 9})
     first, second = stream.getvalue().splitlines()
     assert first == "d/a search 3: FAILED after 1 epochs: train/loss is nan in epoch 2"
     assert second.startswith("d/a confirm 1: completed after 9 epochs")
@@ -35,7 +35,7 @@ def test_what_is_awaited_at_the_end_is_a_line_now_and_then(display: Any, monkeyp
     stream = io.StringIO()
     shown = display(stream)
     for left in range(40):
-        shown.waiting(f"writing to MLflow: {left} runs left")
+        shown.show_wait(f"writing to MLflow: {left} runs left")
     lines = stream.getvalue().splitlines()
     assert 2 <= len(lines) <= 10
     assert all("runs left" in line for line in lines)
@@ -46,7 +46,7 @@ def test_in_a_terminal_what_is_awaited_is_one_line_that_is_gone_in_the_end() -> 
     shown = LiveTable(stream)
     shown.close()
     for left in (2, 1):
-        shown.waiting(f"writing to MLflow: {left} runs left")
+        shown.show_wait(f"writing to MLflow: {left} runs left")
     shown.close()
     assert stream.getvalue().count("\n") <= 2
 
@@ -56,7 +56,7 @@ def test_every_json_line_is_an_event(tmp_path: Path) -> None:
     shown = JsonLines(stream)
     study = study_of(tmp_path)
     shown.message("hello")
-    shown.ended(TrialKey("d/a", "search", 3), "pruned", {"epochs": 3, "device_seconds": 1.5})
+    shown.trial_ended(TrialKey("d/a", "search", 3), "pruned", {"epochs": 3, "device_seconds": 1.5})
     shown.show(outlook(study.queue), None)
     events = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [e["event"] for e in events] == ["message", "trial", "progress"]

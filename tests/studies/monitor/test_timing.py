@@ -24,7 +24,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(arm.name)
         return 0.5
 
-    monkeypatch.setattr(timing, "_measured", fake)
+    monkeypatch.setattr(timing, "_measure", fake)
     return names
 
 
@@ -46,7 +46,7 @@ def test_another_model_or_batch_size_is_measured_again(tmp_path: Path, measured:
 
 def test_where_epochs_are_long_only_joint_training_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timed: list[str] = []
-    monkeypatch.setattr(timing, "_measured", lambda config, arm, root: timed.append(arm.name) or 60.0)
+    monkeypatch.setattr(timing, "_measure", lambda config, arm, root: timed.append(arm.name) or 60.0)
     config = study()
     assert set(timing.epoch_seconds(config, arms_of(config), StudyFolder(tmp_path)).values()) == {60.0}
     assert timed == ["av_digits/joint", "multiple_features/joint"]

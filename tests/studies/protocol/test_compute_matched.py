@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from balance_tune.studies.config.reader import read_config
 from balance_tune.studies.protocol.arms import arms_of
-from balance_tune.studies.protocol.compute_matched import in_words, measured, unmeasured, with_factors
+from balance_tune.studies.protocol.compute_matched import (
+    datasets_to_measure,
+    in_words,
+    with_factors,
+    with_measured_factors,
+)
 
 STUDY = read_config(
     {
@@ -21,10 +26,10 @@ def test_it_trains_as_long_as_the_dearest_arm_of_its_dataset() -> None:
         "av_digits/joint": 1.0, "av_digits/mlb": 2.5, "av_digits/ogm_ge": 1.5,
         "multiple_features/joint": 2.0, "multiple_features/mlb": 1.0, "multiple_features/ogm_ge": None,
     }  # fmt: skip
-    study = measured(STUDY, arms, pace)
+    study = with_measured_factors(STUDY, arms, pace)
     assert study.baselines.compute_matched == {"av_digits": 2.5, "multiple_features": 1.0}
-    assert unmeasured(STUDY) == ["av_digits", "multiple_features"]
-    assert unmeasured(study) == []
+    assert datasets_to_measure(STUDY) == ["av_digits", "multiple_features"]
+    assert datasets_to_measure(study) == []
     assert [arm.name for arm in arms_of(study) if arm.label == "joint_matched"] == [
         "av_digits/joint_matched", "multiple_features/joint_matched",
     ]  # fmt: skip

@@ -8,7 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from balance_tune.errors import UserError
 from balance_tune.studies.protocol import own_names, provenance
+from balance_tune.studies.protocol.study_record import RECORD, looks_of, read_record
+from balance_tune.studies.storage.study_folder import StudyFolder
 from tests.studies.toy import toy_config
 
 CONFIG = toy_config(datasets=["av_digits"], methods=["joint"])
@@ -28,6 +31,28 @@ def test_somebody_elses_method_is_hashed_by_the_file_it_is_written_in(monkeypatc
     (name,) = provenance.code_of(CONFIG).keys() - {"balance_tune"}
     assert name.startswith("method ")
     assert name.endswith("TheirMethod")
+
+
+def test_a_study_whose_own_rule_raised_goes_on_with_the_corrected_rule_and_records_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, code = StudyFolder(tmp_path / "study"), {"balance_tune": "0", "stopping rule Mine": "1"}
+    folder.path.mkdir()
+    monkeypatch.setattr(provenance, "code_of", lambda config: dict(code))
+    provenance.begin_or_check(folder, CONFIG, {})
+    code["stopping rule Mine"] = "2"
+    with pytest.raises(UserError, match="the code of `stopping rule Mine` has changed"):
+        provenance.begin_or_check(folder, CONFIG, {})
+    provenance.allow_correction(folder, "my_rules:Mine")
+    assert provenance.begin_or_check(folder, CONFIG, {}) == ()
+    record = read_record(folder.path / RECORD)
+    assert record["code"] == code
+    (extension,) = record["extensions"]
+    assert extension["changes"] == ["the early-stopping rule `my_rules:Mine` raised and may have been corrected"]
+    assert looks_of(folder.path) == 1
+    code["stopping rule Mine"] = "3"
+    with pytest.raises(UserError, match="has changed"):
+        provenance.begin_or_check(folder, CONFIG, {})
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_the_point_with_the_largest_lead_on_fresh_seeds_is_recommended() -> None
     found = recommend({0: cell(0, 0.1, 0.95, 0.81), 1: cell(1, 0.2, 0.85, 0.9), 2: cell(2, 0.5, 0.8, None)}, RULE)
     assert found is not None
     assert found.point.params == {"x": 0.2}  # 0.1 looked better when it was chosen
-    assert (found.chosen, found.kept, found.replicates) == (1, 1, 3)
+    assert (found.chosen, found.default_kept, found.replicates) == (1, 1, 3)
     assert found.lead is not None
     assert abs(found.lead - 0.1) < 1e-12
 
@@ -47,7 +47,7 @@ def test_the_default_is_recommended_where_most_replicates_kept_it() -> None:
     found = recommend({0: cell(0, 0.1, 0.95, 0.99), 1: cell(1, 0.2, 0.7, None), 2: cell(2, 0.3, 0.6, None)}, RULE)
     assert found is not None
     assert found.point.default
-    assert (found.kept, found.replicates) == (2, 3)
+    assert (found.default_kept, found.replicates) == (2, 3)
 
 
 def test_nothing_is_recommended_before_a_replicate_has_chosen() -> None:

@@ -19,9 +19,11 @@ from balance_tune.studies.protocol.selection import (
     candidates,
     confirmed,
     due,
+    in_round,
+    is_decided,
     point_key,
     seed_of,
-    settled,
+    select_trainings,
     winner,
 )
 from balance_tune.studies.storage.records import Phase, State, TrialRecord
@@ -93,7 +95,8 @@ def test_every_arm_selects_as_many_points_whatever_its_search_came_to() -> None:
     stopped = [trial("search", n, n / 10, 0.5, state="pruned", epochs=3) for n in range(1, 6)]
     default = trial("search", 0, 0.9, 0.8, default=True)
     for records in (search(), [default, *stopped], [default, *search()[1:4]]):
-        assert len(due(records, RULE)) == (RULE.points + 1) * RULE.select_seeds
+        played = play(list(records), RULE, lambda d: 0.5)
+        assert sum(r.phase == "select" for r in played) == select_trainings(RULE.points, RULE.select_seeds) == 5
 
 
 def test_a_failed_point_is_no_candidate() -> None:
@@ -135,20 +138,50 @@ def test_a_point_that_failed_on_a_selection_seed_ranks_behind_every_point_that_d
     assert best.params == {"x": 0.4}
 
 
-def test_of_points_that_all_failed_on_a_selection_seed_the_better_one_wins() -> None:
+def test_of_points_that_all_failed_on_the_first_seed_the_better_one_of_the_search_goes_on() -> None:
     first, _ = RULE.seeds("select")
     scores = {0.3: 0.7, 0.4: 0.8, 0.5: 0.6}
     records = play(search(), RULE, lambda d: None if d.seed == first else scores[d.params["x"]])
     best = winner(records, RULE)
     assert best is not None
-    assert best.params == {"x": 0.4}
+    assert best.params == {"x": 0.3}
 
 
-def test_select_runs_every_candidate_on_the_same_fresh_seeds() -> None:
+def test_every_candidate_is_on_the_first_seed_and_the_better_half_with_the_default_on_the_second() -> None:
+    first, second = RULE.seeds("select")
     todo = due(search(), RULE)
-    assert {d.phase for d in todo} == {"select"}
-    assert Counter(d.params["x"] for d in todo) == {0.3: 2, 0.4: 2, 0.5: 2}
-    assert {d.seed for d in todo} == set(RULE.seeds("select"))
+    assert [(d.phase, d.params["x"], d.seed) for d in todo] == [("select", x, first) for x in (0.3, 0.4, 0.5)]
+    scores = {0.3: 0.7, 0.4: 0.9, 0.5: 0.1}
+    begun = [
+        trial(d.phase, 10 + i, d.params["x"], scores[d.params["x"]], d.seed, point=d.point) for i, d in enumerate(todo)
+    ]
+    assert due(search() + begun[:2], RULE) == todo[2:]
+    assert [(d.params["x"], d.seed) for d in due(search() + begun, RULE)] == [(0.4, second), (0.5, second)]
+
+
+def test_rounds_halve_down_to_one_point() -> None:
+    assert [in_round(7, i) for i in range(5)] == [7, 4, 2, 1, 1]
+    assert select_trainings(7, 3) == 8 + 5 + 3
+    assert select_trainings(4, 0) == 0
+
+
+def test_records_in_which_all_points_are_on_all_seeds_are_read_as_they_are() -> None:
+    """Studies of before 0.2 trained every point on every seed: what they chose stays chosen."""
+    seeds, scores = RULE.seeds("select"), {0.3: (0.7, 0.9), 0.4: (0.72, 0.7), 0.5: (0.1, 0.1)}
+    whole = [
+        trial("select", 10 + i, x, own[k], seed, point=point_key({"x": x}))
+        for i, (x, own) in enumerate(scores.items())
+        for k, seed in enumerate(seeds)
+    ]
+    best = winner(search() + whole, RULE)
+    assert best is not None
+    assert best.params == {"x": 0.3}
+
+
+def test_more_selection_seeds_later_add_a_round() -> None:
+    records = play(search(), RULE, lambda d: d.params["x"])
+    more = Rule(points=2, select_seeds=3, confirm_seeds=4, default_seeds=3)
+    assert [(d.params["x"], d.seed) for d in due(records, more)] == [(x, more.seeds("select")[2]) for x in (0.4, 0.5)]
 
 
 def test_the_winner_has_the_best_mean_of_its_selection_not_of_its_search() -> None:
@@ -166,7 +199,7 @@ def test_no_winner_is_named_while_a_selection_trial_is_missing_or_running() -> N
     waiting = [*search(), *begun[:-1], running]
     assert winner(waiting, RULE) is None
     assert due(waiting, RULE) == []
-    assert not settled(waiting, RULE)
+    assert not is_decided(waiting, RULE)
 
 
 def test_confirm_gives_the_winner_all_seeds_and_the_default_the_first_ones() -> None:
@@ -174,7 +207,7 @@ def test_confirm_gives_the_winner_all_seeds_and_the_default_the_first_ones() -> 
     confirm = [r for r in records if r.phase == "confirm"]
     assert Counter(r.params["x"] for r in confirm) == {0.3: 4, 0.5: 3}
     assert [r.seed for r in confirm if r.params["x"] == 0.5] == RULE.seeds("confirm")[:3]
-    assert settled(records, RULE)
+    assert is_decided(records, RULE)
 
 
 def test_a_winning_default_is_confirmed_once() -> None:
@@ -193,14 +226,14 @@ def test_a_failed_selection_trial_is_done_and_its_point_ranks_last() -> None:
     best = winner(records, RULE)
     assert best is not None
     assert best.params == {"x": 0.5}
-    assert settled(records, RULE)
+    assert is_decided(records, RULE)
 
 
 def test_an_arm_whose_every_selection_failed_is_through_without_a_winner() -> None:
     records = play(search(), RULE, lambda d: None)
     assert winner(records, RULE) is None
     assert due(records, RULE) == []
-    assert settled(records, RULE)
+    assert is_decided(records, RULE)
 
 
 def test_a_failed_confirmation_trial_is_not_repeated() -> None:

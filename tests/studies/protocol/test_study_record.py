@@ -19,16 +19,16 @@ def test_a_study_records_the_families_of_its_datasets_and_how_often_seeds_were_a
     config = toy_config(datasets=["crema_d_mlb", "av_digits"], methods=["joint"])
     assert study_record.looks_of(tmp_path) == 1
     assert study_record.families_of(tmp_path) == {}
-    provenance.settle(StudyFolder(tmp_path), config, manifests)
+    provenance.begin_or_check(StudyFolder(tmp_path), config, manifests)
     assert study_record.families_of(tmp_path) == {"crema_d_mlb": "crema_d", "av_digits": "av_digits"}
     assert study_record.looks_of(tmp_path) == 1
     raw = config.as_dict()
     for seeds, looks in ((raw["confirm"]["seeds"] + 1, 2), (raw["confirm"]["seeds"] + 2, 3)):
         more = {**raw, "confirm": {**raw["confirm"], "seeds": seeds}}
-        provenance.settle(StudyFolder(tmp_path), StudyConfig.model_validate(more), manifests)
+        provenance.begin_or_check(StudyFolder(tmp_path), StudyConfig.model_validate(more), manifests)
         assert study_record.looks_of(tmp_path) == looks
     trials = {**more, "search": {**raw["search"], "trials": raw["search"]["trials"] + 1}}
-    provenance.settle(StudyFolder(tmp_path), StudyConfig.model_validate(trials), manifests)
+    provenance.begin_or_check(StudyFolder(tmp_path), StudyConfig.model_validate(trials), manifests)
     assert study_record.looks_of(tmp_path) == 4, "another search may choose another point"
 
 

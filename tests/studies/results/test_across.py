@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from balance_tune.studies.results.across import (
     against_baseline,
@@ -13,6 +14,7 @@ from balance_tune.studies.results.across import (
     interquartile_interval,
     interquartile_mean,
     performance_profile,
+    profile_band,
 )
 
 
@@ -62,16 +64,19 @@ def test_groups_join_methods_that_cannot_be_told_apart() -> None:
     assert not any(first <= 0 and last >= 3 for first, last in ranks.groups)
 
 
-def test_without_a_significant_friedman_test_there_is_no_post_hoc_test() -> None:
+def test_without_a_significant_friedman_test_all_methods_are_one_group() -> None:
     ranks = compare_ranks(np.random.default_rng(3).normal(size=(6, 3)), "abc", "uvwxyz")
     assert ranks.p is not None
     assert ranks.p > 0.05
-    assert (ranks.critical, ranks.groups) == (None, ())
+    assert ranks.groups == ((0, 2),)
+
+
+def test_with_few_families_there_is_no_critical_difference() -> None:
+    ranks = compare_ranks(np.random.default_rng(3).normal(size=(6, 3)), "abc", "uvwxxx")
+    assert (ranks.p, ranks.critical, ranks.groups) == (None, None, ())
 
 
 def test_the_interquartile_mean_is_scipys_trimmed_mean() -> None:
-    from scipy import stats
-
     runs = [np.random.default_rng(k).random(n) for k, n in enumerate((5, 7, 3))]
     assert interquartile_mean(runs) == pytest.approx(stats.trim_mean(np.concatenate(runs), 0.25))
     low, high = interquartile_interval(runs)
@@ -86,6 +91,15 @@ def test_one_collapsed_run_does_not_move_the_interquartile_mean_far() -> None:
 def test_the_profile_is_the_share_of_runs_strictly_above() -> None:
     profile = performance_profile([[0.1, 0.2], [0.2, 0.4]], [0.0, 0.1, 0.2, 0.4])
     assert profile.tolist() == [1.0, 0.75, 0.25, 0.0]
+
+
+def test_the_band_of_a_profile_has_the_quantiles_of_the_bootstrap() -> None:
+    """The number of 20 resampled runs above 0.5 is binomial(20, 0.4), of two datasets the mean of two such shares."""
+    runs = [np.arange(20) < 8] * 2
+    low, high = profile_band(runs, [0.5, 1.5], draws=20_000)
+    both = stats.binom(40, 0.4)
+    assert (low[0], high[0]) == pytest.approx((both.ppf(0.025) / 40, both.ppf(0.975) / 40))
+    assert (low[1], high[1]) == (0.0, 0.0)
 
 
 def test_scores_of_datasets_are_comparable_relative_to_the_baseline() -> None:

@@ -59,7 +59,7 @@ def test_units_that_some_runs_lack_are_left_out() -> None:
 
 
 def test_a_seed_has_ended_when_it_was_evaluated_or_failed() -> None:
-    assert _arm({1: _test([1, 0])}, failed={2}).ended() == {0, 1}
+    assert _arm({1: _test([1, 0])}, failed={2}).finished_keys() == {0, 1}
 
 
 def test_the_interval_covers_the_difference_on_the_population_of_people_with_as_few_as_five() -> None:
@@ -92,13 +92,13 @@ def test_of_several_replicates_a_run_is_the_mean_over_its_seeds() -> None:
     assert np.isnan(runs.scores[2])
     assert runs.units is not None
     assert runs.units[0] == pytest.approx([1] * 5 + [0.5] * 2 + [0] * 3)
-    assert arm.ended() == {0, 1}
+    assert arm.finished_keys() == {0, 1}
 
 
 def test_a_replicate_with_a_failed_seed_or_without_any_result_counts_as_failed() -> None:
     broken = _cell(1, 0.9, failed=1)
     dead = _cell(2, failure="5 search trials failed")
     arm = ArmResults("sealed", "toy", "mlb", [_cell(0, 0.5, 0.7), broken, dead], 3)
-    assert arm.ended() == {0, 1, 2}
+    assert arm.finished_keys() == {0, 1, 2}
     assert arm.runs(arm.run_keys()).failed.tolist() == [False, True, True]
     assert arm.scores() == {0: pytest.approx(0.6)}

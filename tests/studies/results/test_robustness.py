@@ -86,8 +86,8 @@ def test_the_report_has_a_chart_for_each_modality_and_for_all(study: Path) -> No
     charts = robustness_curves(rows, found, styles(rows))
     assert list(charts) == ["audio", "image", "all"]
     for chart in charts.values():
-        assert chart.count("<path") >= 2
-        assert "mlb: " in chart
+        assert chart.svg().count("<path") >= 2
+        assert "mlb: " in chart.svg()
     page = write(study).read_text()
     section = page[page.index('<section id="robustness">') :]
     section = section[: section.index("</section>")]

@@ -119,12 +119,12 @@ def test_a_store_whose_making_was_cut_short_is_made_again(tmp_path: Path) -> Non
         "import sys, pathlib; from balance_tune.studies.tracking.backend import Store, connect\n"
         f"connect(Store('sqlite:///{file}', None)).search_experiments()"
     )
-    cut = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    truncate = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not any(path.stat().st_size for path in tmp_path.glob(".mlflow.db.*.tmp")):
-        assert cut.poll() is None
+        assert truncate.poll() is None
         time.sleep(0.01)
-    cut.kill()
-    cut.wait()
+    truncate.kill()
+    truncate.wait()
     left = set(tmp_path.iterdir())  # what was made of it, and sqlite's own journal beside it
     assert file not in left
 

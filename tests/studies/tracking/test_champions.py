@@ -18,7 +18,7 @@ from balance_tune.datasets.av_digits import AvDigits
 from balance_tune.datasets.store import open_store
 from balance_tune.errors import UserError
 from balance_tune.studies.config.reader import read_config
-from balance_tune.studies.evaluation.stored_model import asking
+from balance_tune.studies.evaluation.stored_model import default_store
 from balance_tune.studies.protocol.selection import best_trial
 from balance_tune.studies.results import tables
 from balance_tune.studies.tracking import tracker
@@ -62,7 +62,7 @@ def served(study: Trained, root: Path) -> Any:
     """The champion, loaded as a user loads it."""
     import mlflow
 
-    with asking(store_of(root)):
+    with default_store(store_of(root)):
         return mlflow.pyfunc.load_model(f"models:/{MODEL}@champion")
 
 
@@ -94,7 +94,7 @@ def test_the_study_run_holds_report_and_leaderboard(runs: dict[str, Any], study:
 
 
 def test_an_arms_run_shows_the_curves_of_all_its_trials(runs: dict[str, Any], client: Any, tmp_path: Path) -> None:
-    run = runs["tiny / joint"]
+    run = runs["joint / tiny"]
     picture = Path(client.download_artifacts(run.info.run_id, "curves.svg", str(tmp_path))).read_text()
     assert picture.count("<path") >= 4
     assert "confirm 2: complete" in picture
@@ -113,7 +113,7 @@ def test_the_checkpoint_of_an_arm_reloads_and_gives_the_recorded_validation_accu
 ) -> None:
     part = open_store(study.store, parts=("val",)).parts["val"]
     for method in RATES:
-        run = runs[f"tiny / {method}"]
+        run = runs[f"{method} / tiny"]
         (tmp_path / method).mkdir()
         folder = Path(client.download_artifacts(run.info.run_id, "checkpoint", str(tmp_path / method)))
         recorded = json.loads((folder / "best.json").read_text())["metrics"]
@@ -124,8 +124,8 @@ def test_the_checkpoint_of_an_arm_reloads_and_gives_the_recorded_validation_accu
 
 
 def test_sealed_results_that_only_the_folder_knows_are_in(runs: dict[str, Any]) -> None:
-    assert runs["tiny / joint / confirm 002"].data.metrics["test/accuracy"] == pytest.approx(0.7)
-    assert not [name for name in runs["tiny / joint / select 000"].data.metrics if name.startswith("test/")]
+    assert runs["002 confirm / joint / tiny"].data.metrics["test/accuracy"] == pytest.approx(0.7)
+    assert not [name for name in runs["000 select / joint / tiny"].data.metrics if name.startswith("test/")]
 
 
 def test_champion_and_challenger_are_ordered_by_confirmation_validation(study: Trained, client: Any) -> None:

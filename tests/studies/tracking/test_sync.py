@@ -24,8 +24,8 @@ from tests.studies.bucket import Bucket
 from tests.studies.tracking.written import MANIFEST, WrittenStudy, points, runs_of, steps, tag
 
 Write = Callable[..., WrittenStudy]
-TRIAL = "av_digits / mlb / 000"
-CONFIRMED = "av_digits / mlb / confirm 000"
+TRIAL = "000 / mlb / av_digits"
+CONFIRMED = "000 confirm / mlb / av_digits"
 
 
 class Killed(BaseException):
@@ -79,14 +79,14 @@ def test_trials_hang_below_their_arm_and_arms_below_the_study(written: Write, st
     study = a_study(written)
     assert sync(study.folder, store)
     runs, name = runs_of(client, study.folder.name), study.folder.name
-    trials = [f"av_digits / mlb / 00{i}" for i in range(4)]
-    assert set(runs) == {name, "av_digits / joint", "av_digits / mlb", *trials, CONFIRMED}
+    trials = [f"00{i} / mlb / av_digits" for i in range(4)]
+    assert set(runs) == {name, "joint / av_digits", "mlb / av_digits", *trials, CONFIRMED}
     parent = {n: run.data.tags.get("mlflow.parentRunId") for n, run in runs.items()}
     assert parent[name] is None
-    assert parent["av_digits / mlb"] == runs[name].info.run_id
-    assert {parent[n] for n in [*trials, CONFIRMED]} == {runs["av_digits / mlb"].info.run_id}
+    assert parent["mlb / av_digits"] == runs[name].info.run_id
+    assert {parent[n] for n in [*trials, CONFIRMED]} == {runs["mlb / av_digits"].info.run_id}
     begun = {run_name: run.info.start_time for run_name, run in runs.items()}
-    assert begun[name] < begun["av_digits / joint"] < begun["av_digits / mlb"]  # their order in MLflow
+    assert begun[name] < begun["joint / av_digits"] < begun["mlb / av_digits"]  # their order in MLflow
 
 
 def test_an_arm_with_a_name_of_its_own_says_what_it_is(written: Write, store: Store, client: Any) -> None:
@@ -94,8 +94,8 @@ def test_an_arm_with_a_name_of_its_own_says_what_it_is(written: Write, store: St
     study.begin(0).train(1).end()
     sync(study.folder, store)
     runs = runs_of(client, study.folder.name)
-    assert tag(runs["av_digits / joint"], "definition") is None
-    for name in ("av_digits / mlb", TRIAL):
+    assert tag(runs["joint / av_digits"], "definition") is None
+    for name in ("mlb / av_digits", TRIAL):
         assert tag(runs[name], "definition") == "ogm with end = 0.6"
 
 
@@ -105,7 +105,7 @@ def test_a_trials_run_tells_how_it_ended_and_with_what_it_was_trained(
     study = a_study(written)
     sync(study.folder, store)
     runs = runs_of(client, study.folder.name)
-    trials = [runs[f"av_digits / mlb / 00{i}"] for i in range(4)]
+    trials = [runs[f"00{i} / mlb / av_digits"] for i in range(4)]
     assert [run.info.status for run in trials] == ["FINISHED", "KILLED", "FAILED", "RUNNING"]
     assert [tag(run, "state") for run in trials] == ["complete", "pruned", "failed", "running"]
     assert tag(trials[2], "reason") == "Diverged: val/loss is nan in epoch 2"
@@ -409,20 +409,20 @@ def test_a_resumed_study_adds_to_its_runs_and_makes_none_twice(written: Write, s
     trial = study.begin(1).train(2)
     sync(study.folder, store, "interrupted")
     runs = runs_of(client, study.folder.name)
-    for name in ("av_digits / mlb / 001", "av_digits / mlb", study.folder.name):
+    for name in ("001 / mlb / av_digits", "mlb / av_digits", study.folder.name):
         assert (tag(runs[name], "state"), runs[name].info.status) == ("interrupted", "KILLED")
 
     second = Sync(study.folder, store)
     second.run("running")
     runs = runs_of(client, study.folder.name)
-    for name in ("av_digits / mlb / 001", "av_digits / mlb", study.folder.name):
+    for name in ("001 / mlb / av_digits", "mlb / av_digits", study.folder.name):
         assert (tag(runs[name], "state"), runs[name].info.status) == ("running", "RUNNING")
     trial.train(1).end()
     second.run("running")
     runs = runs_of(client, study.folder.name)
-    assert steps(client, runs["av_digits / mlb / 001"]) == [1, 2, 3]
+    assert steps(client, runs["001 / mlb / av_digits"]) == [1, 2, 3]
     assert steps(client, runs[TRIAL]) == [1, 2, 3]
-    assert (tag(runs["av_digits / mlb / 001"], "state"), runs[TRIAL].info.status) == ("complete", "FINISHED")
+    assert (tag(runs["001 / mlb / av_digits"], "state"), runs[TRIAL].info.status) == ("complete", "FINISHED")
 
 
 def test_an_extended_study_keeps_its_runs_and_their_parameters(written: Write, store: Store, client: Any) -> None:
@@ -453,7 +453,7 @@ def test_a_run_that_somebody_deleted_is_written_anew(written: Write, store: Stor
     live = Sync(study.folder, store)
     trial = study.begin(4).train(2)
     live.run("running")
-    name = "av_digits / mlb / 004"
+    name = "004 / mlb / av_digits"
     client.delete_run(runs_of(client, study.folder.name)[name].info.run_id)
     trial.train(1)
     assert live.run("running")
@@ -508,7 +508,7 @@ def test_what_mlflow_refuses_is_left_out_with_one_line_and_the_rest_is_written(
     live = Sync(study.folder, store)
     assert not live.run("running")
     assert not live.run("complete")
-    assert caplog.text.count("does not get `av_digits / mlb / 001`") == 1
+    assert caplog.text.count("does not get `001 / mlb / av_digits`") == 1
     assert "s3cret" not in caplog.text
     assert len(runs_of(client, study.folder.name)) == 7
     assert not Cache.of(study.folder, store.shown).complete

@@ -159,7 +159,7 @@ def test_a_process_that_is_killed_is_started_again_and_nothing_is_lost_or_there_
         until(lambda old=first: worker._process is not old, "another process", every=0.001)
     assert worker.finish("complete")
     runs = runs_of(client, study.folder.name)
-    assert all(steps(client, runs[f"av_digits / mlb / 00{n}"]) == [1, 2, 3] for n in range(4))
+    assert all(steps(client, runs[f"00{n} / mlb / av_digits"]) == [1, 2, 3] for n in range(4))
     assert "worker ended (SIGKILL); it is started again" in caplog.text
 
 
@@ -180,13 +180,13 @@ def test_while_trials_run_it_has_the_lowest_priority_and_at_the_end_a_normal_one
     study.begin(1).train(2).end()
     assert worker.finish("complete")
     assert worker.pid == second
-    assert worker._ended == 0, "no process ended by itself"
-    assert tag(runs_of(client, study.folder.name)["av_digits / mlb / 001"], "state") == "complete"
+    assert worker._n_ended == 0, "no process ended by itself"
+    assert tag(runs_of(client, study.folder.name)["001 / mlb / av_digits"], "state") == "complete"
 
 
 def test_it_writes_while_the_study_runs(start: Callable[..., Worker], study: WrittenStudy, client: Any) -> None:
     start(nice=0)
-    name = "av_digits / mlb / 000"
+    name = "000 / mlb / av_digits"
     until(lambda: name in runs_of(client, study.folder.name), "the trial", patience=2 * LONG, every=0.2)
 
 
@@ -233,7 +233,7 @@ def test_a_process_that_cannot_start_is_given_up_and_told_of_once(
     monkeypatch.setattr(workers, "PROGRAM", "no.such.module")
     worker = start()
     assert not worker.finish("complete")
-    assert worker._ended >= workers.LIVES
+    assert worker._n_ended >= workers.LIVES
     assert caplog.text.count("it is started again") == 1
 
 
@@ -299,7 +299,7 @@ def test_an_interrupted_study_is_shown_as_such(tracker: Tracker, study: WrittenS
     study.begin(1).train(2)
     tracker.interrupt()
     runs = runs_of(client, study.folder.name)
-    assert {tag(runs[n], "state") for n in ("av_digits / mlb / 001", study.folder.name)} == {"interrupted"}
+    assert {tag(runs[n], "state") for n in ("001 / mlb / av_digits", study.folder.name)} == {"interrupted"}
 
 
 def test_nothing_is_started_or_written_before_there_is_something_to_write(
@@ -330,7 +330,7 @@ def test_an_absent_store_costs_a_line_and_the_next_run_writes_the_study(
 
     study = written()  # the address was mended
     Tracker(stored_config(study.folder), study.folder).finish(study.records)
-    assert steps(client, runs_of(client, study.folder.name)["av_digits / mlb / 000"]) == [1, 2, 3]
+    assert steps(client, runs_of(client, study.folder.name)["000 / mlb / av_digits"]) == [1, 2, 3]
 
 
 def test_what_breaks_in_the_tracker_never_reaches_the_study(

@@ -1,4 +1,4 @@
-"""Draws small charts as static SVG text: axes, lines, bands, dots and labels; no script, no file, no network.
+"""Draws small charts: axes, lines, bands, dots and labels.
 
 A plot is drawn at the size it is meant to be read at (about 340 pixels wide), so that text keeps its size on a phone.
 """
@@ -11,9 +11,21 @@ from dataclasses import dataclass, field
 from html import escape
 from itertools import pairwise
 
-Place = tuple[float, float]
+from balance_tune.studies.results.report.shapes import (
+    Area,
+    Disc,
+    Line,
+    Mark,
+    Picture,
+    Place,
+    Shape,
+    Text,
+    svg_of,
+    text_width,
+)
 
 INK, SOFT, GRID, FAINT = "#1c2024", "#5b6570", "#e3e7eb", "#b8c0c8"
+BLIND = "#eef1f4"  # behind differences that are too small to be found
 # Okabe & Ito's colours, safe for colour-blind readers; black is the baseline's, yellow (unreadable on white) left out.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("", "6 3", "2 2", "8 3 2 3")  # after the colours are used up, lines differ by dash
@@ -43,6 +55,7 @@ class Axis:
     log: bool = False
     percent: bool = False
     names: tuple[str, ...] = ()
+    longest: int = 10  # characters of a name that are shown
 
     def share(self, value: float, *, free: bool = False) -> float:
         """Return where `value` lies between low (0) and high (1); outside it is held at the edge unless `free`."""
@@ -63,16 +76,16 @@ class Axis:
     def text(self, value: float) -> str:
         """Return a value as the axis labels it."""
         if self.names:
-            return shorten(self.names[round(value)], 10)
+            return shorten(self.names[round(value)], self.longest)
         return number(100 * value if self.percent else value)
 
 
 def spread(values: Sequence[float], label: str = "", *, log: bool = False, percent: bool = False) -> Axis:
     """Return an axis around `values` with a little room; of no values, from 0 to 1."""
-    known = [v for v in values if math.isfinite(v) and (v > 0 or not log)]
-    if not known:
+    finite = [v for v in values if math.isfinite(v) and (v > 0 or not log)]
+    if not finite:
         return Axis(0.1 if log else 0.0, 1.0, label, log, percent)
-    low, high = min(known), max(known)
+    low, high = min(finite), max(finite)
     if log:
         room = max((high / low) ** 0.05, 1.05)
         return Axis(low / room, high * room, label, log, percent)
@@ -82,7 +95,7 @@ def spread(values: Sequence[float], label: str = "", *, log: bool = False, perce
 
 @dataclass
 class Plot:
-    """A chart being drawn: call `line`, `band`, `dot`, `label`, then `svg`."""
+    """A chart being drawn: call `line`, `band`, `dot`, `label`, then `picture`."""
 
     x: Axis
     y: Axis
@@ -92,10 +105,14 @@ class Plot:
     right: int = 12  # room for labels at the ends of lines
     left: int = 40
     top: int = 10
-    lines: list[str] = field(default_factory=list)  # cut off at the axes
-    marks: list[str] = field(default_factory=list)
+    _lines: list[Mark] = field(default_factory=list)  # cut off at the axes
+    _marks: list[Mark] = field(default_factory=list)
     _ends: list[tuple[float, str, str]] = field(default_factory=list)
     _boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
+
+    @property
+    def _top(self) -> int:
+        return self.top + (14 if self.y.label else 0)
 
     @property
     def _bottom(self) -> int:
@@ -104,49 +121,30 @@ class Plot:
     def at(self, place: Place, *, free: bool = False) -> Place:
         """Return the pixel of a place in data units; outside the axes it is held at the edge unless `free`."""
         across = self.width - self.left - self.right
-        down = self.height - self.top - self._bottom
+        top = self._top
+        down = self.height - top - self._bottom
         x, y = self.x.share(place[0]), self.y.share(place[1], free=free)
-        return self.left + across * x, self.top + down * (1 - y)
+        return self.left + across * x, top + down * (1 - y)
 
     def line(self, places: Sequence[Place], style: Style, title: str = "", *, step: bool = False) -> None:
         """Draw a line through `places`; with `step` the value holds until the next place."""
-        spots = [self.at(p, free=True) for p in thinned(places)]
+        spots = [self.at(p, free=True) for p in thin(places)]
         if not spots:
             return
-        path = f"M{_n(spots[0][0])} {_n(spots[0][1])}"
-        for before, (x, y) in pairwise(spots):
-            path += f"H{_n(x)}V{_n(y)}" if step and before != (x, y) else f"L{_n(x)} {_n(y)}"
-        dash = f' stroke-dasharray="{style.dash}"' if style.dash else ""
-        self.lines.append(
-            f'<path d="{path}" fill="none" stroke="{style.colour}" stroke-width="{style.width}"{dash} '
-            f'stroke-linejoin="round">{_title(title)}</path>'
-        )
+        path = spots[:1]
+        for before, spot in pairwise(spots):
+            path += [(spot[0], before[1]), spot] if step else [spot]
+        self._lines.append(Mark([Line(path, style.colour, style.width, style.dash)], title))
 
     def band(self, low: Sequence[Place], high: Sequence[Place], colour: str) -> None:
         """Shade between two lines."""
-        spots = [self.at(p, free=True) for p in [*thinned(low), *reversed(thinned(high))]]
-        points = " ".join(f"{_n(x)},{_n(y)}" for x, y in spots)
-        self.lines.append(f'<polygon points="{points}" fill="{colour}" opacity="0.14"/>')
+        spots = [self.at(p, free=True) for p in [*thin(low), *reversed(thin(high))]]
+        self._lines.append(Mark([Area(spots, colour, 0.14)]))
 
     def dot(self, place: Place, colour: str, title: str = "", *, shape: str = "disc", radius: float = 3.2) -> None:
         """Draw one mark: a "disc", a hollow "ring", a "cross", a "square", or "none" that only answers the pointer."""
         x, y = self.at(place)
-        if shape == "cross":
-            d = f"M{_n(x - 3)} {_n(y - 3)}l6 6m0-6l-6 6"
-            mark = f'<path d="{d}" stroke="{colour}" stroke-width="1.4" fill="none"/>'
-        elif shape == "square":
-            side = 2 * radius
-            mark = (
-                f'<rect x="{_n(x - radius)}" y="{_n(y - radius)}" width="{_n(side)}" height="{_n(side)}" fill="none" '
-                f'stroke="{colour}" stroke-width="1.4"/>'
-            )
-        elif shape == "none":
-            mark = ""
-        else:
-            paint = f'fill="{colour}"' if shape == "disc" else f'fill="#fff" stroke="{colour}" stroke-width="1.2"'
-            mark = f'<circle cx="{_n(x)}" cy="{_n(y)}" r="{_n(radius)}" {paint}/>'
-        hit = f'<circle cx="{_n(x)}" cy="{_n(y)}" r="7" fill="transparent"/>' if title else ""
-        self.marks.append(f"<g>{mark}{hit}{_title(title)}</g>" if title else mark)
+        self._marks.append(Mark(_dot(x, y, colour, shape, radius), title, (x, y)))
         self._boxes.append((x - radius, y - radius, x + radius, y + radius))
 
     def rule(self, *, x: float | None = None, y: float | None = None, title: str = "") -> None:
@@ -156,64 +154,87 @@ class Plot:
             left = right = self.at((x, self.y.low))[0]
         if y is not None:
             low = high = self.at((self.x.low, y))[1]
-        self.marks.append(
-            f'<line x1="{_n(left)}" y1="{_n(low)}" x2="{_n(right)}" y2="{_n(high)}" stroke="{SOFT}" '
-            f'stroke-dasharray="3 3">{_title(title)}</line>'
-        )
+        self._marks.append(Mark([Line([(left, low), (right, high)], SOFT, 1.0, "3 3")], title))
+
+    def interval(self, ends: tuple[float, float], y: float, colour: str) -> None:
+        """Draw a horizontal interval with caps at the height of `y`; an end beyond the axis has no cap."""
+        (left, level), (right, _) = (self.at((end, y)) for end in ends)
+        lines = [Line([(left, level), (right, level)], colour, 1.8)]
+        lines += [
+            Line([(x, level - 4), (x, level + 4)], colour, 1.8)
+            for x, end in ((left, ends[0]), (right, ends[1]))
+            if self.x.low <= end <= self.x.high
+        ]
+        self._marks.append(Mark(lines))
+
+    def legend(self, entries: Sequence[tuple[str, Style]]) -> None:
+        """List series in the room at the right, from the top."""
+        left = self.width - self.right + 6
+        for i, (text, look) in enumerate(entries):
+            y = self._top + 8 + 14 * i
+            sample = Line([(left, y), (left + 16, y)], look.colour, 2.0, look.dash)
+            self._marks.append(Mark([sample, Text((left + 20, y + 3.5), text, INK)]))
 
     def end(self, y: float, text: str, colour: str) -> None:
         """Name a line at the right edge, at the height of `y`; names that would collide are moved apart."""
         self._ends.append((self.at((self.x.high, y))[1], text, colour))
 
     def name(self, place: Place, text: str, colour: str) -> None:
-        """Write a name beside a dot where it hides neither dots nor names; after all dots are drawn."""
+        """Write a name near a dot where it hides neither dots nor names, far ones with a line; after all dots."""
         x, y = self.at(place)
         wide, high = text_width(text), 10
-        spots = [(x + 6, y + 3.5), (x - 6 - wide, y + 3.5), (x - wide / 2, y - 7), (x - wide / 2, y + 15)]
-        spots += [(x + 6, y + 3.5 + shift) for shift in (-11, 11)]
-        spots += [(x - 6 - wide, y + 3.5 + shift) for shift in (-11, 11, -22, 22)]
-        inside = [s for s in spots if s[0] > self.left and s[0] + wide < self.width and s[1] > 9]
-        for left, base in inside or spots:
-            box = (left, base - high, left + wide, base + 2)
-            if not any(_overlap(box, other) for other in self._boxes):
-                break
-        else:
-            left, base = (inside or spots)[0]
-        self._boxes.append((left, base - high, left + wide, base + 2))
-        self.marks.append(_text(left, base, text, colour, halo=True))
+        near = [(x + 6, y + 3.5), (x - 6 - wide, y + 3.5), (x - wide / 2, y - 7), (x - wide / 2, y + 15)]
+        near += [(side, y + 3.5 + shift) for side in (x + 6, x - 6 - wide) for shift in (-11, 11)]
+        far = [
+            (side, y + 3.5 + shift)
+            for k in range(2, 14)
+            for shift in (-11 * k, 11 * k)
+            for side in (x + 22, x - 22 - wide)
+        ]
+        floor = self.height - self._bottom
+        inside = [s for s in near + far if self.left < s[0] < self.width - wide and self._top < s[1] < floor]
+        boxes = {spot: (spot[0], spot[1] - high, spot[0] + wide, spot[1] + 2) for spot in inside or near}
+        free = (spot for spot, box in boxes.items() if not any(_overlap(box, other) for other in self._boxes))
+        left, base = next(free, next(iter(boxes)))
+        self._boxes.append(boxes[left, base])
+        if (left, base) in far:
+            self._marks.append(
+                Mark([Line([(x, y), (left - 2 if left > x else left + wide + 2, base - 3.5)], colour, 0.7)])
+            )
+        spot, anchor = ((left, base), "start") if left > x - wide / 2 - 1 else ((left + wide, base), "end")
+        self._marks.append(Mark([Text(spot, text, colour, anchor, halo=True)]))
 
-    def svg(self) -> str:
+    def picture(self) -> Picture:
         """Return the finished chart."""
-        down = self.height - self._bottom + 1
-        inside = f'x="0" y="0" width="{self.width}" height="{down}" viewBox="0 0 {self.width} {down}"'
-        lines = [f"<svg {inside}>", *self.lines, "</svg>"] if self.lines else []
-        parts = [*self._frame(), *lines, *self.marks, *self._end_names()]
-        return (
-            f'<svg class="plot" viewBox="0 0 {self.width} {self.height}" width="{self.width}" height="{self.height}" '
-            f'role="img" aria-label="{escape(self.caption)}">{"".join(parts)}</svg>'
-        )
+        floor = self.height - self._bottom + 1
+        marks = [*self._marks, *self._end_names()]
+        return Picture(self.width, self.height, self.caption, self._frame(), self._lines, marks, floor)
 
-    def _frame(self) -> list[str]:
+    def _frame(self) -> list[Mark]:
         (left, bottom), (right, top) = self.at((self.x.low, self.y.low)), self.at((self.x.high, self.y.high))
-        parts = []
+        shapes: list[Shape] = []
         for value in self.y.ticks(max(int((bottom - top) / 36), 2)):
             y = self.at((self.x.low, value))[1]
-            parts.append(f'<path d="M{_n(left)} {_n(y)}H{_n(right)}" stroke="{GRID}"/>')
-            parts.append(_text(left - 5, y + 3.5, self.y.text(value), SOFT, "end"))
+            shapes.append(Line([(left, y), (right, y)], GRID))
+            shapes.append(Text((left - 5, y + 3.5), self.y.text(value), SOFT, "end"))
         for value in self.x.ticks(max(int((right - left) / 52), 2)):
             x = self.at((value, self.y.low))[0]
-            parts.append(f'<path d="M{_n(x)} {_n(bottom)}v3" stroke="{FAINT}"/>')
-            parts.append(_text(x, bottom + 14, self.x.text(value), SOFT, "middle"))
-        parts.append(f'<path d="M{_n(left)} {_n(bottom)}H{_n(right)}" stroke="{FAINT}"/>')
+            shapes.append(Line([(x, bottom), (x, bottom + 3)], FAINT))
+            shapes.append(Text((x, bottom + 14), self.x.text(value), SOFT, "middle"))
+        shapes.append(Line([(left, bottom), (right, bottom)], FAINT))
         if self.x.label:
-            parts.append(_text((left + right) / 2, self.height - 5, self.x.label, SOFT, "middle"))
-        return parts
+            shapes.append(Text(((left + right) / 2, self.height - 5), self.x.label, SOFT, "middle"))
+        if self.y.label:
+            shapes.append(Text((2, self.top + 3), self.y.label, SOFT))
+        return [Mark(shapes)]
 
-    def _end_names(self) -> list[str]:
+    def _end_names(self) -> list[Mark]:
         names = sorted(self._ends)
-        heights = apart([y for y, _, _ in names], 12, self.top + 4, self.height - self._bottom)
+        heights = apart([y for y, _, _ in names], 12, self._top + 4, self.height - self._bottom)
         left = self.width - self.right + 4
-        return [_text(left, y + 3.5, text, colour) for y, (_, text, colour) in zip(heights, names, strict=True)]
+        return [
+            Mark([Text((left, y + 3.5), text, colour)]) for y, (_, text, colour) in zip(heights, names, strict=True)
+        ]
 
 
 def interval_mark(
@@ -226,51 +247,58 @@ def interval_mark(
         return 8 + (width - 16) * axis.share(value)
 
     middle = height / 2
-    parts = []
+    shapes: list[Shape] = []
     if blind is not None:
-        parts.append(f'<rect x="{_n(x(-blind))}" y="3" width="{_n(x(blind) - x(-blind))}" height="20" fill="#eef1f4"/>')
-    parts.append(f'<path d="M{_n(x(0))} 0V{height}" stroke="{SOFT}" stroke-dasharray="3 3"/>')
+        shapes.append(Area([(x(-blind), 3), (x(blind), 3), (x(blind), 23), (x(-blind), 23)], BLIND))
+    shapes.append(Line([(x(0), 0), (x(0), height)], SOFT, 1.0, "3 3"))
     if low is not None and high is not None:
-        caps = f"M{_n(x(low))} {middle - 4}v8M{_n(x(high))} {middle - 4}v8"
-        parts.append(
-            f'<path d="M{_n(x(low))} {middle}H{_n(x(high))}{caps}" stroke="{colour}" stroke-width="1.8" fill="none"/>'
-        )
-    parts.append(f'<circle cx="{_n(x(mean))}" cy="{middle}" r="4" fill="{colour}"/>')
+        shapes.append(Line([(x(low), middle), (x(high), middle)], colour, 1.8))
+        shapes += [Line([(x(v), middle - 4), (x(v), middle + 4)], colour, 1.8) for v in (low, high)]
+    shapes.append(Disc((x(mean), middle), 4, colour))
     return (
         f'<svg class="forest" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
-        f'aria-label="{escape(title)}">{_title(title)}{"".join(parts)}</svg>'
+        f'aria-label="{escape(title)}"><title>{escape(title)}</title>{"".join(map(svg_of, shapes))}</svg>'
     )
 
 
 def interval_axis(axis: Axis) -> str:
     """Return the scale above a column of `interval_mark`."""
     width, height = 210, 16
-    parts = []
-    for value in axis.ticks(5):
-        x = 8 + (width - 16) * axis.share(value)
-        parts.append(_text(x, 12, number(100 * value, sign=value != 0), SOFT, "middle"))
+    texts = [
+        Text((8 + (width - 16) * axis.share(v), 12), number(100 * v, sign=v != 0), SOFT, "middle")
+        for v in axis.ticks(5)
+    ]
     return (
         f'<svg class="forest" viewBox="0 0 {width} {height}" width="{width}" height="{height}" aria-hidden="true">'
-        f"{''.join(parts)}</svg>"
+        f"{''.join(map(svg_of, texts))}</svg>"
     )
 
 
 def key(style: Style, shape: str = "line") -> str:
     """Return the little picture of a series for a legend."""
-    if shape == "line":
-        dash = f' stroke-dasharray="{style.dash}"' if style.dash else ""
-        mark = f'<path d="M1 6H19" stroke="{style.colour}" stroke-width="2.4"{dash}/>'
-    elif shape == "cross":
-        mark = f'<path d="M7 3l6 6m0-6l-6 6" stroke="{style.colour}" stroke-width="1.6"/>'
-    elif shape == "square":
-        mark = f'<rect x="6.5" y="2.5" width="7" height="7" fill="none" stroke="{style.colour}" stroke-width="1.4"/>'
-    else:
-        paint = f'fill="{style.colour}"' if shape == "disc" else f'fill="#fff" stroke="{style.colour}"'
-        mark = f'<circle cx="10" cy="6" r="3.6" {paint} stroke-width="1.4"/>'
-    return f'<svg class="key" viewBox="0 0 20 12" width="20" height="12" aria-hidden="true">{mark}</svg>'
+    shapes = (
+        [Line([(1, 6), (19, 6)], style.colour, 2.4, style.dash)]
+        if shape == "line"
+        else _dot(10, 6, style.colour, shape, 3.6)
+    )
+    inside = "".join(map(svg_of, shapes))
+    return f'<svg class="key" viewBox="0 0 20 12" width="20" height="12" aria-hidden="true">{inside}</svg>'
 
 
-def thinned(places: Sequence[Place], most: int = 60) -> list[Place]:
+def _dot(x: float, y: float, colour: str, shape: str, radius: float) -> list[Shape]:
+    if shape == "cross":
+        ends = [((x - 3, y - 3), (x + 3, y + 3)), ((x + 3, y - 3), (x - 3, y + 3))]
+        return [Line(points, colour, 1.4) for points in ends]
+    if shape == "square":
+        r = radius
+        corners = [(x - r, y - r), (x + r, y - r), (x + r, y + r), (x - r, y + r), (x - r, y - r)]
+        return [Line(corners, colour, 1.4)]
+    if shape == "none":
+        return []
+    return [Disc((x, y), radius, colour) if shape == "disc" else Disc((x, y), radius, "#fff", colour)]
+
+
+def thin(places: Sequence[Place], most: int = 60) -> list[Place]:
     """Return at most about `most` of the places, evenly spread, first and last kept."""
     if len(places) <= most:
         return list(places)
@@ -304,17 +332,18 @@ def shorten(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def text_width(text: str) -> float:
-    """Return about how many pixels wide a text of 11 pixels is, in the widest of the usual fonts."""
-    return 6.8 * len(text)
-
-
 def _linear_ticks(low: float, high: float, most: int) -> list[float]:
     if not high > low:
         return [low]
     raw = (high - low) / max(most, 1)
     size = 10.0 ** math.floor(math.log10(raw))
-    step = next(size * m for m in (1, 2, 2.5, 5, 10) if size * m >= raw)
+    steps = [size * m for m in (0.2, 0.25, 0.5, 1, 2, 2.5, 5, 10)]
+    k = next(i for i, step in enumerate(steps) if step >= raw)
+    ticks = _multiples(low, high, steps[k])
+    return ticks if len(ticks) > 1 else _multiples(low, high, steps[k - 1])
+
+
+def _multiples(low: float, high: float, step: float) -> list[float]:
     first = math.ceil(low / step - 1e-9)
     return [round((first + i) * step, 12) for i in range(int((high - first * step) / step + 1e-9) + 1)]
 
@@ -326,20 +355,6 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
         if len(ticks) <= most:
             break
     return ticks[:: math.ceil(len(ticks) / most)] if ticks else [low, high]
-
-
-def _text(x: float, y: float, text: str, colour: str, anchor: str = "start", *, halo: bool = False) -> str:
-    edge = ' paint-order="stroke" stroke="#fff" stroke-width="3"' if halo else ""
-    where = "" if anchor == "start" else f' text-anchor="{anchor}"'
-    return f'<text x="{_n(x)}" y="{_n(y)}" fill="{colour}"{where}{edge}>{escape(text)}</text>'
-
-
-def _title(text: str) -> str:
-    return f"<title>{escape(text)}</title>" if text else ""
-
-
-def _n(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
 
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,36 +12,43 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from balance_tune.datasets.augmentation import described, overridden
 from balance_tune.datasets.modality import Modality
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.config.missing import Missing
+from balance_tune.studies.results import summary
 from balance_tune.studies.results.columns import SETTINGS, interval, p_text, percent
-from balance_tune.studies.results.findings import answer, by_table, ranking, remarks
+from balance_tune.studies.results.findings import RANKS_NEEDED, Ranking, answer, by_table, ranking, remarks
 from balance_tune.studies.results.leaderboard import COLUMNS, LeaderboardRow
-from balance_tune.studies.results.report import figures
+from balance_tune.studies.results.report import comparisons, figures, paper, search_figures
+from balance_tune.studies.results.report.cautions import cautions
 from balance_tune.studies.results.report.charts import INK, SOFT, Axis, Style, interval_axis, interval_mark, key, number
 from balance_tune.studies.results.report.importance import FEWEST, importances
 from balance_tune.studies.results.report.published import hearsay
+from balance_tune.studies.results.report.sheets import sheets
 from balance_tune.studies.results.report.sources import Sources, gather
 from balance_tune.studies.results.robustness import as_csv
 from balance_tune.studies.results.tables import PROTOCOLS, heading, units, write_files
 from balance_tune.studies.storage import durable
-from balance_tune.studies.storage.records import TrialRecord
-from balance_tune.tasks import BY_MODALITY, Objective
+from balance_tune.studies.storage.records import TrialRecord, cell_of
+from balance_tune.tasks import Objective
 
 PACKAGES = ("balance_tune", "torch", "ray", "optuna", "mlflow", "numpy")
 SLICES = 6  # parameters drawn per arm, the most important first
 SHOWN_DECISIONS = 2000  # decisions shown; the file has all
 
 
-def write(study_folder: Path | str) -> Path:
+def write(study_folder: Path | str, *, drawings: bool = False) -> Path:
     """Write the report of a study, finished or not, into its folder `report`; return the page's path.
 
     `index.html` is the page, `leaderboard.*` its numbers. `robustness.csv` is there where modalities are missing from
-    test rows (`missing.test`).
+    test rows (`missing.test`), `summary.csv` of several datasets.
+
+    Args:
+        study_folder: of the study.
+        drawings: write each figure as `figures/NAME.svg` and `.pdf` too, which takes some seconds.
 
     Raises:
         UserError: there is no study in this folder, or one of its files cannot be read.
@@ -50,13 +58,22 @@ def write(study_folder: Path | str) -> Path:
     robustness = [result for row in sources.rows for result in sources.robustness(row)]
     if robustness:
         durable.write(sources.folder / "report" / "robustness.csv", as_csv(robustness))
+    if sources.summary is not None:
+        durable.write(sources.folder / "report" / "summary.csv", summary.as_csv(sources.summary))
     page = sources.folder / "report" / "index.html"
     durable.write(page, render(sources))
+    if drawings:
+        paper.write(page.parent / "figures", sheets(sources))
     return page
 
 
-def render(sources: Sources) -> str:
-    """Return the page: one HTML text with its style and figures inside, no script, nothing fetched."""
+def render(sources: Sources, progress: Markup | None = None) -> str:
+    """Return the page: one HTML text with its style and figures inside, no script, nothing fetched.
+
+    Args:
+        sources: what the study holds.
+        progress: HTML that is shown above all sections.
+    """
     here = Path(__file__).parent
     environment = Environment(
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -69,21 +86,24 @@ def render(sources: Sources) -> str:
         interval=interval,
         num=_number,
         duration=duration,
-        svg=Markup,
+        code=_code,
+        svg=lambda figure: Markup(figure if isinstance(figure, str) else figure.svg()),
     )
-    looks = figures.styles(sources.rows)
+    looks, ranked = figures.styles(sources.rows), ranking(sources.rows)
     tables = [_table(sources, rows, looks) for rows in by_table(sources.rows).values()]
     style = Markup((here / "page.css").read_text("utf-8"))
     return environment.get_template("page.html.j2").render(
         style=style,
+        progress=progress,
         name=sources.config.get("name") or sources.folder.name,
         made=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
         facts=_facts(sources),
         runs="replicates" if any(row.replicates > 1 for row in sources.rows) else "confirmation seeds",
         tables=tables,
         hearsay=hearsay(sources.rows, sources.config),
-        ranking=ranking(sources.rows),
-        remarks=remarks(sources.rows),
+        ranking=ranked,
+        across=_across(sources, ranked, looks),
+        remarks=[*remarks(sources.rows), *cautions(sources)],
         columns=[column for column in COLUMNS.values() if column.unit is not SETTINGS],
         rungs=_rungs(sources),
         decisions=sources.decisions[-SHOWN_DECISIONS:],
@@ -113,13 +133,13 @@ def render(sources: Sources) -> str:
 def _table(sources: Sources, rows: list[LeaderboardRow], looks: Mapping[str, Style]) -> dict[str, Any]:
     """Return what the page shows of one dataset under one protocol."""
     dataset, protocol = rows[0].dataset, rows[0].protocol
-    modalities = _modalities(sources, rows)
+    modalities = sources.modalities(rows)
     y = figures.learning_axis(sources, rows, modalities)
-    axis = _difference_axis(rows)
+    axis = comparisons.difference_axis(rows)
     shares = {row.method: importances(sources.arm(row), row.objective) for row in rows}
     arms = []
     for row in rows:
-        charts = figures.slices(sources, row, looks[row.method])
+        charts = search_figures.slices(sources, row, looks[row.method])
         ordered = [*shares[row.method], *(name for name in charts if name not in shares[row.method])]
         arms.append(
             {
@@ -127,8 +147,9 @@ def _table(sources: Sources, rows: list[LeaderboardRow], looks: Mapping[str, Sty
                 "key": key(looks[row.method]),
                 "mark": _mark(row, axis, looks[row.method]),
                 "learning": figures.learning_curves(sources, row, modalities, y),
+                "coefficients": figures.coefficients(sources, row, modalities),
                 "runs": len(sources.shown(row)),
-                "search": figures.search_curves(sources, row),
+                "search": search_figures.search_curves(sources, row),
                 "slices": [(n, shares[row.method].get(n), charts[n]) for n in ordered if n in charts][:SLICES],
                 "hidden": max(0, len(charts) - SLICES),
                 "params": _params(sources, row),
@@ -141,6 +162,7 @@ def _table(sources: Sources, rows: list[LeaderboardRow], looks: Mapping[str, Sty
         "answer": answer(dataset, rows, protocol),
         "warning": PROTOCOLS["paper"] if protocol == "paper" else "",
         "arms": arms,
+        "coefficients": any(arm["coefficients"] for arm in arms),
         "scale": interval_axis(axis),
         "compared": any(row.delta is not None for row in rows),
         "legend": [(name, key(look)) for name, look in figures.modality_styles(modalities).items()],
@@ -149,22 +171,24 @@ def _table(sources: Sources, rows: list[LeaderboardRow], looks: Mapping[str, Sty
         "by_gap": figures.trade_off(rows, looks, "gap"),
         "by_cost": figures.trade_off(rows, looks, "seconds"),
         "confirmed_any": any(row.val_confirm is not None for row in rows),
-        "anytime": figures.anytime(sources, rows, looks),
+        "anytime": search_figures.anytime(sources, rows, looks),
         "shares": shares,
         "robustness": figures.robustness_curves(rows, {row.method: sources.robustness(row) for row in rows}, looks),
     }
 
 
-def _difference_axis(rows: Sequence[LeaderboardRow]) -> Axis:
-    """Return one scale for all differences of a dataset, zero inside; a wild interval is cut at the edge."""
-    ends = [0.0]
-    for row in rows:
-        if row.delta is not None:
-            ends += [row.delta, *(row.delta_ci or [])]
-    size = max(max(ends) - min(ends), 0.01)
-    low, high = min(ends) - 0.08 * size, max(ends) + 0.08 * size
-    share = all(row.metric.is_share for row in rows)
-    return Axis(max(low, -1.0), min(high, 1.0), percent=True) if share else Axis(low, high)
+def _across(sources: Sources, ranked: Ranking | None, looks: Mapping[str, Style]) -> dict[str, Any]:
+    """Return figures over all datasets, and the words that stand where there is none."""
+    over = sources.summary
+    tested = ranked is not None and ranked.tested.critical is not None
+    return {
+        "means": comparisons.interquartile_means(over, looks) if over else None,
+        "profiles": comparisons.profiles(over, looks) if over else None,
+        "datasets": ", ".join(over.datasets) if over else "",
+        "needed": summary.NEEDED,
+        "difference": comparisons.critical_difference(ranked.tested) if ranked is not None and tested else None,
+        "ranks": ranked.words if ranked else RANKS_NEEDED,
+    }
 
 
 def _mark(row: LeaderboardRow, axis: Axis, look: Style) -> str:
@@ -179,27 +203,14 @@ def _mark(row: LeaderboardRow, axis: Axis, look: Style) -> str:
     return interval_mark(low, row.delta, high, axis, look.colour, blind, text)
 
 
-def _modalities(sources: Sources, rows: Sequence[LeaderboardRow]) -> list[str]:
-    manifest = sources.manifests.get(rows[0].dataset, {})
-    named = list((manifest.get("identity") or {}).get("modalities") or {})
-    seen = {
-        metric.rpartition("/")[2]
-        for r in sources.records
-        if r.dataset == rows[0].dataset
-        for metric in (r.attrs.get("metrics") or {})
-        if metric.startswith(tuple(f"val/{name}/" for name in BY_MODALITY.values()))
-    }
-    return [m for m in named if m in seen] + sorted(seen - set(named))
-
-
 def _params(sources: Sources, row: LeaderboardRow) -> list[dict[str, Any]]:
     """Return an arm's parameters: default with its source, what was chosen, what was searched."""
     own = sources.arm(row)
     default = next((r for r in own if r.attrs.get("default") and r.phase == "search"), None)
     space = {name: range_ for r in own for name, range_ in r.space.items()}
-    found = []
+    params = []
     for name, range_ in space.items():
-        given = (default.params if default else {}).get(name)
+        value = (default.params if default else {}).get(name)
         searched = (
             ", ".join(map(str, range_.choices))
             if range_.choices
@@ -207,8 +218,8 @@ def _params(sources: Sources, row: LeaderboardRow) -> list[dict[str, Any]]:
         )
         source = (default.attrs.get("sources") or {}).get(name, "") if default else ""
         chosen = (row.params or {}).get(name)
-        found.append({"name": name, "default": given, "source": source, "chosen": chosen, "searched": searched})
-    return found
+        params.append({"name": name, "default": value, "source": source, "chosen": chosen, "searched": searched})
+    return params
 
 
 def _facts(sources: Sources) -> list[str]:
@@ -249,7 +260,7 @@ def _failures(sources: Sources) -> list[dict[str, Any]]:
     failed = [r for r in sources.records if r.state == "failed"]
     return [
         {
-            "arm": r.arm,
+            "arm": r.cell,
             "trial": f"{r.phase} {r.number}",
             "seed": r.seed,
             "reason": _reason(r),
@@ -266,11 +277,12 @@ def _reason(record: TrialRecord) -> str:
 
 
 def _rungs(sources: Sources) -> dict[str, Any]:
-    """Return the rung table: for every arm and rung how many trials were judged and how many went on."""
+    """Return the rung table: for every arm and rung how many trials of all replicates were judged and went on."""
     epochs = sorted({int(v["epoch"]) for v in sources.decisions})
     arms: dict[str, dict[int, list[str]]] = {}
     for decision in sources.decisions:
-        arms.setdefault(decision["arm"], {}).setdefault(int(decision["epoch"]), []).append(decision["decision"])
+        arm, _ = cell_of(decision["arm"])
+        arms.setdefault(arm, {}).setdefault(int(decision["epoch"]), []).append(decision["decision"])
     rows = []
     for row in sources.rows:
         judged = arms.get(row.arm, {})
@@ -282,14 +294,14 @@ def _rungs(sources: Sources) -> dict[str, Any]:
 def _importance_table(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return method and parameter against dataset: share of importance, chosen value, default, range."""
     datasets = [t["dataset"] for t in tables if t["protocol"] == tables[0]["protocol"]] if tables else []
-    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    cells_of: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for table in tables[: len(datasets)]:
         for arm in table["arms"]:
             shares = table["shares"][arm["row"].method]
             for param in arm["params"]:
                 cell = {**param, "share": shares.get(param["name"])}
-                found.setdefault((arm["row"].method, param["name"]), {})[table["dataset"]] = cell
-    methods = list(dict.fromkeys(method for method, _ in found))
+                cells_of.setdefault((arm["row"].method, param["name"]), {})[table["dataset"]] = cell
+    methods = list(dict.fromkeys(method for method, _ in cells_of))
     lines = [
         {
             "method": method,
@@ -299,7 +311,7 @@ def _importance_table(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "cells": [cells.get(d) for d in datasets],
         }
         for wanted in methods
-        for (method, param), cells in found.items()
+        for (method, param), cells in cells_of.items()
         if method == wanted
     ]
     return {"datasets": datasets, "lines": lines}
@@ -332,26 +344,26 @@ def _transforms(modalities: Mapping[str, Any], augment: Mapping[str, Any]) -> li
     """Return what is done to the samples of modalities in training and evaluation; nothing of those taken as stored."""
     try:
         declared = {m: Modality.of(entry) for m, entry in modalities.items()}
-        told = {m: described(modality) for m, modality in overridden(declared, augment).items()}
+        words_of = {m: described(modality) for m, modality in overridden(declared, augment).items()}
     except (KeyError, TypeError, ValueError):  # a manifest of another version
         return []
     return [
         f"{m}: in training {words['training']}; in evaluation {words['evaluation']}"
-        for m, words in told.items()
+        for m, words in words_of.items()
         if set(words.values()) != {"as stored"}
     ]
 
 
 def _versions(begun: Mapping[str, Any]) -> dict[str, str]:
     """Return versions: those the study was begun with, where they are noted, and of the rest those that report."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
+            versions[name] = "not installed"
     noted = {"balance_tune": begun.get("version"), **(begun.get("packages") or {})}
-    return found | {name: str(value) for name, value in noted.items() if value}
+    return versions | {name: str(value) for name, value in noted.items() if value}
 
 
 def duration(seconds: float | None) -> str:
@@ -364,6 +376,11 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _code(text: str) -> Markup:
+    """Return text with what stands between backticks as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _number(value: Any) -> str:

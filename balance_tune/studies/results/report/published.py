@@ -1,4 +1,4 @@
-"""What papers report for a study's methods on its datasets, beside the study's own rows: hearsay, and shown as such."""
+"""A section of the report: numbers that papers report for the same methods and datasets, beside the study's own."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def hearsay(rows: Sequence[LeaderboardRow], config: Mapping[str, Any]) -> Markup
     parts = []
     for dataset in dict.fromkeys(row.dataset for row in rows):
         own = {row.method: row for row in rows if row.dataset == dataset}
-        known = [r for r in published(dataset=dataset) if r.method in own and stores.get(dataset) != MINIATURE]
-        if known:
+        numbers = [r for r in published(dataset=dataset) if r.method in own and stores.get(dataset) != MINIATURE]
+        if numbers:
             cells = [
                 (r.method, _own(own[r.method]), f"{r.value} %", r.selection, r.setting, r.source)
-                for r in sorted(known, key=lambda r: list(own).index(r.method))
+                for r in sorted(numbers, key=lambda r: list(own).index(r.method))
             ]
             parts.append(Markup("<h3>{}</h3>\n{}").format(dataset, _table(cells)))
     if not parts:

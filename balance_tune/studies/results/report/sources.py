@@ -1,20 +1,24 @@
-"""Everything a report is made from, read once from a study folder: rows, records, histories, decisions, manifests."""
+"""Reads the inputs of a report from a study folder: rows, trials, histories, pruning decisions, manifests."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from balance_tune.errors import UserError
 from balance_tune.studies.config import strict_yaml
 from balance_tune.studies.protocol.selection import Rule, confirmed, winner
+from balance_tune.studies.results.arm_results import arms_by_table
 from balance_tune.studies.results.leaderboard import LeaderboardRow, rows_of
 from balance_tune.studies.results.robustness import Robustness, robustness_of
+from balance_tune.studies.results.summary import Summary, summarise
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.records import TrialRecord, read_records
+from balance_tune.tasks import BY_MODALITY
 
 BEGUN = "study.json"  # what the study was begun with: code, packages, data, and how it was extended since
 
@@ -54,6 +58,33 @@ class Sources:
         complete = [r for r in own if r.phase == "search" and r.state == "complete" and r.value is not None]
         best = self.rule.objective.best_of(complete, lambda r: r.value or 0.0)
         return [] if best is None else [best]
+
+    def modalities(self, rows: Sequence[LeaderboardRow]) -> list[str]:
+        """Return the modalities of a dataset's rows that validation scores on their own, in the dataset's order."""
+        manifest = self.manifests.get(rows[0].dataset, {})
+        named = list((manifest.get("identity") or {}).get("modalities") or {})
+        with_metrics = {
+            metric.rpartition("/")[2]
+            for r in self.records
+            if r.dataset == rows[0].dataset
+            for metric in (r.attrs.get("metrics") or {})
+            if metric.startswith(tuple(f"val/{name}/" for name in BY_MODALITY.values()))
+        }
+        return [m for m in named if m in with_metrics] + sorted(with_metrics - set(named))
+
+    @cached_property
+    def summary(self) -> Summary | None:
+        """The sealed results over all datasets, without diagnostic arms; None where there is too little."""
+        own = {row.arm for row in self.rows if row.protocol == "sealed" and not row.diagnostic}
+        if len({row.dataset for row in self.rows}) < 2:
+            return None
+        tables = arms_by_table(self.records, self.config, self.folder)
+        arms = {
+            dataset: [arm for arm in table if f"{dataset}/{arm.method}" in own]
+            for (protocol, dataset), table in tables.items()
+            if protocol == "sealed"
+        }
+        return summarise({dataset: table for dataset, table in arms.items() if table})
 
     def robustness(self, row: LeaderboardRow) -> list[Robustness]:
         """Return how a row's arm does where modalities are missing; nothing where the study does not ask for it."""
@@ -98,15 +129,15 @@ def _datasets(records: Sequence[TrialRecord]) -> list[str]:
 
 def _manifest(folder: Path, dataset: str, data_hash: str | None) -> dict[str, Any]:
     """Return the manifest of the store the study was trained on, as far as it still lies below the root."""
-    found = [_json(path) for path in [folder / "data" / f"{dataset}.json"] if path.is_file()]
-    found += [_json(path) for path in sorted((folder.parent / "data").glob(f"{dataset}-*/manifest.json"))]
-    known = [m for m in found if (m.get("identity") or {}).get("dataset") == dataset]
-    return next((m for m in known if data_hash in (None, m.get("data_hash"))), {})
+    manifests = [_json(path) for path in [folder / "data" / f"{dataset}.json"] if path.is_file()]
+    manifests += [_json(path) for path in sorted((folder.parent / "data").glob(f"{dataset}-*/manifest.json"))]
+    matching = [m for m in manifests if (m.get("identity") or {}).get("dataset") == dataset]
+    return next((m for m in matching if data_hash in (None, m.get("data_hash"))), {})
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise UserError(f"`{path}` must be JSON, but: {error}.") from error
-    return found
+    return content

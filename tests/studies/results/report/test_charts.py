@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from balance_tune.studies.results.report.charts import Axis, Plot, Style, apart, spread, thinned
+from balance_tune.studies.results.report.charts import Axis, Plot, Style, apart, spread, thin
 
 
 # charts --------------------------------------------------------------------------------------------------------------
@@ -25,7 +25,7 @@ def test_any_values_make_an_axis_that_can_be_drawn(values: list[float], log: boo
     plot = Plot(axis, axis, "a chart")
     plot.line([(axis.low, axis.low), (axis.high, axis.high)], Style())
     plot.dot((axis.low, axis.high), "#000", "a dot")
-    ElementTree.fromstring(plot.svg())
+    ElementTree.fromstring(plot.picture().svg())
 
 
 def test_names_at_the_ends_of_lines_do_not_collide() -> None:
@@ -37,5 +37,5 @@ def test_names_at_the_ends_of_lines_do_not_collide() -> None:
 
 def test_long_curves_are_thinned_but_keep_their_ends() -> None:
     curve = [(float(i), float(i)) for i in range(1000)]
-    assert len(thinned(curve)) == 60
-    assert (thinned(curve)[0], thinned(curve)[-1]) == (curve[0], curve[-1])
+    assert len(thin(curve)) == 60
+    assert (thin(curve)[0], thin(curve)[-1]) == (curve[0], curve[-1])

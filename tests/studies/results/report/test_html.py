@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import re
@@ -14,7 +15,8 @@ from markupsafe import escape
 from balance_tune.studies.results import findings, leaderboard
 from balance_tune.studies.results.report import write
 from balance_tune.studies.results.report.charts import number
-from balance_tune.studies.results.report.html import duration
+from balance_tune.studies.results.report.html import _rungs, duration
+from balance_tune.studies.results.report.sources import gather
 from tests.studies.made_study import Made, make_study
 from tests.studies.results.report.page import Page
 
@@ -26,8 +28,16 @@ def text(study: Path) -> str:
 
 def test_the_page_and_the_leaderboard_files_lie_in_the_report_folder(study: Path, text: str) -> None:
     names = sorted(p.name for p in (study / "report").iterdir())
-    assert names == ["index.html", "leaderboard.csv", "leaderboard.json", "leaderboard.md"]
+    assert names == ["index.html", "leaderboard.csv", "leaderboard.json", "leaderboard.md", "summary.csv"]
     assert len(text) < 1_000_000
+
+
+def test_the_summary_is_what_the_page_shows(study: Path, text: str) -> None:
+    lines = list(csv.DictReader((study / "report" / "summary.csv").open()))
+    assert {line["datasets"] for line in lines} == {"av_digits multiple_features watch"}
+    for line in lines:
+        ends = [number(100 * float(line[name])) for name in ("interquartile_mean", "low", "high")]
+        assert f"{line['method']}: {ends[0]}, 95 % interval {ends[1]} to {ends[2]}" in text
 
 
 def test_every_tag_closes_and_nothing_is_fetched(text: str) -> None:
@@ -77,7 +87,7 @@ def test_the_answer_comes_first(text: str, study: Path) -> None:
         "1f0c9d5be2a7",
         "torch 2.11.0",
         "c0dec0dec0de",
-        "changed from `5` to `6`",
+        "changed from <code>5</code> to <code>6</code>",
         "balance-tune run study.yaml",
         "early_stopping: {kind: asha, reduction: 3, grace: 3}",
         "official configuration",
@@ -93,6 +103,16 @@ def test_the_rung_table_counts_the_ledger(text: str, study: Path) -> None:
     own = [v for v in decisions if v["arm"] == "watch/opm" and v["epoch"] == 3]
     went_on = sum(v["decision"] == "go" for v in own)
     assert f'<th scope="row">watch/opm</th><td class="n">{len(own)} → {went_on}</td>' in text
+
+
+def test_the_rung_table_counts_all_replicates(study: Path) -> None:
+    sources = gather(study)
+    second = [{**v, "arm": "watch/opm#2"} for v in sources.decisions if v["arm"] == "watch/opm"]
+    line = {r["arm"]: r["cells"] for r in _rungs(sources)["rows"]}["watch/opm"]
+    both = dataclasses.replace(sources, decisions=[*sources.decisions, *second])
+    doubled = {r["arm"]: r["cells"] for r in _rungs(both)["rows"]}["watch/opm"]
+    assert doubled == [" → ".join(str(2 * int(n)) for n in cell.split(" → ")) if cell else "" for cell in line]
+    assert any(doubled)
 
 
 def test_names_and_reasons_are_shown_as_text_never_as_markup(tmp_path: Path) -> None:
