@@ -15,6 +15,8 @@ KNOWN = frozenset({
     "torchvision", "transformers", "yaml",
 })  # fmt: skip
 """The packages that a study imports."""
+ALWAYS = frozenset({"mlflow", "numpy", "optuna", "pandas", "pyarrow", "ray", "sqlalchemy", "torch"})
+"""Those of them that every study imports sooner or later."""
 
 
 def imported_shadow() -> str | None:
@@ -27,7 +29,7 @@ def imported_shadow() -> str | None:
 
 
 def hidden_by(folder: str) -> str | None:
-    """Return a file in `folder` that has the name of a module which this process has imported from elsewhere."""
+    """Return a file in `folder` with the name of a module that this process has imported from elsewhere, or will."""
     try:
         entries = sorted(os.listdir(folder))
     except OSError:  # a folder that is gone hides nothing
@@ -40,7 +42,8 @@ def hidden_by(folder: str) -> str | None:
         if not (is_module or (not ending and os.path.isfile(package))):
             continue
         module = sys.modules.get(name)
-        if module is not None and _is_taken(name) and _is_own(getattr(module, "__file__", None) or ""):
+        will = module is None and name in ALWAYS
+        if will or (module is not None and _is_taken(name) and _is_own(getattr(module, "__file__", None) or "")):
             return package if not ending else path
     return None
 

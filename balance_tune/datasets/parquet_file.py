@@ -20,7 +20,7 @@ def try_reading(path: Path) -> None:
     program = str(parquet_process.__file__)
     command = [sys.executable, "-I", program, str(path.absolute()), str(limit("BYTES"))]
     status = subprocess.run(command, capture_output=True, check=False).returncode
-    if status < 0:  # all else is met again here, and told
+    if status < 0:  # any other error comes again here, with its message
         name = signal.Signals(-status).name
         raise UserError(f"{path} must be a readable Parquet file, but its reader was ended by {name}.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -277,3 +278,16 @@ def test_rows_that_are_left_out_are_nobodys_duplicates(tmp_path: Path) -> None:
         ("row 24", "`npy` and `a` are empty"),
         ("row 25", "it is the same as row 4"),
     ]
+
+
+def test_a_pipe_and_a_device_among_the_files_are_left_out(tmp_path: Path) -> None:
+    rows = plain(60)
+    table = write(tmp_path, rows)
+    (tmp_path / "x3.npy").unlink()
+    os.mkfifo(tmp_path / "x3.npy")
+    (tmp_path / "x5.npy").unlink()
+    (tmp_path / "x5.npy").symlink_to("/dev/zero")
+    manifest = prepared(table, tmp_path / "s")
+    assert {(s.file, s.reason) for s in manifest.skipped} == {
+        (f"x{k}.npy", "it is neither a file nor a folder") for k in (3, 5)
+    }

@@ -124,7 +124,7 @@ TABLE = {
     "argparse.py beside the study": ("touch argparse.py; $PYTHON -m balance_tune methods", 2, "hides `argparse`"),
     "random.py beside the study": ("touch random.py; $PYTHON -m balance_tune plan s.yaml", 2, "hides `random`"),
     "json.py beside the study": ("touch json.py; $PYTHON -m balance_tune plan s.yaml", 2, "hides `json`"),
-    "types.py beside the study": ("touch types.py; $PYTHON -m balance_tune plan s.yaml", 0, OK),  # imported before
+    "types.py beside the study": ("touch types.py; $PYTHON -m balance_tune methods", 0, OK),  # imported before
     "ray.py beside the study": ("touch ray.py; $PYTHON -m balance_tune run s.yaml --root r", 2, "hides `ray`"),
     "mlflow.py beside the study": ("touch mlflow.py; $PYTHON -m balance_tune run s.yaml --root r", 2, "hides `mlflow`"),
     "a folder called torch": ("mkdir torch; touch torch/__init__.py; $PYTHON -m balance_tune plan s.yaml", 2, "torch"),
