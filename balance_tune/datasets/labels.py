@@ -177,8 +177,8 @@ def _check_alike(table: TextTable, column: str, rows: Sequence[Sequence[str]]) -
 
 def _folded(name: str) -> str:
     """Return what labels that look the same have in common; characters that cannot be seen are left out."""
-    seen = "".join(c for c in name.casefold() if not c.isspace() and unicodedata.category(c) != "Cf")
-    return repr(float(seen)) if _NUMBER.fullmatch(seen) else seen
+    visible = "".join(c for c in name.casefold() if not c.isspace() and unicodedata.category(c) != "Cf")
+    return repr(float(visible)) if _NUMBER.fullmatch(visible) else visible
 
 
 def _check_separator(table: TextTable, column: str, rows: Sequence[Sequence[str]], separator: str) -> None:
