@@ -75,7 +75,7 @@ def run(config: StudyConfig, folder: Path, stores: Mapping[str, Path]) -> list[d
     pruner = Pruner(config.search.early_stopping, epochs, log, Objective(config.objective), config.search.parallel)
     while (given := queue.next()) is not None:
         train(given, queue, pruner)
-    for key, record in queue.confirmed():
+    for key, record in queue.confirmed_trials():
         evaluate_sealed(StudyFolder(folder / record.attrs["folder"]), stores[queue.arms[key.arm].dataset])
     log.close()
     return [dict(row) for row in leaderboard.build(folder)]

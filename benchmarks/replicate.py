@@ -76,7 +76,7 @@ def _choices(recording: Recording, design: Design, seed: int) -> list[int]:
         log = _InMemoryLog(Path(name) / "ledger.jsonl")
         pruner = Pruner(config.search.early_stopping, {arm: recording.epochs}, log, rule.objective)
         queue = _Queue(config, recording, log, Path(name))
-        while queue.searching(arm) or (winner(queue.records(arm), rule) is None and not queue.finished()):
+        while queue.is_searching(arm) or (winner(queue.records(arm), rule) is None and not queue.is_finished()):
             trial = queue.next()
             assert trial is not None
             point, seed_index = trial.config["recorded"]

@@ -275,11 +275,11 @@ def _check_size(path: Path, metadata: Any, schema: Any) -> None:
     chunks = [group.column(k) for group in groups for k in range(group.num_columns)]
     embedded = {field.name for field in schema if _is_embedded(field.type)}
     of_files = [c.total_uncompressed_size for c in chunks if c.path_in_schema.partition(".")[0] in embedded]
-    kept = sum(c.total_uncompressed_size for c in chunks) - sum(of_files)
+    others = sum(c.total_uncompressed_size for c in chunks) - sum(of_files)
     cells = max(metadata.num_rows * metadata.num_columns, sum(chunk.num_values for chunk in chunks))
     for what, count in (
         ("files in a row group take", max(of_files, default=0)),
-        ("its text and numbers take", kept),
+        ("its text and numbers take", others),
         ("its cells take at least", cells * CELL),
     ):
         if (reason := exceeded(what, count, "BYTES", "bytes unpacked")) is not None:

@@ -231,7 +231,7 @@ class _Study:
         return StudyResult(rows, self.folder.path, state, reason)
 
     def _work(self) -> tuple[Ending, str]:
-        searched = self.queue.finished()
+        searched = self.queue.is_finished()
         if searched and not self._unsealed():
             return "done", ""
         self.has_run_trials = True
@@ -255,7 +255,7 @@ class _Study:
             ended = "" if searched else self._search()
             if self.interruption.requested:
                 return "interrupted", "a signal"
-            if ended and not self.limits.reached():
+            if ended and not self.limits.limit_reached():
                 return "halted", ended
             self._seal()
             return ("limited", ended) if ended else ("done", "")
@@ -311,7 +311,7 @@ class _Study:
                 warm=self.config.runner != "isolated",
                 callbacks=self.callbacks,
                 interrupted=lambda: self.interruption.requested,
-                exhausted=self.limits.reached,
+                exhausted=self.limits.limit_reached,
                 tick=self._tick,
                 patience=self.config.resources.wait_minutes * 60,
                 devices=self.devices if self.resources.gpus else None,
@@ -338,7 +338,7 @@ class _Study:
 
     def _unsealed(self) -> list[Sealed]:
         pending = []
-        for key, record in self.queue.confirmed():
+        for key, record in self.queue.confirmed_trials():
             dataset = self.queue.arms[key.arm].dataset
             one = Sealed(key, self.folder / str(record.attrs["folder"]), self.stores[dataset], self.config.missing.test)
             if not one.done:
@@ -419,7 +419,7 @@ class _Study:
     def _retain(self, cell: str) -> None:
         """Delete the checkpoints that an arm needs no more in a replicate, once it is decided there."""
         queue, records = self.queue, self.queue.records(cell)
-        if queue.searching(cell) or queue.due(cell) or not records or not all(r.finished for r in records):
+        if queue.is_searching(cell) or queue.due(cell) or not records or not all(r.finished for r in records):
             return
         rule = selection.Rule.of(self.config.as_dict()).at(records[0].arm, records[0].replicate)
         try:

@@ -22,6 +22,7 @@ from benchmarks.regret import (
     outcomes,
     ratio,
     regrets,
+    sources_table,
     tasks,
 )
 
@@ -94,8 +95,8 @@ def test_a_goal_is_reached_when_a_point_as_good_was_trained_to_its_end(mlb: Reco
     target = goal(mlb)
     assert mlb.truth.mean() < target < mlb.truth.max()
     good, bad = int(mlb.truth.argmax()), int(mlb.truth.argmin())
-    assert epochs_to(mlb, target, Outcome(0, 0, 60, [(20, bad), (60, good)])) == 60
-    assert epochs_to(mlb, target, Outcome(0, 0, 20, [(20, bad)])) == math.inf
+    assert epochs_to(mlb, target, Outcome(0, 0, 60, [(20, bad), (60, good)], [bad, good], [good])) == 60
+    assert epochs_to(mlb, target, Outcome(0, 0, 20, [(20, bad)], [bad], [bad])) == math.inf
 
 
 def test_the_interval_of_a_ratio_holds_it_and_pairs_the_seeds() -> None:
@@ -127,3 +128,12 @@ def test_what_is_recorded_is_what_a_study_would_train() -> None:
     known = Recording(CURVES / "multiple_features-joint-1.npz")
     assert np.allclose(val[:, 0], known.val[:2, 0], atol=0.02), "another build of torch may round differently"
     assert known.params(1) == points[1]
+
+
+def test_the_regret_of_each_step_is_that_of_its_best_point(mlb: Recording) -> None:
+    order = np.argsort(mlb.truth)[::-1].tolist()
+    best, second, third, fourth = order[:4]
+    outcome = Outcome(fourth, mlb.default, 60, [(20, second), (60, fourth)], [best, second, fourth], [third, fourth])
+    (row,) = sources_table([mlb], {("gp", 12): [[outcome]]}).rows
+    expected = [100 * (mlb.truth[best] - mlb.truth[i]) for i in (best, second, third, fourth, mlb.default)]
+    assert row == ["12", "gp", *(f"{value:.3f}" for value in expected)]

@@ -163,7 +163,7 @@ def test_files_in_a_row_group_are_limited(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("BALANCE_TUNE_MAX_BYTES", "20_000")
     assert len(read_table(path)) == 100
     parquet.write_table(pa.table({"image": [bytes([k]) * 1000 for k in range(100)]}), path)
-    with pytest.raises(UserError, match="files in a row group take 1.* bytes unpacked, more than 20,000"):
+    with pytest.raises(UserError, match=r"files in a row group take 1.* bytes unpacked, more than 20,000"):
         read_table(path)
 
 

@@ -77,7 +77,7 @@ def run(
                 on_trial(live)
     finally:
         gc.unfreeze()
-    for key, record in queue.confirmed():
+    for key, record in queue.confirmed_trials():
         place, store = StudyFolder(folder / record.attrs["folder"]), stores[queue.arms[key.arm].dataset]
         evaluate_sealed(place, store, rates=config.missing.test)
     pruning_log.close()

@@ -27,7 +27,7 @@ def extended(folder: Path, **more: Any) -> tuple[list[tuple[Any, ...]], list[tup
     study.arms = tuple(toy_arm(f"{d}/{m}") for d in study.config.datasets for m in names_of(study.config))
     study.reopen()
     study.play()
-    assert study.queue.finished()
+    assert study.queue.is_finished()
     after = told(folder)
     assert all(trial in after for trial in before)
     return before, [trial for trial in after if trial not in before]

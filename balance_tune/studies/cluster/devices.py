@@ -74,9 +74,9 @@ class Devices:
             self._say(f"left out: {line}; `balance-tune doctor` tells more")
         return ""
 
-    def failed(self, words: str) -> bool:
+    def record_failure(self, reason: str) -> bool:
         """Return whether a trial with this `reason` was lost by its node's GPU; leave the node out after several."""
-        match = FAILED.search(words)
+        match = FAILED.search(reason)
         if match is None:
             return False
         node, name = match["node"], match["name"]

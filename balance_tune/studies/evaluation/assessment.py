@@ -62,12 +62,12 @@ def assess_table(served: Served, table: FileTable) -> dict[str, Any]:
     for start in range(0, len(table), ROWS):
         columns, targets = table.rows(start, start + ROWS)
         try:
-            inputs, present = served.prepared(columns, table.numbers[start : start + ROWS])
+            inputs, present = served.prepare_inputs(columns, table.numbers[start : start + ROWS])
         except UserError as error:
             raise UserError(f"{table.path}, {error}") from error
         fused, alone = served.heads(inputs)
         label = torch.tensor(targets)
-        answers.append(served.combined(fused, alone, present))
+        answers.append(served.combine(fused, alone, present))
         labels.append(label)
         for m, (logits, theirs) in own.items():
             logits.append(alone[m][present[m]])

@@ -21,7 +21,7 @@ class Limits:
         self._limit, self._device_seconds, self._clock = limit, device_seconds, clock
         self._began = clock()
 
-    def reached(self) -> str:
+    def limit_reached(self) -> str:
         """Return which limit is reached, in words, or nothing."""
         hours, device_hours = self._limit.hours, self._limit.device_hours
         if hours is not None and self._clock() - self._began >= hours * 3600:

@@ -103,7 +103,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
         if node_lost(_failure_text(trial), self._several):
             self.preempted.add(trial.trial_id)
             with self.halting():
-                self._queue.preempted(key_of(trial.config))
+                self._queue.count_preemption(key_of(trial.config))
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
         """End hung trials; return None, so that Tune chooses which pending trial starts first."""
@@ -154,7 +154,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
 
     def device_failed(self, reason: str) -> bool:
         """Return whether a trial was lost by its node's device; halt the study where no other is left."""
-        if self._devices is None or not self._devices.failed(reason):
+        if self._devices is None or not self._devices.record_failure(reason):
             return False
         self.halted = self.halted or self._devices.none_left()
         return True

@@ -101,7 +101,7 @@ def _trials_left(queue: StudyQueue, cell: str, records: list[TrialRecord]) -> tu
     later = [r for r in records if r.phase != "search"]
     due = queue.due(cell)
     confirms = any(r.phase == "confirm" for r in later) or any(d.phase == "confirm" for d in due)
-    if confirms and not queue.searching(cell):
+    if confirms and not queue.is_searching(cell):
         return search_left, len(due) + sum(not r.finished for r in later)
     most = selection.select_trainings(budget.points, budget.select_seeds) + budget.confirm_seeds + budget.default_seeds
     return search_left, max(0, most - sum(r.finished for r in later))

@@ -265,7 +265,7 @@ def build(study_folder: StudyFolder | Path | str) -> list[LeaderboardRow]:
     place = StudyFolder(Path(study_folder)) if isinstance(study_folder, str) else StudyFolder.of(study_folder)
     folder = place.path
     config = strict_yaml.read(folder / "study.yaml") if (folder / "study.yaml").is_file() else {}
-    return rows_of(read_records(folder), config, folder, unsealed.recorded(place.parent))
+    return rows_of(read_records(folder), config, folder, unsealed.looks_below(place.parent))
 
 
 def rows_of(

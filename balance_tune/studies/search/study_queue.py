@@ -125,7 +125,7 @@ class StudyQueue:
         if self._again:
             return self._resume(self._again.popleft())
         for cells in self._open_cells():
-            ready = [cell for cell in cells if self.searching(cell) and self._batch_is_open(cell)]
+            ready = [cell for cell in cells if self.is_searching(cell) and self._batch_is_open(cell)]
             if ready:
                 return self._propose(min(ready, key=lambda cell: len(self._records[cell])))
             due = [cell for cell in cells if self.due(cell)]
@@ -133,7 +133,7 @@ class StudyQueue:
                 return self._select_or_confirm(min(due, key=lambda cell: len(self._records[cell + CONFIRM])))
         return None
 
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Return whether nothing is live and nothing is due."""
         return not (self.live or self._again) and not any(self._open_cells())
 
@@ -144,7 +144,7 @@ class StudyQueue:
             if cell in self._over:
                 continue
             ended = all(record.finished for record in self.records(cell))
-            if ended and not self.searching(cell) and not self.due(cell):
+            if ended and not self.is_searching(cell) and not self.due(cell):
                 self._over.add(cell)
                 continue
             replicates.setdefault(cell_of(cell)[1], []).append(cell)
@@ -159,7 +159,7 @@ class StudyQueue:
         """Return the number of the first trial in the batch of a search trial."""
         return number - number % self.config.search.parallel
 
-    def searching(self, cell: str) -> bool:
+    def is_searching(self, cell: str) -> bool:
         """Return whether the cell's search budget allows another trial."""
         records = self._records[cell]
         if self.config.search.trials is not None:
@@ -170,7 +170,7 @@ class StudyQueue:
 
     def due(self, cell: str) -> list[selection.PendingTrial]:
         """Return the cell's outstanding select and confirm trials; none before its search is over."""
-        if self.searching(cell):
+        if self.is_searching(cell):
             return []
         if cell not in self._due:
             over = all(r.finished for r in self._records[cell].values())
@@ -283,7 +283,7 @@ class StudyQueue:
             self._set(run, {"lost": run.lost})
         run.last_epoch = int(row["epoch"])
         if row.get("draining") and not run.draining:  # a worker group that Ray Train will start elsewhere
-            self.preempted(key)
+            self.count_preemption(key)
         run.draining = bool(row.get("draining"))
         if row["epoch"] in run.curve:
             run.repeated += not row.get("replayed")
@@ -305,7 +305,7 @@ class StudyQueue:
         seconds, epochs = self.pace.get(dataset, (0.0, 0))
         self.pace[dataset] = (seconds + float(row.get("time/epoch_s", 0.0)), epochs + 1)
 
-    def preempted(self, key: TrialKey) -> None:
+    def count_preemption(self, key: TrialKey) -> None:
         """Count that a live trial loses its node; the trial is not at fault."""
         run = self.live.get(key)
         if run is not None:
@@ -315,7 +315,7 @@ class StudyQueue:
     def finish(self, key: TrialKey, outcome: Outcome, reason: str = "", *, by_device: bool = False) -> None:
         """Report to Optuna how a live trial ended; a lost one runs again, at most `MAX_LOST` times.
 
-        One that lost its node, as `preempted` has counted, or was lost `by_device`, runs again in any case: nodes whose
+        One that lost its node (`count_preemption`), or was lost `by_device`, runs again in any case: nodes whose
         devices fail are left out.
         """
         run = self.live.pop(key)
@@ -372,7 +372,7 @@ class StudyQueue:
         """Return the cell's trials that are running."""
         return [run for key, run in self.live.items() if key.cell == cell]
 
-    def confirmed(self) -> list[tuple[TrialKey, TrialRecord]]:
+    def confirmed_trials(self) -> list[tuple[TrialKey, TrialRecord]]:
         """Return the completed confirmation trials, which the sealed evaluation is about."""
         return [
             (TrialKey(r.arm, "confirm", r.number, r.replicate), r)

@@ -37,7 +37,7 @@ def record(root: StudyFolder, entry: Mapping[str, Any]) -> None:
         ) from error
 
 
-def recorded(root: StudyFolder) -> list[dict[str, Any]]:
+def looks_below(root: StudyFolder) -> list[dict[str, Any]]:
     """Return the looks that were recorded below a root, each with its "dataset" and "split_hash".
 
     Raises:

@@ -108,7 +108,7 @@ def missing(value: Any) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
 
 
-def unpacked(value: Any) -> Any:
+def unpack(value: Any) -> Any:
     """Return the value of a cell: the bytes of a file or of base64 text, or numbers as nested lists.
 
     Raises:
@@ -119,11 +119,11 @@ def unpacked(value: Any) -> Any:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, Mapping) and set(value) == {"bytes", "path"} and value["bytes"] is not None:
-        return unpacked(value["bytes"])  # as Hugging Face's tables have pictures and sounds
+        return unpack(value["bytes"])  # as Hugging Face's tables have pictures and sounds
     if isinstance(value, Mapping):  # a file with what belongs to it, or several
-        return {key: unpacked(inner) for key, inner in value.items()}
+        return {key: unpack(inner) for key, inner in value.items()}
     if (isinstance(value, np.ndarray) and value.dtype == object) or (isinstance(value, list) and _of_text(value)):
-        return [unpacked(inner) for inner in value]
+        return [unpack(inner) for inner in value]
     return value
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balance_tune.errors import UserError
-from balance_tune.studies.tracking.raw_inputs import as_columns, by_modality, missing, unpacked
+from balance_tune.studies.tracking.raw_inputs import as_columns, by_modality, missing, unpack
 from balance_tune.tasks import Task
 
 if TYPE_CHECKING:
@@ -73,14 +73,14 @@ class Served:
 
     def answers(self, columns: Columns) -> NDArray[np.float64]:
         """Return probabilities (N, C), or the values (N, K) of a regression, of raw samples."""
-        inputs, present = self.prepared(columns)
-        outputs = self.combined(*self.heads(inputs), present)
+        inputs, present = self.prepare_inputs(columns)
+        outputs = self.combine(*self.heads(inputs), present)
         if self.task != "regression":
             outputs = outputs.softmax(1) if self.task == "classes" else outputs.sigmoid()
         answers: NDArray[np.float64] = outputs.numpy()
         return answers
 
-    def prepared(
+    def prepare_inputs(
         self, columns: Columns, numbers: Sequence[int] | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the inputs, modality -> (N, *shape), and which are present, modality -> (N,).
@@ -114,7 +114,7 @@ class Served:
         return inputs, present
 
     def heads(self, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return logits (N, C) in float64 of all modalities together, and of each alone, for what `prepared` gives."""
+        """Return logits (N, C) in float64 of all modalities together, and of each alone, for prepared inputs."""
         import torch
 
         with torch.inference_mode():
@@ -122,7 +122,7 @@ class Served:
             alone = self.model.fusion.unimodal_logits(features)
             return self.model.fusion(features).double(), {m: alone[m].double() for m in self._shapes}
 
-    def combined(self, fused: Tensor, alone: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
+    def combine(self, fused: Tensor, alone: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """Return the logits (N, C) that are answered: fused, or where a modality is missing the others' sum."""
         import torch
 
@@ -135,7 +135,7 @@ class Served:
     def _prepared(self, modality: str, value: Any, row: int) -> NDArray[np.float32]:
         where = f"row {row}, `{modality}`"
         try:
-            value = value if modality in self.words else unpacked(value)
+            value = value if modality in self.words else unpack(value)
             where = f"row {row}"  # a dataset's own message names the modality
             array = self._decode(modality, value)
         except UserError as error:
@@ -148,8 +148,8 @@ class Served:
         import torch
 
         stored = torch.from_numpy(array).to(getattr(torch, transform.modality.dtype))
-        prepared: NDArray[np.float32] = transform(stored[None])[0].numpy()
-        return prepared
+        result: NDArray[np.float32] = transform(stored[None])[0].numpy()
+        return result
 
 
 def decoder(description: Mapping[str, Any]) -> Decode:

@@ -89,19 +89,19 @@ def lost(identity: str, reason: str = "CUDA error: unspecified launch failure (s
 def test_a_node_on_which_devices_fail_again_and_again_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster(monkeypatch)
     devices = cluster.devices
-    assert not devices.failed("its process died")
+    assert not devices.record_failure("its process died")
     for _ in range(MOST_FAILURES - 1):
-        assert devices.failed(lost("a"))
-    assert devices.failed(lost("b"))
+        assert devices.record_failure(lost("a"))
+    assert devices.record_failure(lost("b"))
     assert devices.left_out == {}
-    assert devices.failed(lost("a", "CUDA error: the last one"))
+    assert devices.record_failure(lost("a", "CUDA error: the last one"))
     assert devices.left_out == {"a": "host-a"}
     assert cluster.said == [
         f"left out: host-a ({MOST_FAILURES} trials failed on its device, at last: CUDA error: the last one)"
     ]
     assert devices.none_left() == ""
     for _ in range(MOST_FAILURES):
-        devices.failed(lost("b"))
+        devices.record_failure(lost("b"))
     assert devices.none_left().startswith("no node is left whose GPUs work: host-a, host-b;")
 
 

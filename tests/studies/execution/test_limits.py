@@ -23,25 +23,25 @@ def test_hours_count_from_the_start_of_this_run() -> None:
     clock = Clock()
     limits = Limits(Limit(hours=2), lambda: 1e9, clock)
     clock.now += 7199
-    assert limits.reached() == ""
+    assert limits.limit_reached() == ""
     clock.now += 1
-    assert limits.reached() == "limit.hours = 2 is used up"
-    assert Limits(Limit(hours=2), lambda: 1e9, clock).reached() == ""
+    assert limits.limit_reached() == "limit.hours = 2 is used up"
+    assert Limits(Limit(hours=2), lambda: 1e9, clock).limit_reached() == ""
 
 
 def test_device_hours_count_every_run_of_the_study() -> None:
     spent = 3599.0
     limits = Limits(Limit(device_hours=1), lambda: spent)
-    assert limits.reached() == ""
+    assert limits.limit_reached() == ""
     spent = 3600.0
-    assert limits.reached() == "limit.device_hours = 1 is used up"
+    assert limits.limit_reached() == "limit.device_hours = 1 is used up"
 
 
 def test_without_a_limit_nothing_ends() -> None:
     clock = Clock()
     limits = Limits(Limit(), lambda: 1e12, clock)
     clock.now += 1e9
-    assert limits.reached() == ""
+    assert limits.limit_reached() == ""
 
 
 def test_a_study_that_used_its_device_hours_up_knows_it_after_a_restart_and_goes_on_with_more(tmp_path: Path) -> None:
@@ -50,13 +50,13 @@ def test_a_study_that_used_its_device_hours_up_knows_it_after_a_restart_and_goes
         ToyStudy(tmp_path / "whole", toy_config(datasets=["d1"])),
     )
     limit = Limit(device_hours=40 / 3600)  # an epoch of a toy takes a second
-    while not Limits(limit, study.queue.device_seconds).reached():
+    while not Limits(limit, study.queue.device_seconds).limit_reached():
         study.play(12)
         study.reopen()
     ended = [r for r in read_records(study.folder) if r.finished]
     assert 40 <= sum(r.device_seconds for r in ended) < 40 + 12
-    assert Limits(limit, study.queue.device_seconds).reached()
-    assert not Limits(Limit(device_hours=1), study.queue.device_seconds).reached()
+    assert Limits(limit, study.queue.device_seconds).limit_reached()
+    assert not Limits(Limit(device_hours=1), study.queue.device_seconds).limit_reached()
     study.play()
     whole.play()
     known = [[(r.arm, r.phase, r.number, r.state, r.value) for r in read_records(s.folder)] for s in (study, whole)]

@@ -66,7 +66,7 @@ def test_a_whole_study_ends_with_finished_and_waits_only_while_something_is_live
         assert bench.searcher.suggest("more") is None
         bench.searcher.on_trial_result(f"t{i}", bench.row(1))
         bench.searcher.on_trial_complete(f"t{i}", bench.row(EPOCHS, "complete"))
-    assert bench.study.queue.finished()
+    assert bench.study.queue.is_finished()
     assert {r.state for r in read_records(bench.folder)} == {"complete"}
 
 
@@ -119,7 +119,7 @@ def test_a_dead_process_is_a_loss_with_its_last_words_and_the_trial_runs_again(b
 def test_a_lost_node_is_no_loss_of_the_trials_own(bench: Bench) -> None:
     for i in range(10):
         assert bench.searcher.suggest(f"t{i}")["number"] == 0  # type: ignore[index, call-overload]
-        bench.study.queue.preempted(TrialKey("d1/joint", "search", 0))
+        bench.study.queue.count_preemption(TrialKey("d1/joint", "search", 0))
         bench.scheduler.preempted.add(f"t{i}")
         bench.searcher.on_trial_complete(f"t{i}", error=True)
     assert bench.record().attrs["preempted"] == 10

@@ -94,7 +94,7 @@ def test_whatever_breaks_a_trial_it_runs_again_uncounted_until_it_has_failed_for
     study = study_of(tmp_path, trials=8)
     study.breaks = BREAKS
     assert run(study) == ""
-    assert study.queue.finished()
+    assert study.queue.is_finished()
     records = searched(study)
     assert [r.number for r in records] == list(range(8))
     assert [r.state for r in records] == ["complete"] * 6 + ["failed", "complete"]

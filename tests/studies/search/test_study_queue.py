@@ -33,7 +33,7 @@ def test_every_arm_gets_the_same_number_of_search_trials_and_all_end(tmp_path: P
     records = read_records(tmp_path)
     assert Counter(r.arm for r in records if r.phase == "search") == dict.fromkeys([a.name for a in study.arms], 5)
     assert all(r.finished for r in records)
-    assert study.queue.finished()
+    assert study.queue.is_finished()
     assert {r.state for r in records} == {"complete", "pruned"}
 
 
@@ -113,7 +113,7 @@ def test_a_finished_trial_is_never_run_again(tmp_path: Path) -> None:
     study.play()
     assert not ended & set(study.started)
     study.reopen()
-    assert study.queue.finished()
+    assert study.queue.is_finished()
     assert study.queue.next() is None
 
 
@@ -241,7 +241,7 @@ def test_a_trial_that_loses_its_node_again_and_again_goes_on_and_what_it_repeats
         (tmp_path / "trials/d1/joint/search-0000").mkdir(parents=True, exist_ok=True)
         for epoch in range(begin, end + 1):
             study.queue.report(key, row(epoch))
-        study.queue.preempted(key)
+        study.queue.count_preemption(key)
         study.queue.finish(key, "preempted", "its node is gone")
     study.reopen()
     study.play()

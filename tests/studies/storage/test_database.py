@@ -44,7 +44,7 @@ def test_a_study_in_a_database_is_the_one_in_a_journal_interrupted_or_not(
         there.play(11)
         there.reopen()
     there.play()
-    assert there.queue.finished()
+    assert there.queue.is_finished()
     assert not (tmp_path / "there" / JOURNAL).exists()
     assert "secret" not in (tmp_path / "there" / DATABASE).read_text()
     monkeypatch.delenv(URL)

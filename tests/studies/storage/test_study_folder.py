@@ -183,7 +183,7 @@ def test_looks_at_sealed_parts_are_objects_of_their_own(bucket: Bucket) -> None:
         unsealed.record(root_folder(bucket.uri), {"model": look})
     keys = [key for key in bucket.objects() if key.startswith("unsealed/")]
     assert sorted(bucket.json(key)["model"] for key in keys) == ["one", "two"]
-    assert sorted(look["model"] for look in unsealed.recorded(root_folder(bucket.uri))) == ["one", "two"]
+    assert sorted(look["model"] for look in unsealed.looks_below(root_folder(bucket.uri))) == ["one", "two"]
 
 
 def test_a_local_folder_needs_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from balance_tune.errors import UserError
-from balance_tune.studies.tracking.raw_inputs import SERVING, as_columns, by_modality, missing, unpacked
+from balance_tune.studies.tracking.raw_inputs import SERVING, as_columns, by_modality, missing, unpack
 
 RAW = {"photo": {"column": "file", "kind": "image"}, "size": {"column": ["wide", "high"], "kind": "numbers"}}
 MODALITIES = ("photo", "size")
@@ -91,21 +91,21 @@ def test_a_file_is_a_path_or_its_bytes_or_base64(tmp_path: Path) -> None:
     np.save(numbers, np.arange(3.0))
     text = base64.b64encode(b"content").decode()
     for given in (file, str(file), b"content", text, {"bytes": b"content", "path": "a.bin"}):
-        assert unpacked(given) == b"content"
-    assert unpacked(str(numbers)).tolist() == [0.0, 1.0, 2.0]
-    assert unpacked([str(file), file]) == [b"content", b"content"]
-    assert unpacked(tmp_path) == tmp_path
+        assert unpack(given) == b"content"
+    assert unpack(str(numbers)).tolist() == [0.0, 1.0, 2.0]
+    assert unpack([str(file), file]) == [b"content", b"content"]
+    assert unpack(tmp_path) == tmp_path
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"base64 .* there is no file of that name either \(`.*/none\.png`\)"):
-        unpacked(str(tmp_path / "none.png"))
+        unpack(str(tmp_path / "none.png"))
     with pytest.raises(UserError, match=r"a file must be readable, but .*/none\.png: "):
-        unpacked(tmp_path / "none.png")
+        unpack(tmp_path / "none.png")
 
 
 def test_a_server_opens_no_file_that_a_request_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "secret.png").write_bytes(b"content")
     monkeypatch.setenv(SERVING, "true")
     with pytest.raises(UserError, match="a server opens no files by their paths"):
-        unpacked(str(tmp_path / "secret.png"))
+        unpack(str(tmp_path / "secret.png"))
