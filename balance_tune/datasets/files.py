@@ -59,6 +59,8 @@ def content_of(path: Path) -> Any:
     try:
         if path.is_dir():
             return path
+        if path.exists() and not path.is_file():  # a pipe is waited for, a device has no end
+            raise ValueError("it is neither a file nor a folder")
         if path.suffix.lower() == ".npy":
             return load_array(path)
         if reason := limits.too_large_file(path):

@@ -159,19 +159,26 @@ def _check_missing(table: TextTable, column: str, rows: Sequence[int], missing: 
 
 
 def _check_alike(table: TextTable, column: str, rows: Sequence[Sequence[str]]) -> None:
-    """Raise a `UserError` where two labels are the same but for case or blanks."""
+    """Raise a `UserError` where two labels are the same but for case, blanks or the form of a number (1, 1.0)."""
     spellings: dict[str, list[str]] = {}
     for name in _first_rows(rows):
-        spellings.setdefault("".join(name.casefold().split()), []).append(name)
+        spellings.setdefault(_folded(name), []).append(name)
     for variants in spellings.values():
         if len(variants) > 1:
             one, other = variants[:2]
             first, second = ([row for row, names in enumerate(rows) if name in names] for name in (one, other))
             raise UserError(
-                f"labels must differ by more than case or blanks, but column `{column}` of {table.path} has `{one}` "
+                f"labels must differ by more than case, blanks or the form of a number, but column `{column}` of "
+                f"{table.path} has `{one}` "
                 f"({rows_of(table, first)}) and `{other}` ({rows_of(table, second)}); make them one, or list both as "
                 "`classes` in the recipe."
             )
+
+
+def _folded(name: str) -> str:
+    """Return what labels that look the same have in common; characters that cannot be seen are left out."""
+    seen = "".join(c for c in name.casefold() if not c.isspace() and unicodedata.category(c) != "Cf")
+    return repr(float(seen)) if _NUMBER.fullmatch(seen) else seen
 
 
 def _check_separator(table: TextTable, column: str, rows: Sequence[Sequence[str]], separator: str) -> None:

@@ -69,6 +69,8 @@ def beginning(file: Any, size: int = 512) -> bytes:
     if isinstance(file, bytes):
         return file[:size]
     try:
+        if not Path(file).is_file():
+            return b""
         with Path(file).open("rb") as opened:
             return opened.read(size)
     except (OSError, TypeError, ValueError):  # the caller has failed to read it, and says why

@@ -298,6 +298,8 @@ def _loaded(dataset: Distribution, source: Path, item: Item) -> dict[str, NDArra
         path = source / file
         if not path.exists():
             raise Unreadable(path, "it is missing")
+        if not path.is_file() and not path.is_dir():  # a pipe is waited for, a device has no end
+            raise Unreadable(path, "it is neither a file nor a folder")
         if path.is_file() and path.stat().st_size == 0:
             raise Unreadable(path, "it has no bytes")
     try:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from balance_tune.datasets.limits import exceeded
+from balance_tune.datasets.parquet_file import is_embedded, opened, try_reading, values_of
 from balance_tune.datasets.pointers import what_it_is
 from balance_tune.errors import UserError
 
@@ -20,7 +20,6 @@ NO_VALUE = frozenset({"", "nan", "null", "<na>"})
 """Lower-case texts of a label that is missing. `NA` and `none` are not among them: classes are called so."""
 NO_FILE = NO_VALUE | {"na", "n/a", "none"}
 """The same of a number or a file name, neither of which can be `NA`."""
-CELL = 8  # bytes of the reference to a cell
 HEADER = 1  # rows are counted as a spreadsheet shows them, from the header on
 
 
@@ -152,7 +151,7 @@ def _csv(path: Path, content: bytes, wanted: Sequence[str]) -> TextTable:
             ),
         )
     except pa.ArrowException as error:
-        raise UserError(f"{path} must be a CSV file, but: {str(error).partition(chr(10))[0]}.") from error
+        raise UserError(f"{path} must be a CSV file, but: {(str(error).splitlines() or [''])[0]}.") from error
     if wrong:
         raise UserError(
             f"row {wrong[0].number + before} of {path} must have as many fields as the header "
@@ -226,14 +225,15 @@ def _parquet(path: Path, wanted: Sequence[str]) -> TextTable:
     import pyarrow as pa
 
     columns: dict[str, list[Cell]] = {}
+    try_reading(path)
     try:
-        file, schema = _opened(path)
+        file, schema = opened(path)
         names = _names(path, schema.names)
         for name, field in zip(names, schema, strict=True):
             if name is None or name.startswith("__index_level_"):
                 continue
             kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-            if _is_embedded(kind):
+            if is_embedded(kind):
                 columns[name] = _embedded(path, file, field.name)
             elif pa.types.is_struct(kind) or pa.types.is_map(kind):
                 if name in wanted:
@@ -247,64 +247,14 @@ def _parquet(path: Path, wanted: Sequence[str]) -> TextTable:
         if any(len(cells) != rows for cells in columns.values()):
             raise OSError(f"it says that it has {rows} rows, and has others")
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-        reason = str(error).partition("\n")[0]
+        reason = (str(error).splitlines() or [""])[0]
         raise UserError(f"{path} must be a readable Parquet file, but: {reason}.") from error
     return TextTable(path, columns, [k + HEADER + 1 for k in range(rows)])
 
 
-def _opened(path: Path) -> tuple[Any, Any]:
-    """Return a Parquet file that is small enough, and its schema; text and bytes are read as dictionaries.
-
-    A file of a few KB may say a million times that a cell is the same text of 1 MB; in a dictionary it is there once.
-    """
-    from pyarrow import parquet
-
-    plain = parquet.ParquetFile(path)
-    _check_size(path, plain.metadata, plain.schema_arrow)
-    leaves = [plain.schema.column(k) for k in range(len(plain.schema))]
-    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
-    return parquet.ParquetFile(path, metadata=plain.metadata, read_dictionary=texts), plain.schema_arrow
-
-
-def _check_size(path: Path, metadata: Any, schema: Any) -> None:
-    """Raise a `UserError` where a Parquet file says that it holds more than is kept at a time.
-
-    Of embedded files and numbers that is a row group, of text and labels all of it.
-    """
-    groups = [metadata.row_group(k) for k in range(metadata.num_row_groups)]
-    chunks = [group.column(k) for group in groups for k in range(group.num_columns)]
-    embedded = {field.name for field in schema if _is_embedded(field.type)}
-    of_files = [c.total_uncompressed_size for c in chunks if c.path_in_schema.partition(".")[0] in embedded]
-    others = sum(c.total_uncompressed_size for c in chunks) - sum(of_files)
-    cells = max(metadata.num_rows * metadata.num_columns, sum(chunk.num_values for chunk in chunks))
-    for what, count in (
-        ("files in a row group take", max(of_files, default=0)),
-        ("its text and numbers take", others),
-        ("its cells take at least", cells * CELL),
-    ):
-        if (reason := exceeded(what, count, "BYTES", "bytes unpacked")) is not None:
-            raise UserError(f"{path} must be small enough to be read, but {reason}.")
-
-
-def _is_embedded(kind: Any) -> bool:
-    import pyarrow as pa
-
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return not _is_text(kind.value_type)
-    if pa.types.is_struct(kind):
-        return {kind.field(k).name for k in range(kind.num_fields)} == {"bytes", "path"}
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
-
-
-def _is_text(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind))
-
-
 def _texts(column: Any) -> list[Cell]:
     """Return a column's values as text; whole numbers that a missing value has made floats are whole again."""
-    values = _values(column)
+    values = values_of(column)
     numbers = [v for v in values if isinstance(v, float) and v == v]
     whole = bool(numbers) and all(v.is_integer() and abs(v) < 2**53 for v in numbers)
     texts: list[Cell] = []
@@ -316,27 +266,6 @@ def _texts(column: Any) -> list[Cell]:
         else:
             texts.append(str(int(value) if whole else value))
     return texts
-
-
-def _values(column: Any) -> list[Any]:
-    """Return a column's values; equal texts are one object."""
-    import pyarrow as pa
-
-    values: list[Any] = []
-    same: dict[Any, Any] = {}
-    for chunk in column.chunks:
-        if pa.types.is_dictionary(chunk.type):
-            entries = chunk.dictionary.to_pylist()
-            values += [None if k is None else entries[k] for k in chunk.indices.to_pylist()]
-        elif pa.types.is_list(chunk.type) or pa.types.is_large_list(chunk.type):
-            for scalar in chunk:
-                texts = scalar.as_py()
-                values.append(
-                    None if texts is None else tuple("" if v is None else same.setdefault(v, str(v)) for v in texts)
-                )
-        else:
-            values += chunk.to_pylist()
-    return values
 
 
 def _embedded(path: Path, file: Any, name: str) -> list[Cell]:
@@ -372,7 +301,7 @@ def embedded_value(path: Path, column: str, row: int) -> Any:
         group = max(k for k, start in enumerate(starts) if start <= row)
         value = _group(path, version, column, group)[row - starts[group]].as_py()
     except (OSError, IndexError, pa.ArrowException) as error:
-        reason = str(error).partition("\n")[0]
+        reason = (str(error).splitlines() or [""])[0]
         raise UserError(
             f"{path} must be a readable Parquet file, but in row {row + HEADER + 1} of `{column}`: {reason}."
         ) from error
@@ -382,11 +311,11 @@ def embedded_value(path: Path, column: str, row: int) -> Any:
 @lru_cache(maxsize=4)
 def _row_groups(path: Path, version: int) -> list[int]:
     """Return the first row of each row group that has rows."""
-    metadata = _opened(path)[0].metadata
+    metadata = opened(path)[0].metadata
     sizes = [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)]
     return [sum(sizes[:k]) for k in range(len(sizes))]
 
 
 @lru_cache(maxsize=4)
 def _group(path: Path, version: int, column: str, group: int) -> Any:
-    return _opened(path)[0].read_row_group(group, columns=[column]).column(0)
+    return opened(path)[0].read_row_group(group, columns=[column]).column(0)

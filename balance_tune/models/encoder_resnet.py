@@ -75,7 +75,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise UserError(f"`weights` must be a file on this machine, but there is no {path}.") from error
     except Exception as error:  # any byte of the file may be wrong, and its readers raise what they meet
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         raise UserError(f"`weights` must be a checkpoint of tensors by name, but {path} is not ({reason}).") from error
     state = weights.get("state_dict", weights) if isinstance(weights, dict) else None
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):

@@ -10,105 +10,150 @@ from collections.abc import Iterator
 from typing import Any
 
 Fields = dict[str, Any]
-"""Field -> the fields below it; None: anything (a scalar, or what is checked elsewhere); a list: a list of such."""
+"""Field -> what it holds: the fields below it, a list of such, a type, a tuple of the only values; None: anything.
 
-SECURITY_OF_POD: Fields = dict.fromkeys(["runAsNonRoot", "runAsUser", "runAsGroup", "fsGroup"]) | {
-    "seccompProfile": {"type": None}
+`REQUIRED` names the fields of a kind that must be there.
+"""
+QUANTITY = re.compile(r"\d+(\.\d+)?(m|[KMGT]i?)?")
+TEXTS = {"*": str}  # any names, each with a text
+QUANTITIES = {"*": QUANTITY}
+
+SECURITY_OF_POD: Fields = {
+    "runAsNonRoot": bool,
+    **dict.fromkeys(["runAsUser", "runAsGroup", "fsGroup"], int),
+    "seccompProfile": {"type": ("RuntimeDefault", "Localhost", "Unconfined")},
 }
 SECURITY: Fields = {
-    "allowPrivilegeEscalation": None,
-    "readOnlyRootFilesystem": None,
-    "capabilities": {"drop": None},
+    "allowPrivilegeEscalation": bool,
+    "readOnlyRootFilesystem": bool,
+    "capabilities": {"drop": [str]},
 }
-SECRET: Fields = {"secretKeyRef": dict.fromkeys(["name", "key", "optional"])}
-RESOURCES: Fields = {"requests": None, "limits": None}
+SECRET: Fields = {"secretKeyRef": {"name": str, "key": str, "optional": bool}}
+RESOURCES: Fields = {"requests": QUANTITIES, "limits": QUANTITIES}
 PROBE: Fields = {
-    "httpGet": {"path": None, "port": None, "httpHeaders": [{"name": None, "value": None}]},
-    "exec": {"command": None},
+    "httpGet": {"path": str, "port": None, "httpHeaders": [{"name": str, "value": str}]},
+    "exec": {"command": [str]},
     "tcpSocket": {"port": None},
-    "periodSeconds": None,
+    "periodSeconds": int,
 }
 CONTAINER: Fields = {
-    **dict.fromkeys(["name", "image", "imagePullPolicy", "command", "args"]),
-    "env": [{"name": None, "value": None, "valueFrom": SECRET}],
-    "ports": [{"name": None, "containerPort": None}],
+    **dict.fromkeys(["name", "image"], str),
+    "imagePullPolicy": ("Always", "IfNotPresent", "Never"),
+    **{key: [str] for key in ["command", "args"]},
+    "env": [{"name": str, "value": str, "valueFrom": SECRET}],
+    "ports": [{"name": str, "containerPort": int}],
     "resources": RESOURCES,
-    "volumeMounts": [dict.fromkeys(["name", "mountPath", "readOnly"])],
+    "volumeMounts": [{"name": str, "mountPath": str, "readOnly": bool}],
     "securityContext": SECURITY,
     "readinessProbe": PROBE,
 }
-TERM: Fields = {"matchExpressions": [dict.fromkeys(["key", "operator", "values"])]}
+OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt")
+TERM: Fields = {"matchExpressions": [{"key": str, "operator": OPERATORS, "values": [str]}]}
 POD: Fields = {
-    **dict.fromkeys(["restartPolicy", "terminationGracePeriodSeconds", "serviceAccountName", "nodeSelector"]),
+    "restartPolicy": ("Always", "OnFailure", "Never"),
+    "terminationGracePeriodSeconds": int,
+    "serviceAccountName": str,
+    "nodeSelector": TEXTS,
     "containers": [CONTAINER],
     "volumes": [
         {
-            "name": None,
-            "persistentVolumeClaim": {"claimName": None},
-            "configMap": {"name": None},
-            "emptyDir": {"medium": None, "sizeLimit": None},
+            "name": str,
+            "persistentVolumeClaim": {"claimName": str},
+            "configMap": {"name": str},
+            "emptyDir": {"medium": ("", "Memory"), "sizeLimit": QUANTITY},
         }
     ],
     "securityContext": SECURITY_OF_POD,
-    "tolerations": [dict.fromkeys(["key", "operator", "value", "effect"])],
+    "tolerations": [
+        {
+            "key": str,
+            "operator": ("Exists", "Equal"),
+            "value": str,
+            "effect": ("NoSchedule", "PreferNoSchedule", "NoExecute"),
+        }
+    ],
     "affinity": {
         "nodeAffinity": {
-            "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": None, "preference": TERM}],
+            "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": int, "preference": TERM}],
         }
     },
 }
-TEMPLATE: Fields = {"metadata": {"labels": None}, "spec": POD}
+TEMPLATE: Fields = {"metadata": {"labels": TEXTS}, "spec": POD}
 GROUP: Fields = {
-    **dict.fromkeys(["groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams"]),
+    "groupName": str,
+    **dict.fromkeys(["replicas", "minReplicas", "maxReplicas"], int),
+    "rayStartParams": TEXTS,
     "template": TEMPLATE,
 }
 RAY_CLUSTER: Fields = {
-    "rayVersion": None,
-    "authOptions": {"mode": None, "secretName": None},
-    "enableInTreeAutoscaling": None,
+    "rayVersion": str,
+    "authOptions": {"mode": ("disabled", "token"), "secretName": str},
+    "enableInTreeAutoscaling": bool,
     "autoscalerOptions": {
-        **dict.fromkeys(["version", "upscalingMode", "idleTimeoutSeconds"]),
+        "version": ("v1", "v2"),
+        "upscalingMode": ("Default", "Aggressive", "Conservative"),
+        "idleTimeoutSeconds": int,
         "resources": RESOURCES,
         "securityContext": SECURITY,
     },
-    "gcsFaultToleranceOptions": {"redisAddress": None, "redisPassword": {"valueFrom": SECRET}},
-    "headGroupSpec": {"rayStartParams": None, "template": TEMPLATE},
+    "gcsFaultToleranceOptions": {"redisAddress": str, "redisPassword": {"valueFrom": SECRET}},
+    "headGroupSpec": {"rayStartParams": TEXTS, "template": TEMPLATE},
     "workerGroupSpecs": [GROUP],
 }
 RAY_JOB: Fields = {
-    **dict.fromkeys(
-        ["entrypoint", "submissionMode", "backoffLimit", "entrypointResources", "shutdownAfterJobFinishes"]
-    ),
-    **dict.fromkeys(["ttlSecondsAfterFinished", "runtimeEnvYAML"]),
+    **dict.fromkeys(["entrypoint", "entrypointResources", "runtimeEnvYAML"], str),
+    "submissionMode": ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"),
+    **dict.fromkeys(["backoffLimit", "ttlSecondsAfterFinished"], int),
+    "shutdownAfterJobFinishes": bool,
     "submitterPodTemplate": TEMPLATE,
     "rayClusterSpec": RAY_CLUSTER,
 }
-CLAIM: Fields = {"accessModes": None, "storageClassName": None, "resources": RESOURCES}
-SELECTOR: Fields = {"matchLabels": None, "matchExpressions": [dict.fromkeys(["key", "operator"])]}
-PEERS: Fields = {"from": [{"podSelector": SELECTOR}], "ports": [{"protocol": None, "port": None}]}
+MODES = ("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod")
+CLAIM: Fields = {"accessModes": [MODES], "storageClassName": str, "resources": RESOURCES}
+SELECTOR: Fields = {"matchLabels": TEXTS, "matchExpressions": [{"key": str, "operator": OPERATORS}]}
+PEERS: Fields = {"from": [{"podSelector": SELECTOR}], "ports": [{"protocol": ("TCP", "UDP", "SCTP"), "port": int}]}
 KINDS: dict[tuple[str, str], Fields] = {
     ("ray.io/v1", "RayCluster"): {"spec": RAY_CLUSTER},
     ("ray.io/v1", "RayJob"): {"spec": RAY_JOB},
-    ("v1", "ConfigMap"): {"data": None},
+    ("v1", "ConfigMap"): {"data": TEXTS},
     ("v1", "ServiceAccount"): {},
-    ("v1", "Service"): {"spec": {"clusterIP": None, "selector": None, "ports": [{"name": None, "port": None}]}},
+    ("v1", "Service"): {"spec": {"clusterIP": str, "selector": TEXTS, "ports": [{"name": str, "port": int}]}},
     ("v1", "PersistentVolumeClaim"): {"spec": CLAIM},
     ("apps/v1", "Deployment"): {
-        "spec": {"replicas": None, "strategy": {"type": None}, "selector": SELECTOR, "template": TEMPLATE}
+        "spec": {
+            "replicas": int,
+            "strategy": {"type": ("Recreate", "RollingUpdate")},
+            "selector": SELECTOR,
+            "template": TEMPLATE,
+        }
     },
     ("apps/v1", "StatefulSet"): {
         "spec": {
-            **dict.fromkeys(["serviceName", "replicas"]),
+            "serviceName": str,
+            "replicas": int,
             "selector": SELECTOR,
             "template": TEMPLATE,
-            "volumeClaimTemplates": [{"metadata": {"name": None}, "spec": CLAIM}],
+            "volumeClaimTemplates": [{"metadata": {"name": str}, "spec": CLAIM}],
         }
     },
     ("networking.k8s.io/v1", "NetworkPolicy"): {
-        "spec": {"podSelector": SELECTOR, "policyTypes": None, "ingress": [PEERS], "egress": None}
+        "spec": {"podSelector": SELECTOR, "policyTypes": [("Ingress", "Egress")], "ingress": [PEERS]}
     },
 }
-METADATA: Fields = {"name": None, "annotations": None, "labels": None}
+METADATA: Fields = {"name": str, "annotations": TEXTS, "labels": TEXTS}
+REQUIRED = {
+    id(METADATA): ["name"],
+    id(RAY_CLUSTER): ["headGroupSpec"],
+    id(RAY_CLUSTER["headGroupSpec"]): ["template"],
+    id(GROUP): ["groupName", "maxReplicas", "minReplicas", "template"],
+    id(TEMPLATE): ["spec"],
+    id(POD): ["containers"],
+    id(CONTAINER): ["name", "image"],
+    id(RAY_CLUSTER["gcsFaultToleranceOptions"]): ["redisAddress"],
+    id(SECRET["secretKeyRef"]): ["name", "key"],
+    id(TERM["matchExpressions"][0]): ["key", "operator"],
+}
+"""What must be there, by the identity of the fields above."""
 SECRET_NAME = re.compile(r"PASSWORD|TOKEN|SECRET|STORE_URI|STORAGE$|CREDENTIAL")
 
 
@@ -134,7 +179,8 @@ def pods_of(document: Any) -> Iterator[dict[str, Any]]:
 
 
 def _unknown(value: Any, known: Any, where: str) -> Iterator[str]:
-    if known is None or value is None:
+    """Yield what a value is not that it must be, and the fields below it that are unknown or missing."""
+    if known is None:
         return
     if isinstance(known, list):
         if not isinstance(value, list):
@@ -142,12 +188,24 @@ def _unknown(value: Any, known: Any, where: str) -> Iterator[str]:
             return
         for index, entry in enumerate(value):
             yield from _unknown(entry, known[0], f"{where}[{index}]")
+    elif isinstance(known, tuple):
+        if value not in known:
+            yield f"{where} must be one of {', '.join(known)}"
+    elif isinstance(known, re.Pattern):
+        if type(value) is not int and not (isinstance(value, str) and known.fullmatch(value)):
+            yield f"{where} must be a quantity"
+    elif isinstance(known, type):
+        if type(value) is not known:  # a bool is no int
+            yield f"{where} must be {known.__name__}"
     elif not isinstance(value, dict):
         yield f"{where} must be a mapping"
     else:
+        for name in REQUIRED.get(id(known), ()):
+            if name not in value:
+                yield f"{where}.{name} must be there"
         for name, entry in value.items():
-            if name in known:
-                yield from _unknown(entry, known[name], f"{where}.{name}")
+            if name in known or "*" in known:
+                yield from _unknown(entry, known.get(name, known.get("*")), f"{where}.{name}")
             else:
                 yield f"{where}.{name} is not known"
 

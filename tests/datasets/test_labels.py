@@ -25,7 +25,16 @@ def test_blanks_around_labels_are_none_of_them() -> None:
 
 
 def test_leading_zeros_and_words_for_nothing_stay_names() -> None:
-    assert labels(["01", "02", "NA", "none", "1.0"]).classes == ("01", "02", "1.0", "NA", "none")
+    assert labels(["01", "02", "NA", "none", "3.0"]).classes == ("01", "02", "3.0", "NA", "none")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("1", "1.0"), ("01", "1"), ("1e3", "1000"), ("cat", "cat\u200b"), ("a b", "A b")]
+)
+def test_labels_that_look_the_same_are_refused(one: str, other: str) -> None:
+    with pytest.raises(UserError, match="labels must differ by more than case, blanks or the form of a number"):
+        labels([one, other, "dog"])
+    assert labels([one, other], classes=[one, other]).values == [0, 1]
 
 
 @pytest.mark.parametrize("missing", ["", "  ", "nan", "NaN", "null", "<NA>"])

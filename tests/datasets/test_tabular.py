@@ -174,3 +174,12 @@ def test_a_table_that_was_written_again_is_read_again(tmp_path: Path) -> None:
         (cell,) = read_table(path).columns["image"]
         assert isinstance(cell, Embedded)
         assert cell.value() == content
+
+
+def test_a_parquet_table_that_ends_its_reader_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyarrow ends the process at some damaged files; here a program does so that stands in for the reader."""
+    parquet.write_table(pa.table({"y": ["a"]}), tmp_path / "t.parquet")
+    (tmp_path / "reader.py").write_text("import os; os.abort()")
+    monkeypatch.setattr("balance_tune.datasets.parquet_process.__file__", str(tmp_path / "reader.py"))
+    with pytest.raises(UserError, match="must be a readable Parquet file, but its reader was ended by SIGABRT"):
+        read_table(tmp_path / "t.parquet")

@@ -40,6 +40,8 @@ TABLE = {
     "a web server": (f"RAY_ADDRESS=127.0.0.1:{{web}} {RUN}", 2, "is none"),
     "an IPv6 address": (f"RAY_ADDRESS=[::1]:{{closed}} {RUN}", 2, "a Ray must answer at RAY_ADDRESS"),
     "a port that is none": (f"RAY_ADDRESS=127.0.0.1:99999 {RUN}", 2, "must be HOST:PORT"),
+    "a port below all": (f"RAY_ADDRESS=localhost:1 {RUN}", 2, "a Ray must answer at RAY_ADDRESS"),
+    "a page's address": (f"RAY_ADDRESS=https://head.example {RUN}", 2, "the address of a dashboard"),
     "gone, and one looks on": ("RAY_ADDRESS=127.0.0.1:{closed} $BT status tiny --root there", 0, OK),
     # the job server
     "no dashboard": ("$BT submit s.yaml --address http://127.0.0.1:{closed}", 2, "a cluster's dashboard must answer"),
@@ -54,6 +56,9 @@ TABLE = {
         "MLFLOW_TRACKING_URI=http://127.0.0.1:{silent} $BT ui tiny --root there", 2, "no answer within 1 s",
     ),
     "MLflow in a folder": ("MLFLOW_TRACKING_URI=mlruns $BT ui tiny --root there", 2, "must begin with http"),
+    "MLflow's database is away": (
+        "MLFLOW_TRACKING_URI=postgresql://me:secret@127.0.0.1:{closed}/x $BT ui tiny --root there", 2, "must answer",
+    ),
     # PostgreSQL
     "the trials' database is away": ("{postgres}:{closed}/x $BT status tiny --root database", 2, "must answer, but"),
     "the trials' database is not named": ("$BT status tiny --root database", 2, "BALANCE_TUNE_STORAGE is not set"),
@@ -75,6 +80,25 @@ TABLE = {
     "the home of nobody": ("$BT status x --root '~nobody_of_that_name/r'", 2, "`~` must be followed by a user"),
     "a study file that is a folder": ("mkdir d.yaml; $BT run d.yaml --root r", 2, "d.yaml"),
     "a study file of bytes": ("head -c 999 /dev/urandom > b.yaml; $BT run b.yaml --root r", 2, "b.yaml"),
+    "a study file that is a pipe": ("mkfifo f.yaml; $BT run f.yaml --root r", 2, "f.yaml"),
+    "an endless study file": ("$BT run /dev/zero --root r", 2, "/dev/zero"),
+    "an empty study file": (": > e.yaml; $BT run e.yaml --root r", 2, "e.yaml"),
+    "a study file of 100 MB": (
+        "head -c 100000000 /dev/zero | tr '\\0' x > x.yaml; $BT run x.yaml --root r", 2, "x.yaml",
+    ),
+    "a study file with tabs": ("printf 'name: t\\nmethods:\\n\\t- ogm\\n' > t.yaml; $BT run t.yaml", 2, "t.yaml"),
+    "a study file that unfolds": (
+        "printf 'a: &a [x, x]\\nb: &b [*a, *a]\\nc: [*b, *b]\\n' > a.yaml; $BT run a.yaml", 2, "a.yaml",
+    ),
+    "a recipe that is a pipe": (
+        "mkfifo r.yaml; touch t.csv; $BT data prepare table --source t.csv --recipe r.yaml --out o", 2, "r.yaml",
+    ),
+    "a table that is a pipe": (
+        "mkfifo t.csv; echo 'name: x\nlabel: y\nmodalities: {a: {column: a, kind: numbers}}' > r.yaml;"
+        " $BT data prepare table --source t.csv --recipe r.yaml --out o", 2, "t.csv",
+    ),
+    "a TMPDIR that is a file": ("TMPDIR=$PWD/s.yaml $BT status tiny --root there", 0, OK),
+    "a TMPDIR that cannot be written": ("TMPDIR=/proc $BT status tiny --root there", 0, OK),
     "no home": ("env -u HOME $BT status tiny --root there", 0, OK),
     "a home that cannot be written": ("HOME=/proc/home $BT methods", 0, OK),
     "a TMPDIR that is gone": ("TMPDIR=/nowhere $BT status tiny --root there", 0, OK),
@@ -86,6 +110,8 @@ TABLE = {
     "the C locale": ("LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 $BT methods ogm_ge", 0, OK),
     "JSON in ASCII": ("PYTHONIOENCODING=ascii $BT status tiny --root there -f json | $PYTHON -m json.tool", 0, OK),
     "40 columns": ("COLUMNS=40 $BT methods", 0, OK),
+    "10 columns": ("COLUMNS=10 $BT status tiny --root there", 0, OK),
+    "standard input closed": ("$BT status tiny --root there <&-", 0, OK),
     "no colour": ("NO_COLOR=1 TERM=dumb $BT status tiny --root there", 0, OK),
     "no terminal at all": ("env -u TERM $BT status tiny --root there </dev/null | cat", 0, OK),
     "a full disk behind standard output": ("$BT methods > /dev/full", 2, "No space left on device"),
@@ -96,6 +122,13 @@ TABLE = {
     "numpy.py beside the study": ("echo 'x = 1' > numpy.py; $PYTHON -m balance_tune plan s.yaml", 2, "hides `numpy`"),
     "queue.py beside the study": ("echo 'x = 1' > queue.py; $PYTHON -m balance_tune plan s.yaml", 2, "hides `queue`"),
     "argparse.py beside the study": ("touch argparse.py; $PYTHON -m balance_tune methods", 2, "hides `argparse`"),
+    "random.py beside the study": ("touch random.py; $PYTHON -m balance_tune plan s.yaml", 2, "hides `random`"),
+    "json.py beside the study": ("touch json.py; $PYTHON -m balance_tune plan s.yaml", 2, "hides `json`"),
+    "types.py beside the study": ("touch types.py; $PYTHON -m balance_tune plan s.yaml", 0, OK),  # imported before
+    "ray.py beside the study": ("touch ray.py; $PYTHON -m balance_tune run s.yaml --root r", 2, "hides `ray`"),
+    "mlflow.py beside the study": ("touch mlflow.py; $PYTHON -m balance_tune run s.yaml --root r", 2, "hides `mlflow`"),
+    "a folder called torch": ("mkdir torch; touch torch/__init__.py; $PYTHON -m balance_tune plan s.yaml", 2, "torch"),
+    "a folder called ray, no package": ("mkdir ray; $PYTHON -m balance_tune methods ogm_ge", 0, OK),
     "yaml.py on PYTHONPATH": ("mkdir m; touch m/yaml.py; PYTHONPATH=m:$PYTHONPATH $BT plan s.yaml", 2, "hides `yaml`"),
     # times
     "a time that is none": ("BALANCE_TUNE_CONNECT_S=soon $BT methods", 2, "must be a number of seconds"),

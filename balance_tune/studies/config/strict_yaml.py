@@ -133,6 +133,8 @@ def read(path: Path) -> dict[str, Any]:
     """Return the mapping in the YAML file at `path`; anything else there is a `UserError` that names the file."""
     if path.is_dir():
         raise UserError(f"a study file must be a file, but {shown(str(path))} is a folder.")
+    if path.is_fifo():  # it is waited for until somebody writes
+        raise UserError(f"a study file must be a file, but {shown(str(path))} is a pipe.")
     try:
         with path.open("rb") as file:
             raw = file.read(LARGEST_FILE + 1)
