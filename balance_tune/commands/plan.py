@@ -72,7 +72,8 @@ def as_text(plan: Plan, config: StudyConfig) -> str:
     replicates = f" in {config.replicates} replicates" if config.replicates > 1 else ""
     datasets_to_measure = any(seconds is None for seconds in plan.epoch_seconds.values())
     parts = [
-        f"{plan.study}: {len(plan.arms)} arms from {datasets} datasets and {methods} methods{replicates}; "
+        f"{plan.study}: {_count(len(plan.arms), 'arm')} from {_count(datasets, 'dataset')} and "
+        f"{_count(methods, 'method')}{replicates}; "
         f"objective {plan.objective}, protocol {plan.protocol}",
         columns(("arm", "searched", "epochs", "first judged", "rungs (epoch: trials there > going on)"), rows, [2, 3]),
         "\n".join(
@@ -156,3 +157,7 @@ def _estimate(estimate: Estimate, shown: Callable[[float], str]) -> str:
     if estimate.expected is None or estimate.most is None:
         return ""
     return f"about {shown(estimate.expected)}, at most {shown(estimate.most)}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
