@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from tests.studies.tracking.digits import Digits
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
 def pytest_configure() -> None:
     """Commands that tests end with Ctrl-C would ignore it, if the suite itself was started in a background job.
 
-    Bits are compared on one thread, here as under `make`.
+    Bits are compared on one thread, here as under `make`. No test asks how long an example takes: machines are shared.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    settings.register_profile("no deadlines", deadline=None)
+    settings.load_profile("no deadlines")
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

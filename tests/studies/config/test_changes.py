@@ -49,7 +49,7 @@ def test_more_of_the_same_is_an_extension(override: str) -> None:
         "search.space.mlb.alpha=1.0",
         "methods=[joint]",
         "datasets=[e]",
-        "select.points=4",
+        "select.points=5",
         "confirm.seeds=6",
         "training.lr=0.2",
         "training.epochs=5",

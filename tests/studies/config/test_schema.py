@@ -33,7 +33,7 @@ def refusal(*overrides: str, check: bool = False) -> str:
 def test_name_datasets_and_methods_are_enough() -> None:
     config = load_config(SMALL)
     assert (config.search.trials, config.search.sampler, config.search.early_stopping.kind) == (20, "gp", "asha")
-    assert (config.select.points, config.select.seeds) == (3, 2)
+    assert (config.select.points, config.select.seeds) == (4, 2)
     assert (config.confirm.seeds, config.confirm.default_seeds) == (10, 5)
     assert (config.objective, config.protocol, config.runner, config.seed) == ("val/accuracy", "sealed", "auto", 0)
 
