@@ -93,8 +93,9 @@ def _about_runs(rows: Sequence[LeaderboardRow]) -> Iterator[str]:
     failed = [f"{row.n_failed} of {row.arm}" for row in rows if row.n_failed]
     if failed:
         yield (
-            f"Confirmation seeds that failed: {_list(failed)}. They are no part of means and intervals; against their "
-            "arm they count as the worst score, and its verdict must hold with them."
+            f"Confirmation seeds that failed, or replicates with nothing to confirm: {_list(failed)}. "
+            "They are no part of means and intervals; against their arm they count as the worst score, and its verdict "
+            "must hold with them."
         )
     collapses = [f"{row.n_collapsed} of {row.arm}" for row in rows if row.n_collapsed]
     if collapses:

@@ -122,7 +122,7 @@ class LeaderboardRow:
         "`p_value` with Holm's correction for the methods of the dataset.", PROBABILITY, header="p Holm", mlflow=True
     )
     n: int = column("Replicates (or seeds) that `delta` is paired on.", COUNT, 0)
-    n_failed: int = column("Confirmation seeds that failed.", COUNT, 0)
+    n_failed: int = column("Confirmation seeds that failed, and replicates with nothing to confirm.", COUNT, 0)
     n_collapsed: int = column("Replicates (or seeds) that ended far below the arm's median.", COUNT, 0)
     outcome: str | None = column('The verdict: "better", "equivalent", "worse" or "undecided".', TEXT)
     blocked: bool = column(
