@@ -60,6 +60,7 @@ def _check_size(path: Path, metadata: Any, schema: Any) -> None:
 
 
 def is_embedded(kind: Any) -> bool:
+    """Return whether a column of this Arrow type holds samples themselves: bytes, {bytes, path}, or lists of numbers."""
     import pyarrow as pa
 
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
@@ -70,6 +71,7 @@ def is_embedded(kind: Any) -> bool:
 
 
 def is_text(kind: Any) -> bool:
+    """Return whether a column of this Arrow type holds text."""
     import pyarrow as pa
 
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind))

@@ -15,6 +15,7 @@ from balance_tune.modulations.batch import Batch, Output
 from balance_tune.modulations.context import Context
 from balance_tune.testing.tiny import tiny_run
 from balance_tune.training.loop import train
+from balance_tune.training.setup import resolve_device
 from tests.device.pretended import DEVICE, Recorder, pretended
 
 
@@ -154,3 +155,9 @@ def test_it_is_gone_at_the_end() -> None:
         assert torch.cuda.is_available()
     assert torch.cuda.is_available() == before
     assert torch.ones(2).sum().item() == 2
+
+
+@pytest.mark.parametrize("asked", ["auto", "cuda", "cuda:0"])
+def test_the_chosen_device_has_its_index(device: Recorder, asked: str) -> None:
+    """`cuda` and `cuda:0` compare unequal, so that data on one would count as data elsewhere."""
+    assert resolve_device(asked) == torch.device("cuda", 0) == torch.ones(1, device="cuda").device

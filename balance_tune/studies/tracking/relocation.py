@@ -65,6 +65,8 @@ def follow_root(file: Path, artifacts: str | None, running: str | None = None) -
 def recorded_elsewhere(file: Path, artifacts: str | None) -> str | None:
     """Return a former place of the artifacts in a root's own database; None where all are where the root is.
 
+    The store of another version of MLflow is not judged: opening it raises later.
+
     Args:
         file: MLflow's sqlite database.
         artifacts: URI of the folder of all artifacts.
@@ -72,7 +74,8 @@ def recorded_elsewhere(file: Path, artifacts: str | None) -> str | None:
     if not file.is_file() or artifacts != (file.parent / "mlartifacts").as_uri():
         return None
     with closing(sqlite3.connect(file, timeout=WAIT)) as database:
-        return next(iter(_former_places(database, artifacts)), None)
+        places = _former_places(database, artifacts)
+        return places[0] if places and _is_current(database) else None
 
 
 def _former_places(database: sqlite3.Connection, now: str) -> list[str]:

@@ -102,7 +102,7 @@ def test_an_arms_run_shows_the_curves_of_all_its_trials(runs: dict[str, Any], cl
 
 def test_an_arms_run_holds_its_row_of_the_leaderboard(runs: dict[str, Any], study: Trained) -> None:
     for row in study.rows:
-        run = runs[row["arm"].replace("/", " / ")]
+        run = runs[" / ".join(reversed(row["arm"].split("/")))]
         assert run.data.metrics["leaderboard/val_confirm"] == row["val_confirm"]
         assert run.data.metrics["leaderboard/test_mean"] == row["test_mean"]
         assert run.info.status == "FINISHED"
