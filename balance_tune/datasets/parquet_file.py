@@ -60,7 +60,7 @@ def _check_size(path: Path, metadata: Any, schema: Any) -> None:
 
 
 def is_embedded(kind: Any) -> bool:
-    """Return whether a column of this Arrow type holds samples themselves: bytes, {bytes, path}, or lists of numbers."""
+    """Return whether a column of this Arrow type holds samples: bytes, {bytes, path}, or lists of numbers."""
     import pyarrow as pa
 
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
