@@ -99,9 +99,9 @@ def answer(report: LiveReport, path: str = "/", host: str | None = None) -> tupl
         if host:
             request.add_header("Host", host)
         try:
-            with urllib.request.urlopen(request, timeout=60) as found:
-                assert found.headers["Refresh"] == "60"
-                return found.status, found.read().decode()
+            with urllib.request.urlopen(request, timeout=60) as response:
+                assert response.headers["Refresh"] == "60"
+                return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
@@ -125,29 +125,29 @@ def test_why_there_is_no_report_is_one_line(study: Path) -> None:
 
 
 def test_it_serves_on_the_loopback_interface_and_ends_with_ctrl_c(study: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind((HOST, 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        served = subprocess.Popen(
+    with socket.socket() as occupied:
+        occupied.bind((HOST, 0))
+        occupied.listen()
+        port = occupied.getsockname()[1]
+        server = subprocess.Popen(
             [sys.executable, "-u", "-m", "balance_tune", "watch", "quickstart", "--root", str(study.parent),
              "--port", str(port)],
             cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True, env=os.environ | {"NO_PROXY": "*"},
         )  # fmt: skip
         try:
-            assert served.stdout is not None
-            line = served.stdout.readline()
-            found = re.fullmatch(r"The report of quickstart is at (http://127\.0\.0\.1:(\d+)), .*\n", line)
-            assert found is not None, line
-            assert int(found[2]) > port
-            with urllib.request.urlopen(found[1], timeout=60) as page:
+            assert server.stdout is not None
+            line = server.stdout.readline()
+            match = re.fullmatch(r"The report of quickstart is at (http://127\.0\.0\.1:(\d+)), .*\n", line)
+            assert match is not None, line
+            assert int(match[2]) > port
+            with urllib.request.urlopen(match[1], timeout=60) as page:
                 assert "quickstart is not running" in page.read().decode()
             shutil.rmtree(study)
-            served.send_signal(signal.SIGINT)
-            assert served.wait(60) == 0
+            server.send_signal(signal.SIGINT)
+            assert server.wait(60) == 0
         finally:
-            served.kill()
-            served.communicate()
+            server.kill()
+            server.communicate()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -26,6 +25,7 @@ from balance_tune.datasets.pickles import read_arrays
 from balance_tune.datasets.store import build_store, open_store, store_name, verify_store
 from balance_tune.errors import UserError
 from balance_tune.registry import datasets
+from tests.datasets.forging_tables import video
 from tests.datasets.tiny import Tiny
 
 EXAMPLES = int(os.environ.get("BALANCE_TUNE_FUZZ", "60"))  # of each file type
@@ -88,24 +88,12 @@ def jpg() -> bytes:
     return file.getvalue()
 
 
-def mp4() -> bytes:
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("mpeg4", rate=5)
-        stream.width, stream.height = 48, 32
-        for shade in range(0, 250, 25):
-            frame = np.full((32, 48, 3), shade, dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-    return file.getvalue()
-
-
 SOURCES = {  # dataset, modality, a file
     "flac": ("av_digits", "audio", tone("FLAC")),
     "wav": ("av_digits", "audio", tone("WAV")),
     "png": ("av_digits", "image", png()),
     "jpg": ("crema_d", "visual", jpg()),
-    "mp4": ("kinetics_sounds", "visual", mp4()),
+    "mp4": ("kinetics_sounds", "visual", video()),
 }
 
 

@@ -208,7 +208,7 @@ def _selection_due(
 def in_round(points: int, index: int) -> int:
     """Return how many of so many points are trained, beside the default, on the `index`-th selection seed (0, 1, ...).
 
-    All are on the first, and the better half of the rest on each further one: successive halving (Karnin, Koren and
+    All are on the first, and the better half of the rest on each further one: sequential halving (Karnin, Koren and
     Somekh, ICML 2013), which finds the best of many noisy points with fewer trainings than all points on all seeds.
     """
     return math.ceil(points / (1 << index))

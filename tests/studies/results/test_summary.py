@@ -29,11 +29,11 @@ def arm(dataset: str, method: str, scores: list[float | None], metric: str = "ac
 def test_means_and_intervals_are_scipys_on_scores_relative_to_joint() -> None:
     rng = np.random.default_rng(0)
     runs = {d: {m: list(0.8 + g + 0.02 * rng.normal(size=6)) for m, g in (("joint", 0), ("mlb", 0.03))} for d in "ab"}
-    found = summarise({d: [arm(d, m, list(s)) for m, s in own.items()] for d, own in runs.items()})
-    assert found is not None
-    assert (found.datasets, [m.method for m in found.methods]) == (("a", "b"), ["mlb", "joint"])
+    summary = summarise({d: [arm(d, m, list(s)) for m, s in own.items()] for d, own in runs.items()})
+    assert summary is not None
+    assert (summary.datasets, [m.method for m in summary.methods]) == (("a", "b"), ["mlb", "joint"])
     relative = [np.array(own["mlb"]) / np.mean(own["joint"]) - 1 for own in runs.values()]
-    mlb = found.methods[0]
+    mlb = summary.methods[0]
     assert mlb.mean == pytest.approx(stats.trim_mean(np.concatenate(relative), 0.25))
     reference = stats.bootstrap(
         relative,
@@ -47,12 +47,12 @@ def test_means_and_intervals_are_scipys_on_scores_relative_to_joint() -> None:
 
 def test_a_failed_run_counts_as_the_worst_and_one_of_the_baseline_is_left_out() -> None:
     tables = {d: [arm(d, "joint", [0.8, 0.8, None]), arm(d, "mlb", [0.9, 0.9, None])] for d in "ab"}
-    found = summarise(tables)
-    assert found is not None
-    by_method = {m.method: m for m in found.methods}
+    summary = summarise(tables)
+    assert summary is not None
+    by_method = {m.method: m for m in summary.methods}
     assert by_method["joint"].mean == pytest.approx(0.0)
     assert by_method["joint"].profile[0] == 1.0
-    share_above = dict(zip(found.thresholds.round(2), by_method["mlb"].profile, strict=True))
+    share_above = dict(zip(summary.thresholds.round(2), by_method["mlb"].profile, strict=True))
     between = [share for t, share in share_above.items() if 0 < t < 0.12]
     assert between == pytest.approx([2 / 3] * len(between))  # all but the failed run
     assert len(between) > 3
@@ -63,9 +63,9 @@ def test_a_failed_run_of_an_error_scores_the_worst_error_of_all_runs() -> None:
         d: [arm(d, "joint", [2.0, 2.0], "mae"), arm(d, "mlb", [1.0, None], "mae"), arm(d, "opm", [3.0, 2.0], "mae")]
         for d in "ab"
     }
-    found = summarise(tables)
-    assert found is not None
-    assert {m.method: m.mean for m in found.methods} == pytest.approx({"joint": 0.0, "mlb": 0.0, "opm": -0.25})
+    summary = summarise(tables)
+    assert summary is not None
+    assert {m.method: m.mean for m in summary.methods} == pytest.approx({"joint": 0.0, "mlb": 0.0, "opm": -0.25})
 
 
 @pytest.mark.parametrize(

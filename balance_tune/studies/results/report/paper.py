@@ -56,10 +56,10 @@ def write(folder: Path, sheets: Mapping[str, Sheet]) -> list[Path]:
     paths = []
     with _settings():
         for name, sheet in sheets.items():
-            drawn = draw(sheet)
+            figure = draw(sheet)
             for kind in FORMATS:
                 paths.append(folder / f"{name}.{kind}")
-                durable.write(paths[-1], _saved(drawn, kind))
+                durable.write(paths[-1], _saved(figure, kind))
     return paths
 
 
@@ -132,7 +132,7 @@ class _Pen:
     axes: Axes
     left: float = 0.0
     top: float = 0.0
-    drawn: int = 0
+    count: int = 0
 
     def picture(self, picture: Picture) -> None:
         box = (0, 0, picture.width, picture.floor)
@@ -147,8 +147,8 @@ class _Pen:
         from matplotlib.transforms import Bbox, TransformedBbox
 
         artist = self._artist(shape)
-        self.drawn += 1
-        artist.set_zorder(self.drawn)
+        self.count += 1
+        artist.set_zorder(self.count)
         artist.set_clip_on(clip is not None)
         if clip is not None:
             left, top, right, bottom = clip

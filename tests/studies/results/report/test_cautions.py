@@ -16,9 +16,9 @@ from tests.studies.results.rows import row_of
 @pytest.fixture
 def sources(study: Path) -> Sources:
     """A study of which nothing is to be said."""
-    found = gather(study)
-    rows = [dataclasses.replace(row, params={}) for row in found.rows]
-    return dataclasses.replace(found, rows=[r for r in rows if r.dataset == "multiple_features"])
+    sources = gather(study)
+    rows = [dataclasses.replace(row, params={}) for row in sources.rows]
+    return dataclasses.replace(sources, rows=[r for r in rows if r.dataset == "multiple_features"])
 
 
 def changed(sources: Sources, method: str, **columns: Any) -> Sources:

@@ -14,37 +14,39 @@ from tests.studies.made_study import WORLDS, Made, make_study
 
 
 def test_every_figure_of_the_page_is_there(study: Path) -> None:
-    found = sheets(gather(study))
-    of_dataset = {name.removesuffix("-watch") for name in found if name.endswith("-watch")}
+    figures = sheets(gather(study))
+    of_dataset = {name.removesuffix("-watch") for name in figures if name.endswith("-watch")}
     assert of_dataset == {
         *("intervals", "learning_curves", "coefficients", "modality_gap", "score_and_gap", "score_and_cost"),
         *("search_progress", "search_trials"),
         *(f"sensitivity-{m}" for m in ("joint", "ogm_ge", "opm", "mlb", "relearning")),
     }
-    assert {name for name in found if "-" not in name} == {"interquartile_means", "performance_profiles"}
-    assert [title for title, _ in found["coefficients-watch"].panels] == [
-        f"{title}: coefficient" for title, _ in found["learning_curves-watch"].panels
+    assert {name for name in figures if "-" not in name} == {"interquartile_means", "performance_profiles"}
+    assert [title for title, _ in figures["coefficients-watch"].panels] == [
+        f"{title}: coefficient" for title, _ in figures["learning_curves-watch"].panels
     ]
-    assert [name for name, _ in found["learning_curves-watch"].legend] == ["fused", "accelerometer", "gyroscope"]
+    assert [name for name, _ in figures["learning_curves-watch"].legend] == ["fused", "accelerometer", "gyroscope"]
 
 
 def test_five_datasets_have_a_critical_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"set_{k}" for k in range(5)]
     for name in names:
         monkeypatch.setitem(WORLDS, name, WORLDS["av_digits"])
-    made = Made(
+    study = Made(
         datasets=names, methods=("joint", "opm", "ogm_ge"), trials=1, epochs=10, confirm_seeds=1, default_seeds=1
     )
-    found = sheets(gather(make_study(tmp_path, made)))
-    assert "critical_difference" in found
-    assert "performance_profiles" not in found  # one run of each arm
+    figures = sheets(gather(make_study(tmp_path, study)))
+    assert "critical_difference" in figures
+    assert "performance_profiles" not in figures  # one run of each arm
 
 
 def test_an_unfinished_study_has_the_figures_of_its_search(tmp_path: Path) -> None:
-    made = Made(datasets=["av_digits"], methods=["joint", "opm"], trials=2, epochs=10, finished=False, protocol="paper")
-    found = sheets(gather(make_study(tmp_path, made)))
-    assert "search_trials-av_digits-paper" in found
-    assert "intervals-av_digits-paper" not in found
+    study = Made(
+        datasets=["av_digits"], methods=["joint", "opm"], trials=2, epochs=10, finished=False, protocol="paper"
+    )
+    figures = sheets(gather(make_study(tmp_path, study)))
+    assert "search_trials-av_digits-paper" in figures
+    assert "intervals-av_digits-paper" not in figures
 
 
 def test_many_panels_are_several_files() -> None:
