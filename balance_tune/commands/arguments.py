@@ -30,7 +30,7 @@ def root_option(parser: argparse.ArgumentParser) -> None:
 def format_option(parser: argparse.ArgumentParser) -> None:
     """Add `-f` and `--format`: a table or JSON."""
     parser.add_argument(
-        "-f", "--format", choices=("table", "json"), default="table", help="how to print (default: table)"
+        "-f", "--format", choices=("table", "json"), default="table", help="format of the output (default: table)"
     )
 
 
@@ -49,7 +49,7 @@ def _port(text: str) -> int:
 def miniature_option(parser: argparse.ArgumentParser) -> None:
     """Add `--miniature`, which tries a study on made-up data."""
     parser.add_argument(
-        "--miniature", action="store_true", help="try the study on made-up data: two epochs, a minute or two"
+        "--miniature", action="store_true", help="run a small version on generated data: two epochs, a minute or two"
     )
 
 
@@ -58,7 +58,11 @@ def study_file_arguments(parser: argparse.ArgumentParser, *, required: bool = Tr
     words = "a study file, or a study that ships with balance_tune (see `balance-tune studies`)"
     parser.add_argument("study_file", metavar="STUDY.yaml", nargs=None if required else "?", type=Path, help=words)
     parser.add_argument(
-        "overrides", metavar="key=value", nargs="*", default=[], help="an entry to set, as search.trials=4"
+        "overrides",
+        metavar="key=value",
+        nargs="*",
+        default=[],
+        help="a key of the study file and its value, such as search.trials=4",
     )
 
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 def add(parser: argparse.ArgumentParser) -> None:
     study_argument(parser)
-    parser.add_argument("--dataset", metavar="D", help="only this dataset")
+    parser.add_argument("--dataset", metavar="D", help="this dataset only")
     parser.add_argument(
-        "--export", metavar="DIR", type=Path, help="also write model, card and study file to DIR/<dataset>"
+        "--export", metavar="DIR", type=Path, help="also write the model, its card and the study file to DIR/<dataset>"
     )
     root_option(parser)
     format_option(parser)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", nargs="?", help="one dataset, in full")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the dataset to describe")
     format_option(parser)
 
 

@@ -14,7 +14,11 @@ from balance_tune.studies.wording import one_line
 def add(parser: argparse.ArgumentParser) -> None:
     study_argument(parser)
     parser.add_argument(
-        "-o", "--out", metavar="FILE", type=Path, help="where to write (default: ./STUDY.sqlite3); must not exist"
+        "-o",
+        "--out",
+        metavar="FILE",
+        type=Path,
+        help="the file to write, which must not exist (default: ./STUDY.sqlite3)",
     )
     root_option(parser)
 

@@ -13,7 +13,7 @@ GIVEN = ("self", "shape", "widths", "classes")  # what the study gives; the rest
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", nargs="?", help="one of them, in full")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the one to describe")
     format_option(parser)
 
 

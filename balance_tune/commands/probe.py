@@ -27,11 +27,11 @@ def _number(text: str) -> int:
 
 def add(parser: argparse.ArgumentParser) -> None:
     study_argument(parser)
-    parser.add_argument("arm", metavar="ARM", help="dataset/method, as av_digits/mlb")
-    parser.add_argument("number", metavar="NUMBER", type=_number, help="the trial's number in its phase's numbering")
-    parser.add_argument("--phase", choices=PHASES, default="search", help="which trials are meant (default: search)")
+    parser.add_argument("arm", metavar="ARM", help="dataset/method, such as av_digits/mlb")
+    parser.add_argument("number", metavar="NUMBER", type=_number, help="number of the trial within its phase")
+    parser.add_argument("--phase", choices=PHASES, default="search", help="phase of the trial (default: search)")
     parser.add_argument(
-        "--replicate", metavar="K", type=_number, default=1, help="of which replicate, counted from 1 (default: 1)"
+        "--replicate", metavar="K", type=_number, default=1, help="replicate of the trial, counted from 1 (default: 1)"
     )
     root_option(parser)
     format_option(parser)

@@ -11,7 +11,7 @@ from balance_tune.studies.wording import did_you_mean, shown
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", nargs="?", help="print the file of this study")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the study file to print")
     format_option(parser)
 
 

@@ -32,27 +32,33 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--root",
         metavar="DIR",
         default=argparse.SUPPRESS,
-        help="folder of all studies, as the nodes of the cluster see it",
+        help="folder of all studies, under its path on the nodes of the cluster",
     )
-    parser.add_argument("--working-dir", metavar="DIR", type=Path, help="send this folder, not the study file alone")
+    parser.add_argument(
+        "--working-dir", metavar="DIR", type=Path, help="send this folder too, with modules of your own"
+    )
     parser.add_argument(
         "--code",
         choices=("sent", "installed"),
         default="sent",
-        help="whose balance_tune runs (default: this one, sent)",
+        help="run the balance_tune of this machine, or the one on the cluster (default: sent)",
     )
     parser.add_argument(
-        "--constraints", metavar="FILE", type=Path, help="have the nodes install the dependencies, at these versions"
+        "--constraints", metavar="FILE", type=Path, help="let the nodes install the dependencies, in these versions"
     )
     parser.add_argument(
         "--env",
         metavar="NAME[=VALUE]",
         action="append",
         default=[],
-        help="a variable for the job; shown to all who see it",
+        help="an environment variable of the job; whoever sees the job sees it",
     )
     parser.add_argument(
-        "--driver-label", metavar="KEY=VALUE", action="append", default=[], help="run the driver there, not on the head"
+        "--driver-label",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="run the driver on a node with this label, not on the head",
     )
 
 

@@ -179,7 +179,7 @@ def _detail(attrs: Mapping[str, Any]) -> str:
 
 def _time_left(seconds: float | None) -> str:
     if seconds is None:
-        return "time left not known yet"
+        return "time left unknown"
     minutes = seconds / 60
     if minutes < 1.5:
         return f"about {max(1, round(seconds)):d} s left"
