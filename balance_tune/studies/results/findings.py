@@ -32,7 +32,7 @@ def conclusion(rows: Sequence[LeaderboardRow]) -> list[str]:
 
 def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "sealed") -> str:
     """Return the two sentences for one dataset's rows."""
-    suffix = "" if protocol == "sealed" else " (protocol paper: chosen on the test set itself, so the figures flatter)"
+    suffix = "" if protocol == "sealed" else " (protocol paper: chosen on the test set, so optimistic)"
     baseline = next((row for row in table if row.baseline), None)
     rivals = [row for row in table if row.rival]
     failures = _failures(dataset, table, suffix)
@@ -384,11 +384,12 @@ def _unfinished(
             "study holds no balancing method to compare with it."
         )
     leader = max((r for r in table if r.search_val is not None), key=lambda r: _position(r, table), default=None)
-    so_far = f"by validation {leader.method} leads" if leader else "no trial has finished"
-    return (
-        f"There is no answer for {dataset} yet: {through} of {len(table)} arms are confirmed on fresh seeds. "
-        f"So far {so_far}, which is no evidence; `balance-tune run` goes on where it stopped."
+    so_far = (
+        f"{leader.method} has the best validation score of the search so far, which is no evidence of a gain."
+        if leader
+        else "No trial has finished."
     )
+    return f"There is no answer for {dataset} yet: {through} of {len(table)} arms are confirmed. {so_far}"
 
 
 def _list(names: Sequence[str]) -> str:

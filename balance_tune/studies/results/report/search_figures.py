@@ -86,7 +86,13 @@ def search_curves(sources: Sources, row: LeaderboardRow, width: int = 340) -> Pi
     trials = [r for r in sources.arm(row) if r.phase == "search" and r.curve][:80]
     late = [v for r in trials for e, v in r.curve.items() if e > 0.1 * max(r.curve)]
     last = max((max(r.curve) for r in trials), default=2)
-    plot = Plot(Axis(1, max(last, 2)), spread(late, percent=is_share([row])), f"Search trials of {row.arm}", width, 150)
+    plot = Plot(
+        Axis(1, max(last, 2), whole=True),
+        spread(late, percent=is_share([row])),
+        f"Search trials of {row.arm}",
+        width,
+        150,
+    )
     for r in sorted(trials, key=lambda r: r.state == "complete"):
         curve = [(float(e), v) for e, v in r.curve.items()]
         title = f"{_name(r, row)}: {r.state}, {_params(r)}"
