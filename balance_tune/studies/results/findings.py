@@ -273,7 +273,7 @@ def _scope(rows: Sequence[LeaderboardRow]) -> str:
     )
     fixed = sorted({row.dataset for row in rows if not row.splits_redrawn})
     if fixed:
-        text += f" The split of {_list(fixed)} is the same in all replicates, so its luck is not covered."
+        text += f" The split of {_list(fixed)} is the same in all replicates, so intervals do not cover it."
     return text
 
 

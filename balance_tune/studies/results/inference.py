@@ -1,7 +1,7 @@
 """The uncertainty of a comparison of two arms: replicates and test rows together, and runs that failed or collapsed.
 
-A replicate is an independent repetition of everything luck enters (split, search, training seeds). Two arms are paired
-within a replicate. Every function is pure; differences keep the unit of the metric.
+A replicate is an independent repetition of everything that chance affects (split, search, training seeds). Two arms are
+paired within a replicate. Every function is pure; differences keep the unit of the metric.
 
 Model of a difference on replicate r and test unit i (a row, or a group of rows), crossed random effects:
 
