@@ -200,8 +200,8 @@ def ranking(rows: Sequence[LeaderboardRow]) -> Ranking | None:
         over += f" of {comparison.families} families, each of which counts once"
     if comparison.p is None:
         words = (
-            f"{len(methods)} methods on {over}: ranks are given, a Friedman test is not, which needs {MIN_METHODS} "
-            f"methods and {MIN_DATASETS} families of datasets to have any power."
+            f"There is no Friedman test of these ranks: it needs {MIN_METHODS} methods and {MIN_DATASETS} families of "
+            f"datasets to have any power, and here are {len(methods)} methods on {over}."
         )
     else:
         verdict = "differ" if comparison.p < LEVEL else "do not differ beyond chance"

@@ -62,8 +62,8 @@ def methods_paragraph(rows: Sequence[LeaderboardRow], config: Mapping[str, Any])
     )
     text = (
         f"{repeated}, with {budget} of {SAMPLERS.get(sampler, sampler)} for each method, the joint baseline "
-        f"included. {selection_in_words(rule)} The choice was trained on {rule.confirm_seeds} further "
-        "seeds and evaluated once on the sealed test part. Differences to the tuned joint baseline are paired by "
+        f"included. {selection_in_words(rule)} The chosen point was trained on {_further(rule.confirm_seeds)} "
+        "and evaluated once on the sealed test part. Differences to the tuned joint baseline are paired by "
         f"{unit}; intervals cover {unit}s and the finite test part, and p-values are Holm-corrected for the methods of "
         f"a dataset. All numbers were computed with balance_tune {VERSION}."
     )
@@ -86,6 +86,10 @@ def selection_in_words(rule: Rule) -> str:
         f"The {points} and the default were compared on {seeds} by validation{halved}, and the default was kept unless "
         f"it was beaten by more than {errors}."
     )
+
+
+def _further(seeds: int) -> str:
+    return "one further seed" if seeds == 1 else f"{seeds} further seeds"
 
 
 def _table(dataset: str, protocol: str, table: Sequence[LeaderboardRow]) -> str:
