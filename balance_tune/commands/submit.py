@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
 INTERRUPTED = 130
+LAST_LINES = ", last available logs"  # what follows it in Ray's message
 PATIENCE = 60.0  # seconds that a stopped job may take; the study's own clean stop ends before
 
 
@@ -122,7 +123,8 @@ def _verdict(job: JobDetails) -> int:
     if state == "SUCCEEDED":
         _say(f"job {job.submission_id} succeeded")
         return 0
-    _say(f"job {job.submission_id} {'was stopped' if state == 'STOPPED' else 'failed'}: {job.message or state}")
+    reason = str(job.message or state).partition(LAST_LINES)[0]  # the log was shown already
+    _say(f"job {job.submission_id} {'was stopped' if state == 'STOPPED' else 'failed'}: {reason}")
     if state == "STOPPED":
         return INTERRUPTED
     return job.driver_exit_code if job.driver_exit_code in (2, INTERRUPTED) else 1
