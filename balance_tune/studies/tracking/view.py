@@ -12,7 +12,7 @@ from balance_tune.studies.tracking.runs import TAG
 
 KEY = "balance_tune"
 VIEW = f"mlflow.sharedViewState.{KEY}"  # MLflow's name for such a tag
-NAME_WIDTH, WIDTH = 360, 120  # pixels
+NAME_WIDTH, WIDTH = 360, 150  # pixels
 
 
 def view(objective: str) -> str:
