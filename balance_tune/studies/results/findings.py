@@ -1,4 +1,4 @@
-"""Says in words what leaderboard rows show: each dataset's answer, ranks across datasets, what limits the answer."""
+"""Describes leaderboard rows in sentences: the verdict on each dataset, ranks across datasets, and caveats."""
 
 from __future__ import annotations
 
@@ -94,14 +94,14 @@ def _about_runs(rows: Sequence[LeaderboardRow]) -> Iterator[str]:
     if failed:
         yield (
             f"Confirmation seeds that failed, or replicates with nothing to confirm: {_list(failed)}. "
-            "They are no part of means and intervals; against their arm they count as the worst score, and its verdict "
+            "Means and intervals leave them out. Against their arm they count as the worst score, and its verdict "
             "must hold with them."
         )
     collapses = [f"{row.n_collapsed} of {row.arm}" for row in rows if row.n_collapsed]
     if collapses:
         yield (
             f"Confirmation seeds that collapsed, far below their arm's median: {_list(collapses)}. Differences and "
-            "intervals are without them, and the verdict on their arm must hold with them."
+            "intervals leave them out, and the verdict on their arm must hold with them."
         )
     blocked = [row.arm for row in rows if row.blocked]
     if blocked:
@@ -133,13 +133,13 @@ def _about_tests(rows: Sequence[LeaderboardRow]) -> Iterator[str]:
         )
     few = sorted({(row.dataset, row.test_groups) for row in rows if 0 < row.test_groups < FEW_GROUPS})
     yield from (
-        f"The test rows of {dataset} come from only {count} groups; so few say little about others."
+        f"The test rows of {dataset} come from only {count} groups; so few say little about other groups."
         for dataset, count in few
     )
 
 
 def _about_choices(rows: Sequence[LeaderboardRow]) -> Iterator[str]:
-    """Yield how points were chosen, which arms are no methods, and what was trained again."""
+    """Yield how points were chosen, which arms are not compared as methods, and what was trained again."""
     defaults = [row.arm for row in rows if row.replicates == 1 and row.default_won and row.advantage is not None]
     defaults += [
         f"{row.arm} ({row.default_kept} of {row.replicates} replicates)"
@@ -162,8 +162,8 @@ def _about_choices(rows: Sequence[LeaderboardRow]) -> Iterator[str]:
     lost, preempted, repeated = (sum(row[name] for row in rows) for name in ("lost", "preempted", "repeated"))
     if lost or preempted or repeated:
         yield (
-            f"{lost} times a trial's process died, {preempted} times its node was taken away, and it went on from its "
-            f"last state; {repeated} epochs were trained again for it. They count in no budget."
+            f"{lost} times a trial's process died and {preempted} times its node was taken away; the trial continued "
+            f"from its last state. {repeated} epochs were trained again, and count in no budget."
         )
 
 
@@ -179,7 +179,7 @@ class Ranking:
 
 
 def ranking(rows: Sequence[LeaderboardRow]) -> Ranking | None:
-    """Return average ranks by sealed test score, one rank a family of datasets.
+    """Return average ranks by sealed test score, one rank per family of datasets.
 
     None with fewer than two datasets or methods in common.
     """
@@ -224,18 +224,19 @@ def _post_hoc(ranks: Ranks) -> str:
 
 
 def score_text(row: LeaderboardRow) -> str:
-    """Return a row's mean test score in words; a metric that is no share is named."""
+    """Return a row's mean test score in words; a metric that is not a share is named."""
     value = row.metric.text_with_unit(row.test_mean)
     return value if row.metric.is_share else f"{row.metric} {value}"
 
 
 def _placebo(row: LeaderboardRow) -> str:
-    """Return whether the study finds a difference between two joint arms, where there is none."""
+    """Return what the placebo shows: a difference between two joint arms is a false alarm."""
     size = f"{interval(row.delta_ci, row.metric)}, p {p_text(row.p_value)}"
     if row.p_value is not None and row.p_value < LEVEL:
         return (
             f"ALARM on {row.dataset}: the placebo, a second joint arm, differs from the baseline (95 % interval "
-            f"{size}). One study in twenty shows this by chance; else the other verdicts on this dataset are as wrong."
+            f"{size}). One study in twenty shows this by chance. Otherwise, the other verdicts on this dataset are "
+            "unreliable too."
         )
     return f"The placebo on {row.dataset}, a second joint arm, is level with the baseline (95 % interval {size})."
 
