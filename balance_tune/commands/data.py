@@ -1,4 +1,4 @@
-"""balance-tune data: prepares real data into a store, checks a store, shows what is in one."""
+"""balance-tune data: prepares a dataset as a store, verifies a store, describes it."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def _show(args: argparse.Namespace, manifest: Manifest, where: str) -> None:
 
 
 def describe(manifest: Manifest, where: str) -> dict[str, Any]:
-    """Return what a store says of itself as plain data."""
+    """Return the description of a store as plain data."""
     from balance_tune.datasets.augmentation import described
 
     return {

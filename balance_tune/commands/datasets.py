@@ -1,4 +1,4 @@
-"""balance-tune datasets: the datasets there are, and what is in one."""
+"""balance-tune datasets: lists the datasets, or describes one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""balance-tune evaluate: a stored model on a part of a dataset, or on a table of files."""
+"""balance-tune evaluate: evaluates a stored model on a part of a dataset, or on a table of files."""
 
 from __future__ import annotations
 

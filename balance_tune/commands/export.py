@@ -1,4 +1,4 @@
-"""balance-tune export: a study's trials as one sqlite file, which every Optuna tool opens."""
+"""balance-tune export: writes the trials of a study to an sqlite file, which every Optuna tool opens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""balance-tune methods: the methods there are, and what can be tuned in one."""
+"""balance-tune methods: lists the methods, or describes one with its hyperparameters."""
 
 from __future__ import annotations
 

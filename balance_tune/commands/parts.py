@@ -1,4 +1,4 @@
-"""balance-tune fusions and balance-tune encoders: what a model can be made of."""
+"""balance-tune fusions and balance-tune encoders: lists the parts of models, or describes one."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the plan; a few epochs per arm are trained to learn how long one takes, once per machine."""
+    """Print the plan; a few epochs per arm are timed, once per machine."""
     from balance_tune.studies.monitor.plan import plan_of
     from balance_tune.studies.monitor.timing import epoch_seconds
     from balance_tune.studies.protocol.arms import arms_of
@@ -117,7 +117,7 @@ def transforms(config: StudyConfig) -> dict[str, dict[str, dict[str, str]]]:
 
 
 def missing_in_words(config: StudyConfig) -> dict[str, str]:
-    """Return dataset -> which modalities are taken from its rows at random, in words; nothing of complete ones."""
+    """Return dataset -> which modalities are taken from its rows at random, in words; nothing for complete ones."""
     from balance_tune.registry import datasets
 
     phrases = {name: config.missing.words(datasets().get(name).modalities) for name in config.datasets}

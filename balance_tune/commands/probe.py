@@ -1,4 +1,4 @@
-"""balance-tune probe: fresh linear heads on the frozen features of a finished trial, scored on validation."""
+"""balance-tune probe: fits linear heads on the frozen features of a finished trial, scored on validation rows."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     seed = (trial_file.read((folder / str(record.attrs.get("folder", ""))).path) or {}).get("split_seed")
     data = open_store(store) if seed is None else open_redrawn(store, seed)
     if data.manifest.task != "classes":
-        raise UserError(f"the probe asks for classes, but {record.dataset} is a {data.manifest.task} task.")
+        raise UserError(f"a probe needs classes, but {record.dataset} is a {data.manifest.task} task.")
     model, trained = _model(folder, record, store)
     accuracies = linear_probe(model, data)
     best = record.attrs.get("metrics") or {}

@@ -1,4 +1,4 @@
-"""balance-tune report: the leaderboard of a study, and its report as files."""
+"""balance-tune report: prints the leaderboard of a study and writes its report."""
 
 from __future__ import annotations
 

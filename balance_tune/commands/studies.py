@@ -1,4 +1,4 @@
-"""balance-tune studies: the study files that ship with the package, or one of them as it is."""
+"""balance-tune studies: lists the study files that ship with the package, or prints one."""
 
 from __future__ import annotations
 

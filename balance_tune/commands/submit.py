@@ -64,7 +64,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Submit, follow or stop; the status of a job that was followed is that of its study."""
+    """Submit, follow or stop; after following a job the status is that of its study."""
     from balance_tune.studies.config.reader import read_config
     from balance_tune.studies.config.shipped import study_path
     from balance_tune.studies.loading import load_config
@@ -76,7 +76,9 @@ def run(args: argparse.Namespace) -> int:
         config = load_config(args.study_file, args.overrides, root=None if root is None else root_folder(root))
     address = args.address or os.environ.get("RAY_API_SERVER_ADDRESS")
     if address is None:
-        raise UserError("a cluster must be named, but there is no --address; give its dashboard's, http://HOST:8265.")
+        raise UserError(
+            "a cluster must be named, but there is no --address; give the address of its dashboard, such as http://HOST:8265."
+        )
     from balance_tune.studies.cluster import jobs
 
     client = jobs.client_at(address)

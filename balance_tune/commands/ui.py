@@ -19,7 +19,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until asked to end, by Ctrl-C or SIGTERM; then nothing of the server is left."""
+    """Serve until Ctrl-C or SIGTERM ends it; no process of the server is left then."""
     folder = study_folder(args) if args.study is not None else None
     if args.optuna:
         from balance_tune.studies.evaluation.dashboard import dashboard

@@ -63,7 +63,7 @@ NAME = 20  # characters of the longest method name that the table shows whole
 
 @dataclass(frozen=True, kw_only=True)
 class LeaderboardRow:
-    """The results of one arm. Shares and their differences are fractions; None is unknown, or not known yet."""
+    """The results of one arm. Shares and their differences are fractions; None is a value that is not known (yet)."""
 
     dataset: str = column("The dataset.", TEXT, "")
     method: str = column("The method, with its variant.", TEXT, "", header="method", cell=lambda row: row.short_name)
@@ -226,7 +226,7 @@ class LeaderboardRow:
 
     @property
     def validation(self) -> float | None:
-        """The validation objective as far as the study has got: of confirmation, else of selection, else of search."""
+        """The validation objective of the latest phase with results: confirmation, else selection, else search."""
         return next((v for v in (self.val_confirm, self.val, self.search_val) if v is not None), None)
 
     @property
@@ -479,7 +479,7 @@ def _redrawn(dataset: str, config: Mapping[str, Any], folder: Path) -> bool:
 
 
 def _openings(dataset: str, folder: Path, openings: Sequence[Mapping[str, Any]]) -> int:
-    """Return how many looks were at the test part of this dataset and split; at any split where it is unknown."""
+    """Return how often the test part of this dataset and split was opened; of any split if the split is unknown."""
     path = folder / "data" / f"{dataset}.json"
     split = json.loads(path.read_text()).get("split_hash") if path.is_file() else None
     own = [look for look in openings if look.get("dataset") == dataset]

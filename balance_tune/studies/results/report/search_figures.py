@@ -107,7 +107,7 @@ def search_curves(sources: Sources, row: LeaderboardRow, width: int = 340) -> Pi
 
 
 def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, Picture]:
-    """Return parameter -> chart of the objective over that parameter, all other parameters as they came.
+    """Return parameter -> chart of the objective over that parameter, whatever the other parameters are.
 
     Stopped and failed trials lie on the bottom edge: what a trial had reached when it was stopped compares with none.
     """
@@ -148,7 +148,7 @@ def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, Pict
 
 
 def _reached(r: TrialRecord, sources: Sources) -> float | None:
-    """Return the value of a complete trial, of another its best so far."""
+    """Return the value of a complete trial, or the best value so far of another."""
     return r.value if r.state == "complete" else sources.rule.objective.best(list(r.curve.values()))
 
 
