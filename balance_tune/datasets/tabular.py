@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from balance_tune.datasets.csv_header import header_of
+from balance_tune.datasets.named_file import shortened, unusable
 from balance_tune.datasets.parquet_file import is_embedded, opened, try_reading, values_of
 from balance_tune.datasets.pointers import what_it_is
 from balance_tune.errors import UserError
@@ -99,8 +100,9 @@ def read_table(path: Path, wanted: Sequence[str] = ()) -> TextTable:
     Raises:
         UserError: it cannot be read, has no rows, has a column twice, or a row has too few or too many fields.
     """
-    if not path.is_file():
-        raise UserError(f"a table must be a CSV or Parquet file, but there is no {path}.")
+    reason = unusable(path) or ("it is a folder" if path.is_dir() else None)
+    if reason is not None:
+        raise UserError(f"a table must be a CSV or Parquet file, but {shortened(str(path))}: {reason}.")
     try:
         with path.open("rb") as file:
             start = file.read(4096)
@@ -140,9 +142,9 @@ def _csv(path: Path, content: bytes, wanted: Sequence[str]) -> TextTable:
     try:
         # in one thread, because only then it says which row is wrong; in one block, which any row fits into
         table = arrow.read_csv(
-            io.BytesIO(body),
+            io.BytesIO(body if body.endswith(b"\n") else body + b"\n"),
             read_options=arrow.ReadOptions(
-                autogenerate_column_names=True, use_threads=False, block_size=min(len(body) + 1, 2**31 - 1)
+                autogenerate_column_names=True, use_threads=False, block_size=min(len(body) + 2, 2**31 - 1)
             ),
             parse_options=arrow.ParseOptions(
                 delimiter=header.separator,
@@ -171,8 +173,12 @@ def _csv(path: Path, content: bytes, wanted: Sequence[str]) -> TextTable:
 
 
 def _utf8(path: Path, content: bytes) -> str:
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:4096]:
+    start = content[:4096]
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or 10 * start.count(b"\0") > len(start):
         raise UserError(f"{path} must be a CSV file in UTF-8, but is UTF-16 or no text; save it as UTF-8.")
+    if (place := content.find(b"\0")) >= 0:
+        line = content.count(b"\n", 0, place) + 1
+        raise UserError(f"{path} must be a CSV file in UTF-8, but line {line} holds the character NUL; remove it.")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,10 @@ def test_of_two_separators_the_one_that_gives_the_wanted_columns_is_taken(tmp_pa
     [
         ("", "must have rows"),
         ("a,b\n", "must have rows"),
+        ("a,b", "must have rows"),
+        ("a", "must have rows"),
+        ("a,b\n" + "1,2\n" * 2000 + "1,\0\n", "line 2002 holds the character NUL; remove it"),
+        ("a,b\n1,\0\n" + "1,2\n" * 10, "line 2 holds the character NUL"),
         ("a,b\n1,2\n3\n", r"row 3 of .* as many fields as the header \(2\), but has 1"),
         ("a,b\n1,2,3\n", r"row 2 of .* as many fields as the header \(2\), but has 3"),
         ("a,b, a\n1,2,3\n", r"has `a` twice \(columns 1 and 3\)"),
@@ -165,6 +170,13 @@ def test_a_table_that_cannot_be_read_is_one_line(tmp_path: Path, content: str | 
     with pytest.raises(UserError, match=message) as caught:
         read_table(csv(tmp_path, content))
     assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_is_no_file_is_named_for_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, reason in (("", "it is a folder"), ("pipe", "it is neither a file nor a folder"), ("gone", "missing")):
+        with pytest.raises(UserError, match=rf"must be a CSV or Parquet file, but .*: .*{reason}\."):
+            read_table(tmp_path / name)
 
 
 def test_a_missing_column_is_told_with_those_there_are(tmp_path: Path) -> None:
