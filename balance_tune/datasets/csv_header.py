@@ -66,7 +66,7 @@ def header_of(path: Path, text: str, wanted: Sequence[str]) -> Header:
     """
     declared, skipped = _declared(path, text)
     rows = {s: _first_rows(path, text, skipped, s) for s in ([declared] if declared else SEPARATORS)}
-    rows = {s: found for s, found in rows.items() if found}
+    rows = {s: first for s, first in rows.items() if first}
     if not rows:
         raise UserError(f"{path} must have rows, but has none.")
     separator = max(rows, key=lambda s: (rows[s][0].wanted(wanted), len(rows[s][0].fields), -[*rows].index(s)))
@@ -118,15 +118,15 @@ def _first_rows(path: Path, text: str, skipped: int, separator: str) -> list[_Ro
 
 def _check_first(path: Path, rows: dict[str, list[_Row]], separator: str, wanted: Sequence[str]) -> None:
     """Raise a `UserError` where the first row is a comment or a title, and the header comes later."""
-    for found in rows.values():
-        later = next((row for row in found[1:] if row.wanted(wanted) > 1), None)
+    for group in rows.values():
+        later = next((row for row in group[1:] if row.wanted(wanted) > 1), None)
         if later is not None:
             _refuse(path, rows[separator][0], f"the header (`{_shown(later)}`) is line {later.line + 1}", later.line)
     first, *others = rows[separator]
     header = next((row for row in others if not row.is_comment), None)
     if first.is_comment and header and len(header.fields) != len(first.fields):
         _refuse(path, first, "it is a comment", header.line)
-    wide = next((row for found in rows.values() for row in found[1:] if len(row.fields) > 1), None)
+    wide = next((row for group in rows.values() for row in group[1:] if len(row.fields) > 1), None)
     if len(first.fields) == 1 and wide:
         _refuse(path, first, f"line {wide.line + 1} has {len(wide.fields)} fields", wide.line)
 
