@@ -102,14 +102,17 @@ def recipes(folder: Path) -> list[Interval]:
 
 
 def ours(folder: Path) -> list[Interval]:
-    """Run a study's search phase and return the same of it."""
+    """Run a study's search phase and return the same of it.
+
+    All trials are one batch: the batches of one arm wait for each other, and a study fills its slots from other arms.
+    """
     config = load_config(
         {
             "name": "start",
             "datasets": ["multiple_features"],
             "methods": ["joint"],
             "training": {"epochs": 2},
-            "search": {"trials": OURS, "early_stopping": "none"},
+            "search": {"trials": OURS, "parallel": OURS, "early_stopping": "none"},
         }
     )
     search(config, watched, cpus=SLOTS, folder=folder)

@@ -62,6 +62,7 @@ ROOMS = (  # of `studies`, the lowest first: each may import those before it
     "doctor",
     "deletion",
     "miniature",
+    "study_result",
     "engine",
 )
 

@@ -6,9 +6,8 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from balance_tune import shadows, timeouts
 from balance_tune.datasets.redraw import redrawn_split_hash
@@ -18,9 +17,9 @@ from balance_tune.studies.cluster.importable import check_modules, check_workers
 from balance_tune.studies.cluster.preflight import preflight
 from balance_tune.studies.cluster.ray_address import check_ray_address
 from balance_tune.studies.cluster.ray_cluster import GPU_SHARE, TrialResources, ray_for, remote, study_resources
-from balance_tune.studies.config.reader import stored_config
 from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.config.study_method import BASELINE
+from balance_tune.studies.data.stores import stores_of
 from balance_tune.studies.early_stopping.pruner import Pruner, RuleError
 from balance_tune.studies.early_stopping.pruning_log import pruning_log_of
 from balance_tune.studies.execution import retention
@@ -28,13 +27,14 @@ from balance_tune.studies.execution.limits import Limits
 from balance_tune.studies.execution.sealed import Sealed
 from balance_tune.studies.loading import load_config
 from balance_tune.studies.monitor.estimate import outlook, seconds_left
+from balance_tune.studies.monitor.measured_baseline import with_measured_baseline
 from balance_tune.studies.monitor.progress import Kind, Progress, progress_of
-from balance_tune.studies.protocol import compute_matched, provenance, selection
+from balance_tune.studies.protocol import provenance, selection
 from balance_tune.studies.protocol.arms import Arm, arms_of, check_models, trial_config
 from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.protocol.own_names import own_names
+from balance_tune.studies.protocol.warm_start import warm_points
 from balance_tune.studies.results import exports, leaderboard, report, tables
-from balance_tune.studies.results.pairwise import Pair, compare_arms
 from balance_tune.studies.search.study_queue import Params, StudyQueue
 from balance_tune.studies.signals import STOPPED, Interruption
 from balance_tune.studies.storage import durable, trial_file
@@ -45,6 +45,7 @@ from balance_tune.studies.storage.object_store import StoreUnavailable
 from balance_tune.studies.storage.records import Phase, State, read_records
 from balance_tune.studies.storage.study_folder import ROOT, StudyFolder, root_folder
 from balance_tune.studies.storage.trials import open_storage
+from balance_tune.studies.study_result import Ending, StudyResult
 from balance_tune.studies.tracking import tracker as tracking
 from balance_tune.studies.tracking.backend import store_of as mlflow_store
 from balance_tune.studies.tracking.memory import CACHE
@@ -52,59 +53,7 @@ from balance_tune.studies.tracking.origin import origin_of
 from balance_tune.studies.wording import one_line
 from balance_tune.tasks import Objective
 
-if TYPE_CHECKING:
-    import pandas as pd  # type: ignore[import-untyped]
-
-    from balance_tune.datasets.manifest import Manifest
-
 SCRATCH = ".tune"
-
-
-Ending = Literal["done", "failed", "limited", "interrupted", "halted"]
-"""How a run of a study ends; docs/operating.md has the table."""
-
-
-@dataclass(frozen=True)
-class StudyResult:
-    """What a run of a study came to.
-
-    Attributes:
-        rows: the leaderboard, one row per arm; what is not known yet is None.
-        folder: the study's folder.
-        state: "done"; "failed": nothing is left to do, but an arm has nothing to compare, because its trials failed
-            (`retry_failed` runs them again); "limited": the study's own limit ended it; "interrupted": a signal did;
-            "halted": it cannot go on (a full disk, say). After the last three it is resumed when it is run again.
-        reason: why it ended early, in words.
-    """
-
-    rows: list[leaderboard.LeaderboardRow]
-    folder: Path
-    state: Ending = "done"
-    reason: str = ""
-
-    def seeds(self) -> pd.DataFrame:
-        """Return a row for each confirmation trial that has ended; `results.exports.seeds` lists the columns."""
-        import pandas as pd
-
-        return pd.DataFrame(exports.seeds(self.folder))
-
-    def trials(self) -> pd.DataFrame:
-        """Return a row for each trial with its parameters and curve; `results.exports.trials` lists the columns."""
-        import pandas as pd
-
-        return pd.DataFrame(exports.trials(self.folder))
-
-    def compare(self, first: str, second: str) -> Pair:
-        """Return the difference of two arms of one dataset.
-
-        Args:
-            first: an arm, as "av_digits/mlb".
-            second: the arm that it is compared with.
-
-        Raises:
-            UserError: there is no such arm, or they are of different datasets.
-        """
-        return compare_arms(self.folder, first, second)
 
 
 def run_study(
@@ -174,14 +123,14 @@ class _Study:
         retry_failed: bool = False,
     ) -> None:
         self.on_leaderboard = on_leaderboard
-        config = _with_baselines(config, folder, display)
+        config = with_measured_baseline(config, folder, display.message)
         self.config, self.folder, self.display, self.interruption = config, folder, display, interruption
         self.callbacks = list(callbacks)
         durable.sweep(folder.path)
         shutil.rmtree(folder.path / SCRATCH, ignore_errors=True)  # of a driver that was killed
         self.arms = arms_of(config)
         check_models(config, self.arms)
-        self.stores, self.manifests = _stores(config, folder.parent / "data", display)
+        self.stores, self.manifests = stores_of(config, folder.parent / "data", display.message)
         extensions = provenance.begin_or_check(folder, config, self.manifests)
         for phrase in extensions:
             display.message(f"extended: {phrase}")
@@ -203,7 +152,7 @@ class _Study:
             folder,
             configure=self._configure,
             retry_failed=retry_failed,
-            warm=_warm_points(config, self.arms, folder.parent),
+            warm=warm_points(config, self.arms, folder.parent),
             on_trial_end=self._on_trial_end,
         )
         self.limits = Limits(config.limit, self.queue.device_seconds)
@@ -447,28 +396,6 @@ def _folder(root: StudyFolder, config: StudyConfig) -> StudyFolder:
     return folder
 
 
-def _with_baselines(config: StudyConfig, folder: StudyFolder, display: Progress) -> StudyConfig:
-    """Return the study with the cost of its arms measured, where it asks for a compute-matched baseline.
-
-    What was measured when the study began, or was extended by a dataset, stays.
-    """
-    from balance_tune.studies.monitor.timing import epoch_seconds
-
-    if not compute_matched.datasets_to_measure(config):
-        return config
-    has_begun = (folder.path / provenance.CONFIG).is_file()
-    recorded = stored_config(folder.path).baselines.compute_matched if has_begun else {}
-    factors = dict(recorded) if isinstance(recorded, dict) else {}
-    if any(dataset not in factors for dataset in config.datasets):
-        display.message("measuring how long an epoch of each arm takes, for the compute-matched baseline")
-        arms = arms_of(config)
-        new = compute_matched.with_measured_factors(config, arms, epoch_seconds(config, arms, folder.parent))
-        fresh = new.baselines.compute_matched
-        factors = {**(fresh if isinstance(fresh, dict) else {}), **factors}
-        display.message(compute_matched.in_words(factors))
-    return compute_matched.with_factors(config, factors)
-
-
 def _download(folder: StudyFolder) -> None:
     """Download the study from the object store; the local cache about MLflow may be of an earlier study."""
     marker = folder.path / DATABASE
@@ -476,33 +403,6 @@ def _download(folder: StudyFolder) -> None:
     folder.download()
     if before != (marker.read_text() if marker.is_file() else ""):
         (folder.path / CACHE).unlink(missing_ok=True)
-
-
-def _stores(config: StudyConfig, folder: StudyFolder, display: Progress) -> tuple[dict[str, str], dict[str, Manifest]]:
-    """Return the store of each dataset and its manifest; missing stores of embedded datasets are built."""
-    from balance_tune.studies.data.stores import store_of
-
-    stores, manifests = {}, {}
-    for name in config.datasets:
-        stores[name], manifests[name] = store_of(name, config.data.stores, folder, display.message)
-    return stores, manifests
-
-
-def _warm_points(config: StudyConfig, arms: Sequence[Arm], root: StudyFolder) -> dict[str, list[Params]]:
-    """Return the best points of another study for the same arms that lie in the spaces of this one."""
-    other = config.search.warm_start
-    if other is None:
-        return {}
-    rule = selection.Rule.of(config.as_dict())
-    (root / other).download_file(DATABASE)
-    points: dict[str, list[Params]] = {}
-    records = read_records(root.path / other)
-    for arm in arms:
-        ranked = selection.candidates([r for r in records if r.arm == arm.name], rule)
-        points[arm.name] = [
-            p.params for p in ranked if not p.default and p.value is not None and arm.space.contains(p.params)
-        ]
-    return points
 
 
 def _longest(arm: Arm) -> int:

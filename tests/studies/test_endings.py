@@ -16,10 +16,10 @@ import pytest
 from balance_tune import timeouts
 from balance_tune.cli import main
 from balance_tune.commands.run import ENDINGS
-from balance_tune.studies.engine import Ending, StudyResult
 from balance_tune.studies.loading import load_config
 from balance_tune.studies.storage.exclusive import exclusive
 from balance_tune.studies.storage.study_folder import StudyFolder
+from balance_tune.studies.study_result import Ending, StudyResult
 
 TEXT = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
 STUDY = "name: tiny\ndatasets: [multiple_features]\nmethods: [joint]\n"

@@ -20,14 +20,15 @@ from ray import tune
 from balance_tune.errors import UserError
 from balance_tune.studies import engine
 from balance_tune.studies.config.reader import stored_config
-from balance_tune.studies.engine import StudyResult, run_study
+from balance_tune.studies.data.stores import stores_of
+from balance_tune.studies.engine import run_study
 from balance_tune.studies.loading import load_config
-from balance_tune.studies.monitor.progress import progress_of
 from balance_tune.studies.protocol import provenance, study_record
 from balance_tune.studies.protocol.selection import point_key
 from balance_tune.studies.storage.exclusive import exclusive
 from balance_tune.studies.storage.records import read_records
 from balance_tune.studies.storage.study_folder import StudyFolder
+from balance_tune.studies.study_result import StudyResult
 
 STUDY: dict[str, Any] = {
     "name": "small",
@@ -64,7 +65,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root whose data is prepared already."""
     root = tmp_path_factory.mktemp("root")
-    engine._stores(load_config(STUDY), StudyFolder(root / "data"), progress_of("none"))
+    stores_of(load_config(STUDY), StudyFolder(root / "data"), print)
     return root
 
 
@@ -238,7 +239,7 @@ def begin(root: Path, stores: Path) -> Path:
     config = load_config(STUDY)
     folder = root / "small"
     folder.mkdir()
-    _, manifests = engine._stores(config, StudyFolder(root_of(root, stores) / "data"), progress_of("none"))
+    _, manifests = stores_of(config, StudyFolder(root_of(root, stores) / "data"), print)
     assert provenance.begin_or_check(StudyFolder(folder), config, manifests) == ()
     return folder
 

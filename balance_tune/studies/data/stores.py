@@ -18,6 +18,7 @@ from balance_tune.datasets.store import build_store, read_manifest, store_name
 from balance_tune.datasets.stored import Stored, forget, stored
 from balance_tune.errors import UserError
 from balance_tune.registry import datasets
+from balance_tune.studies.config.schema import StudyConfig
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.wording import did_you_mean, shown
 
@@ -31,6 +32,16 @@ MANIFEST = "manifest.json"
 LARGE = ("resnet18",)
 MINIATURE = "miniature:"
 """What a study says instead of a place where the miniature of a dataset is meant; it is made below the root."""
+
+
+def stores_of(
+    config: StudyConfig, folder: StudyFolder, message: Callable[[str], None]
+) -> tuple[dict[str, str], dict[str, Manifest]]:
+    """Return the store of each dataset and its manifest; missing stores of embedded datasets are built."""
+    stores, manifests = {}, {}
+    for name in config.datasets:
+        stores[name], manifests[name] = store_of(name, config.data.stores, folder, message)
+    return stores, manifests
 
 
 def store_of(

@@ -13,7 +13,7 @@ from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.backend import store_of
 from balance_tune.studies.tracking.memory import Cache, fingerprint, study_id
 from balance_tune.studies.tracking.relocation import follow_root
-from balance_tune.studies.tracking.worker import LOWEST, Worker
+from balance_tune.studies.tracking.worker import Worker
 from balance_tune.studies.tracking.worker_process import Status, WorkerConfig
 from balance_tune.timeouts import seconds
 
@@ -62,8 +62,8 @@ class Tracker:
 
     @harmless
     def start(self) -> None:
-        """Start the process, at the lowest priority, because trials begin."""
-        self._start(LOWEST)
+        """Start the process because trials begin; it has a low priority while they run."""
+        self._start(background=True)
 
     @harmless
     def trials_over(self) -> None:
@@ -82,7 +82,7 @@ class Tracker:
             is_missing = self._store.file is not None and not self._store.file.exists()
             if not is_missing and complete == fingerprint(records, self._folder.path):
                 return
-            self._start(0)
+            self._start(background=False)
         self._end("complete", message)
 
     @harmless
@@ -91,19 +91,18 @@ class Tracker:
         if self._worker is not None:
             self._end("interrupted", message)
 
-    def _start(self, nice: int) -> None:
+    def _start(self, *, background: bool) -> None:
         config = WorkerConfig(
             folder=str(self._folder.path),
             store=self._store,
             imports=tuple(modules_of(self._config.datasets)),
             location=self._folder.location,
-            nice=nice,
         )
         patience = seconds("BALANCE_TUNE_OUTAGE_S")
         if self._store.file is not None:
             follow_root(self._store.file, self._store.artifacts, running=self._folder.name)
             patience = min(patience, FILE_PATIENCE)
-        self._worker = Worker(config, patience)
+        self._worker = Worker(config, patience, background=background)
         self._worker.start()
 
     def _end(self, state: str, message: Callable[[str], None]) -> None:

@@ -1,14 +1,14 @@
 """Supervises the process that writes to MLflow: starts it, reads its messages, and restarts it when it has ended.
 
-It is a process of its own, at the lowest priority while trials run, so MLflow uses what trials and driver leave of the
-machine. An unprivileged process cannot raise its priority again, so at the end a second process takes over. Any of them
-may be killed: what was written is in MLflow, and the next one writes the rest. A process ends with its driver.
+It is a process of its own, so trials and driver do not wait for MLflow. It opens the store at a normal priority, before
+the first trial trains, and has a low one while trials run. At the end it gets a normal one again; where the system does
+not allow that, a second process takes over. Any process may be killed: what was written is in MLflow, and the next one
+writes the rest. A process ends with its driver.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import logging
 import os
@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from balance_tune.package import FOLDER
@@ -29,7 +30,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a process that ended is
 GRACE = 60.0  # seconds without any progress after which the driver does not wait any longer
 LIVES = 5  # processes that may end while the driver waits
 LAST_WAIT = 5.0  # seconds to wait for a killed process
-LOWEST = 19  # priority
+LOW = 10  # priority: some 9 % of a busy core, with which MLflow follows a study of short trials; at 19 it falls behind
 NAMES = {number.value: number.name for number in signal.Signals}
 
 logger = logging.getLogger(__name__)
@@ -41,10 +42,11 @@ class Worker:
     Args:
         config: what the process needs to know.
         patience: seconds for which `finish` waits for a store that does not answer, from when it stopped answering.
+        background: whether trials run, so that it gets a low priority once the store is open.
     """
 
-    def __init__(self, config: WorkerConfig, patience: float) -> None:
-        self._config, self._patience = config, patience
+    def __init__(self, config: WorkerConfig, patience: float, *, background: bool) -> None:
+        self._config, self._patience, self._background = config, patience, background
         self._changed = threading.Condition()  # of all that follows
         self._status = Status()
         self._last_answer = self._trouble_since = 0.0  # on the monotonic clock
@@ -53,6 +55,7 @@ class Worker:
         self._final = ""
         self._last_log = ""
         self._process: subprocess.Popen[str] | None = None
+        self._lowered: int | None = None  # the process with a low priority
         self._thread = threading.Thread(target=self._attend, name="mlflow-worker", daemon=True)
 
     @property
@@ -65,12 +68,12 @@ class Worker:
         self._thread.start()
 
     def raise_priority(self) -> None:
-        """Replace a process of low priority by one of normal priority, which continues the work."""
+        """Give the process a normal priority; one that may not have it is replaced by another, which goes on."""
         with self._changed:
-            if self._config.nice == 0:
+            self._background, lowered, self._lowered = False, self._lowered, None
+            if lowered is None or set_priority(lowered, os.getpriority(os.PRIO_PROCESS, 0)):
                 return
-            self._config = dataclasses.replace(self._config, nice=0)
-            self._replacing = self._process is not None
+            self._replacing = True
             self._kill()
             self._changed.notify_all()
 
@@ -180,8 +183,29 @@ class Worker:
             if status.trouble and not self._status.trouble:
                 self._trouble_since = self._last_answer
             self._status = status
+            is_open = status == Status()  # a pass is over
+            if self._background and is_open and self.pid is not None and self.pid != self._lowered:
+                self._lowered = self.pid
+                set_priority(self.pid, os.getpriority(os.PRIO_PROCESS, 0) + LOW)
             if status.done:
                 self._changed.notify_all()
+
+
+def set_priority(pid: int, nice: int) -> bool:
+    """Set the priority of a process of its own session; return whether it has it now.
+
+    Desktops share the processor by sessions first. There the priority of the session counts, which anybody may raise
+    again; elsewhere it is that of the process, which needs privileges to be raised.
+    """
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice))
+        if Path("/proc/sys/kernel/sched_autogroup_enabled").read_text().strip() == "1":
+            return True
+    try:
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+    except OSError:  # not allowed, or it has ended
+        return False
+    return True
 
 
 def _start_process() -> subprocess.Popen[str]:

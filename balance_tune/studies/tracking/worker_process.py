@@ -6,7 +6,6 @@ JSON, `{"status": ...}` for a `Status` and `{"log": [name, level, text]}` for wh
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import logging
@@ -38,14 +37,12 @@ class WorkerConfig:
         store: where the runs go; its address may hold a password, so it is passed on standard input.
         imports: modules that define datasets of the study.
         location: see `StudyFolder.location`.
-        nice: the priority of the process; 19 while trials run.
     """
 
     folder: str
     store: Store
     imports: tuple[str, ...] = ()
     location: tuple[str, str] | None = None
-    nice: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration as plain data."""
@@ -192,7 +189,6 @@ def main() -> None:
     status = 1
     try:
         config = WorkerConfig.from_json(json.loads(sys.stdin.readline()))
-        _lower_priority(config.nice)
         quiet_environment()
         loop = Loop(config.sync, config.store, answers.status)
         threading.Thread(target=_listen, args=(loop,), daemon=True).start()
@@ -201,12 +197,6 @@ def main() -> None:
     except Exception:
         logger.exception("MLflow's worker ended by an error of its own.")
     os._exit(status)  # the other thread waits for input, which Python's exit would wait for
-
-
-def _lower_priority(nice: int) -> None:
-    os.nice(nice)
-    with contextlib.suppress(OSError):  # only desktops share the processor by sessions first
-        Path("/proc/self/autogroup").write_text(str(nice))
 
 
 def _listen(loop: Loop) -> None:

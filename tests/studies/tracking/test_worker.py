@@ -23,7 +23,7 @@ from balance_tune.studies.tracking import worker as workers
 from balance_tune.studies.tracking import worker_process as processes
 from balance_tune.studies.tracking.backend import Store
 from balance_tune.studies.tracking.tracker import Tracker
-from balance_tune.studies.tracking.worker import LOWEST, Worker
+from balance_tune.studies.tracking.worker import LOW, Worker, set_priority
 from balance_tune.studies.tracking.worker_process import Loop, Status, WorkerConfig
 from tests.faults.driver import until
 from tests.studies.tracking.servers import free_port
@@ -111,7 +111,7 @@ def test_a_fault_of_our_own_is_not_waited_for(
 
 
 def test_its_configuration_survives_the_way_to_the_process() -> None:
-    config = WorkerConfig("/f", Store("sqlite:////x", "file:///a"), ("a.b",), ("s3://b", "s"), 19)
+    config = WorkerConfig("/f", Store("sqlite:////x", "file:///a"), ("a.b",), ("s3://b", "s"))
     assert WorkerConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
@@ -129,9 +129,9 @@ def start(study: WrittenStudy, store: Store, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(workers, "FIRST_PAUSE", 0.01)
     started: list[Worker] = []
 
-    def make(nice: int = LOWEST, patience: float = LONG, **changes: Any) -> Worker:
-        config = dataclasses.replace(WorkerConfig(str(study.folder), store, nice=nice), **changes)
-        started.append(Worker(config, patience))
+    def make(background: bool = True, patience: float = LONG, **changes: Any) -> Worker:
+        config = dataclasses.replace(WorkerConfig(str(study.folder), store), **changes)
+        started.append(Worker(config, patience, background=background))
         started[-1].start()
         return started[-1]
 
@@ -163,35 +163,53 @@ def test_a_process_that_is_killed_is_started_again_and_nothing_is_lost_or_there_
     assert "worker ended (SIGKILL); it is started again" in caplog.text
 
 
-def test_while_trials_run_it_has_the_lowest_priority_and_at_the_end_a_normal_one(
-    start: Callable[..., Worker], study: WrittenStudy, client: Any
+@pytest.mark.parametrize("may_be_raised", [True, False])
+def test_while_trials_run_it_has_a_low_priority_and_at_the_end_a_normal_one(
+    start: Callable[..., Worker],
+    study: WrittenStudy,
+    client: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    may_be_raised: bool,
 ) -> None:
+    set_to: list[tuple[int, int]] = []
+
+    def set_priority(pid: int, nice: int) -> bool:
+        set_to.append((pid, nice))
+        return may_be_raised or nice > normal
+
+    normal = os.getpriority(os.PRIO_PROCESS, 0)
+    monkeypatch.setattr(workers, "set_priority", set_priority)
     worker = start()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a signal to the whole group does not end it
         os.kill(process_of(worker).pid, number)
     first = process_of(worker).pid
-    until(lambda: priority(first) == LOWEST, "the lowest priority", patience=LONG)
+    until(lambda: bool(set_to), "the first pass", patience=LONG)
     worker.raise_priority()
-    until(lambda: worker.pid != first, "another process", every=0.001)
-    second = worker.pid
-    assert second is not None
-    assert priority(second) == priority(os.getpid())
-    worker.raise_priority()
+    assert set_to == [(first, normal + LOW), (first, normal)]
+    if not may_be_raised:
+        until(lambda: worker.pid != first, "another process", every=0.001)
     study.begin(1).train(2).end()
     assert worker.finish("complete")
-    assert worker.pid == second
+    assert (worker.pid == first) == may_be_raised
+    assert len(set_to) == 2, "what has a normal priority is not lowered again"
     assert worker._n_ended == 0, "no process ended by itself"
     assert tag(runs_of(client, study.folder.name)["001 / mlb / av_digits"], "state") == "complete"
 
 
+def test_a_priority_is_set_and_a_process_that_has_ended_has_none() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as process:
+        assert set_priority(process.pid, os.getpriority(os.PRIO_PROCESS, 0) + LOW)
+        autogroup = Path(f"/proc/{process.pid}/autogroup")
+        by_session = autogroup.is_file() and "nice 10" in autogroup.read_text()
+        assert by_session or os.getpriority(os.PRIO_PROCESS, process.pid) == os.getpriority(os.PRIO_PROCESS, 0) + LOW
+        process.kill()
+    assert not set_priority(process.pid, 0)
+
+
 def test_it_writes_while_the_study_runs(start: Callable[..., Worker], study: WrittenStudy, client: Any) -> None:
-    start(nice=0)
+    start(background=False)
     name = "000 / mlb / av_digits"
     until(lambda: name in runs_of(client, study.folder.name), "the trial", patience=2 * LONG, every=0.2)
-
-
-def priority(pid: int) -> int:
-    return os.getpriority(os.PRIO_PROCESS, pid)
 
 
 def test_no_process_outlives_its_driver(study: WrittenStudy, store: Store) -> None:
@@ -240,7 +258,7 @@ def test_a_process_that_cannot_start_is_given_up_and_told_of_once(
 def test_a_server_that_is_away_is_waited_for_as_long_as_the_operator_says(
     start: Callable[..., Worker],
 ) -> None:
-    worker = start(nice=0, patience=0.1, store=Store(f"http://127.0.0.1:{free_port()}", None))
+    worker = start(background=False, patience=0.1, store=Store(f"http://127.0.0.1:{free_port()}", None))
     seen: list[Status] = []
     assert not worker.finish("complete", seen.append)
     assert worker._status.trouble
