@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from balance_tune.commands.arguments import format_option, root_of, root_option, writable_root
 from balance_tune.commands.output import columns, duration, print_json
 from balance_tune.datasets.address import bare, expanded
+from balance_tune.datasets.named_file import shortened
 from balance_tune.errors import UserError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _table(recipe: str | None, table: Path) -> Distribution:
 
     if recipe is None:
         raise UserError("`data prepare table` must have --recipe, a YAML file that says what the columns are.")
-    dataset = Table(strict_yaml.read(Path(recipe)), table.absolute())
+    dataset = Table(strict_yaml.read(Path(recipe), "a recipe"), table.absolute())
     if dataset.name in datasets().names():
         raise UserError(f"`name` of a recipe must be new, but `{dataset.name}` is a dataset already.")
     return dataset
@@ -130,7 +131,7 @@ def _info(args: argparse.Namespace) -> int:
 def _make_miniature(args: argparse.Namespace) -> int:
     from balance_tune.datasets.distribution import distribution
 
-    folder = Path(args.out)
+    folder = expanded(args.out)
     dataset = distribution(args.name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--out must be a folder that does not exist or is empty, but {folder} is not.")
@@ -235,7 +236,7 @@ def _card(info: dict[str, Any]) -> str:
         ),
         f"{len(info['classes'])} {'classes' if info['task'] == 'classes' else info['task']}: {classes}",
         f"{len(skipped)} {'sample was' if len(skipped) == 1 else 'samples were'} left out:\n"
-        + "\n".join(f"- {entry['file']}: {entry['reason']}" for entry in skipped[:10])
+        + "\n".join(f"- {shortened(entry['file'])}: {entry['reason']}" for entry in skipped[:10])
         + ("\n- ..." if len(skipped) > 10 else "")
         if skipped
         else "",

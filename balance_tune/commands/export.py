@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 from contextlib import suppress
-from pathlib import Path
 
 from balance_tune.commands.arguments import root_option, study_argument, study_folder
+from balance_tune.datasets.address import expanded
 from balance_tune.errors import UserError
 from balance_tune.studies.wording import one_line
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     study_argument(parser)
+<<<<<<< HEAD
+    parser.add_argument("-o", "--out", metavar="FILE", help="where to write (default: ./STUDY.sqlite3); must not exist")
+=======
     parser.add_argument(
         "-o",
         "--out",
@@ -20,6 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="the file to write, which must not exist (default: ./STUDY.sqlite3)",
     )
+>>>>>>> pages
     root_option(parser)
 
 
@@ -32,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = study_folder(args)
-    out: Path = (args.out or Path(f"{folder.name}.sqlite3")).absolute()
+    out = expanded(args.out or f"{folder.name}.sqlite3")
     if out.exists():
         raise UserError(f"an export must not overwrite, but {out} exists; name another file with --out.")
     temporary = out.with_name(f".{out.name}.writing")

@@ -86,10 +86,13 @@ def progress(config: StudyConfig, records: Iterable[TrialRecord]) -> list[dict[s
 
 
 def sentence(state: dict[str, Any]) -> str:
-    """Return whether a study is running and what it has spent, in one sentence."""
+    """Return whether a study is running, what it has spent, and whether it was interrupted, in one sentence."""
     spent = duration(sum(row["device_seconds"] for row in state["arms"]))
     verb = "is running" if state["running"] else "is not running"
-    return f"{state['study']} {verb}; {spent} of device time so far."
+    open_trials = 0 if state["running"] else sum(row["running"] for row in state["arms"])
+    trials = "1 trial was" if open_trials == 1 else f"{open_trials} trials were"
+    interrupted = f"; {trials} interrupted, and the same `balance-tune run` goes on" if open_trials else ""
+    return f"{state['study']} {verb}; {spent} of device time so far{interrupted}."
 
 
 def cells(state: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -310,6 +310,12 @@ class Table(Distribution):
         embedded = isinstance(self.rows.columns[self.columns[modality].names[0]][row], Embedded)
         return content, f"one of `{modality}`" if embedded else content[0]
 
+    def where(self, item: Item, file: Path) -> str:
+        for column, entries in zip(self.columns.values(), item.more, strict=True):
+            if column.is_file and entries and isinstance(entries[0], str) and self.table.parent / entries[0] == file:
+                return f" (row {int(item.sample)}, `{column.names[0]}`)"
+        return ""
+
     def remarks(self, items: Sequence[Item]) -> tuple[str, ...]:
         joined = sum(bool(item.together) for item in items)
         if not joined:

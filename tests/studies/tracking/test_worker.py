@@ -218,7 +218,7 @@ def test_no_process_outlives_its_driver(study: WrittenStudy, store: Store) -> No
         "import json, sys\n"
         "from balance_tune.studies.tracking.worker import Worker\n"
         "from balance_tune.studies.tracking.worker_process import WorkerConfig\n"
-        "worker = Worker(WorkerConfig.from_json(json.loads(sys.stdin.readline())), 60)\n"
+        "worker = Worker(WorkerConfig.from_json(json.loads(sys.stdin.readline())), 60, background=True)\n"
         "worker.start()\n"
         "while worker.pid is None: pass\n"
         "print(worker.pid, flush=True)\n"
@@ -273,7 +273,7 @@ def test_the_end_of_a_study_waits_for_progress_and_for_a_store_that_is_away(
     """The clock is one that goes on by a second whenever it is looked at, and nothing else happens."""
     clock = itertools.count(start=1)
     monkeypatch.setattr(workers, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
-    worker = Worker(WorkerConfig("f", STORE), patience=10.0)
+    worker = Worker(WorkerConfig("f", STORE), patience=10.0, background=False)
     worker._thread = threading.Thread(target=lambda: None)
     worker._thread.start()
     monkeypatch.setattr(worker._changed, "wait", lambda seconds: False)
@@ -285,7 +285,7 @@ def test_the_end_of_a_study_waits_for_progress_and_for_a_store_that_is_away(
 
 
 def test_what_a_library_prints_is_no_answer(caplog: pytest.LogCaptureFixture) -> None:
-    worker = Worker(WorkerConfig("f", STORE), patience=1.0)
+    worker = Worker(WorkerConfig("f", STORE), patience=1.0, background=False)
     for line in ("hello", "[1]", '{"status": {"no": 1}}', '{"log": ['):
         worker._hear(line + "\n")
     assert worker._status == Status()
