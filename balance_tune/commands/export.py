@@ -13,17 +13,9 @@ from balance_tune.studies.wording import one_line
 
 def add(parser: argparse.ArgumentParser) -> None:
     study_argument(parser)
-<<<<<<< HEAD
-    parser.add_argument("-o", "--out", metavar="FILE", help="where to write (default: ./STUDY.sqlite3); must not exist")
-=======
     parser.add_argument(
-        "-o",
-        "--out",
-        metavar="FILE",
-        type=Path,
-        help="the file to write, which must not exist (default: ./STUDY.sqlite3)",
+        "-o", "--out", metavar="FILE", help="the file to write, which must not exist (default: ./STUDY.sqlite3)"
     )
->>>>>>> pages
     root_option(parser)
 
 
