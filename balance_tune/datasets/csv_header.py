@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +17,9 @@ from pathlib import Path
 
 from balance_tune.errors import UserError
 
+_INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"  # programs leave them behind, and no editor shows them
 SEPARATORS = (",", ";", "\t")
+OTHER_SEPARATORS = {"|": "`|`", ":": "`:`", " ": "blanks"}
 SEARCHED = 20  # rows that a header is looked for in
 _DECLARED = re.compile(r'"?sep=(.?)"?\1*[ \r\n]*', re.IGNORECASE)
 
@@ -50,7 +53,15 @@ class _Row:
 
     def wanted(self, names: Sequence[str]) -> int:
         """Return how many of the names are fields of the row."""
-        return len({field.strip() for field in self.fields} & set(names))
+        return len({column_name(field) for field in self.fields} & set(names))
+
+
+def column_name(text: object) -> str:
+    """Return the name of a column: composed (NFC), without blanks and characters without width around it."""
+    name = unicodedata.normalize("NFC", str(text))
+    while name != (name := name.strip().strip(_INVISIBLE)):
+        pass
+    return name
 
 
 def header_of(path: Path, text: str, wanted: Sequence[str]) -> Header:
@@ -72,6 +83,7 @@ def header_of(path: Path, text: str, wanted: Sequence[str]) -> Header:
     separator = max(rows, key=lambda s: (rows[s][0].wanted(wanted), len(rows[s][0].fields), -[*rows].index(s)))
     first = rows[separator][0]
     if not first.wanted(wanted):
+        _check_format(path, text, first, wanted)
         _check_first(path, rows, separator, wanted)
     offset = sum(map(len, islice(io.StringIO(text, newline=""), first.line)))
     return Header(separator, first.fields, first.line, offset)
@@ -129,6 +141,19 @@ def _check_first(path: Path, rows: dict[str, list[_Row]], separator: str, wanted
     wide = next((row for group in rows.values() for row in group[1:] if len(row.fields) > 1), None)
     if len(first.fields) == 1 and wide:
         _refuse(path, first, f"line {wide.line + 1} has {len(wide.fields)} fields", wide.line)
+
+
+def _check_format(path: Path, text: str, first: _Row, wanted: Sequence[str]) -> None:
+    """Raise a `UserError` where the text is JSON, or its columns have another separator."""
+    if text.lstrip().startswith(('{"', "[{", "[\n")):
+        raise UserError(f"a table must be a CSV or Parquet file, but {path} is JSON; save it as one of these.")
+    line = ",".join(first.fields)
+    for other, name in OTHER_SEPARATORS.items():
+        if _Row(line.split(other), 0).wanted(wanted) > 1:
+            raise UserError(
+                f"columns must be separated by `,`, `;` or tabs, but those of {path} are separated by {name}; put a "
+                f"line `sep={other}` before the header, or save it with one of these."
+            )
 
 
 def _refuse(path: Path, first: _Row, reason: str, end: int) -> None:

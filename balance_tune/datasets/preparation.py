@@ -388,6 +388,20 @@ def check_losses(plan: Plan, outcomes: Iterable[Outcome], most: float) -> None:
         )
 
 
+def _check_classes(plan: Plan, trained: NDArray[Any]) -> None:
+    """Raise a `UserError` where a class has lost all its training rows; `trained` are the labels of what is left."""
+    if plan.dataset.task != "classes":
+        return
+    planned = {int(plan.items[row].label) for row in np.flatnonzero(plan.assignment == 0)}  # type: ignore[arg-type]
+    lost = sorted(planned - set(trained.tolist()))
+    if lost:
+        shown = ", ".join(f"`{plan.identity.classes[k]}`" for k in lost[:8])
+        raise UserError(
+            f"every class needs a training row that can be read, but {shown}{' ...' if lost[8:] else ''} "
+            f"{'has' if len(lost) == 1 else 'have'} none left; fix the source, or leave its rows out."
+        )
+
+
 def finish(plan: Plan, outcomes: Sequence[Outcome], place: Place, most: float) -> Manifest:
     """Write the list of samples and the manifest, remove what only the preparation needed, return the manifest.
 
@@ -405,6 +419,7 @@ def finish(plan: Plan, outcomes: Sequence[Outcome], place: Place, most: float) -
     kind = np.int64 if plan.dataset.task == "classes" else np.float32
     labels = np.array([plan.items[row].label for row in rows], dtype=kind)
     assignment = plan.assignment[rows]
+    _check_classes(plan, labels[assignment == 0])
     counts = counts_of(labels, assignment, plan.identity.classes)
     shards: dict[str, tuple[Shard, ...]] = {}
     ranges: dict[str, dict[str, tuple[float, float]]] = {}

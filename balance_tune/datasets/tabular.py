@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from balance_tune.datasets.csv_header import header_of
+from balance_tune.datasets.csv_header import column_name, header_of
 from balance_tune.datasets.named_file import shortened, unusable
 from balance_tune.datasets.parquet_file import is_embedded, opened, try_reading, values_of
 from balance_tune.datasets.pointers import what_it_is
@@ -166,6 +166,9 @@ def _csv(path: Path, content: bytes, wanted: Sequence[str]) -> TextTable:
     cells = [table[f].to_pylist() for f in fields]
     numbers = [header.lines + n for n in range(HEADER, len(cells[0]) + len(blank) + HEADER) if n not in blank]
     filled = [k for k in range(1, len(cells[0])) if any(column[k].strip() for column in cells)]
+    again = next((k for k in filled if all(column[k] == column[0] for column in cells)), None)
+    if again is not None:
+        raise UserError(f"the header must be in {path} once, but row {numbers[again]} is it again; remove that row.")
     columns: dict[str, list[Cell]] = {
         name: [column[k] for k in filled] for name, column in zip(names, cells, strict=True) if name is not None
     }
@@ -210,7 +213,7 @@ def _check_quotes(path: Path, text: str, separator: str) -> None:
 
 def _names(path: Path, header: Sequence[str]) -> list[str | None]:
     """Return the names of a header without blanks around them; None of a column that has none."""
-    names = [name.strip() or None for name in header]
+    names = [column_name(name) or None for name in header]
     for k, name in enumerate(names):
         if name is not None and name in names[:k]:
             raise UserError(

@@ -89,6 +89,35 @@ def test_a_separator_that_is_declared_counts_where_another_would_give_the_column
 
 
 @pytest.mark.parametrize(
+    "header",
+    ["\ufeff\ufeffa,b", "a,\u200bb", "\u00a0a\u00a0,b", '" a\u200b ","\ufeffb"'],
+    ids=lambda header: repr(header),
+)
+def test_what_cannot_be_seen_is_no_part_of_a_columns_name(header: str, tmp_path: Path) -> None:
+    assert read_table(csv(tmp_path, f"{header}\n1,x\n"), ["a", "b"]).columns == {"a": ["1"], "b": ["x"]}
+
+
+def test_composed_and_decomposed_names_are_the_same(tmp_path: Path) -> None:
+    assert list(read_table(csv(tmp_path, "e\u0301,b\n1,x\n"), ["\u00e9", "b"]).columns) == ["\u00e9", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a|b\n1|2\n", r"are separated by `\|`; put a line `sep=\|` before the header"),
+        ("a b\n1 2\n", "are separated by blanks; put a line `sep= ` before the header"),
+        ('{"a": 1, "b": 2}\n', "is JSON"),
+        ('[{"a": 1, "b": 2}]', "is JSON"),
+        ('[\n  {"a": 1, "b": 2}\n]', "is JSON"),
+        ("a,b\n1,2\n\na,b\n3,4\n", r"the header must be in .* once, but row 4 is it again; remove that row"),
+    ],
+)
+def test_a_table_of_another_form_is_named_for_what_it_is(content: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        read_table(csv(tmp_path, content), ["a", "b"])
+
+
+@pytest.mark.parametrize(
     ("before", "message"),
     [
         ("# made by me", r"line 1 is `# made by me`, and the header \(`a, b`\) is line 2; remove line 1"),
