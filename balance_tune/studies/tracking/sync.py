@@ -32,7 +32,7 @@ from balance_tune.studies.storage.records import CONFIRM, TrialRecord, cell_of, 
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.artifacts import checkpoint_files, study_files
 from balance_tune.studies.tracking.backend import Store, reason_of
-from balance_tune.studies.tracking.champions import Champions, candidates
+from balance_tune.studies.tracking.champions import Champions, candidates, import_libraries
 from balance_tune.studies.tracking.client import Client, is_refusal
 from balance_tune.studies.tracking.history import NewEpochs
 from balance_tune.studies.tracking.memory import Cache, digest, fingerprint, study_id
@@ -141,6 +141,8 @@ class Sync:
             if step.key not in self._refused:
                 self._attempt(step)
             on_progress(left)
+        if state == "running" and any(r.phase == "confirm" and r.finished for r in self._records):
+            import_libraries()
         if state == "complete":
             self._cache.complete = "" if self._refused else fingerprint(self._records, self._path)
             self._cache.save()
