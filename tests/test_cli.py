@@ -109,6 +109,8 @@ def test_the_module_is_the_command() -> None:
         (("run", "."), "a study file must be a file"),
         (("status", "x", "--root", "/" + "y" * 5000), "/yyyyyyyy"),  # Python 3.13 finds nothing there, 3.11 refuses
         (("data", "info", "./" + "z" * 300), "File name too long"),
+        (("data", "miniature", "ave", "--out", "a\0b"), "must not hold the character NUL"),
+        (("data", "prepare", "table", "--source", "t.csv", "--recipe", "."), "a recipe must be a file, but `.` is a"),
         (("run", "x" * 5000), "must fit into the file system, but `"),
     ],
 )

@@ -1,4 +1,4 @@
-"""balance-tune data: prepares real data into a store, checks a store, shows what is in one."""
+"""balance-tune data: prepares a dataset as a store, verifies a store, describes it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from balance_tune.commands.arguments import format_option, root_of, root_option, writable_root
 from balance_tune.commands.output import columns, duration, print_json
 from balance_tune.datasets.address import bare, expanded
+from balance_tune.datasets.named_file import shortened
 from balance_tune.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,21 +33,30 @@ def add(parser: argparse.ArgumentParser) -> None:
         root_option(subparser)
         return subparser
 
-    command = action("prepare", "turn a distribution into a store; run again, it goes on", "crema_d --source ~/CREMA-D")
+    command = action(
+        "prepare", "turn a download or a table into a store; run again, it continues", "crema_d --source ~/CREMA-D"
+    )
     command.add_argument("name", metavar="NAME", help="a dataset, or `table` for data of your own")
-    command.add_argument("--source", metavar="DIR", required=True, help="the distribution's folder, or the table")
+    command.add_argument("--source", metavar="DIR", required=True, help="folder of the download, or the table")
     command.add_argument("--out", metavar="URI", help="folder or URI of the store (default: <root>/data/NAME)")
-    command.add_argument("--recipe", metavar="RECIPE", help="how: ogm, balance_benchmark, mlb; of a table, a YAML file")
-    command.add_argument("--workers", metavar="N", type=int, help="processes (default: one a core)")
-    command.add_argument("--max-corrupt", metavar="SHARE", type=float, help="share of samples that may be unreadable")
+    command.add_argument("--recipe", metavar="RECIPE", help="ogm, balance_benchmark or mlb; for a table, a YAML file")
+    command.add_argument("--workers", metavar="N", type=int, help="number of processes (default: one per core)")
+    command.add_argument(
+        "--max-corrupt",
+        metavar="SHARE",
+        type=float,
+        help="largest share of samples that may be unreadable (default: 0.05)",
+    )
     format_option(command)
     command = action("verify", "check a store: hashes, shapes, ranges, counts, no leak between parts", "crema_d")
     command.add_argument("store", metavar="STORE", help="folder or URI of a store, or a dataset's name")
-    command = action("info", "what is in a store", "crema_d")
+    command = action("info", "describe a store", "crema_d")
     command.add_argument("store", metavar="STORE", help="folder or URI of a store, or a dataset's name")
     format_option(command)
     command = action(
-        "miniature", "make a tiny distribution in a dataset's official layout, to try things on", "crema_d --out tiny"
+        "miniature",
+        "generate a tiny download in the official layout of a dataset, to try things on",
+        "crema_d --out tiny",
     )
     command.add_argument("name", metavar="NAME", help="a dataset")
     command.add_argument("--out", metavar="DIR", required=True, help="a folder that does not exist or is empty")
@@ -94,7 +104,7 @@ def _table(recipe: str | None, table: Path) -> Distribution:
 
     if recipe is None:
         raise UserError("`data prepare table` must have --recipe, a YAML file that says what the columns are.")
-    dataset = Table(strict_yaml.read(Path(recipe)), table.absolute())
+    dataset = Table(strict_yaml.read(Path(recipe), "a recipe"), table.absolute())
     if dataset.name in datasets().names():
         raise UserError(f"`name` of a recipe must be new, but `{dataset.name}` is a dataset already.")
     return dataset
@@ -121,7 +131,7 @@ def _info(args: argparse.Namespace) -> int:
 def _make_miniature(args: argparse.Namespace) -> int:
     from balance_tune.datasets.distribution import distribution
 
-    folder = Path(args.out)
+    folder = expanded(args.out)
     dataset = distribution(args.name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--out must be a folder that does not exist or is empty, but {folder} is not.")
@@ -153,7 +163,7 @@ def _show(args: argparse.Namespace, manifest: Manifest, where: str) -> None:
 
 
 def describe(manifest: Manifest, where: str) -> dict[str, Any]:
-    """Return what a store says of itself as plain data."""
+    """Return the description of a store as plain data."""
     from balance_tune.datasets.augmentation import described
 
     return {
@@ -226,7 +236,7 @@ def _card(info: dict[str, Any]) -> str:
         ),
         f"{len(info['classes'])} {'classes' if info['task'] == 'classes' else info['task']}: {classes}",
         f"{len(skipped)} {'sample was' if len(skipped) == 1 else 'samples were'} left out:\n"
-        + "\n".join(f"- {entry['file']}: {entry['reason']}" for entry in skipped[:10])
+        + "\n".join(f"- {shortened(entry['file'])}: {entry['reason']}" for entry in skipped[:10])
         + ("\n- ..." if len(skipped) > 10 else "")
         if skipped
         else "",

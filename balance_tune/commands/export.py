@@ -1,12 +1,12 @@
-"""balance-tune export: a study's trials as one sqlite file, which every Optuna tool opens."""
+"""balance-tune export: writes the trials of a study to an sqlite file, which every Optuna tool opens."""
 
 from __future__ import annotations
 
 import argparse
 from contextlib import suppress
-from pathlib import Path
 
 from balance_tune.commands.arguments import root_option, study_argument, study_folder
+from balance_tune.datasets.address import expanded
 from balance_tune.errors import UserError
 from balance_tune.studies.wording import one_line
 
@@ -14,7 +14,7 @@ from balance_tune.studies.wording import one_line
 def add(parser: argparse.ArgumentParser) -> None:
     study_argument(parser)
     parser.add_argument(
-        "-o", "--out", metavar="FILE", type=Path, help="where to write (default: ./STUDY.sqlite3); must not exist"
+        "-o", "--out", metavar="FILE", help="the file to write, which must not exist (default: ./STUDY.sqlite3)"
     )
     root_option(parser)
 
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = study_folder(args)
-    out: Path = (args.out or Path(f"{folder.name}.sqlite3")).absolute()
+    out = expanded(args.out or f"{folder.name}.sqlite3")
     if out.exists():
         raise UserError(f"an export must not overwrite, but {out} exists; name another file with --out.")
     temporary = out.with_name(f".{out.name}.writing")

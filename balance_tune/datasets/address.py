@@ -34,8 +34,10 @@ def expanded(path: Path | str) -> Path:
     """Return a path with `~` replaced, absolute.
 
     Raises:
-        UserError: it names the home of a user that there is not.
+        UserError: it holds a NUL, or names the home of a user that there is not.
     """
+    if "\0" in str(path):
+        raise UserError(f"a path must not hold the character NUL, but got {str(path)[:80]!r}.")
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError as error:

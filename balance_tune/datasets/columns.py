@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from balance_tune.datasets import media, spectra
 from balance_tune.datasets.arrays import load_array
 from balance_tune.datasets.augmentation import PICTURES, SOUNDS, augmented, checked
+from balance_tune.datasets.csv_header import column_name
 from balance_tune.datasets.decoding import Unreadable, words
 from balance_tune.datasets.labels import as_number
+from balance_tune.datasets.limits import exceeded
 from balance_tune.datasets.modality import IMAGENET, Modality
 from balance_tune.datasets.tabular import NO_FILE, Cell
 from balance_tune.datasets.tokens import VOCABULARY, hashed
@@ -221,6 +223,18 @@ WORDS = ("text", "numbers")  # in the table itself
 HEARD, LOOKED = ("spectrogram", "filter_bank"), ("image", "frames")
 
 
+LEAST = {
+    "rate": 1,
+    "seconds": 0.001,
+    "n_fft": 2,
+    "hop": 1,
+    "frames": 1,
+    "count": 1,
+    "size": 1,
+    "length": 1,
+    "vocabulary": 2,
+}
+"""Settings of kinds that are numbers, and the least that each may be."""
 _SOUND = ("av", "soundfile", "soxr")
 NEEDS: dict[str, tuple[str, ...]] = {
     "spectrogram": (*_SOUND, "scipy"),
@@ -239,7 +253,17 @@ def needs_of(raw: Mapping[str, Any]) -> tuple[str, ...]:
 def columns_of(entry: Any) -> tuple[str, ...]:
     """Return the columns that a modality comes from, of its entry in a recipe; none where there is no entry."""
     column = entry["column"] if isinstance(entry, Mapping) else ()
-    return tuple(map(str, column)) if isinstance(column, list | tuple) else (str(column),)
+    return tuple(map(column_name, column)) if isinstance(column, list | tuple) else (column_name(column),)
+
+
+def _check_settings(name: str, settings: Mapping[str, Any]) -> None:
+    """Raise a `UserError` where a setting that is a number cannot be."""
+    for key, least in LEAST.items():
+        value = settings.get(key, least)
+        wrong = isinstance(value, bool) or not isinstance(value, int | float) or not value >= least
+        if wrong or (key != "seconds" and not isinstance(value, int)):
+            what = "a number" if key == "seconds" else "a whole number"
+            raise UserError(f"`{key}` must be {what} of at least {least:g}, but got `{value!s:.60}` (modality {name}).")
 
 
 def column_of(name: str, entry: Any, decimal: str = ".", declared: Modality | None = None) -> Column:
@@ -262,10 +286,10 @@ def column_of(name: str, entry: Any, decimal: str = ".", declared: Modality | No
         raise UserError(f"`kind` of modality `{name}` must be one of {', '.join(KINDS)}, but got `{kind}`.")
     if kind not in HEARD + LOOKED:
         checked(settings.pop("augment", None) or {}, (), f"modality `{name}` of kind {kind}")
-    column = entry["column"]
-    names = tuple(map(str, column)) if isinstance(column, list) else (str(column),)
+    names = columns_of(entry)
     if len(names) > 1 and kind != "numbers":
         raise UserError(f"modality `{name}` must come from one column, because it is of kind {kind}, but got {names}.")
+    _check_settings(name, settings)
     try:
         modality, read = KINDS[kind](**settings)
     except TypeError as error:
@@ -275,6 +299,8 @@ def column_of(name: str, entry: Any, decimal: str = ".", declared: Modality | No
         raise UserError(f"{str(error).rstrip('.')} (modality {name}).") from error
     if kind == "numbers":
         modality = Modality((len(names),), modality.encoder, normalise="train")
+    if too_large := exceeded("a sample takes", modality.nbytes, "BYTES", "bytes"):
+        raise UserError(f"samples of modality `{name}` must be small enough to be read, but {too_large}.")
     if declared is not None and isinstance(read, partial) and "size" in read.keywords:
         read = partial(read.func, **{**read.keywords, "size": declared.stored[-1]})
     return Column(modality, names, kind, read, decimal)

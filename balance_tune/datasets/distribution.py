@@ -99,6 +99,15 @@ class Distribution(Decoding):
             Unreadable: one of its files is missing, broken, silent, ...
         """
 
+    def where(self, item: Item, file: Path) -> str:
+        """Return where the source names a file, in brackets behind a blank; "" where its name says all.
+
+        Args:
+            item: the sample.
+            file: one of its files, or something else that could not be read.
+        """
+        return ""
+
     def remarks(self, items: Sequence[Item]) -> tuple[str, ...]:
         """Return what a reader of the results must know about these samples, beside `limits`.
 

@@ -9,6 +9,7 @@ from typing import Any
 from balance_tune.datasets import limits
 from balance_tune.datasets.arrays import load_array
 from balance_tune.datasets.media import unreadable
+from balance_tune.datasets.named_file import unusable
 from balance_tune.errors import UserError
 
 
@@ -57,10 +58,10 @@ def content_of(path: Path) -> Any:
         Unreadable: it cannot be opened, or is beyond a limit.
     """
     try:
+        if reason := unusable(path):
+            raise ValueError(reason)
         if path.is_dir():
             return path
-        if path.exists() and not path.is_file():  # a pipe is waited for, a device has no end
-            raise ValueError("it is neither a file nor a folder")
         if path.suffix.lower() == ".npy":
             return load_array(path)
         if reason := limits.too_large_file(path):

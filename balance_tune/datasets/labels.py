@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from balance_tune.datasets.csv_header import column_name
 from balance_tune.datasets.tabular import NO_VALUE, Cell, Embedded, TextTable
 from balance_tune.errors import UserError
 from balance_tune.tasks import Task
@@ -17,6 +17,7 @@ SEPARATOR = "|"
 """Between the labels of a row of a multilabel task, and between the numbers of a column with several targets."""
 OTHER_SEPARATORS = ("|", ";", ",")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+LARGEST = (2 - 2**-23) * 2.0**127  # of 32 bits, in which samples and targets are stored
 MOST_ROWS = 5  # that a message names
 
 
@@ -86,8 +87,8 @@ def read_labels(
 
 
 def clean(text: str) -> str:
-    """Return a label without blanks around it and with composed characters (NFC)."""
-    return unicodedata.normalize("NFC", text.strip())
+    """Return a label as the names of columns are written: without blanks around it and composed (NFC)."""
+    return column_name(text)
 
 
 def as_number(text: str, decimal: str = ".") -> float:
@@ -98,8 +99,8 @@ def as_number(text: str, decimal: str = ".") -> float:
         comma = " (a decimal comma? then the recipe must say `decimal: ','`)" if decimal == "." and "," in text else ""
         raise ValueError(f"`{text[:60]}` is no number{comma}")
     value = float(plain)
-    if not math.isfinite(value):
-        raise ValueError(f"`{text[:60]}` is not finite")
+    if not abs(value) <= LARGEST:  # true of what is not finite too
+        raise ValueError(f"`{text[:60]}` is beyond the numbers of 32 bits (3.4e38)")
     return value
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from balance_tune.datasets import limits
 from balance_tune.datasets.decoding import Unreadable
+from balance_tune.datasets.named_file import unusable
 from balance_tune.datasets.pointers import what_it_is
 from balance_tune.errors import UserError
 
@@ -80,7 +81,7 @@ def beginning(file: Any, size: int = 512) -> bytes:
 def unreadable(file: Any, reason: str) -> Unreadable:
     """Return the error for a file that cannot be used: what it is where it is something else, else `reason`."""
     name = file.name if isinstance(file, Path) else ""
-    if isinstance(file, Path) and file.is_dir():
+    if isinstance(file, Path) and unusable(file) is None and file.is_dir():
         return Unreadable(file, "it is a folder, not a file")
     return Unreadable(named(file), what_it_is(name, beginning(file)) or reason)
 
@@ -243,7 +244,10 @@ def _is_picture(file: File) -> bool:
 
 def jpgs(folder: Path) -> list[Path]:
     """Return the pictures of a folder in natural order (2.jpg before 10.jpg); none is `Unreadable`."""
-    files = [f for f in folder.iterdir() if f.suffix.lower() in PICTURES and not f.name.startswith(".")]
+    try:
+        files = [f for f in folder.iterdir() if f.suffix.lower() in PICTURES and not f.name.startswith(".")]
+    except OSError as error:
+        raise Unreadable(folder, f"it cannot be read ({error.strerror})") from error
     if not files:
         raise Unreadable(folder, f"it holds no pictures ({', '.join(PICTURES)})")
     return sorted(files, key=lambda file: (_natural(file.stem), file.name))

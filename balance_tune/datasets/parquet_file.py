@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import signal
 import subprocess
 import sys
@@ -15,14 +17,58 @@ from balance_tune.errors import UserError
 CELL = 8  # bytes of the reference to a cell
 
 
+class IsolatedReader:
+    """A process that reads Parquet files to their end; one that a file has ended is replaced at the next file."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> IsolatedReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def try_reading(self, path: Path) -> None:
+        """Read a file there, and forget what it holds.
+
+        Args:
+            path: the file.
+
+        Raises:
+            UserError: reading it ends the process; any other error comes again where the file is opened.
+        """
+        if self._process is None:
+            command = [sys.executable, "-I", str(parquet_process.__file__)]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which its answer says
+            process.stdin.write(json.dumps([str(path.absolute()), limit("BYTES")]) + "\n")
+            process.stdin.flush()
+        if not process.stdout.readline():
+            status = self.close()
+            if status < 0:
+                name = signal.Signals(-status).name
+                raise UserError(f"{path} must be a readable Parquet file, but its reader was ended by {name}.")
+
+    def close(self) -> int:
+        """End the process; return its exit status, 0 where there is none."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        with contextlib.suppress(BrokenPipeError):
+            process.communicate()
+        return process.returncode
+
+
 def try_reading(path: Path) -> None:
     """Raise a `UserError` where reading a Parquet file ends the process that reads it."""
-    program = str(parquet_process.__file__)
-    command = [sys.executable, "-I", program, str(path.absolute()), str(limit("BYTES"))]
-    status = subprocess.run(command, capture_output=True, check=False).returncode
-    if status < 0:  # any other error comes again here, with its message
-        name = signal.Signals(-status).name
-        raise UserError(f"{path} must be a readable Parquet file, but its reader was ended by {name}.")
+    with IsolatedReader() as reader:
+        reader.try_reading(path)
 
 
 def opened(path: Path) -> tuple[Any, Any]:

@@ -1,15 +1,18 @@
-"""Reads a Parquet file to its end, in a process that a damaged file may end: `python parquet_process.py FILE BYTES`.
+"""Reads Parquet files to their end, in a process that a damaged file may end: `python parquet_process.py`.
 
-pyarrow ends the process by SIGABRT or SIGSEGV at some damaged files. What this program reads it forgets; it reads
-nothing of a file that says that it unpacks to more than BYTES in a column of a row group, or has as many cells.
+pyarrow ends the process by SIGABRT or SIGSEGV at some damaged files. Each line of standard input is a request as JSON,
+[FILE, BYTES], and gets a line as answer. What this program reads it forgets, and its errors come again where the file
+is opened; it reads nothing of a file that says that it unpacks to more than BYTES in a column of a row group, or has as
+many cells.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 
 
-def main(path: str, most: int) -> None:
+def read(path: str, most: int) -> None:
     """Read all columns of all row groups."""
     from pyarrow import parquet
 
@@ -26,5 +29,17 @@ def main(path: str, most: int) -> None:
             file.read_row_group(k, columns=[name])
 
 
+def main() -> None:
+    """Answer every request."""
+    for line in sys.stdin:
+        path, most = json.loads(line)
+        try:
+            read(path, most)
+        except Exception as error:  # of any kind: pyarrow raises many
+            print(type(error).__name__, flush=True)
+        else:
+            print("read", flush=True)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main()

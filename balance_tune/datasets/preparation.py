@@ -22,6 +22,7 @@ from balance_tune.datasets import remains
 from balance_tune.datasets.distribution import Distribution, Item, Unreadable
 from balance_tune.datasets.manifest import Identity, Manifest, Shard, Skipped, data_hash, identity_of
 from balance_tune.datasets.moments import Moments
+from balance_tune.datasets.named_file import shortened, size_of, unusable
 from balance_tune.datasets.place import Place
 from balance_tune.datasets.pointers import is_pointer
 from balance_tune.datasets.shards import write_shard
@@ -155,10 +156,13 @@ def _check(dataset: Distribution, source: Path, items: Sequence[Item]) -> None:
             raise UserError(f"a sample of `{dataset.name}` must be listed once, but `{item.sample}` is {where}.")
         parts[item.sample] = item.part
     files = {file for item in items for file in item.files}
-    if files and not any((source / file).exists() for file in files):
+    if files and all(unusable(source / file) for file in files):
+        item = next(item for item in items if item.files)
+        first = item.files[0]
         raise UserError(
             f"the source of `{dataset.name}` must hold {dataset.layout}, but not one of the {len(files)} files it "
-            f"lists is in {source}; the first is {min(files)}."
+            f"lists is in {source}; the first is {shortened(first)}{dataset.where(item, source / first)}: "
+            f"{unusable(source / first)}."
         )
     dataset.check_items(items)
 
@@ -178,8 +182,7 @@ def _listing_hash(source: Path, items: Sequence[Item]) -> str:
     for item in items:
         for file in item.files:
             if file not in sizes:
-                path = source / file
-                sizes[file] = path.stat().st_size if path.is_file() else -1
+                sizes[file] = size_of(source / file)
         entry = dict(vars(item))
         for later in ("absent", "together"):  # what items had before there were these keeps its hash
             if not entry[later]:
@@ -209,6 +212,8 @@ def begin(plan: Plan, place: Place) -> Manifest | None:
     """
     if place.local is not None and place.local.is_dir():
         remains.remove(place.local)
+    elif place.local is not None and (place.local.exists() or place.local.is_symlink()):
+        raise UserError(f"a store must be a folder, but {place} is none; choose another --out.")
     other = f"{place} must be empty or of this preparation, but holds"
     names = place.names()
     if MANIFEST in names:
@@ -277,7 +282,7 @@ def write_chunk(dataset: Distribution, source: Path, chunk: Chunk, place: Place)
         except Unreadable as error:
             file = Path(error.file)
             name = str(file.relative_to(source)) if file.is_relative_to(source) else str(file)
-            skipped.append(Skipped(item.sample, name, error.reason))
+            skipped.append(Skipped(item.sample, name, error.reason + dataset.where(item, source / name)))
             continue
         positions.append(position)
         for name, x in sample.items():
@@ -296,11 +301,9 @@ def write_chunk(dataset: Distribution, source: Path, chunk: Chunk, place: Place)
 def _loaded(dataset: Distribution, source: Path, item: Item) -> dict[str, NDArray[Any]]:
     for file in item.files:
         path = source / file
-        if not path.exists():
-            raise Unreadable(path, "it is missing")
-        if not path.is_file() and not path.is_dir():  # a pipe is waited for, a device has no end
-            raise Unreadable(path, "it is neither a file nor a folder")
-        if path.is_file() and path.stat().st_size == 0:
+        if reason := unusable(path):
+            raise Unreadable(path, reason)
+        if size_of(path) == 0:
             raise Unreadable(path, "it has no bytes")
     try:
         sample = dataset.load(source, item)
@@ -381,7 +384,21 @@ def check_losses(plan: Plan, outcomes: Iterable[Outcome], most: float) -> None:
         advice = "get the files" if wrong else "fix the source, or run again with a higher --max-corrupt"
         raise UserError(
             f"at most {most:.1%} of the samples may be unreadable, but {len(unreadable)} of {len(plan.items)} are "
-            f"({share:.1%}), the first {first.file}: {first.reason}; {advice}."
+            f"({share:.1%}), the first {shortened(first.file)}: {first.reason}; {advice}."
+        )
+
+
+def _check_classes(plan: Plan, trained: NDArray[Any]) -> None:
+    """Raise a `UserError` where a class has lost all its training rows; `trained` are the labels of what is left."""
+    if plan.dataset.task != "classes":
+        return
+    planned = {int(plan.items[row].label) for row in np.flatnonzero(plan.assignment == 0)}  # type: ignore[arg-type]
+    lost = sorted(planned - set(trained.tolist()))
+    if lost:
+        shown = ", ".join(f"`{plan.identity.classes[k]}`" for k in lost[:8])
+        raise UserError(
+            f"every class needs a training row that can be read, but {shown}{' ...' if lost[8:] else ''} "
+            f"{'has' if len(lost) == 1 else 'have'} none left; fix the source, or leave its rows out."
         )
 
 
@@ -402,6 +419,7 @@ def finish(plan: Plan, outcomes: Sequence[Outcome], place: Place, most: float) -
     kind = np.int64 if plan.dataset.task == "classes" else np.float32
     labels = np.array([plan.items[row].label for row in rows], dtype=kind)
     assignment = plan.assignment[rows]
+    _check_classes(plan, labels[assignment == 0])
     counts = counts_of(labels, assignment, plan.identity.classes)
     shards: dict[str, tuple[Shard, ...]] = {}
     ranges: dict[str, dict[str, tuple[float, float]]] = {}

@@ -10,43 +10,15 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from balance_tune.datasets.columns import KINDS, Column, column_of
+from balance_tune.datasets.columns import Column, column_of
+from balance_tune.datasets.csv_header import column_name
 from balance_tune.datasets.distribution import Distribution, Item, Unreadable
-from balance_tune.datasets.labels import SEPARATOR, as_number, clean, read_labels, rows_of
+from balance_tune.datasets.labels import SEPARATOR, as_number, read_labels, rows_of
 from balance_tune.datasets.manifest import Skipped
+from balance_tune.datasets.recipe import checked_recipe
 from balance_tune.datasets.splits import PARTS, SplitRecipe
 from balance_tune.datasets.tabular import Cell, Embedded, embedded_value, only_text, read_table
 from balance_tune.errors import UserError
-from balance_tune.kinds import misfit
-
-KINDS_OF: dict[str, Any] = {
-    "name": str | int,
-    "task": str,
-    "label": str | int | list[str | int],
-    "classes": list[str | int | float | bool],
-    "separator": str,
-    "decimal": str,
-    "missing": str,
-    "missing_labels": str,
-    "duplicates": str,
-    "split": str | dict[str, str | int | float],
-    "group": str,
-    "modalities": Any,
-    "training": dict[str, Any],
-    "licence": str,
-    "source": str,
-    "limits": list[str],
-}
-"""What a recipe may hold."""
-CHOICES = {
-    "task": ("classes", "multilabel", "regression"),
-    "missing": ("drop", "silence", "refuse"),
-    "missing_labels": ("refuse", "drop", "none"),
-    "duplicates": ("group", "refuse", "drop", "ignore"),
-    "decimal": (".", ","),
-}
-"""Keys of a recipe with few values, the default first."""
-
 
 Empty = Mapping[str, Mapping[int, str]]
 """Modality -> row that lacks it -> the column whose cell is empty."""
@@ -67,18 +39,21 @@ class Table(Distribution):
     layout = "the files that the table names"
 
     def __init__(self, recipe: Mapping[str, Any], table: Path) -> None:
-        choice = _checked(recipe)
+        choice = checked_recipe(recipe)
         self.table = table
         self.task = choice["task"]  # type: ignore[misc, assignment]
         self.name = self.family = str(recipe["name"])  # type: ignore[misc]
         label = recipe["label"]
-        self.labels = [str(c).strip() for c in label] if isinstance(label, list) else [str(label).strip()]
+        self.labels = [column_name(c) for c in label] if isinstance(label, list) else [column_name(label)]
         if self.task != "regression" and len(self.labels) > 1:
             raise UserError(f"`label` must be one column for {self.task}, but got {', '.join(self.labels)}.")
-        self.group: str | None = recipe.get("group")
+        self.group = column_name(recipe["group"]) if recipe.get("group") else None
         decimal = choice["decimal"]
         self.columns: dict[str, Column] = {m: column_of(m, entry, decimal) for m, entry in recipe["modalities"].items()}
-        split = recipe.get("split")
+        for m, column in self.columns.items():
+            if both := set(column.names) & set(self.labels):
+                raise UserError(f"a modality must not hold the label, but `{m}` comes from column `{min(both)}`.")
+        split = column_name(recipe["split"]) if isinstance(recipe.get("split"), str) else recipe.get("split")
         used = [*self.labels, *([self.group] if self.group else []), *([split] if isinstance(split, str) else [])]
         used += [name for column in self.columns.values() for name in column.names]
         self.rows = read_table(table, used)
@@ -310,6 +285,12 @@ class Table(Distribution):
         embedded = isinstance(self.rows.columns[self.columns[modality].names[0]][row], Embedded)
         return content, f"one of `{modality}`" if embedded else content[0]
 
+    def where(self, item: Item, file: Path) -> str:
+        for column, entries in zip(self.columns.values(), item.more, strict=True):
+            if column.is_file and entries and isinstance(entries[0], str) and self.table.parent / entries[0] == file:
+                return f" (row {int(item.sample)}, `{column.names[0]}`)"
+        return f" (row {int(item.sample)})" if file.name == item.sample else ""
+
     def remarks(self, items: Sequence[Item]) -> tuple[str, ...]:
         joined = sum(bool(item.together) for item in items)
         if not joined:
@@ -340,33 +321,6 @@ class Table(Distribution):
 
     def command(self) -> str:
         return f"balance-tune data prepare table --recipe RECIPE.yaml --source {self.table.name}"
-
-
-def _checked(recipe: Mapping[str, Any]) -> dict[str, str]:
-    """Return the recipe's choices, the defaults filled in, or raise a `UserError` that says what cannot be."""
-    for key in recipe:
-        if key not in KINDS_OF:
-            raise UserError(f"a recipe may have {', '.join(KINDS_OF)}, but has `{key}`.")
-    for key, hint in KINDS_OF.items():
-        wrong = misfit(recipe[key], hint, f"`{key}`") if recipe.get(key) is not None else None
-        if wrong is not None:
-            raise UserError(f"a recipe must have settings of their kind, but {wrong}.")
-    for key in ("name", "label", "modalities"):
-        if not recipe.get(key):
-            raise UserError(f"a recipe must have `{key}`, but has not.")
-    if not isinstance(recipe["modalities"], Mapping):
-        raise UserError(f"`modalities` must map names to columns; their kinds are {', '.join(KINDS)}.")
-    choice = {key: recipe.get(key) or values[0] for key, values in CHOICES.items()}
-    for key, values in CHOICES.items():
-        if choice[key] not in values:
-            raise UserError(f"`{key}` must be {', '.join(values[:-1])} or {values[-1]}, but got `{choice[key]}`.")
-    if choice["missing_labels"] == "none" and choice["task"] != "multilabel":
-        raise UserError(
-            f"`missing_labels: none` (a row without labels) is for multilabel, but `task` is {choice['task']}."
-        )
-    if recipe.get("separator") and len(clean(recipe["separator"])) != 1:
-        raise UserError(f"`separator` must be one character between labels, but got `{recipe['separator']}`.")
-    return choice
 
 
 def _plain(columns: Sequence[Sequence[Cell]], empty: Mapping[int, str]) -> list[tuple[Any, ...]]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from balance_tune.datasets.csv_header import column_name, header_of
+from balance_tune.datasets.named_file import shortened, unusable
 from balance_tune.datasets.parquet_file import is_embedded, opened, try_reading, values_of
 from balance_tune.datasets.pointers import what_it_is
 from balance_tune.errors import UserError
 
-SEPARATORS = (",", ";", "\t")
 NO_VALUE = frozenset({"", "nan", "null", "<na>"})
 """Lower-case texts of a label that is missing. `NA` and `none` are not among them: classes are called so."""
 NO_FILE = NO_VALUE | {"na", "n/a", "none"}
@@ -99,8 +100,9 @@ def read_table(path: Path, wanted: Sequence[str] = ()) -> TextTable:
     Raises:
         UserError: it cannot be read, has no rows, has a column twice, or a row has too few or too many fields.
     """
-    if not path.is_file():
-        raise UserError(f"a table must be a CSV or Parquet file, but there is no {path}.")
+    reason = unusable(path) or ("it is a folder" if path.is_dir() else None)
+    if reason is not None:
+        raise UserError(f"a table must be a CSV or Parquet file, but {shortened(str(path))}: {reason}.")
     try:
         with path.open("rb") as file:
             start = file.read(4096)
@@ -121,30 +123,34 @@ def _csv(path: Path, content: bytes, wanted: Sequence[str]) -> TextTable:
     from pyarrow import csv as arrow
 
     text = _utf8(path, content)
-    if not text.strip():
-        raise UserError(f"{path} must have rows, but has none.")
-    separator, header = _separated(text, wanted)
-    names = _names(path, header)
-    _check_quotes(path, text, separator)
+    header = header_of(path, text, wanted)
+    names = _names(path, header.names)
+    _check_quotes(path, text, header.separator)
     wrong: list[Any] = []
+    blank: set[int] = set()
 
     def reject(row: Any) -> str:
-        wrong.append(row)
+        if row.text is not None and not row.text.strip():
+            blank.add(row.number)
+        else:
+            wrong.append(row)
         return "skip"
 
     raw = content.removeprefix(b"\xef\xbb\xbf")
-    body = raw.lstrip(b"\r\n")  # the first line says how many fields a row has
-    before = len(raw[: len(raw) - len(body)].splitlines())
-    fields = [f"f{k}" for k in range(len(header))]
+    body = raw[len(text[: header.offset].encode()) :]  # the first line says how many fields a row has
+    fields = [f"f{k}" for k in range(len(header.names))]
     try:
         # in one thread, because only then it says which row is wrong; in one block, which any row fits into
         table = arrow.read_csv(
-            io.BytesIO(body),
+            io.BytesIO(body if body.endswith(b"\n") else body + b"\n"),
             read_options=arrow.ReadOptions(
-                autogenerate_column_names=True, use_threads=False, block_size=min(len(body) + 1, 2**31 - 1)
+                autogenerate_column_names=True, use_threads=False, block_size=min(len(body) + 2, 2**31 - 1)
             ),
             parse_options=arrow.ParseOptions(
-                delimiter=separator, newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=reject
+                delimiter=header.separator,
+                newlines_in_values=True,
+                ignore_empty_lines=False,
+                invalid_row_handler=reject,
             ),
             convert_options=arrow.ConvertOptions(
                 column_types={f: pa.string() for f in fields}, strings_can_be_null=False
@@ -154,21 +160,28 @@ def _csv(path: Path, content: bytes, wanted: Sequence[str]) -> TextTable:
         raise UserError(f"{path} must be a CSV file, but: {(str(error).splitlines() or [''])[0]}.") from error
     if wrong:
         raise UserError(
-            f"row {wrong[0].number + before} of {path} must have as many fields as the header "
+            f"row {wrong[0].number + header.lines} of {path} must have as many fields as the header "
             f"({wrong[0].expected_columns}), but has {wrong[0].actual_columns}."
         )
     cells = [table[f].to_pylist() for f in fields]
-    blank_before = next(k for k, row in enumerate(zip(*cells, strict=True)) if any(field.strip() for field in row))
-    filled = [k for k in range(blank_before + 1, len(cells[0])) if any(column[k].strip() for column in cells)]
+    numbers = [header.lines + n for n in range(HEADER, len(cells[0]) + len(blank) + HEADER) if n not in blank]
+    filled = [k for k in range(1, len(cells[0])) if any(column[k].strip() for column in cells)]
+    again = next((k for k in filled if all(column[k] == column[0] for column in cells)), None)
+    if again is not None:
+        raise UserError(f"the header must be in {path} once, but row {numbers[again]} is it again; remove that row.")
     columns: dict[str, list[Cell]] = {
         name: [column[k] for k in filled] for name, column in zip(names, cells, strict=True) if name is not None
     }
-    return TextTable(path, columns, [k + before + HEADER for k in filled], separator)
+    return TextTable(path, columns, [numbers[k] for k in filled], header.separator)
 
 
 def _utf8(path: Path, content: bytes) -> str:
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:4096]:
+    start = content[:4096]
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or 10 * start.count(b"\0") > len(start):
         raise UserError(f"{path} must be a CSV file in UTF-8, but is UTF-16 or no text; save it as UTF-8.")
+    if (place := content.find(b"\0")) >= 0:
+        line = content.count(b"\n", 0, place) + 1
+        raise UserError(f"{path} must be a CSV file in UTF-8, but line {line} holds the character NUL; remove it.")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -198,20 +211,9 @@ def _check_quotes(path: Path, text: str, separator: str) -> None:
         csv.field_size_limit(limit)
 
 
-def _separated(text: str, wanted: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the separator of a CSV text and its header: the one that gives the wanted columns, else the most."""
-    headers = {}
-    for separator in SEPARATORS:
-        rows: Iterator[list[str]] = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-        headers[separator] = next((row for row in rows if any(field.strip() for field in row)), [])
-    count = {s: sum(name.strip() in wanted for name in header) for s, header in headers.items()}
-    separator = max(SEPARATORS, key=lambda s: (count[s], len(headers[s]), -SEPARATORS.index(s)))
-    return separator, headers[separator]
-
-
 def _names(path: Path, header: Sequence[str]) -> list[str | None]:
     """Return the names of a header without blanks around them; None of a column that has none."""
-    names = [name.strip() or None for name in header]
+    names = [column_name(name) or None for name in header]
     for k, name in enumerate(names):
         if name is not None and name in names[:k]:
             raise UserError(

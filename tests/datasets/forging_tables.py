@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import random
+import unittest.mock
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from balance_tune.datasets import parquet_file
 from tests.datasets.forging import Forge, Read, called, scrambled, size_of, text
 
 
@@ -56,10 +58,15 @@ def forged_csv(r: random.Random) -> bytes:
     return scrambled(content, r) if r.random() < 0.5 else content
 
 
+READER = parquet_file.IsolatedReader()
+"""Reads one file after the other: starting a process takes longer than reading a forged file."""
+
+
 def read_table(path: Path) -> Any:
     from balance_tune.datasets import tabular
 
-    table = tabular.read_table(path, ["y"])
+    with unittest.mock.patch.object(tabular, "try_reading", READER.try_reading):
+        table = tabular.read_table(path, ["y"])
     return [
         cell.value() if isinstance(cell, tabular.Embedded) else cell
         for cells in table.columns.values()

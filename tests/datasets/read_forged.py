@@ -22,6 +22,7 @@ READERS = {**forging.READERS, **forging_tables.READERS}
 
 
 def peak() -> int:
+    forging_tables.READER.close()  # what a child has taken is known when it has ended
     own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return 1024 * (own + children)
 

@@ -29,7 +29,7 @@ def test_leading_zeros_and_words_for_nothing_stay_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("1", "1.0"), ("01", "1"), ("1e3", "1000"), ("cat", "cat\u200b"), ("a b", "A b")]
+    ("one", "other"), [("1", "1.0"), ("01", "1"), ("1e3", "1000"), ("cat", "c\u200bat"), ("a b", "A b")]
 )
 def test_labels_that_look_the_same_are_refused(one: str, other: str) -> None:
     with pytest.raises(UserError, match="labels must differ by more than case, blanks or the form of a number"):
@@ -125,7 +125,7 @@ def test_a_number_is_read_as_written(text: str, decimal: str, value: float) -> N
         ("1_000", ".", "no number"),
         ("\u0661", ".", "no number"),
         ("inf", ".", "no number"),
-        ("1e999", ".", "not finite"),
+        ("1e999", ".", "beyond the numbers of 32 bits"),
         ("0x10", ".", "no number"),
     ],
 )

@@ -289,5 +289,5 @@ def test_a_pipe_and_a_device_among_the_files_are_left_out(tmp_path: Path) -> Non
     (tmp_path / "x5.npy").symlink_to("/dev/zero")
     manifest = prepared(table, tmp_path / "s")
     assert {(s.file, s.reason) for s in manifest.skipped} == {
-        (f"x{k}.npy", "it is neither a file nor a folder") for k in (3, 5)
+        (f"x{k}.npy", f"it is neither a file nor a folder (row {k + 2}, `npy`)") for k in (3, 5)
     }

@@ -84,7 +84,7 @@ def test_every_kind_of_column_becomes_a_modality(table: Path, tmp_path: Path) ->
 def test_a_table_may_have_other_tasks(
     table: Path, tmp_path: Path, changes: dict[str, Any], task: str, labels: list[float]
 ) -> None:
-    modalities = {name: RECIPE["modalities"][name] for name in ("note", "weather")}
+    modalities = {"note": RECIPE["modalities"]["note"], "weather": {"column": "rain", "kind": "numbers"}}
     prepare(
         Table({**RECIPE, **changes, "split": "part", "modalities": modalities}, table), table.parent, tmp_path / "s"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,105 @@ def test_rows_are_counted_as_a_spreadsheet_counts_them(tmp_path: Path) -> None:
         read_table(csv(tmp_path, "\n\na,b\n1\n"))
 
 
+def test_lines_of_blanks_are_rows_that_are_left_out(tmp_path: Path) -> None:
+    table = read_table(csv(tmp_path, "  \na,b\n1,x\n   \n\n2,y\n \t\n"), ["a", "b"])
+    assert (table.numbers, table.columns) == ([3, 6], {"a": ["1", "2"], "b": ["x", "y"]})
+    with pytest.raises(UserError, match=r"row 5 of .* but has 3"):
+        read_table(csv(tmp_path, '  \na,b\n1,"x\ny"\n  \n2,y,z\n'), ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("first", "separator"),
+    [
+        ("sep=;", ";"),
+        ("\ufeffsep=;\r", ";"),
+        ('"sep=;"', ";"),
+        ("SEP=,", ","),
+        ("sep=|", "|"),
+        ("sep=\t", "\t"),
+        ("sep=;;;", ";"),  # filled up to the width of the table
+        ("sep= ", " "),
+    ],
+)
+def test_the_first_line_may_declare_the_separator(tmp_path: Path, first: str, separator: str) -> None:
+    rows = [["a", "b"], ["1,5", "x"], [], ["2", "y;z"]]
+    lines = "\n".join(separator.join(f'"{cell}"' for cell in row) for row in rows)
+    table = read_table(csv(tmp_path, f"{first}\n{lines}\n"), ["a", "b"])
+    assert (table.separator, table.columns) == (separator, {"a": ["1,5", "2"], "b": ["x", "y;z"]})
+    assert table.numbers == [3, 5]
+    with pytest.raises(UserError, match=r"row 6 of .* must have as many fields as the header \(2\), but has 3"):
+        read_table(csv(tmp_path, f"{first}\n{lines}\n1{separator}2{separator}3\n"), ["a", "b"])
+
+
+def test_a_separator_that_is_declared_counts_where_another_would_give_the_columns(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"must have a column `a`, but has a,b \(separated by ;\)"):
+        read_table(csv(tmp_path, "sep=;\na,b\n1,2\n"), ["a", "b"]).need(["a"])
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["\ufeff\ufeffa,b", "a,\u200bb", "\u00a0a\u00a0,b", '" a\u200b ","\ufeffb"'],
+    ids=lambda header: repr(header),
+)
+def test_what_cannot_be_seen_is_no_part_of_a_columns_name(header: str, tmp_path: Path) -> None:
+    assert read_table(csv(tmp_path, f"{header}\n1,x\n"), ["a", "b"]).columns == {"a": ["1"], "b": ["x"]}
+
+
+def test_composed_and_decomposed_names_are_the_same(tmp_path: Path) -> None:
+    assert list(read_table(csv(tmp_path, "e\u0301,b\n1,x\n"), ["\u00e9", "b"]).columns) == ["\u00e9", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a|b\n1|2\n", r"are separated by `\|`; put a line `sep=\|` before the header"),
+        ("a b\n1 2\n", "are separated by blanks; put a line `sep= ` before the header"),
+        ('{"a": 1, "b": 2}\n', "is JSON"),
+        ('[{"a": 1, "b": 2}]', "is JSON"),
+        ('[\n  {"a": 1, "b": 2}\n]', "is JSON"),
+        ("a,b\n1,2\n\na,b\n3,4\n", r"the header must be in .* once, but row 4 is it again; remove that row"),
+    ],
+)
+def test_a_table_of_another_form_is_named_for_what_it_is(content: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        read_table(csv(tmp_path, content), ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("before", "message"),
+    [
+        ("# made by me", r"line 1 is `# made by me`, and the header \(`a, b`\) is line 2; remove line 1"),
+        ("# made, on a day\n\n# and, by me", r"line 1 is `# made, on a day`, .* is line 4; remove lines 1 to 3"),
+        ("sep=;\n# made by me", r"line 2 is `# made by me`, .* is line 3; remove line 2"),
+        ("My birds", r"line 1 is `My birds`, .* is line 2; remove line 1"),
+        ("\n\nMy birds;;", r"line 3 is `My birds`, .* is line 4; remove line 3"),
+        ("---\nname: birds\n---", r"line 1 is `---`, .* is line 4; remove lines 1 to 3"),
+    ],
+)
+def test_titles_and_comments_before_the_header_are_named(tmp_path: Path, before: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"the header must come first in .*, but {message}") as caught:
+        read_table(csv(tmp_path, f"{before}\na;b\n1;x\n"), ["a", "b"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("# made by me\nq,r\n1,x\n", "line 1 is `# made by me`, and it is a comment; remove line 1"),
+        ("My birds\nq;r\n1;x\n", "line 1 is `My birds`, and line 2 has 2 fields; remove line 1"),
+    ],
+)
+def test_they_are_named_where_the_header_lacks_the_columns_too(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_table(csv(tmp_path, content), ["a", "b"])
+
+
+def test_a_column_may_be_called_like_a_comment(tmp_path: Path) -> None:
+    table = read_table(csv(tmp_path, "#,a,b\n1,2,x\n"), ["a", "b"])
+    assert table.columns == {"#": ["1"], "a": ["2"], "b": ["x"]}
+    assert list(read_table(csv(tmp_path, "#id,c\n1,2\n"), ["a", "b"]).columns) == ["#id", "c"]
+
+
 def test_words_that_readers_of_tables_take_for_missing_stay_words(tmp_path: Path) -> None:
     words = ["NA", "null", "007", "1e3", "True", "", "3.0"]
     table = read_table(csv(tmp_path, "text,n\n" + "".join(f"{w},{k}\n" for k, w in enumerate(words))))
@@ -69,6 +169,10 @@ def test_of_two_separators_the_one_that_gives_the_wanted_columns_is_taken(tmp_pa
     [
         ("", "must have rows"),
         ("a,b\n", "must have rows"),
+        ("a,b", "must have rows"),
+        ("a", "must have rows"),
+        ("a,b\n" + "1,2\n" * 2000 + "1,\0\n", "line 2002 holds the character NUL; remove it"),
+        ("a,b\n1,\0\n" + "1,2\n" * 10, "line 2 holds the character NUL"),
         ("a,b\n1,2\n3\n", r"row 3 of .* as many fields as the header \(2\), but has 1"),
         ("a,b\n1,2,3\n", r"row 2 of .* as many fields as the header \(2\), but has 3"),
         ("a,b, a\n1,2,3\n", r"has `a` twice \(columns 1 and 3\)"),
@@ -76,6 +180,16 @@ def test_of_two_separators_the_one_that_gives_the_wanted_columns_is_taken(tmp_pa
         ("a,b\n".encode("utf-16"), "but is UTF-16"),
         ('a,b\n1,x\n2,"y\n3,z\n', "the row that begins in line 3 are not"),
         ('a,b\n1,"x\n2,y\n3,"z"\n', "the row that begins in line 2 are not"),
+        ("sep=\na,b\n1,2\n", "`sep=` in line 1 of .* must declare one character between fields.* but is `sep=`"),
+        ("sep=ab\na,b\n1,2\n", "but is `sep=ab`"),
+        ("sep=x\na,b\n1,2\n", "but is `sep=x`"),
+        ("sep=\uff1b\na,b\n1,2\n", "but is `sep=\uff1b`"),
+        ("sep=;\n", "must have rows"),
+        (",,\n \n", "must have rows"),
+        (
+            "x" * 200_000 + ",a\n1,2\n",
+            "must begin with a header, but in the row of line 1: field larger than field limit",
+        ),
         (b"PK\x03\x04rest", "an Excel workbook"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a git-lfs pointer"),
         ("<!DOCTYPE html><html>", "a web page"),
@@ -85,6 +199,13 @@ def test_a_table_that_cannot_be_read_is_one_line(tmp_path: Path, content: str | 
     with pytest.raises(UserError, match=message) as caught:
         read_table(csv(tmp_path, content))
     assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_is_no_file_is_named_for_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, reason in (("", "it is a folder"), ("pipe", "it is neither a file nor a folder"), ("gone", "missing")):
+        with pytest.raises(UserError, match=rf"must be a CSV or Parquet file, but .*: .*{reason}\."):
+            read_table(tmp_path / name)
 
 
 def test_a_missing_column_is_told_with_those_there_are(tmp_path: Path) -> None:

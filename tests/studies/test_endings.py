@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +16,9 @@ import pytest
 from balance_tune import timeouts
 from balance_tune.cli import main
 from balance_tune.commands.run import ENDINGS
+from balance_tune.studies.loading import load_config
+from balance_tune.studies.storage.exclusive import exclusive
+from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.study_result import Ending, StudyResult
 
 TEXT = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
@@ -59,6 +65,54 @@ def test_what_is_refused_has_the_status_of_the_table(tmp_path: Path, capsys: pyt
     (status,) = [row[1] for row in ROWS if row[0] == "refused"]
     assert str(main(["run", str(tmp_path / "none.yaml")])) == status
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+DRIVER = """
+import sys, time
+from pathlib import Path
+from balance_tune.studies.storage.exclusive import exclusive
+from balance_tune.studies.storage.study_folder import StudyFolder
+from balance_tune.studies.storage.trials import open_storage
+import optuna
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+with exclusive(StudyFolder(Path(sys.argv[1]))):
+    storage = open_storage(StudyFolder(Path(sys.argv[1])))
+    optuna.create_study(storage=storage, study_name="multiple_features/joint").ask()
+    print("begun", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_study_that_was_killed_is_not_running_and_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (status, said, remedy) = next(row[1:] for row in ROWS if row[0].startswith("killed (-9"))
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (tmp_path / "s.yaml").write_text(STUDY)
+    (folder / "study.yaml").write_text(load_config(tmp_path / "s.yaml").as_yaml())
+    command = [sys.executable, "-c", DRIVER, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        assert driver.stderr is not None
+        assert driver.stdout.readline() == "begun\n"
+        assert main(["status", "tiny", "--root", str(tmp_path)]) == 0
+        assert capfd.readouterr().out.startswith("tiny is running; 0 s of device time so far.\n")
+        driver.kill()
+        assert driver.wait() == -signal.SIGKILL
+        assert (status, said) == (str(128 + signal.SIGKILL), "nothing")  # as a shell says it
+        assert driver.stdout.read() + driver.stderr.read() == ""
+    assert main(["status", "tiny", "--root", str(tmp_path)]) == 0
+    told = capfd.readouterr().out
+    assert told.startswith("tiny is not running; 0 s of device time so far; 1 trial was interrupted, and the same")
+    assert "the same command goes on" in remedy
+    assert "`balance-tune run` goes on.\n" in told
+    with exclusive(StudyFolder(folder)):  # the next driver need not wait for the dead one
+        assert main(["status", "tiny", "--root", str(tmp_path), "-f", "json"]) == 0
+    assert json.loads(capfd.readouterr().out)["running"] is True
+
+
+def test_every_row_of_the_table_has_a_test_here() -> None:
+    states = {f"`{state}`" for state in ENDINGS}
+    assert [row[0] for row in ROWS if row[0] not in states] == ["refused", "killed (-9, or a machine that is lost)"]
 
 
 def test_the_table_of_times_is_that_of_the_code() -> None:

@@ -21,6 +21,10 @@ BELOW = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.0"
 """What Ray puts below its folder for its longest socket."""
 
 
+SHARED_MEMORY = "/dev/shm"
+MIB = 2**20
+
+
 def ray_folder() -> str | None:
     """Return a folder for a Ray that is started here; None where Ray's own choice will do.
 
@@ -62,6 +66,31 @@ def _private(folder: Path) -> bool:
         status = folder.lstat()
         return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and os.access(folder, os.W_OK | os.X_OK)
     return False
+
+
+def shared_memory_free() -> int | None:
+    """Return the bytes that are free in /dev/shm; None where there is none."""
+    try:
+        status = os.statvfs(SHARED_MEMORY)
+    except OSError:
+        return None
+    return status.f_frsize * status.f_bavail
+
+
+def small_shared_memory(free: int | None, needed: int) -> str | None:
+    """Return one line where Ray's object store does not fit into /dev/shm, else None.
+
+    Args:
+        free: bytes that are free in /dev/shm; None where there is none.
+        needed: bytes of the object store.
+    """
+    if free is None or free >= needed:
+        return None
+    return (
+        f"/dev/shm has {free / MIB:.0f} MiB free, and Ray's object store takes {needed / MIB:.0f}, so Ray keeps it in "
+        "its temporary folder, which is slower; give the container more: `docker run --shm-size=2g`, or a Memory "
+        "volume."
+    )
 
 
 def is_on_loopback(host: str, port: int) -> bool:

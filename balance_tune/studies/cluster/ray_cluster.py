@@ -22,6 +22,8 @@ from balance_tune.studies.cluster.own_ray import (
     modules_for_workers,
     private_token,
     ray_folder,
+    shared_memory_free,
+    small_shared_memory,
 )
 from balance_tune.studies.cluster.ray_address import VARIABLE, check_ray_address, joins_cluster, ray_host
 from balance_tune.studies.config.schema import Resources, StudyConfig
@@ -124,6 +126,9 @@ def ray_for(resources: Resources, *, cpus: int | None = None) -> Iterator[Mappin
         options |= {"address": "local", "include_dashboard": several, "object_store_memory": OBJECT_STORE}
         options |= {"_node_ip_address": LOOPBACK, "_temp_dir": ray_folder()}
         private_token()
+        note = small_shared_memory(shared_memory_free(), OBJECT_STORE) if several else None
+        if note is not None:  # trials of one worker hardly use it
+            logging.getLogger(__name__).warning(note)
         options["num_cpus"] = cpus
         for name, value in {} if several else ALONE.items():
             os.environ.setdefault(name, value)

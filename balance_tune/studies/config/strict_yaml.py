@@ -15,6 +15,7 @@ from balance_tune.studies.config.shipped import shipped_studies
 from balance_tune.studies.wording import did_you_mean, nearest, one_line, shown
 
 LARGEST_FILE = 256 * 1024  # bytes; a study file has a few hundred
+STUDY = "a study file"
 DEEPEST = 12  # levels of nesting; a study file has four
 LARGEST_INT = 2**63  # what JSON readers, sqlite and numpy can hold
 
@@ -129,20 +130,25 @@ def parse(text: str) -> Any:
     return None if node is None else plain(_value(node))
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Return the mapping in the YAML file at `path`; anything else there is a `UserError` that names the file."""
+def read(path: Path, what: str = STUDY) -> dict[str, Any]:
+    """Return the mapping in the YAML file at `path`; anything else there is a `UserError` that names the file.
+
+    Args:
+        path: of the file.
+        what: the file is, for messages.
+    """
     if path.is_dir():
-        raise UserError(f"a study file must be a file, but {shown(str(path))} is a folder.")
+        raise UserError(f"{what} must be a file, but {shown(str(path))} is a folder.")
     if path.is_fifo():  # opening it waits for a process that writes
-        raise UserError(f"a study file must be a file, but {shown(str(path))} is a pipe.")
+        raise UserError(f"{what} must be a file, but {shown(str(path))} is a pipe.")
     try:
         with path.open("rb") as file:
             raw = file.read(LARGEST_FILE + 1)
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte in it
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"a study file must be readable, but {shown(str(path))}: {reason}.{_beside(path)}") from None
+        raise UserError(f"{what} must be readable, but {shown(str(path))}: {reason}.{_beside(path, what)}") from None
     if len(raw) > LARGEST_FILE:
-        raise UserError(f"a study file must be at most {LARGEST_FILE // 1024} KiB, but {shown(str(path))} is larger.")
+        raise UserError(f"{what} must be at most {LARGEST_FILE // 1024} KiB, but {shown(str(path))} is larger.")
     try:
         value = parse(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -154,13 +160,13 @@ def read(path: Path) -> dict[str, Any]:
     return value
 
 
-def _beside(path: Path) -> str:
+def _beside(path: Path, what: str) -> str:
     """Return a hint at the file, or at the shipped study, that may have been meant."""
     try:
         names = sorted(p.name for p in path.parent.glob("*.y*ml")) if not path.exists() else []
     except (OSError, ValueError):
         return ""
-    names += shipped_studies()
+    names += shipped_studies() if what == STUDY else []
     return did_you_mean(path.name, names) if nearest(path.name, names) else ""
 
 

@@ -10,6 +10,7 @@ from balance_tune.datasets.columns import columns_of
 from balance_tune.datasets.decoding import Unreadable
 from balance_tune.datasets.files import content_of
 from balance_tune.datasets.labels import SEPARATOR, as_number, read_labels
+from balance_tune.datasets.named_file import shortened
 from balance_tune.datasets.tabular import NO_FILE, Embedded, read_table
 from balance_tune.errors import UserError
 from balance_tune.studies.wording import one_line
@@ -117,8 +118,9 @@ class FileTable:
         try:
             return content_of(path)
         except Unreadable as error:
+            file = shortened(str(path))
             raise UserError(
-                one_line(f"a file that `{names[0]}` names must be readable, but in {where} {path}: {error.reason}")
+                one_line(f"a file that `{names[0]}` names must be readable, but in {where} {file}: {error.reason}")
             ) from error
 
     def _separator(self, label: str, classes: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from balance_tune.datasets.address import expanded
+from balance_tune.datasets.address import bare, expanded
 from balance_tune.datasets.distribution import Distribution
 from balance_tune.datasets.place import Place, is_remote
 from balance_tune.datasets.store import build_store, read_manifest, store_name
@@ -66,6 +66,8 @@ def store_of(
     if where == MINIATURE:
         return _miniature(dataset, folder / "miniature" / name, tell)
     if where is not None:
+        if not Place.of(where).holds(MANIFEST):
+            raise _no_store(name, where)
         return _check_store(dataset, where)
     for place in _usual(name, folder):
         if place.holds(MANIFEST):
@@ -126,11 +128,15 @@ def announce(names: Iterable[str], stores: Mapping[str, str], folder: StudyFolde
         if where is not None:
             stored(name, where.uri)
         elif name in stores:
-            raise UserError(f"`data.stores.{name}` must be a store, but there is none in {stores[name]}.")
+            raise _no_store(name, stores[name])
         else:
             forget(name)  # one of another root
             unknown.append(name)
     return unknown
+
+
+def _no_store(name: str, where: str) -> UserError:
+    return UserError(f"`data.stores.{name}` must be a store, but there is none in {bare(where)}.")
 
 
 def identity_of_store(name: str, stores: Mapping[str, str], folder: StudyFolder) -> str | None:

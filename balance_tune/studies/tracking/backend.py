@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import re
+import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -141,6 +142,12 @@ def quiet_environment() -> None:
         os.environ.setdefault(name, value)
 
 
+def quiet_loggers() -> None:
+    """Keep MLflow's progress messages off the terminal; after MLflow is imported, which sets its own level."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 def connect(store: Store) -> MlflowClient:
     """Import MLflow (a second or two), create or migrate the store's tables, and return a client on it.
 
@@ -149,8 +156,7 @@ def connect(store: Store) -> MlflowClient:
     quiet_environment()
     from mlflow import MlflowClient
 
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet_loggers()
     if store.file:
         store.file.parent.mkdir(parents=True, exist_ok=True)
         _sweep(store.file)
@@ -175,14 +181,23 @@ def client_of_store(store: Store) -> Iterator[MlflowClient]:
     check = check_http if store.served else check_url
     check(store.uri, f"MLflow must answer, but {store.shown} does not", "start it, or correct MLFLOW_TRACKING_URI")
     try:
-        if store.file is None and not store.served:
+        if store.file is not None:
+            _open(store.file)
+        elif not store.served:
             _ask(store.uri)
         yield connect(store)
-    except (MlflowException, SQLAlchemyError, CommandError, ImportError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, CommandError, ImportError) as error:
         remedy = "put a copy of it back" if store.file else "start it, or correct MLFLOW_TRACKING_URI"
         raise UserError(
             f"MLflow must answer, but {store.shown} does not ({reason_of(store, error)}); {remedy}."
         ) from error
+
+
+def _open(file: Path) -> None:
+    """Read a database file once, if it is there; where that fails, MLflow tries for two minutes."""
+    if file.exists():
+        with contextlib.closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=rw", uri=True)) as database:
+            database.execute("SELECT count(*) FROM sqlite_master")
 
 
 def _ask(uri: str) -> None:

@@ -15,11 +15,12 @@ from balance_tune.datasets.columns import columns_of
 from balance_tune.datasets.decoding import Unreadable
 from balance_tune.datasets.files import content_of
 from balance_tune.datasets.labels import as_number
+from balance_tune.datasets.named_file import unusable
 from balance_tune.errors import UserError
 
+LONGEST_PATH = 4096
 SERVING = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"
 """Set by MLflow in a process that answers over HTTP; there no text names a file, else a request could open any."""
-LONGEST_PATH = 4096
 
 
 def as_columns(model_input: Any) -> tuple[dict[str, list[Any]], Any]:
@@ -129,7 +130,7 @@ def unpack(value: Any) -> Any:
 
 def _text(text: str) -> Any:
     served = os.environ.get(SERVING) == "true"
-    if not served and len(text) < LONGEST_PATH and "\0" not in text and os.path.exists(text):
+    if not served and len(text) < LONGEST_PATH and unusable(Path(text)) is None:
         return _content(Path(text))
     try:
         return base64.b64decode(text, validate=True)

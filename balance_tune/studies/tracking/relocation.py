@@ -41,7 +41,7 @@ def follow_root(file: Path, artifacts: str | None, running: str | None = None) -
     Returns:
         The number of places that were changed.
     """
-    if not file.is_file() or artifacts != (file.parent / "mlartifacts").as_uri():
+    if artifacts is None or not _is_of_root(file, artifacts):
         return 0
     with closing(sqlite3.connect(file, timeout=WAIT)) as database:
         before = _former_places(database, artifacts)
@@ -71,11 +71,16 @@ def recorded_elsewhere(file: Path, artifacts: str | None) -> str | None:
         file: MLflow's sqlite database.
         artifacts: URI of the folder of all artifacts.
     """
-    if not file.is_file() or artifacts != (file.parent / "mlartifacts").as_uri():
+    if artifacts is None or not _is_of_root(file, artifacts):
         return None
     with closing(sqlite3.connect(file, timeout=WAIT)) as database:
         places = _former_places(database, artifacts)
         return places[0] if places and _is_current(database) else None
+
+
+def _is_of_root(file: Path, artifacts: str) -> bool:
+    """Return whether a database lies beside the artifacts; its address may be relative."""
+    return file.is_file() and artifacts == (file.resolve().parent / "mlartifacts").as_uri()
 
 
 def _former_places(database: sqlite3.Connection, now: str) -> list[str]:

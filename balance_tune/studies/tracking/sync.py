@@ -50,6 +50,7 @@ from balance_tune.studies.tracking.runs import (
     params_of_study,
     truncate,
 )
+from balance_tune.studies.tracking.view import VIEW, view
 from balance_tune.tasks import METRICS
 
 StudyState = Literal["running", "interrupted", "complete"]
@@ -100,7 +101,7 @@ class Sync:
         self._folder, self._store, self._imports = StudyFolder.of(folder), store, imports
         self._path = path = self._folder.path
         self._config = stored_config(path)
-        self._client = Client(store, self._config.name, study_id(self._folder))
+        self._client = Client(store, self._config.name, study_id(self._folder), {VIEW: view(self._config.objective)})
         self._cache = Cache.of(path, store.shown)
         self._storage = open_to_read(path)
         self._manifests = {

@@ -13,8 +13,17 @@ from pathlib import Path
 import pytest
 
 from balance_tune.errors import UserError
-from balance_tune.studies.cluster import own_ray
-from balance_tune.studies.cluster.own_ray import is_on_loopback, modules_for_workers, private_token, ray_folder
+from balance_tune.studies.cluster import own_ray, ray_cluster
+from balance_tune.studies.cluster.own_ray import (
+    is_on_loopback,
+    modules_for_workers,
+    private_token,
+    ray_folder,
+    shared_memory_free,
+    small_shared_memory,
+)
+from balance_tune.studies.cluster.ray_cluster import OBJECT_STORE
+from balance_tune.studies.config.schema import Resources
 
 LISTENING = """
 import json
@@ -82,6 +91,42 @@ def test_without_any_folder_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize(("mib", "small"), [(0, True), (64, True), (99, True), (100, False), (4096, False)])
+def test_a_small_shared_memory_is_one_line(mib: int, small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = os.statvfs_result((4096, 1024, 2**30, 2**30, mib * 1024, 0, 0, 0, 0, 255))  # a block is 1 KiB
+    asked: list[object] = []
+    monkeypatch.setattr(os, "statvfs", lambda place: asked.append(place) or blocks)
+    note = small_shared_memory(shared_memory_free(), OBJECT_STORE)
+    assert asked == ["/dev/shm"]
+    assert (note is not None) == small
+    if note is not None:
+        assert note.startswith(f"/dev/shm has {mib} MiB free, and Ray's object store takes 100, so Ray keeps it in")
+        assert "docker run --shm-size=2g" in note
+        assert "\n" not in note
+
+
+def test_no_shared_memory_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_ray, "SHARED_MEMORY", "/nowhere")
+    assert shared_memory_free() is None
+    assert small_shared_memory(None, OBJECT_STORE) is None
+
+
+@pytest.mark.parametrize(("workers", "lines"), [(1, 0), (2, 1)])
+def test_it_is_said_where_a_trial_has_several_workers(
+    workers: int, lines: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    options: dict[str, object] = {}
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray_cluster, "start", options.update)
+    monkeypatch.setattr(ray_cluster, "disconnect", lambda: None)
+    monkeypatch.setattr(ray_cluster, "private_token", lambda: None)
+    monkeypatch.setattr(ray_cluster, "shared_memory_free", lambda: 64 * 2**20)
+    monkeypatch.setattr("ray.cluster_resources", dict)
+    with ray_cluster.ray_for(Resources(workers=workers)):
+        assert options["object_store_memory"] == OBJECT_STORE
+    assert [r.getMessage()[:29] for r in caplog.records] == ["/dev/shm has 64 MiB free, and"] * lines
 
 
 def test_a_token_is_made_that_nobody_else_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,14 @@ def test_a_store_of_another_recipe_is_refused(store: Path, tmp_path: Path) -> No
         store_of("crema_d_mlb", {"crema_d_mlb": str(store)}, StudyFolder(tmp_path))
 
 
+@pytest.mark.parametrize("place", [".", "file", "gone", "x" * 300])
+def test_a_place_without_a_store_is_told_and_not_to_be_deleted(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match=r"data\.stores\.crema_d|must be a place that can be read") as caught:
+        store_of("crema_d", {"crema_d": str(tmp_path / place)}, StudyFolder(tmp_path))
+    assert "delete" not in str(caught.value)
+
+
 def test_a_miniature_is_made_once(tmp_path: Path) -> None:
     told: list[str] = []
     first = store_of("crema_d", {"crema_d": MINIATURE}, StudyFolder(tmp_path), told.append)

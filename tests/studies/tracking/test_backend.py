@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from balance_tune.errors import UserError
-from balance_tune.studies.tracking.backend import Store, connect, store_of
+from balance_tune.studies.tracking.backend import Store, client_of_store, connect, store_of
 
 
 def test_runs_go_to_a_file_below_the_root_unless_told_otherwise(
@@ -163,3 +163,14 @@ def test_mlflow_and_optuna_cannot_share_a_database(
 
 def test_an_address_that_cannot_be_read_tells_no_part_of_its_password() -> None:
     assert "s3cr3t" not in Store("postgresql://user:s3cr3t/pw@host/db", None).shown
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"x" * 5000, "file is not a database"), (None, "unable to open database file")]
+)
+def test_a_file_that_is_no_database_is_told_at_once(content: bytes | None, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "m.db"
+    file.mkdir() if content is None else file.write_bytes(content)
+    store = store_of(tmp_path, f"sqlite:///{file}")
+    with pytest.raises(UserError, match=words), client_of_store(store):
+        raise AssertionError("it was opened")

@@ -78,6 +78,16 @@ def test_evaluate_takes_the_model_of_this_root(root: Path, capsys: pytest.Captur
     assert main(argv) == 2  # those of the original are not taken
 
 
+def test_the_address_of_its_database_may_be_relative(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(root.parent)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root.name}/mlflow.db")
+    assert main(["evaluate", MODEL, "--data", "multiple_features", "--root", str(root), "-f", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] > 0.5
+    assert {place.rpartition("/mlartifacts/")[0] for place in recorded(root)} == {root.as_uri()}
+
+
 def test_best_and_report_read_this_root(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for argv in (["best", STUDY, "--export", str(root / "winner")], ["report", STUDY], ["status", STUDY]):
         assert main([*argv, "--root", str(root)]) == 0
