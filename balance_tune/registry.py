@@ -18,8 +18,8 @@ def unknown(kind: str, name: str, names: list[str]) -> UserError:
     """Return the error for a name that does not exist; the nearest existing names come first."""
     near = difflib.get_close_matches(name, names, n=len(names), cutoff=0.5)
     ordered = near + [k for k in names if k not in near]
-    hint = f"did you mean `{near[0]}`? " if near else ""
-    return UserError(f"{kind} must be one that exists, but got `{name}`; {hint}There are: {', '.join(ordered)}.")
+    hint = f"; did you mean `{near[0]}`?" if near else "."
+    return UserError(f"{kind} must be one that exists, but got `{name}`{hint} There are: {', '.join(ordered)}.")
 
 
 class Registry:

@@ -38,6 +38,7 @@ class Phase:
     Attributes:
         slots: trials at a time.
         configs: each trial's configuration.
+        opened: when the queue had read what the study's folder holds.
         began: when the first trial began to train or, if trials were let pass first, when the last of these ended.
         ended: per trial as they ended: (when, CPU seconds of the driver and MLflow's worker so far, epochs trained).
         device_seconds: what the trials say that their epochs took, together.
@@ -46,6 +47,7 @@ class Phase:
 
     slots: int = 0
     configs: dict[TrialKey, dict[str, Any]] = field(default_factory=dict)
+    opened: float = 0.0
     began: float = 0.0
     ended: dict[TrialKey, tuple[float, float, int]] = field(default_factory=dict)
     device_seconds: float = 0.0
@@ -65,7 +67,7 @@ def search(
     folder: Path,
     heard: Callable[[Phase, TrialKey], None] = lambda phase, key: None,
 ) -> Phase:
-    """Run all search trials of a study and return what they cost; nothing is selected, confirmed or reported.
+    """Run the search trials of a study that `folder` lacks and return what they cost; nothing else is run.
 
     `heard` is called with what is known so far whenever a trial has ended.
     """
@@ -73,7 +75,6 @@ def search(
     stores = {name: store_of(name) for name in config.datasets}
     manifests = {name: _manifest(stores[name]) for name in stores}
     (folder / "study.yaml").write_text(config.as_yaml())
-    due = len(arms) * (config.search.trials or 0)
     phase = Phase()
 
     def configure(arm: Arm, params: Mapping[str, Any], kind: Any, number: int, seed: int, *_: int) -> dict[str, Any]:
@@ -113,6 +114,9 @@ def search(
         configure=configure,
         on_trial_end=on_trial_end,
     )
+    phase.opened = time.perf_counter()
+    ended_before = sum(r.finished for arm in arms for r in queue.records(arm.name))
+    due = len(arms) * (config.search.trials or 0) - ended_before
     with ray_for(config.resources, cpus=cpus) as cluster, _scratch(folder) as scratch:
         tracker.start()
         trial = trial_resources(config.resources, cluster)
@@ -149,7 +153,7 @@ def _manifest(store: Path) -> Any:
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
     path = folder / ".tune"
-    path.mkdir()
+    path.mkdir(exist_ok=True)
     yield path
 
 

@@ -1,4 +1,4 @@
-"""What several commands take: a root, a study in it, an output format."""
+"""Arguments that several commands share: a root, a study in it, an output format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def root_option(parser: argparse.ArgumentParser) -> None:
-    """Let `parser` take `--root`; what was given before the command stays where it is not given after it."""
+    """Let `parser` take `--root`; a value before the command is kept if there is none after it."""
     parser.add_argument(
         "--root",
         metavar="DIR",
@@ -30,7 +30,7 @@ def root_option(parser: argparse.ArgumentParser) -> None:
 def format_option(parser: argparse.ArgumentParser) -> None:
     """Add `-f` and `--format`: a table or JSON."""
     parser.add_argument(
-        "-f", "--format", choices=("table", "json"), default="table", help="how to print (default: table)"
+        "-f", "--format", choices=("table", "json"), default="table", help="format of the output (default: table)"
     )
 
 
@@ -47,23 +47,27 @@ def _port(text: str) -> int:
 
 
 def miniature_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--miniature`, which tries a study on made-up data."""
+    """Add `--miniature`, which runs a small version of a study on generated data."""
     parser.add_argument(
-        "--miniature", action="store_true", help="try the study on made-up data: two epochs, a minute or two"
+        "--miniature", action="store_true", help="run a small version on generated data: two epochs, a minute or two"
     )
 
 
 def study_file_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """Let `parser` take a study and entries of it to set."""
+    """Let `parser` take a study and keys of it to set."""
     words = "a study file, or a study that ships with balance_tune (see `balance-tune studies`)"
     parser.add_argument("study_file", metavar="STUDY.yaml", nargs=None if required else "?", type=Path, help=words)
     parser.add_argument(
-        "overrides", metavar="key=value", nargs="*", default=[], help="an entry to set, as search.trials=4"
+        "overrides",
+        metavar="key=value",
+        nargs="*",
+        default=[],
+        help="a key of the study file and its value, such as search.trials=4",
     )
 
 
 def study_of(args: argparse.Namespace) -> StudyConfig:
-    """Return the study of `study_file` after its overrides, or its miniature where that is asked for."""
+    """Return the study of `study_file` after its overrides, or its miniature with `--miniature`."""
     from balance_tune.studies.loading import load_config
 
     root = root_of(args)
@@ -104,14 +108,14 @@ def in_a_job() -> bool:
 
 
 def writable_root(args: argparse.Namespace) -> StudyFolder:
-    """Return the root folder, made if need be, after a file was written into it and removed."""
+    """Return the root folder, created if it is missing, after a file was written into it and removed."""
     root = root_of(args)
     root.check_writable()
     return root
 
 
 def study_folder(args: argparse.Namespace) -> StudyFolder:
-    """Return the folder of the study that was named, with what an object store has of it.
+    """Return the folder of the named study, with the files that an object store has of it.
 
     Raises:
         UserError: there is none of that name (the nearest comes first), or the root does not answer.
@@ -131,7 +135,7 @@ def study_folder(args: argparse.Namespace) -> StudyFolder:
         return folder
     place = root.display_uri()
     if not names:
-        raise UserError(f"a study must have been run, but there is none in {place}; is that the right --root?")
+        raise UserError(f"a study must have been run, but there is none in {place}; check --root.")
     stem = Path(name).stem  # the study file was given
     hint = f" Did you mean `{stem}`?" if nearest(name, names) is None and stem in names else did_you_mean(name, names)
     raise UserError(one_line(f"a study must exist, but there is no {shown(name)} in {place}.{hint}"))

@@ -1,4 +1,4 @@
-"""balance-tune best: the winning configuration of each dataset, ready to paste, and its model as files."""
+"""balance-tune best: the winning configuration of each dataset, as a study file, and its model as files."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 def add(parser: argparse.ArgumentParser) -> None:
     study_argument(parser)
-    parser.add_argument("--dataset", metavar="D", help="only this dataset")
+    parser.add_argument("--dataset", metavar="D", help="this dataset only")
     parser.add_argument(
-        "--export", metavar="DIR", type=Path, help="also write model, card and study file to DIR/<dataset>"
+        "--export", metavar="DIR", type=Path, help="also write the model, its card and the study file to DIR/<dataset>"
     )
     root_option(parser)
     format_option(parser)
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
             f"({failed.failure}); fix the cause and run it with --retry-failed."
         )
     if not points:
-        raise UserError(f"a study must have selected a point, but {shown(config.name)} has not yet; run it on.")
+        raise UserError(f"a study must have selected a point, but {shown(config.name)} has not yet; run it again.")
     if args.export is not None:
         from balance_tune.studies.evaluation.export import export_best
 

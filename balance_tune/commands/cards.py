@@ -1,4 +1,4 @@
-"""The methods' cards without importing torch: as the classes gave them, until a file of the package changes."""
+"""The cards of the methods from a cache, without importing torch; a changed file of the package makes it invalid."""
 
 from __future__ import annotations
 

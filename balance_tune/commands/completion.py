@@ -1,4 +1,4 @@
-"""balance-tune completion: prints what a shell needs to complete commands, options and file names."""
+"""balance-tune completion: prints a script that completes commands, options and file names in a shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""balance-tune data: prepares real data into a store, checks a store, shows what is in one."""
+"""balance-tune data: prepares a dataset as a store, verifies a store, describes it."""
 
 from __future__ import annotations
 
@@ -33,21 +33,30 @@ def add(parser: argparse.ArgumentParser) -> None:
         root_option(subparser)
         return subparser
 
-    command = action("prepare", "turn a distribution into a store; run again, it goes on", "crema_d --source ~/CREMA-D")
+    command = action(
+        "prepare", "turn a download or a table into a store; run again, it continues", "crema_d --source ~/CREMA-D"
+    )
     command.add_argument("name", metavar="NAME", help="a dataset, or `table` for data of your own")
-    command.add_argument("--source", metavar="DIR", required=True, help="the distribution's folder, or the table")
+    command.add_argument("--source", metavar="DIR", required=True, help="folder of the download, or the table")
     command.add_argument("--out", metavar="URI", help="folder or URI of the store (default: <root>/data/NAME)")
-    command.add_argument("--recipe", metavar="RECIPE", help="how: ogm, balance_benchmark, mlb; of a table, a YAML file")
-    command.add_argument("--workers", metavar="N", type=int, help="processes (default: one a core)")
-    command.add_argument("--max-corrupt", metavar="SHARE", type=float, help="share of samples that may be unreadable")
+    command.add_argument("--recipe", metavar="RECIPE", help="ogm, balance_benchmark or mlb; for a table, a YAML file")
+    command.add_argument("--workers", metavar="N", type=int, help="number of processes (default: one per core)")
+    command.add_argument(
+        "--max-corrupt",
+        metavar="SHARE",
+        type=float,
+        help="largest share of samples that may be unreadable (default: 0.05)",
+    )
     format_option(command)
     command = action("verify", "check a store: hashes, shapes, ranges, counts, no leak between parts", "crema_d")
     command.add_argument("store", metavar="STORE", help="folder or URI of a store, or a dataset's name")
-    command = action("info", "what is in a store", "crema_d")
+    command = action("info", "describe a store", "crema_d")
     command.add_argument("store", metavar="STORE", help="folder or URI of a store, or a dataset's name")
     format_option(command)
     command = action(
-        "miniature", "make a tiny distribution in a dataset's official layout, to try things on", "crema_d --out tiny"
+        "miniature",
+        "generate a tiny download in the official layout of a dataset, to try things on",
+        "crema_d --out tiny",
     )
     command.add_argument("name", metavar="NAME", help="a dataset")
     command.add_argument("--out", metavar="DIR", required=True, help="a folder that does not exist or is empty")
@@ -154,7 +163,7 @@ def _show(args: argparse.Namespace, manifest: Manifest, where: str) -> None:
 
 
 def describe(manifest: Manifest, where: str) -> dict[str, Any]:
-    """Return what a store says of itself as plain data."""
+    """Return the description of a store as plain data."""
     from balance_tune.datasets.augmentation import described
 
     return {

@@ -1,4 +1,4 @@
-"""balance-tune datasets: the datasets there are, and what is in one."""
+"""balance-tune datasets: lists the datasets, or describes one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", nargs="?", help="one dataset, in full")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the dataset to describe")
     format_option(parser)
 
 

@@ -1,4 +1,4 @@
-"""balance-tune delete: removes a study everywhere, after asking."""
+"""balance-tune delete: removes a study: its folder, runs, artifacts and models, after asking."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     folder = study_folder(args)
     if not args.yes:
         if not sys.stdin.isatty():
-            raise UserError("a study is removed only after a yes, but there is no terminal to ask on; add --yes.")
+            raise UserError("a removal must be confirmed, but there is no terminal to ask on; add --yes.")
         try:
             answer = input(f"Remove {folder.display_uri()} and its runs in MLflow? [y/N] ").strip().lower()
         except EOFError:  # Ctrl-D

@@ -1,4 +1,4 @@
-"""balance-tune doctor: what would go wrong, one line a check."""
+"""balance-tune doctor: checks what a study needs, one line per check."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the findings as they come; 1 where one of them is a failure."""
+    """Print each finding as soon as it is known; return 1 if one is a failure."""
     config = None
     if args.study_file is not None:
         from balance_tune.studies.loading import load_config

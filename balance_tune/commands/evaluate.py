@@ -1,4 +1,4 @@
-"""balance-tune evaluate: a stored model on a part of a dataset, or on a table of files."""
+"""balance-tune evaluate: evaluates a stored model on a part of a dataset, or on a table of files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--data",
         metavar="D",
         required=True,
-        help="a dataset, the place of its store, or a CSV or Parquet table of files with a column `label`",
+        help="a dataset, the folder or URI of its store, or a CSV or Parquet table of files with a column `label`",
     )
     parser.add_argument("--split", choices=SPLITS, help="part of the dataset (default: val)")
     parser.add_argument("--unseal", action="store_true", help="open the sealed test part; this is recorded")

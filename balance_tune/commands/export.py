@@ -1,4 +1,4 @@
-"""balance-tune export: a study's trials as one sqlite file, which every Optuna tool opens."""
+"""balance-tune export: writes the trials of a study to an sqlite file, which every Optuna tool opens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from balance_tune.studies.wording import one_line
 
 def add(parser: argparse.ArgumentParser) -> None:
     study_argument(parser)
-    parser.add_argument("-o", "--out", metavar="FILE", help="where to write (default: ./STUDY.sqlite3); must not exist")
+    parser.add_argument(
+        "-o", "--out", metavar="FILE", help="the file to write, which must not exist (default: ./STUDY.sqlite3)"
+    )
     root_option(parser)
 
 

@@ -1,4 +1,4 @@
-"""balance-tune init: writes a study file to start from."""
+"""balance-tune init: writes a new study file that has every key with its meaning."""
 
 from __future__ import annotations
 

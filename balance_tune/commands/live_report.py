@@ -118,7 +118,7 @@ def _rendered(folder: StudyFolder, state: dict[str, Any]) -> str:
 
 
 def serve(report: LiveReport, study: str, port: int) -> int:
-    """Serve a report on the loopback interface until asked to end, after printing the address; return 0.
+    """Print the address of a report and serve it on the loopback interface until a signal ends it; return 0.
 
     Args:
         report: what is served.

@@ -1,4 +1,4 @@
-"""balance-tune methods: the methods there are, and what can be tuned in one."""
+"""balance-tune methods: lists the methods, or describes one with its hyperparameters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from balance_tune.commands.output import columns, print_json
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", nargs="?", help="one method, in full")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the method to describe")
     format_option(parser)
 
 

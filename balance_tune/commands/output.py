@@ -10,13 +10,13 @@ from typing import Any
 
 
 def print_json(value: Any) -> None:
-    """Print a value as indented JSON; it must hold no number that is not finite."""
+    """Print a value as indented JSON; every number in it must be finite."""
     utf = sys.stdout is None or (sys.stdout.encoding or "").lower().startswith("utf")
     print(json.dumps(value, indent=1, ensure_ascii=not utf, allow_nan=False))
 
 
 def columns(headers: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Return a table with columns as wide as they must be; `right` lists the columns set to the right."""
+    """Return a table with columns as wide as their cells; `right` lists the columns set to the right."""
     table = [list(headers), *map(list, rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(headers))]
     return "\n".join(
@@ -29,7 +29,7 @@ def columns(headers: Sequence[str], rows: Iterable[Sequence[str]], right: Sequen
 
 
 def number(value: float) -> str:
-    """Return a number with at most four digits that count: 0.8, 1e-05, 1.5, 1,200."""
+    """Return a number with at most four significant digits: 0.8, 1e-05, 1.5, 1,200."""
     if isinstance(value, int) or (math.isfinite(value) and value == int(value) and abs(value) < 1e15):
         return f"{int(value):,}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""balance-tune fusions and balance-tune encoders: what a model can be made of."""
+"""balance-tune fusions and balance-tune encoders: lists the parts of models, or describes one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GIVEN = ("self", "shape", "widths", "classes")  # what the study gives; the rest
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", nargs="?", help="one of them, in full")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the one to describe")
     format_option(parser)
 
 

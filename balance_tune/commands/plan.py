@@ -1,4 +1,4 @@
-"""balance-tune plan: what a study would run and take; starts nothing."""
+"""balance-tune plan: shows what a study would train and how long that takes, without starting it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 def add(parser: argparse.ArgumentParser) -> None:
     study_file_arguments(parser)
-    parser.add_argument("--no-measure", action="store_true", help="time no epoch; use what was measured before")
+    parser.add_argument("--no-measure", action="store_true", help="do not time epochs; use the times of earlier trials")
     miniature_option(parser)
     root_option(parser)
     format_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the plan; a few epochs per arm are trained to learn how long one takes, once per machine."""
+    """Print the plan; a few epochs per arm are timed, once per machine."""
     from balance_tune.studies.monitor.plan import plan_of
     from balance_tune.studies.monitor.timing import epoch_seconds
     from balance_tune.studies.protocol.arms import arms_of
@@ -75,7 +75,7 @@ def as_text(plan: Plan, config: StudyConfig) -> str:
         f"{plan.study}: {_count(len(plan.arms), 'arm')} from {_count(datasets, 'dataset')} and "
         f"{_count(methods, 'method')}{replicates}; "
         f"objective {plan.objective}, protocol {plan.protocol}",
-        columns(("arm", "searched", "epochs", "first judged", "rungs (epoch: trials there > going on)"), rows, [2, 3]),
+        columns(("arm", "searched", "epochs", "first judged", "rungs (epoch: trials > survivors)"), rows, [2, 3]),
         "\n".join(
             f"{title:<14}{text}"
             for title, text in (
@@ -97,7 +97,9 @@ def as_text(plan: Plan, config: StudyConfig) -> str:
         ),
         "\n".join(f"{dataset} lacks {text}" for dataset, text in missing_in_words(config).items()),
         "\n".join(plan.notes),
-        "Without --no-measure an epoch is timed, and times follow." if datasets_to_measure else "",
+        "Without --no-measure, `plan` times an epoch of each arm and estimates how long the study takes."
+        if datasets_to_measure
+        else "",
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -115,7 +117,7 @@ def transforms(config: StudyConfig) -> dict[str, dict[str, dict[str, str]]]:
 
 
 def missing_in_words(config: StudyConfig) -> dict[str, str]:
-    """Return dataset -> which modalities are taken from its rows at random, in words; nothing of complete ones."""
+    """Return dataset -> which modalities are taken from its rows at random, in words; nothing for complete ones."""
     from balance_tune.registry import datasets
 
     phrases = {name: config.missing.words(datasets().get(name).modalities) for name in config.datasets}
@@ -127,9 +129,9 @@ def _trials(plan: Plan, config: StudyConfig) -> str:
     later = f"select {plan.trials['select']}, confirm {confirm}"
     if plan.trials["search"] is None:
         seconds = duration(config.search.device_seconds or 0)
-        return f"search as many as fit into {seconds} of device time an arm, {later}"
+        return f"search as many as fit into {seconds} of device time per arm, {later}"
     total = _span(plan.trials["total_least"], plan.trials["total"])
-    each = "an arm" if config.replicates == 1 else "an arm in a replicate"
+    each = "per arm" if config.replicates == 1 else "per arm and replicate"
     return f"search {plan.trials['search']} ({config.search.trials} {each}), {later}: {total} in all"
 
 

@@ -1,4 +1,4 @@
-"""balance-tune probe: fresh linear heads on the frozen features of a finished trial, scored on validation."""
+"""balance-tune probe: fits linear heads on the frozen features of a finished trial, scored on validation rows."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def _number(text: str) -> int:
 
 def add(parser: argparse.ArgumentParser) -> None:
     study_argument(parser)
-    parser.add_argument("arm", metavar="ARM", help="dataset/method, as av_digits/mlb")
-    parser.add_argument("number", metavar="NUMBER", type=_number, help="the trial's number in its phase's numbering")
-    parser.add_argument("--phase", choices=PHASES, default="search", help="which trials are meant (default: search)")
+    parser.add_argument("arm", metavar="ARM", help="dataset/method, such as av_digits/mlb")
+    parser.add_argument("number", metavar="NUMBER", type=_number, help="number of the trial within its phase")
+    parser.add_argument("--phase", choices=PHASES, default="search", help="phase of the trial (default: search)")
     parser.add_argument(
-        "--replicate", metavar="K", type=_number, default=1, help="of which replicate, counted from 1 (default: 1)"
+        "--replicate", metavar="K", type=_number, default=1, help="replicate of the trial, counted from 1 (default: 1)"
     )
     root_option(parser)
     format_option(parser)
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     seed = (trial_file.read((folder / str(record.attrs.get("folder", ""))).path) or {}).get("split_seed")
     data = open_store(store) if seed is None else open_redrawn(store, seed)
     if data.manifest.task != "classes":
-        raise UserError(f"the probe asks for classes, but {record.dataset} is a {data.manifest.task} task.")
+        raise UserError(f"a probe needs classes, but {record.dataset} is a {data.manifest.task} task.")
     model, trained = _model(folder, record, store)
     accuracies = linear_probe(model, data)
     best = record.attrs.get("metrics") or {}

@@ -64,7 +64,9 @@ def _names(action: argparse.Action) -> str:
 def _value(action: argparse.Action) -> str:
     if action.metavar is None and action.choices is not None:
         return "{" + ",".join(map(str, action.choices)) + "}"
-    return str(action.metavar or action.dest.upper())
+    if isinstance(action.metavar, tuple):
+        return " ".join(action.metavar)
+    return action.metavar or action.dest.upper()
 
 
 def _meaning(action: argparse.Action) -> str:

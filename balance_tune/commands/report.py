@@ -1,4 +1,4 @@
-"""balance-tune report: the leaderboard of a study, and its report as files."""
+"""balance-tune report: prints the leaderboard of a study and writes its report."""
 
 from __future__ import annotations
 
@@ -18,15 +18,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--compare",
         nargs=2,
         metavar=("ARM", "ARM"),
-        help="compare two arms of a dataset, as av_digits/mlb av_digits/opm",
+        help="compare two arms of a dataset, such as av_digits/mlb av_digits/opm",
     )
     root_option(parser)
     parser.add_argument(
-        "-f", "--format", choices=FORMATS, default="table", help="how to print the leaderboard (default: table)"
+        "-f", "--format", choices=FORMATS, default="table", help="format of the printed leaderboard (default: table)"
     )
-    parser.add_argument(
-        "--figures", action="store_true", help="write each figure of the report as SVG and PDF too, for papers"
-    )
+    parser.add_argument("--figures", action="store_true", help="also write each figure of the report as SVG and PDF")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""balance-tune reproduce: a recorded trial, trained again and compared."""
+"""balance-tune reproduce: trains a recorded trial again and compares the results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Return 0 if the trial comes out as it was recorded, bit by bit or within the tolerance, else 1."""
+    """Return 0 if the results are those that were recorded, bit by bit or within the tolerance, else 1."""
     from balance_tune.studies.evaluation.reproduction import reproduce
 
     result = reproduce(args.run_id, root_of(args), args.tolerance)

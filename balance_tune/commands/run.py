@@ -40,9 +40,9 @@ ENDINGS = {
 
 def add(parser: argparse.ArgumentParser) -> None:
     study_file_arguments(parser)
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress, only the leaderboard")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print the leaderboard only, no progress")
     parser.add_argument(
-        "--retry-failed", action="store_true", help="run the trials again that failed, after their cause is fixed"
+        "--retry-failed", action="store_true", help="run failed trials again, after their cause is fixed"
     )
     miniature_option(parser)
     root_option(parser)

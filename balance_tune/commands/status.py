@@ -1,4 +1,4 @@
-"""balance-tune status: how far a study is, whether it runs or not."""
+"""balance-tune status: shows how far a running or stopped study is."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def state_of(folder: StudyFolder) -> dict[str, Any]:
-    """Return how far a study is: its name, whether it runs, whether it has begun, and a row an arm (`progress`).
+    """Return how far a study is: its name, whether it runs, whether it has begun, and one row per arm (`progress`).
 
     Raises:
         UserError: one of its files cannot be read, or its database does not answer.
@@ -52,7 +52,7 @@ def state_of(folder: StudyFolder) -> dict[str, Any]:
 
 
 def progress(config: StudyConfig, records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
-    """Return one row an arm: its trials by state and phase, what it spent, its best validation value so far."""
+    """Return one row per arm: its trials by state and phase, what it spent, its best validation value so far."""
     objective = Objective(config.objective)
     arms: dict[str, list[TrialRecord]] = {}
     for r in records:
@@ -96,7 +96,7 @@ def sentence(state: dict[str, Any]) -> str:
 
 
 def cells(state: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return the table of a study's arms, a row an arm, with the columns HEADERS."""
+    """Return the table of a study's arms, one row per arm, with the columns HEADERS."""
     return [
         (
             row["arm"],

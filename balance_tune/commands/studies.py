@@ -1,4 +1,4 @@
-"""balance-tune studies: the study files that ship with the package, or one of them as it is."""
+"""balance-tune studies: lists the study files that ship with the package, or prints one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from balance_tune.studies.wording import did_you_mean, shown
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", nargs="?", help="print the file of this study")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the study file to print")
     format_option(parser)
 
 

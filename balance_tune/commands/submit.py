@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
 INTERRUPTED = 130
+LAST_LINES = ", last available logs"  # what follows it in Ray's message
 PATIENCE = 60.0  # seconds that a stopped job may take; the study's own clean stop ends before
 
 
@@ -32,32 +33,38 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--root",
         metavar="DIR",
         default=argparse.SUPPRESS,
-        help="folder of all studies, as the nodes of the cluster see it",
+        help="folder of all studies, under its path on the nodes of the cluster",
     )
-    parser.add_argument("--working-dir", metavar="DIR", type=Path, help="send this folder, not the study file alone")
+    parser.add_argument(
+        "--working-dir", metavar="DIR", type=Path, help="send this folder too, with modules of your own"
+    )
     parser.add_argument(
         "--code",
         choices=("sent", "installed"),
         default="sent",
-        help="whose balance_tune runs (default: this one, sent)",
+        help="run the balance_tune of this machine, or the one on the cluster (default: sent)",
     )
     parser.add_argument(
-        "--constraints", metavar="FILE", type=Path, help="have the nodes install the dependencies, at these versions"
+        "--constraints", metavar="FILE", type=Path, help="let the nodes install the dependencies, in these versions"
     )
     parser.add_argument(
         "--env",
         metavar="NAME[=VALUE]",
         action="append",
         default=[],
-        help="a variable for the job; shown to all who see it",
+        help="an environment variable of the job; whoever sees the job sees it",
     )
     parser.add_argument(
-        "--driver-label", metavar="KEY=VALUE", action="append", default=[], help="run the driver there, not on the head"
+        "--driver-label",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="run the driver on a node with this label, not on the head",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Submit, follow or stop; the status of a job that was followed is that of its study."""
+    """Submit, follow or stop; after following a job the status is that of its study."""
     from balance_tune.studies.config.reader import read_config
     from balance_tune.studies.config.shipped import study_path
     from balance_tune.studies.loading import load_config
@@ -69,7 +76,9 @@ def run(args: argparse.Namespace) -> int:
         config = load_config(args.study_file, args.overrides, root=None if root is None else root_folder(root))
     address = args.address or os.environ.get("RAY_API_SERVER_ADDRESS")
     if address is None:
-        raise UserError("a cluster must be named, but there is no --address; give its dashboard's, http://HOST:8265.")
+        raise UserError(
+            "a cluster must be named, but there is no --address; give the address of its dashboard, such as http://HOST:8265."
+        )
     from balance_tune.studies.cluster import jobs
 
     client = jobs.client_at(address)
@@ -116,7 +125,8 @@ def _verdict(job: JobDetails) -> int:
     if state == "SUCCEEDED":
         _say(f"job {job.submission_id} succeeded")
         return 0
-    _say(f"job {job.submission_id} {'was stopped' if state == 'STOPPED' else 'failed'}: {job.message or state}")
+    reason = str(job.message or state).partition(LAST_LINES)[0]  # the log was shown already
+    _say(f"job {job.submission_id} {'was stopped' if state == 'STOPPED' else 'failed'}: {reason}")
     if state == "STOPPED":
         return INTERRUPTED
     return job.driver_exit_code if job.driver_exit_code in (2, INTERRUPTED) else 1

@@ -9,15 +9,17 @@ from balance_tune.errors import UserError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", metavar="STUDY", nargs="?", help="open at this study's page (default: all studies)")
+    parser.add_argument(
+        "study", metavar="STUDY", nargs="?", help="the study whose page is printed (default: all studies)"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
     port_option(parser, 5000)
-    parser.add_argument("--optuna", action="store_true", help="Optuna's dashboard on STUDY instead")
+    parser.add_argument("--optuna", action="store_true", help="serve Optuna's dashboard of STUDY instead")
     root_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until asked to end, by Ctrl-C or SIGTERM; then nothing of the server is left."""
+    """Serve until Ctrl-C or SIGTERM ends it; no process of the server is left then."""
     folder = study_folder(args) if args.study is not None else None
     if args.optuna:
         from balance_tune.studies.evaluation.dashboard import dashboard

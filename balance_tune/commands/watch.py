@@ -19,7 +19,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until asked to end, by Ctrl-C or SIGTERM."""
+    """Serve until Ctrl-C or SIGTERM ends it."""
     from balance_tune.commands.live_report import LiveReport, serve
 
     study_folder(args)  # a wrong name ends here

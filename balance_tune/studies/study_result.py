@@ -19,14 +19,15 @@ Ending = Literal["done", "failed", "limited", "interrupted", "halted"]
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a run of a study came to.
+    """The result of a run of a study.
 
     Attributes:
-        rows: the leaderboard, one row per arm; what is not known yet is None.
+        rows: the leaderboard, one row per arm; values that are not known yet are None.
         folder: the study's folder.
-        state: "done"; "failed": nothing is left to do, but an arm has nothing to compare, because its trials failed
-            (`retry_failed` runs them again); "limited": the study's own limit ended it; "interrupted": a signal did;
-            "halted": it cannot go on (a full disk, say). After the last three it is resumed when it is run again.
+        state: "done"; "failed": every trial has ended, but an arm has nothing to compare, because its trials failed
+            (`retry_failed` runs them again); "limited": the study's own limit ended it; "interrupted": a signal ended
+            it; "halted": it cannot continue, for example because the disk is full. After the last three the same call
+            resumes it.
         reason: why it ended early, in words.
     """
 
@@ -36,13 +37,13 @@ class StudyResult:
     reason: str = ""
 
     def seeds(self) -> pd.DataFrame:
-        """Return a row for each confirmation trial that has ended; `results.exports.seeds` lists the columns."""
+        """Return a row for each confirmation trial that has ended, with the columns of `exports.seeds`."""
         import pandas as pd
 
         return pd.DataFrame(exports.seeds(self.folder))
 
     def trials(self) -> pd.DataFrame:
-        """Return a row for each trial with its parameters and curve; `results.exports.trials` lists the columns."""
+        """Return a row for each trial with its parameters and curve, with the columns of `exports.trials`."""
         import pandas as pd
 
         return pd.DataFrame(exports.trials(self.folder))
@@ -51,7 +52,7 @@ class StudyResult:
         """Return the difference of two arms of one dataset.
 
         Args:
-            first: an arm, as "av_digits/mlb".
+            first: an arm, such as "av_digits/mlb".
             second: the arm that it is compared with.
 
         Raises:

@@ -36,7 +36,7 @@ def test_text_says_arms_rungs_times_and_money(tmp_path: Path, capsys: pytest.Cap
     text = planned(capsys, "--root", str(tmp_path), "price_per_device_hour=3")
     assert "12 arms from 2 datasets and 5 methods in 5 replicates" in text
     assert "av_digits/ogm_ge" in text
-    assert "search 300 (5 an arm in a replicate), select 120, confirm 60 to 120: 480 to 540 in all" in text
+    assert "search 300 (5 per arm and replicate), select 120, confirm 60 to 120: 480 to 540 in all" in text
     assert "2 trials on 2 CPUs of this machine; the study can fill 60" in text
     assert "0.1 s (av_digits)" in text
     for title in ("wall time", "device-hours", "price"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import shutil
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 AGAIN = "~"  # separates a study's name, which cannot contain it, from the count of the job
 STUDY = "balance_tune.study"  # key of a job's metadata
 CONSTRAINTS = "constraints.txt"
+RAY_LOGGERS = (
+    "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging",
+)  # fmt: skip
 PINNED = {HEAD: 0.001}  # the head is on demand; a driver must not run on a spot machine
 
 
@@ -176,7 +180,7 @@ def submit(client: JobSubmissionClient, request: Request, say: Callable[[str], N
     if busy is not None:
         raise UserError(
             f"one study must have one driver, but `{request.name}` is being run by job {busy.submission_id} "
-            f"({busy.status.value}); follow it with `balance-tune submit --follow`, end it with `--stop`, or wait."
+            f"({busy.status.value}); `balance-tune submit STUDY --follow` follows it, `--stop` stops it."
         )
     submission_id = next_id(request.name, [str(job.submission_id) for job in jobs])
     with packed(request) as (job, parcels):
@@ -217,6 +221,8 @@ def client_at(address: str) -> JobSubmissionClient:
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient  # after the address was asked: it takes seconds
 
+    for name in RAY_LOGGERS:  # they report every upload, and warn of the embedded data
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         return JobSubmissionClient(address)
     except AuthenticationError as error:

@@ -26,10 +26,10 @@ HEAD = """# Study file: every key
 Generated from the schema by `python -m balance_tune.studies.config.reference > docs/study-file.md`.
 `balance-tune init NAME` writes a study file that has every key with its meaning.
 
-A study file is YAML 1.2 without aliases and tags. `name`, `datasets` and `methods` must be given. Every other key has a
-default, also where nothing stands behind it. A key that does not exist, or a value outside its range, is refused in one
-line before anything starts. The command line can set any key: `balance-tune run mine.yaml search.trials=4`. DATASET
-stands for the name of a dataset of the study.
+A study file is YAML 1.2 without aliases and tags. `name`, `datasets` and `methods` must be given. Every other key is
+optional; a section that is left out has the defaults of its keys. A key that does not exist, or a value outside its
+range, is refused in one line before anything starts. The command line can set any key:
+`balance-tune run mine.yaml search.trials=4`. DATASET stands for the name of a dataset of the study.
 """
 REQUIRED = object()
 

@@ -20,7 +20,7 @@ def template(name: str) -> str:
     head = (
         "A study of balance_tune. A key behind a hash has the value that is shown.\n"
         f"  balance-tune plan {name}.yaml      what the study would run, and how long it would take\n"
-        f"  balance-tune run {name}.yaml       run it; run again, it goes on"
+        f"  balance-tune run {name}.yaml       run it; the same command resumes it"
     )
     values = {"name": name, **EXAMPLES}
     every = [key for key in keys() if ".DATASET." not in key.path]  # their section shows them in its example

@@ -14,26 +14,24 @@ from typing import Any
 
 from balance_tune.cache_folder import cache_folder
 from balance_tune.datasets.place import is_remote
+from balance_tune.package import VERSION
 from balance_tune.studies.cluster.devices import gpus_here
 from balance_tune.studies.cluster.preflight import shared_place, task_on, try_storage
 from balance_tune.studies.doctor.nodes import Node
 from balance_tune.studies.storage.study_folder import StudyFolder
 
 PATIENCE = 120.0  # seconds for all nodes together; the first task on a node starts a process there
-PACKAGES = ("balance_tune", "ray", "torch", "optuna", "mlflow")
+PACKAGES = ("ray", "torch", "optuna", "mlflow")
 SHM = Path("/dev/shm")
 
 
 def versions_here() -> dict[str, str]:
     """Return the versions that must be the same everywhere, Python's first."""
     versions = {"python": ".".join(platform.python_version_tuple()[:2])}
+    versions["balance_tune"] = VERSION  # of this code: with a job another one may be sent than is installed
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
-    if "balance_tune" not in versions:  # sent along with a job instead of installed
-        from balance_tune.package import VERSION
-
-        versions["balance_tune"] = VERSION
     return versions
 
 

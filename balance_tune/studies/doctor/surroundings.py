@@ -18,7 +18,7 @@ def instances(others: Sequence[str], address: str | None) -> Finding:
         return ok("instances", "no other Ray on this host")
     shown = ", ".join(sorted(others)[:4])
     if address:
-        return ok("instances", f"RAY_ADDRESS is {address}, so {shown} on this host is not mistaken for it")
+        return ok("instances", f"RAY_ADDRESS is {address}, so a study does not use {shown} on this host")
     if len(others) == 1:
         return warn(
             "instances",

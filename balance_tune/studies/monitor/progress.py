@@ -71,7 +71,8 @@ class PlainLines(Progress):
     def trial_ended(self, key: TrialKey, state: str, attrs: Mapping[str, Any]) -> None:
         words = {"complete": "completed", "pruned": "stopped early", "failed": "FAILED"}[state]
         detail = _detail(attrs) if state != "failed" else f": {attrs.get('reason', '')}"
-        self._line(f"{key}: {words} after {attrs.get('epochs', 0)} epochs{detail}")
+        epochs = attrs.get("epochs", 0)
+        self._line(f"{key}: {words} after {epochs} epoch{'s' if epochs != 1 else ''}{detail}")
 
     def show(self, states: Sequence[ArmState], seconds_left: float | None) -> None:
         self._last = time.monotonic()
@@ -179,7 +180,7 @@ def _detail(attrs: Mapping[str, Any]) -> str:
 
 def _time_left(seconds: float | None) -> str:
     if seconds is None:
-        return "time left not known yet"
+        return "time left unknown"
     minutes = seconds / 60
     if minutes < 1.5:
         return f"about {max(1, round(seconds)):d} s left"

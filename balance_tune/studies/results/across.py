@@ -21,7 +21,7 @@ ALPHA = 0.05
 
 
 def by_family(scores: ArrayLike, families: Sequence[str]) -> Floats:
-    """Return one row a family: the mean over its datasets of `scores` (datasets, methods), in order of appearance.
+    """Return one row per family: the mean over its datasets of `scores` (datasets, methods), in order of appearance.
 
     Args:
         scores: larger is better; the recipes of a family are measured in the same metric.
@@ -55,7 +55,7 @@ class Ranks:
 
 
 def compare_ranks(scores: ArrayLike, methods: Sequence[str], families: Sequence[str]) -> Ranks:
-    """Return ranks and tests of `scores` (datasets, methods), larger is better, with one row a family.
+    """Return ranks and tests of `scores` (datasets, methods), larger is better, with one row per family.
 
     Two methods differ if their average ranks differ by at least CD = q sqrt(k (k + 1) / (6 N)) of k methods on N
     families, q being the 95 % quantile of the studentised range with infinite freedom over sqrt(2) (Demšar, 2006).

@@ -106,7 +106,7 @@ class CellResults:
 class ArmResults:
     """The results of one arm under one protocol, over all replicates of the study.
 
-    What is compared between arms is a run: of a study of several replicates the mean over the confirmation seeds of a
+    Arms are compared by their runs. A run of a study of several replicates is the mean over the confirmation seeds of a
     replicate, of a study of one replicate a single confirmation seed. A run is named by its key: the number of the
     replicate, or the position of the seed.
 

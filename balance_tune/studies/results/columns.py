@@ -1,4 +1,4 @@
-"""What a column of the leaderboard is: its meaning, the unit of its values, how tables write them and who shows it."""
+"""Columns of the leaderboard: meaning, unit, format in tables, and which outputs show them."""
 
 from __future__ import annotations
 

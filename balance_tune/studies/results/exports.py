@@ -39,6 +39,12 @@ def seeds(study_folder: Path | str) -> list[dict[str, Any]]:
     tuned (of the chosen point; false: of the default, which may be the chosen one too), state, val (the objective),
     `test/METRIC` of each metric of the sealed evaluation, with those of single modalities as `test/METRIC/MODALITY`,
     device_seconds. What is not known is None.
+
+    Args:
+        study_folder: the folder of the study.
+
+    Returns:
+        a dictionary for each row.
     """
     folder = Path(study_folder)
     config = strict_yaml.read(folder / "study.yaml") if (folder / "study.yaml").is_file() else {}
@@ -71,6 +77,12 @@ def trials(study_folder: Path | str) -> list[dict[str, Any]]:
     Keys: arm, dataset, method, replicate (from 1), phase, number, state, seed, default, val (the objective of the best
     epoch), best_epoch, epochs, curve (the objective of each epoch, from epoch 1; None where an epoch is unknown),
     device_seconds, reason (of a failure), started and ended (seconds since 1970), and `params.NAME` of each parameter.
+
+    Args:
+        study_folder: the folder of the study.
+
+    Returns:
+        a dictionary for each row.
     """
     rows = []
     for r in read_records(Path(study_folder)):

@@ -1,4 +1,4 @@
-"""Says in words what leaderboard rows show: each dataset's answer, ranks across datasets, what limits the answer."""
+"""Describes leaderboard rows in sentences: the verdict on each dataset, ranks across datasets, and caveats."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def conclusion(rows: Sequence[LeaderboardRow]) -> list[str]:
 
 def answer(dataset: str, table: Sequence[LeaderboardRow], protocol: str = "sealed") -> str:
     """Return the two sentences for one dataset's rows."""
-    suffix = "" if protocol == "sealed" else " (protocol paper: chosen on the test set itself, so the figures flatter)"
+    suffix = "" if protocol == "sealed" else " (protocol paper: chosen on the test set, so optimistic)"
     baseline = next((row for row in table if row.baseline), None)
     rivals = [row for row in table if row.rival]
     failures = _failures(dataset, table, suffix)
@@ -94,14 +94,14 @@ def _about_runs(rows: Sequence[LeaderboardRow]) -> Iterator[str]:
     if failed:
         yield (
             f"Confirmation seeds that failed, or replicates with nothing to confirm: {_list(failed)}. "
-            "They are no part of means and intervals; against their arm they count as the worst score, and its verdict "
+            "Means and intervals leave them out. Against their arm they count as the worst score, and its verdict "
             "must hold with them."
         )
     collapses = [f"{row.n_collapsed} of {row.arm}" for row in rows if row.n_collapsed]
     if collapses:
         yield (
             f"Confirmation seeds that collapsed, far below their arm's median: {_list(collapses)}. Differences and "
-            "intervals are without them, and the verdict on their arm must hold with them."
+            "intervals leave them out, and the verdict on their arm must hold with them."
         )
     blocked = [row.arm for row in rows if row.blocked]
     if blocked:
@@ -133,13 +133,13 @@ def _about_tests(rows: Sequence[LeaderboardRow]) -> Iterator[str]:
         )
     few = sorted({(row.dataset, row.test_groups) for row in rows if 0 < row.test_groups < FEW_GROUPS})
     yield from (
-        f"The test rows of {dataset} come from only {count} groups; so few say little about others."
+        f"The test rows of {dataset} come from only {count} groups; so few say little about other groups."
         for dataset, count in few
     )
 
 
 def _about_choices(rows: Sequence[LeaderboardRow]) -> Iterator[str]:
-    """Yield how points were chosen, which arms are no methods, and what was trained again."""
+    """Yield how points were chosen, which arms are not compared as methods, and what was trained again."""
     defaults = [row.arm for row in rows if row.replicates == 1 and row.default_won and row.advantage is not None]
     defaults += [
         f"{row.arm} ({row.default_kept} of {row.replicates} replicates)"
@@ -162,8 +162,8 @@ def _about_choices(rows: Sequence[LeaderboardRow]) -> Iterator[str]:
     lost, preempted, repeated = (sum(row[name] for row in rows) for name in ("lost", "preempted", "repeated"))
     if lost or preempted or repeated:
         yield (
-            f"{lost} times a trial's process died, {preempted} times its node was taken away, and it went on from its "
-            f"last state; {repeated} epochs were trained again for it. They count in no budget."
+            f"{lost} times a trial's process died and {preempted} times its node was taken away; the trial continued "
+            f"from its last state. {repeated} epochs were trained again, and count in no budget."
         )
 
 
@@ -179,7 +179,7 @@ class Ranking:
 
 
 def ranking(rows: Sequence[LeaderboardRow]) -> Ranking | None:
-    """Return average ranks by sealed test score, one rank a family of datasets.
+    """Return average ranks by sealed test score, one rank per family of datasets.
 
     None with fewer than two datasets or methods in common.
     """
@@ -200,8 +200,8 @@ def ranking(rows: Sequence[LeaderboardRow]) -> Ranking | None:
         over += f" of {comparison.families} families, each of which counts once"
     if comparison.p is None:
         words = (
-            f"{len(methods)} methods on {over}: ranks are given, a Friedman test is not, which needs {MIN_METHODS} "
-            f"methods and {MIN_DATASETS} families of datasets to have any power."
+            f"There is no Friedman test of these ranks: it needs {MIN_METHODS} methods and {MIN_DATASETS} families of "
+            f"datasets to have any power, and here are {len(methods)} methods on {over}."
         )
     else:
         verdict = "differ" if comparison.p < LEVEL else "do not differ beyond chance"
@@ -224,18 +224,19 @@ def _post_hoc(ranks: Ranks) -> str:
 
 
 def score_text(row: LeaderboardRow) -> str:
-    """Return a row's mean test score in words; a metric that is no share is named."""
+    """Return a row's mean test score in words; a metric that is not a share is named."""
     value = row.metric.text_with_unit(row.test_mean)
     return value if row.metric.is_share else f"{row.metric} {value}"
 
 
 def _placebo(row: LeaderboardRow) -> str:
-    """Return whether the study finds a difference between two joint arms, where there is none."""
+    """Return what the placebo shows: a difference between two joint arms is a false alarm."""
     size = f"{interval(row.delta_ci, row.metric)}, p {p_text(row.p_value)}"
     if row.p_value is not None and row.p_value < LEVEL:
         return (
             f"ALARM on {row.dataset}: the placebo, a second joint arm, differs from the baseline (95 % interval "
-            f"{size}). One study in twenty shows this by chance; else the other verdicts on this dataset are as wrong."
+            f"{size}). One study in twenty shows this by chance. Otherwise, the other verdicts on this dataset are "
+            "unreliable too."
         )
     return f"The placebo on {row.dataset}, a second joint arm, is level with the baseline (95 % interval {size})."
 
@@ -273,7 +274,7 @@ def _scope(rows: Sequence[LeaderboardRow]) -> str:
     )
     fixed = sorted({row.dataset for row in rows if not row.splits_redrawn})
     if fixed:
-        text += f" The split of {_list(fixed)} is the same in all replicates, so its luck is not covered."
+        text += f" The split of {_list(fixed)} is the same in all replicates, so intervals do not cover it."
     return text
 
 
@@ -384,11 +385,12 @@ def _unfinished(
             "study holds no balancing method to compare with it."
         )
     leader = max((r for r in table if r.search_val is not None), key=lambda r: _position(r, table), default=None)
-    so_far = f"by validation {leader.method} leads" if leader else "no trial has finished"
-    return (
-        f"There is no answer for {dataset} yet: {through} of {len(table)} arms are confirmed on fresh seeds. "
-        f"So far {so_far}, which is no evidence; `balance-tune run` goes on where it stopped."
+    so_far = (
+        f"{leader.method} has the best validation score of the search so far, which is no evidence of a gain."
+        if leader
+        else "No trial has finished."
     )
+    return f"There is no answer for {dataset} yet: {through} of {len(table)} arms are confirmed. {so_far}"
 
 
 def _list(names: Sequence[str]) -> str:

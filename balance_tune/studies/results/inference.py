@@ -1,7 +1,7 @@
 """The uncertainty of a comparison of two arms: replicates and test rows together, and runs that failed or collapsed.
 
-A replicate is an independent repetition of everything luck enters (split, search, training seeds). Two arms are paired
-within a replicate. Every function is pure; differences keep the unit of the metric.
+A replicate is an independent repetition of everything that chance affects (split, search, training seeds). Two arms are
+paired within a replicate. Every function is pure; differences keep the unit of the metric.
 
 Model of a difference on replicate r and test unit i (a row, or a group of rows), crossed random effects:
 
@@ -61,7 +61,7 @@ class Runs:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean difference over `n` replicates with its interval; what cannot be known from so few is None.
+    """A mean difference over `n` replicates with its interval; values that need more replicates are None.
 
     Attributes:
         n: pairs of runs the estimate rests on.
@@ -142,7 +142,7 @@ def _rows_too(replicates: float, units: Floats) -> tuple[float, float]:
 
 
 def pseudo_values(score: float, without: ArrayLike) -> Floats:
-    """Return jackknife pseudo-values (U,) U T - (U - 1) T_(-i): what the units of a metric that is no mean would be.
+    """Return jackknife pseudo-values (U,) U T - (U - 1) T_(-i): what the units of a metric that is not a mean would be.
 
     Their mean is the metric with its bias of order 1/U removed, their variance U times the metric's (Tukey, 1958). Of a
     metric that is a mean over units they are the units' own values.

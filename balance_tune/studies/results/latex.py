@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from balance_tune.package import VERSION
+from balance_tune.studies.protocol.selection import Rule
 from balance_tune.studies.results.columns import p_text
 from balance_tune.studies.results.findings import by_table
 from balance_tune.studies.results.leaderboard import LeaderboardRow
@@ -16,6 +17,10 @@ SPECIAL = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
 }  # fmt: skip
 BOLD = (0, 3, 6)  # cells of a row whose verdict is "better": method, difference, verdict
+SAMPLERS = {
+    "gp": "Gaussian-process search", "tpe": "TPE search", "random": "random search", "cmaes": "CMA-ES search",
+    "qmc": "quasi-Monte Carlo search",
+}  # fmt: skip
 HEADER = r"Method & Test & Default & $\Delta$ & 95\,\% interval & $p_{\mathrm{Holm}}$ & Verdict \\"
 
 
@@ -44,9 +49,9 @@ def methods_paragraph(rows: Sequence[LeaderboardRow], config: Mapping[str, Any])
         rows: the leaderboard.
         config: the study file.
     """
-    search, select, confirm = config.get("search") or {}, config.get("select") or {}, config.get("confirm") or {}
+    search, rule = config.get("search") or {}, Rule.of(config)
     replicates = max((row.replicates for row in rows), default=1)
-    trials = search.get("trials")
+    trials, sampler = search.get("trials"), str(search.get("sampler", "tpe"))
     budget = f"{trials} trials" if trials else f"{search.get('device_seconds')} device-seconds"
     unit = "replicate" if replicates > 1 else "seed"
     own = "its own split, search and seeds" if any(row.splits_redrawn for row in rows) else "its own search and seeds"
@@ -55,18 +60,36 @@ def methods_paragraph(rows: Sequence[LeaderboardRow], config: Mapping[str, Any])
         if replicates > 1
         else ("Each method was tuned once")
     )
-    margin = float(select.get("margin", 1.0))
-    errors = f"{margin:g} standard error{'s' if margin != 1 else ''}"
     text = (
-        f"{repeated}, with {budget} of {search.get('sampler', 'tpe')} search for each method, the joint baseline "
-        f"included. The best {select.get('points')} points and the default were compared on {select.get('seeds')} "
-        "fresh seeds by validation, and the default was kept unless it was beaten by more than "
-        f"{errors}. The choice was trained on {confirm.get('seeds')} further "
-        "seeds and evaluated once on the sealed test part. Differences to the tuned joint baseline are paired by "
+        f"{repeated}, with {budget} of {SAMPLERS.get(sampler, sampler)} for each method, the joint baseline "
+        f"included. {selection_in_words(rule)} The chosen point was trained on {_further(rule.confirm_seeds)} "
+        "and evaluated once on the sealed test part. Differences to the tuned joint baseline are paired by "
         f"{unit}; intervals cover {unit}s and the finite test part, and p-values are Holm-corrected for the methods of "
-        f"a dataset. All numbers were made with balance_tune {VERSION}."
+        f"a dataset. All numbers were computed with balance_tune {VERSION}."
     )
     return escape(text)
+
+
+def selection_in_words(rule: Rule) -> str:
+    """Return how one point of an arm was chosen after its search, in one sentence."""
+    if rule.select_seeds == 0:
+        return "The point of the best search trial was chosen."
+    points = f"best {rule.points} points" if rule.points > 1 else "best point"
+    seeds = f"{rule.select_seeds} fresh seeds" if rule.select_seeds > 1 else "one fresh seed"
+    halved = (
+        ", the worse half of the points dropped from one seed to the next"
+        if min(rule.points, rule.select_seeds) > 1
+        else ""
+    )
+    errors = f"{rule.margin:g} standard error{'s' if rule.margin != 1 else ''}"
+    return (
+        f"The {points} and the default were compared on {seeds} by validation{halved}, and the default was kept unless "
+        f"it was beaten by more than {errors}."
+    )
+
+
+def _further(seeds: int) -> str:
+    return "one further seed" if seeds == 1 else f"{seeds} further seeds"
 
 
 def _table(dataset: str, protocol: str, table: Sequence[LeaderboardRow]) -> str:

@@ -57,13 +57,13 @@ from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.tasks import Objective
 
 DIAGNOSTICS = ("unimodal", PLACEBO)
-"""Arms that are no rivals of the baseline: one modality alone, and a second baseline."""
+"""Arms that are not compared as methods: one modality alone, and a second baseline."""
 NAME = 20  # characters of the longest method name that the table shows whole
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeaderboardRow:
-    """The results of one arm. Shares and their differences are fractions; None is unknown, or not known yet."""
+    """The results of one arm. Shares and their differences are fractions; None is a value that is not known (yet)."""
 
     dataset: str = column("The dataset.", TEXT, "")
     method: str = column("The method, with its variant.", TEXT, "", header="method", cell=lambda row: row.short_name)
@@ -82,12 +82,12 @@ class LeaderboardRow:
     )
     seeds: tuple[int, ...] = column("Confirmation seeds with a test score.", SEEDS, ())
     test_mean: float | None = column(
-        "Mean test score over replicates, of one replicate over its confirmation seeds.", SCORE, header="test",
+        "Mean test score over replicates; with one replicate, over its confirmation seeds.", SCORE, header="test",
         mlflow=True,
         cell=lambda row: row.metric.text(row.test_mean) + row.spread,
     )  # fmt: skip
     test_sd: float | None = column(
-        "Standard deviation of the test score over replicates, of one replicate over its confirmation seeds.",
+        "Standard deviation of the test score over replicates; with one replicate, over its confirmation seeds.",
         SCORE,
         mlflow=True,
     )
@@ -96,7 +96,7 @@ class LeaderboardRow:
         "Mean test score of the method's default point.", SCORE, header="default", mlflow=True
     )
     delta: float | None = column(
-        "Mean difference of the test score to the tuned joint baseline, paired by replicate (of one replicate by "
+        "Mean difference of the test score to the tuned joint baseline, paired by replicate (with one replicate, by "
         "seed), without failed and collapsed runs.", DIFFERENCE, header="to joint",
         cell=lambda row: "baseline" if row.baseline else row.metric.difference(row.delta), mlflow=True,
     )  # fmt: skip
@@ -116,7 +116,7 @@ class LeaderboardRow:
     splits_redrawn: bool = column(
         "Whether each replicate has its own train, monitor and validation rows.", YES_NO, False
     )
-    replicates_done: int = column("Replicates in which the arm is through.", COUNT, 0)
+    replicates_done: int = column("Replicates in which every trial of the arm has ended.", COUNT, 0)
     default_kept: int = column("Replicates that chose the default.", COUNT, 0)
     p_holm: float | None = column(
         "`p_value` with Holm's correction for the methods of the dataset.", PROBABILITY, header="p Holm", mlflow=True
@@ -187,11 +187,9 @@ class LeaderboardRow:
     protocol: str = column('"sealed", or "paper" where the test rows decided.', TEXT, "sealed")
     baseline: bool = column("Whether this is the joint baseline.", YES_NO, False)
     diagnostic: bool = column(
-        "Whether the arm is no rival: it shows what one modality can do, or is the placebo.", YES_NO, False
+        "Whether the arm is not compared as a method: it shows one modality alone, or is the placebo.", YES_NO, False
     )
-    placebo: bool = column(
-        "Whether this is the second joint arm, in which the study should find nothing.", YES_NO, False
-    )
+    placebo: bool = column("Whether this is the placebo, a second joint arm.", YES_NO, False)
     confirmed: bool = column("Whether every selection and confirmation trial has ended.", YES_NO, False)
     chosen: bool = column("Whether this is the dataset's best method by validation.", YES_NO, False)
     test_rows: int | None = column("Test rows.", COUNT)
@@ -228,7 +226,7 @@ class LeaderboardRow:
 
     @property
     def validation(self) -> float | None:
-        """The validation objective as far as the study has got: of confirmation, else of selection, else of search."""
+        """The validation objective of the latest phase with results: confirmation, else selection, else search."""
         return next((v for v in (self.val_confirm, self.val, self.search_val) if v is not None), None)
 
     @property
@@ -481,7 +479,7 @@ def _redrawn(dataset: str, config: Mapping[str, Any], folder: Path) -> bool:
 
 
 def _openings(dataset: str, folder: Path, openings: Sequence[Mapping[str, Any]]) -> int:
-    """Return how many looks were at the test part of this dataset and split; at any split where it is unknown."""
+    """Return how often the test part of this dataset and split was opened; of any split if the split is unknown."""
     path = folder / "data" / f"{dataset}.json"
     split = json.loads(path.read_text()).get("split_hash") if path.is_file() else None
     own = [look for look in openings if look.get("dataset") == dataset]

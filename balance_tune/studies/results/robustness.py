@@ -1,4 +1,4 @@
-"""How the arms of a study do where modalities are missing from test rows: curves for the report, and a CSV file."""
+"""Test scores of the arms with modalities missing from test rows: curves for the report, and a CSV file."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Robustness:
 
 
 def robustness_of(records: list[TrialRecord], rule: Rule, protocol: str, folder: Path) -> list[Robustness]:
-    """Return how one arm does where modalities are missing; nothing where the study does not ask for it.
+    """Return the scores of one arm with missing modalities; nothing if the study does not measure them.
 
     Args:
         records: all of the arm.

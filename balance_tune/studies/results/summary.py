@@ -1,4 +1,4 @@
-"""What a study shows over its datasets together: interquartile means and performance profiles with their intervals.
+"""Results over all datasets of a study: interquartile means and performance profiles with their intervals.
 
 Both are defined as in rliable (Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice,
 NeurIPS 2021), on scores relative to the joint baseline. They describe; the verdict on a method is the leaderboard's.
@@ -61,7 +61,7 @@ class Summary:
 
 
 def summarise(arms: Mapping[str, Sequence[ArmResults]]) -> Summary | None:
-    """Return the summary of arms, or None where there is too little to summarise (`NEEDED`).
+    """Return the summary of arms, or None with fewer datasets or runs than `NEEDED` says.
 
     Args:
         arms: dataset -> the arms to be summarised, under one protocol.
@@ -115,7 +115,7 @@ def _runs(table: Sequence[ArmResults]) -> dict[str, Floats]:
 
 
 def _thresholds(scores: Floats) -> Floats:
-    """Return evenly spaced thresholds over all scores; of single scores far below the others they leave out the way."""
+    """Return evenly spaced thresholds over all scores, without the gap above single scores far below the others."""
     bulk, high = np.quantile(scores, [0.05, 1.0])
     room = 0.25 * (high - bulk) or 0.01
     return np.linspace(max(scores.min() - 0.1 * room, bulk - room), high + 0.1 * room, THRESHOLDS)

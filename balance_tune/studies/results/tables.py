@@ -22,7 +22,7 @@ PROTOCOLS = {
 
 
 def as_text(rows: Sequence[LeaderboardRow]) -> str:
-    """Return the leaderboard for a terminal, at most 100 columns: a table a dataset, the answer in words, remarks."""
+    """Return the leaderboard for a terminal, at most 100 columns: a table per dataset, the answer in words, remarks."""
     if not rows:
         return "No trial has started yet."
     parts: list[str] = []
@@ -51,7 +51,7 @@ def as_markdown(rows: Sequence[LeaderboardRow]) -> str:
 
 
 def as_csv(rows: Sequence[LeaderboardRow]) -> str:
-    """Return the rows as CSV; lists and mappings are JSON inside their cell, what is not known is empty."""
+    """Return the rows as CSV; lists and mappings are JSON inside their cell, unknown values are empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if rows:
@@ -75,7 +75,7 @@ def write_files(study_folder: Path | str, rows: Sequence[LeaderboardRow]) -> lis
 
 
 def heading(table: Sequence[LeaderboardRow]) -> str:
-    """Return what a dataset's table rests on: protocol, metric, seeds, test rows."""
+    """Return the heading of a dataset's table: protocol, metric, seeds, test rows."""
     seeds = max(len(row.seeds) for row in table)
     test = next((row.test_rows for row in table if row.test_rows), None)
     parts = [PROTOCOLS.get(table[0].protocol, table[0].protocol)]

@@ -18,7 +18,7 @@ Outcome = Literal["better", "equivalent", "worse", "undecided"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a comparison with the baseline comes to within its family (the rivals of one dataset).
+    """The result of a comparison with the baseline within its family (the methods of one dataset).
 
     Attributes:
         p: two-sided p-value of the typical difference, adjusted for the number of looks.
@@ -44,7 +44,7 @@ class Verdict:
 
 
 def looks_factor(looks: int) -> int:
-    """Return by what a p-value is multiplied at the `looks`-th look at a growing study: 1, then k (k + 1).
+    """Return the factor of a p-value at the `looks`-th look at a growing study: 1, then k (k + 1).
 
     A look is a verdict shown before replicates were added. The first look keeps its 5 %. The k-th later one may spend
     5 % / (k (k + 1)); these add up to less than 2.5 % however many follow. As the looks share data, the share of
@@ -70,7 +70,7 @@ def verdicts(
 ) -> list[Verdict]:
     """Return the verdict on each rival of one dataset, a family under Holm's correction.
 
-    A rival without a p-value (yet) counts as 1, so that what is significant while others are missing stays so.
+    A method without a p-value yet counts as 1, so that a significant result stays significant when the others come.
 
     Args:
         comparisons: rival minus baseline, as `inference.compare` returns them.

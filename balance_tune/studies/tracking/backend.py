@@ -142,6 +142,12 @@ def quiet_environment() -> None:
         os.environ.setdefault(name, value)
 
 
+def quiet_loggers() -> None:
+    """Keep MLflow's progress messages off the terminal; after MLflow is imported, which sets its own level."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 def connect(store: Store) -> MlflowClient:
     """Import MLflow (a second or two), create or migrate the store's tables, and return a client on it.
 
@@ -150,8 +156,7 @@ def connect(store: Store) -> MlflowClient:
     quiet_environment()
     from mlflow import MlflowClient
 
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet_loggers()
     if store.file:
         store.file.parent.mkdir(parents=True, exist_ok=True)
         _sweep(store.file)

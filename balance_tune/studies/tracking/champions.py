@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,12 @@ def contender(row: LeaderboardRow, best: TrialRecord, manifest: Manifest, augmen
         "data_hash": manifest.data_hash,
         "augment": dict(augment),
     }
+
+
+def import_libraries() -> None:
+    """Import what registering a model needs; it takes seconds, for which the end of a study need not wait."""
+    for name in ("mlflow.pyfunc", "balance_tune.studies.tracking.models"):
+        import_module(name)
 
 
 class Champions:

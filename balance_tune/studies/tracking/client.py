@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -47,11 +47,12 @@ class Client:
     epochs that are there are left out, artifacts are overwritten, and the status of a run is written last.
 
     Attributes:
+        tags: tags of the experiment.
         runs: the runs there are, as of `open` and of what was written since.
     """
 
-    def __init__(self, store: Store, study: str, study_id: str) -> None:
-        self.store, self.study, self.study_id = store, study, study_id
+    def __init__(self, store: Store, study: str, study_id: str, tags: Mapping[str, str] | None = None) -> None:
+        self.store, self.study, self.study_id, self.tags = store, study, study_id, dict(tags or {})
         self.experiment_id = ""
         self.runs: dict[RunKey, Run] = {}
         self._mlflow: MlflowClient | None = None
@@ -112,7 +113,7 @@ class Client:
         experiment = self.mlflow.get_experiment_by_name(self.study)
         if experiment is None:
             location = self.store.artifacts and f"{self.store.artifacts}/{self.study_id}"
-            tags = {"mlflow.experimentKind": "custom_model_development", TAG + "kind": "study"}
+            tags = {"mlflow.experimentKind": "custom_model_development", TAG + "kind": "study", **self.tags}
             try:
                 return str(self.mlflow.create_experiment(self.study, artifact_location=location, tags=tags))
             except MlflowException as error:
@@ -123,6 +124,9 @@ class Client:
             raise RuntimeError(f"MLflow neither finds nor creates the experiment `{self.study}`")
         if experiment.lifecycle_stage == "deleted":
             self.mlflow.restore_experiment(experiment.experiment_id)
+        for name, value in self.tags.items():
+            if experiment.tags.get(name) != value:
+                self.mlflow.set_experiment_tag(experiment.experiment_id, name, value)
         return str(experiment.experiment_id)
 
     def _find(self) -> None:

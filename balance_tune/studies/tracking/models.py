@@ -21,6 +21,7 @@ from balance_tune.datasets.stored import Stored
 from balance_tune.package import FOLDER
 from balance_tune.registry import datasets, encoders, fusions, import_path, modulations, named
 from balance_tune.studies.storage import trial_file
+from balance_tune.studies.tracking.backend import quiet_loggers
 from balance_tune.studies.tracking.own_code import own_code
 from balance_tune.studies.tracking.served import PREPROCESSING, Served
 from balance_tune.training.checkpoint import CARD, WEIGHTS, load_best, manifest_of
@@ -61,6 +62,7 @@ def packed(model: Model, trial_folder: Path, manifest: Manifest) -> Iterator[Pat
         target = Path(here) / "model"
         with warnings.catch_warnings():  # a large sample cannot be an example that is read as text
             warnings.filterwarnings("ignore", message=".*input example was not provided")
+            quiet_loggers()
             mlflow.pyfunc.save_model(
                 path=str(target),
                 loader_module=LOADER,

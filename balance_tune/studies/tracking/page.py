@@ -20,6 +20,7 @@ from balance_tune.studies.signals import LOOK_EVERY, EndRequest
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.backend import Store, client_of_store, store_of
 from balance_tune.studies.tracking.runs import TAG
+from balance_tune.studies.tracking.view import KEY, VIEW
 
 HOST = "127.0.0.1"
 PORT = 5000
@@ -102,7 +103,8 @@ def _page(store: Store, study: str | None) -> str:
         raise UserError(f"MLflow at {store.shown} must know the study to show it, but has no experiment `{study}`.")
     ids = sorted((str(one.experiment_id) for one in studies), key=int)
     if len(ids) == 1:
-        return f"#/experiments/{ids[0]}/runs?{TRAINING}&{OLDEST_FIRST}"
+        shown = f"viewStateShareKey={KEY}" if VIEW in studies[0].tags else OLDEST_FIRST  # an older study has no view
+        return f"#/experiments/{ids[0]}/runs?{TRAINING}&{shown}"
     if 1 < len(ids) <= TOGETHER:
         several = quote(json.dumps(ids, separators=(",", ":")))
         return f"#/compare-experiments/s?experiments={several}&{TRAINING}&{OLDEST_FIRST}"

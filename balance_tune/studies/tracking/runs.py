@@ -48,17 +48,16 @@ class RunKey:
         return RunKey(self.arm) if self.phase or self.replicate else RunKey() if self.arm else None
 
     def name(self, study: str) -> str:
-        """Return the name in the table of runs, like `007 / mlb / av_digits` or `#2 replicate / mlb / av_digits`.
+        """Return the name in the table of runs, like `007 / mlb / av_digits` or `#2 / mlb / av_digits` (a replicate).
 
         What differs between the runs of one parent comes first, because MLflow's tree cuts long names on the right.
         """
         if not self.arm:
             return study
-        parts = self.arm.split("/")[::-1]
+        parts = [*([f"#{self.replicate}"] if self.replicate else []), *self.arm.split("/")[::-1]]
         if self.phase:
-            own = [f"{self.number:03d}" if self.phase == "search" else f"{self.number:03d} {self.phase}"]
-            return " / ".join([*own, *parts, *([f"replicate {self.replicate}"] if self.replicate else [])])
-        return " / ".join([*([f"#{self.replicate} replicate"] if self.replicate else []), *parts])
+            parts = [f"{self.number:03d}" if self.phase == "search" else f"{self.number:03d} {self.phase}", *parts]
+        return " / ".join(parts)
 
     def tags(self) -> dict[str, str]:
         """Return the tags by which this run is found again in its study."""

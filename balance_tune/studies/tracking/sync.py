@@ -32,7 +32,7 @@ from balance_tune.studies.storage.records import CONFIRM, TrialRecord, cell_of, 
 from balance_tune.studies.storage.study_folder import StudyFolder
 from balance_tune.studies.tracking.artifacts import checkpoint_files, study_files
 from balance_tune.studies.tracking.backend import Store, reason_of
-from balance_tune.studies.tracking.champions import Champions, candidates
+from balance_tune.studies.tracking.champions import Champions, candidates, import_libraries
 from balance_tune.studies.tracking.client import Client, is_refusal
 from balance_tune.studies.tracking.history import NewEpochs
 from balance_tune.studies.tracking.memory import Cache, digest, fingerprint, study_id
@@ -50,6 +50,7 @@ from balance_tune.studies.tracking.runs import (
     params_of_study,
     truncate,
 )
+from balance_tune.studies.tracking.view import VIEW, view
 from balance_tune.tasks import METRICS
 
 StudyState = Literal["running", "interrupted", "complete"]
@@ -100,7 +101,7 @@ class Sync:
         self._folder, self._store, self._imports = StudyFolder.of(folder), store, imports
         self._path = path = self._folder.path
         self._config = stored_config(path)
-        self._client = Client(store, self._config.name, study_id(self._folder))
+        self._client = Client(store, self._config.name, study_id(self._folder), {VIEW: view(self._config.objective)})
         self._cache = Cache.of(path, store.shown)
         self._storage = open_to_read(path)
         self._manifests = {
@@ -140,6 +141,8 @@ class Sync:
             if step.key not in self._refused:
                 self._attempt(step)
             on_progress(left)
+        if state == "running" and any(r.phase == "confirm" and r.finished for r in self._records):
+            import_libraries()
         if state == "complete":
             self._cache.complete = "" if self._refused else fingerprint(self._records, self._path)
             self._cache.save()

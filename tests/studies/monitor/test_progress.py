@@ -24,7 +24,7 @@ def test_plain_lines_say_how_each_trial_ended() -> None:
     shown.trial_ended(TrialKey("d/a", "search", 3), "failed", {"reason": "train/loss is nan in epoch 2", "epochs": 1})
     shown.trial_ended(TrialKey("d/a", "confirm", 1), "complete", {"epochs": 9})
     first, second = stream.getvalue().splitlines()
-    assert first == "d/a search 3: FAILED after 1 epochs: train/loss is nan in epoch 2"
+    assert first == "d/a search 3: FAILED after 1 epoch: train/loss is nan in epoch 2"
     assert second.startswith("d/a confirm 1: completed after 9 epochs")
 
 

@@ -159,7 +159,7 @@ def test_of_several_replicates_the_answer_is_about_methods() -> None:
     remarks = " ".join(findings.remarks(table))
     assert "over 5 replicates, each with its own search" in remarks
     assert "tuned points on this split" not in remarks
-    assert "luck is not covered" not in remarks
+    assert "intervals do not cover it" not in remarks
     fixed = " ".join(findings.remarks(replicated({"mlb": [0.02, 0.03]}, splits_redrawn=False)))
     assert "The split of toy is the same in all replicates" in fixed
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from balance_tune.studies.config import strict_yaml
-from balance_tune.studies.results.latex import as_latex, escape
+from balance_tune.studies.protocol.selection import Rule
+from balance_tune.studies.results.latex import as_latex, escape, selection_in_words
 from balance_tune.studies.results.leaderboard import LeaderboardRow
 from tests.studies.results.rows import table_of
 
@@ -34,7 +35,20 @@ def test_the_paragraph_tells_protocol_and_version() -> None:
     rows = [dataclasses.replace(r, replicates=5, splits_redrawn=True) for r in table_of({"mlb": [0.1, 0.2, 0.1]})]
     text = as_latex(rows, {"search": {"trials": 6}, "select": {"points": 1, "seeds": 1}, "confirm": {"seeds": 2}})
     assert "5 independent replicates with its own split, search and seeds" in text
+    assert "The best point and the default were compared on one fresh seed" in text
     assert r"balance\_tune" in text
+
+
+@pytest.mark.parametrize(
+    ("points", "seeds", "words"),
+    [
+        (4, 2, "The best 4 points and the default were compared on 2 fresh seeds by validation, the worse half"),
+        (4, 1, "The best 4 points and the default were compared on one fresh seed by validation, and the default"),
+        (4, 0, "The point of the best search trial was chosen."),
+    ],
+)
+def test_the_paragraph_says_how_points_are_selected(points: int, seeds: int, words: str) -> None:
+    assert selection_in_words(Rule(points=points, select_seeds=seeds, margin=1.0)).startswith(words)
 
 
 def has_latex() -> bool:

@@ -12,12 +12,12 @@ from balance_tune.studies.tracking.runs import RunKey
     [
         (RunKey(), "quickstart", None),
         (RunKey("av_digits/mlb"), "mlb / av_digits", "quickstart"),
-        (RunKey("av_digits/mlb", replicate=2), "#2 replicate / mlb / av_digits", "mlb / av_digits"),
+        (RunKey("av_digits/mlb", replicate=2), "#2 / mlb / av_digits", "mlb / av_digits"),
         (RunKey("av_digits/mlb", "search", 7), "007 / mlb / av_digits", "mlb / av_digits"),
         (
             RunKey("av_digits/mlb", "confirm", 3, 2),
-            "003 confirm / mlb / av_digits / replicate 2",
-            "#2 replicate / mlb / av_digits",
+            "003 confirm / #2 / mlb / av_digits",
+            "#2 / mlb / av_digits",
         ),
     ],
 )

@@ -252,6 +252,21 @@ def test_a_running_trial_shows_the_epochs_that_the_driver_has_heard_of_and_gains
     assert (run.info.status, steps(client, run)) == ("KILLED", [1, 2, 3, 4, 5])
 
 
+def test_once_a_confirmation_has_ended_the_libraries_of_the_models_are_imported_before_the_end(
+    written: Write, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imports: list[str] = []
+    monkeypatch.setattr("balance_tune.studies.tracking.champions.import_module", imports.append)
+    study = written()
+    study.begin(0).train(2).end()
+    live = Sync(study.folder, store)
+    live.run("running")
+    assert imports == [], "of a search, which may be long, they would only take memory"
+    study.begin(0, "confirm").train(2).end()
+    live.run("running")
+    assert "balance_tune.studies.tracking.models" in imports
+
+
 def test_epochs_behind_the_one_at_which_a_trial_was_stopped_are_no_part_of_it(
     written: Write, store: Store, client: Any
 ) -> None:

@@ -1,4 +1,4 @@
-"""What a reader should know of a study's data and tuning before believing its leaderboard, in words."""
+"""Caveats of a study's data and tuning that a reader of the leaderboard must know, in sentences."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cautions(sources: Sources) -> list[str]:
 
 
 def _modalities(rows: Sequence[LeaderboardRow], manifest: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what single modalities of the joint baseline reach, where that is nothing or everything."""
+    """Yield what single modalities of the joint baseline reach, if that is chance, or as much as the fused model."""
     row = next((row for row in rows if row.baseline and row.test_by_modality), None)
     if row is None or not row.test_by_modality:
         return
@@ -57,7 +57,7 @@ def _modalities(rows: Sequence[LeaderboardRow], manifest: Mapping[str, Any]) -> 
 
 
 def _tie(rows: Sequence[LeaderboardRow]) -> Iterator[str]:
-    """Yield which arms have the same validation score as the best one, as far as the table shows it."""
+    """Yield which arms have the same validation score as the best one, with the digits that the table shows."""
     best = next((row for row in rows if row.chosen and row.val_confirm is not None), None)
     if best is None:
         return

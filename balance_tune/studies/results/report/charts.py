@@ -56,6 +56,7 @@ class Axis:
     percent: bool = False
     names: tuple[str, ...] = ()
     longest: int = 10  # characters of a name that are shown
+    whole: bool = False  # values are whole numbers, such as epochs
 
     def share(self, value: float, *, free: bool = False) -> float:
         """Return where `value` lies between low (0) and high (1); outside it is held at the edge unless `free`."""
@@ -71,7 +72,7 @@ class Axis:
             return [float(i) for i in range(len(self.names))]
         if self.log:
             return _log_ticks(self.low, self.high, most)
-        return _linear_ticks(self.low, self.high, most)
+        return _linear_ticks(self.low, self.high, most, self.whole)
 
     def text(self, value: float) -> str:
         """Return a value as the axis labels it."""
@@ -332,12 +333,13 @@ def shorten(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _linear_ticks(low: float, high: float, most: int) -> list[float]:
+def _linear_ticks(low: float, high: float, most: int, whole: bool = False) -> list[float]:
     if not high > low:
         return [low]
     raw = (high - low) / max(most, 1)
     size = 10.0 ** math.floor(math.log10(raw))
     steps = [size * m for m in (0.2, 0.25, 0.5, 1, 2, 2.5, 5, 10)]
+    steps = [step for step in steps if not whole or step == round(step)]
     k = next(i for i, step in enumerate(steps) if step >= raw)
     ticks = _multiples(low, high, steps[k])
     return ticks if len(ticks) > 1 else _multiples(low, high, steps[k - 1])

@@ -141,7 +141,7 @@ def gap_over_epochs(sources: Sources, rows: Sequence[LeaderboardRow], looks: Map
     curves = {method: own for method, curve in curves.items() if (own := [(x, y) for x, y in curve if x <= last])}
     named = [m for m in curves if m != BASELINE][:MAX_NAMED] + [m for m in curves if m == BASELINE]
     plot = Plot(
-        Axis(1, max(last, 2), "epoch"),
+        Axis(1, max(last, 2), "epoch", whole=True),
         spread([0.0, *(y for curve in curves.values() for _, y in curve)], "modality gap, points", percent=True),
         "Modality gap over epochs, joint training against balanced methods",
         right=room(named),
@@ -162,7 +162,7 @@ def trade_off(rows: Sequence[LeaderboardRow], looks: Mapping[str, Style], agains
     if against == "gap":  # one modality alone closes no gap
         shown = [row for row in shown if not row.diagnostic]
     places = {row.method: (float(cost_of(row, against) or 0.0), row.val_confirm or 0.0) for row in shown}
-    label = "modality gap, points" if against == "gap" else "device-seconds a run"
+    label = "modality gap, points" if against == "gap" else "device-seconds per run"
     xs = [x for x, _ in places.values()]
     log = against == "seconds" and bool(xs) and min(xs) > 0 and max(xs) > 8 * min(xs)
     plot = Plot(
@@ -235,7 +235,7 @@ def robustness_curves(
 
 
 def _epochs(runs: Sequence[Sequence[Mapping[str, Any]]]) -> Axis:
-    return Axis(1, max([2, *(int(h["epoch"]) for run in runs for h in run)]), "epoch")
+    return Axis(1, max([2, *(int(h["epoch"]) for run in runs for h in run)]), "epoch", whole=True)
 
 
 def _hover(plot: Plot, curve: Curve, name: str, colour: str, row: LeaderboardRow | None = None) -> None:

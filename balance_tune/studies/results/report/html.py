@@ -21,6 +21,7 @@ from balance_tune.studies.config.missing import Missing
 from balance_tune.studies.results import summary
 from balance_tune.studies.results.columns import SETTINGS, interval, p_text, percent
 from balance_tune.studies.results.findings import RANKS_NEEDED, Ranking, answer, by_table, ranking, remarks
+from balance_tune.studies.results.latex import selection_in_words
 from balance_tune.studies.results.leaderboard import COLUMNS, LeaderboardRow
 from balance_tune.studies.results.report import comparisons, figures, paper, search_figures
 from balance_tune.studies.results.report.cautions import cautions
@@ -114,6 +115,9 @@ def render(sources: Sources, progress: Markup | None = None) -> str:
         importance=_importance_table(tables),
         fewest=FEWEST,
         rule=sources.rule,
+        selection=selection_in_words(sources.rule),
+        replicates=max((row.replicates for row in sources.rows), default=1),
+        placebo=any(row.placebo for row in sources.rows),
         objective=sources.rule.objective,
         units=units(sources.rows),
         protocol=sources.config.get("protocol") or "sealed",
@@ -234,7 +238,7 @@ def _facts(sources: Sources) -> list[str]:
         _count(len(datasets), "dataset"),
         _count(len(methods), "method"),
         *([_count(replicates, "replicate")] if replicates > 1 else []),
-        f"{span} search trials an arm{' in all replicates' if replicates > 1 else ''}",
+        f"{span} search trials per arm{' in all replicates' if replicates > 1 else ''}",
         _count(sources.rule.confirm_seeds, "confirmation seed") + (" in each" if replicates > 1 else ""),
         f"{duration(device)} of device time",
     ]
@@ -245,7 +249,7 @@ def _fairness(rows: Sequence[LeaderboardRow]) -> str:
     if not counts:
         return ""
     if len(counts) == 1:
-        return f"Every arm, the joint baseline included, was given {next(iter(counts))} search trials."
+        return f"Every arm, the joint baseline included, had {next(iter(counts))} search trials."
     parts = ", ".join(f"{row.arm} {row.trials}" for row in rows)
     return f"The arms have not had the same number of search trials (yet): {parts}."
 

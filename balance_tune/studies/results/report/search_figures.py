@@ -86,7 +86,13 @@ def search_curves(sources: Sources, row: LeaderboardRow, width: int = 340) -> Pi
     trials = [r for r in sources.arm(row) if r.phase == "search" and r.curve][:80]
     late = [v for r in trials for e, v in r.curve.items() if e > 0.1 * max(r.curve)]
     last = max((max(r.curve) for r in trials), default=2)
-    plot = Plot(Axis(1, max(last, 2)), spread(late, percent=is_share([row])), f"Search trials of {row.arm}", width, 150)
+    plot = Plot(
+        Axis(1, max(last, 2), whole=True),
+        spread(late, percent=is_share([row])),
+        f"Search trials of {row.arm}",
+        width,
+        150,
+    )
     for r in sorted(trials, key=lambda r: r.state == "complete"):
         curve = [(float(e), v) for e, v in r.curve.items()]
         title = f"{_name(r, row)}: {r.state}, {_params(r)}"
@@ -101,7 +107,7 @@ def search_curves(sources: Sources, row: LeaderboardRow, width: int = 340) -> Pi
 
 
 def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, Picture]:
-    """Return parameter -> chart of the objective over that parameter, all other parameters as they came.
+    """Return parameter -> chart of the objective over that parameter, whatever the other parameters are.
 
     Stopped and failed trials lie on the bottom edge: what a trial had reached when it was stopped compares with none.
     """
@@ -142,7 +148,7 @@ def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, Pict
 
 
 def _reached(r: TrialRecord, sources: Sources) -> float | None:
-    """Return the value of a complete trial, of another its best so far."""
+    """Return the value of a complete trial, or the best value so far of another."""
     return r.value if r.state == "complete" else sources.rule.objective.best(list(r.curve.values()))
 
 

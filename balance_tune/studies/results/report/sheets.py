@@ -18,7 +18,7 @@ PAGE = 15  # narrow panels of one file; more would not fit on a page
 
 
 def sheets(sources: Sources) -> dict[str, Sheet]:
-    """Return name -> figure, of each dataset and of all datasets together, as far as the study has got."""
+    """Return name -> figure, of each dataset and of all datasets together, with the results so far."""
     looks = figures.styles(sources.rows)
     result: dict[str, Sheet] = {}
     for (protocol, dataset), rows in by_table(sources.rows).items():

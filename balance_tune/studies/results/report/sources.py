@@ -25,7 +25,7 @@ BEGUN = "study.json"  # what the study was begun with: code, packages, data, and
 
 @dataclass
 class Sources:
-    """A study as the report sees it; `manifests` and `begun` are empty where the files are not there (any more)."""
+    """The inputs of a report; `manifests` and `begun` are empty where the files are not there (any more)."""
 
     folder: Path
     config: Mapping[str, Any]
@@ -87,11 +87,11 @@ class Sources:
         return summarise({dataset: table for dataset, table in arms.items() if table})
 
     def robustness(self, row: LeaderboardRow) -> list[Robustness]:
-        """Return how a row's arm does where modalities are missing; nothing where the study does not ask for it."""
+        """Return the scores of a row's arm with missing modalities; nothing if the study does not measure them."""
         return robustness_of(self.arm(row), self.rule, row.protocol, self.folder)
 
     def history(self, record: TrialRecord) -> list[dict[str, Any]]:
-        """Return a trial's metrics, one mapping an epoch; where its file is gone, the curve that the storage keeps."""
+        """Return a trial's metrics, one mapping per epoch; if its file is missing, the curve in the storage."""
         place = str(record.attrs.get("folder", ""))
         path = self.folder / place / "history.jsonl"
         if not place or not path.is_file():  # deleted to save space, say
@@ -128,7 +128,7 @@ def _datasets(records: Sequence[TrialRecord]) -> list[str]:
 
 
 def _manifest(folder: Path, dataset: str, data_hash: str | None) -> dict[str, Any]:
-    """Return the manifest of the store the study was trained on, as far as it still lies below the root."""
+    """Return the manifest of the store the study was trained on, if the store is still below the root."""
     manifests = [_json(path) for path in [folder / "data" / f"{dataset}.json"] if path.is_file()]
     manifests += [_json(path) for path in sorted((folder.parent / "data").glob(f"{dataset}-*/manifest.json"))]
     matching = [m for m in manifests if (m.get("identity") or {}).get("dataset") == dataset]

@@ -14,6 +14,8 @@ from balance_tune.studies.results.report.charts import Axis, Plot, Style, apart,
 def test_ticks_are_round_and_inside_the_axis() -> None:
     assert Axis(0.903, 0.981, percent=True).ticks(4) == [0.92, 0.94, 0.96, 0.98]
     assert Axis(0.01, 0.2, log=True).ticks(5) == [0.01, 0.02, 0.05, 0.1, 0.2]
+    assert Axis(1, 10).ticks(4) == [2.5, 5.0, 7.5, 10.0]
+    assert Axis(1, 10, whole=True).ticks(4) == [5.0, 10.0]  # epochs
     assert Axis(1e-5, 1e-2, log=True).ticks(3) == pytest.approx([1e-5, 1e-3])
 
 

@@ -79,7 +79,7 @@ def test_the_answer_comes_first(text: str, study: Path) -> None:
         "decisions",
         "importance ",
         "<h3>Slices</h3>",
-        "Every arm, the joint baseline included, was given 12 search trials.",
+        "Every arm, the joint baseline included, had 12 search trials.",
         "Diverged: the training loss became nan in epoch 4",
         "OutOfMemoryError: CUDA",
         "1 seed failed",
