@@ -37,6 +37,9 @@ Seen = File | Sequence[bytes]
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 """Of pictures: Pillow's other decoders are for rare formats, and one of them starts a program (EPS)."""
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")  # what such files begin with
+_GUESSED = ("mpeg", "mpegvideo", "m4v", "h264", "hevc", "mjpeg")
+"""FFmpeg's formats that say no length: it guesses one from the bit rate, far from the true one."""
+_OTHER_PICTURES = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC", b"avif": "AVIF", b"avis": "AVIF"}
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -230,7 +233,11 @@ def _pictures(visual: Seen) -> list[File] | None:
 
 def _is_picture(file: File) -> bool:
     """Whether a file is one picture, by its content; a GIF that moves is a video."""
-    start = beginning(file, 8)
+    start = beginning(file, 24)
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        if start[12:16] == b"VP8X" and len(start) > 20 and start[20] & 0x02:
+            raise Unreadable(named(file), "it is a WebP picture that moves, which is not decoded; save it as a video")
+        return True
     if not start.startswith(b"GIF8"):
         return start.startswith(_PICTURES)
     from PIL import Image
@@ -372,11 +379,27 @@ def _length(stream: Any) -> float | None:
 def duration(video: Seen) -> float:
     """Return the length in seconds that a video declares: of its pictures, where its sound is much longer."""
     with _opened(_one(video)) as container:
+        if container.format.name in _GUESSED and container.streams.video:
+            return _decoded_length(_one(video), container)
         if not container.duration:
             raise Unreadable(named(video), "it does not say how long it is")
         whole = float(container.duration / 1e6)
         length = _length(container.streams.video[0]) if container.streams.video else None
         return length if length is not None and length < COMPLETE * whole else whole
+
+
+def _decoded_length(file: File, container: Any) -> float:
+    """Return the seconds that the pictures of a video last, by decoding them."""
+    stream = container.streams.video[0]
+    stream.thread_type = "NONE"
+    step = 1 / float(stream.average_rate) if stream.average_rate else 0.04
+    first: float | None = None
+    last = 0.0
+    for count, frame in enumerate(container.decode(stream), start=1):
+        first = frame.time or 0.0 if first is None else first
+        last = (frame.time or 0.0) - first
+        _refuse(file, limits.too_long_video(last, count))
+    return last + step
 
 
 def _one(video: Seen) -> File:
@@ -415,6 +438,11 @@ def picture(file: File, mode: Literal["RGB", "L"] = "RGB") -> NDArray[np.uint8]:
     except UserError:  # of a limit that is none
         raise
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        start = beginning(file, 12)
+        if start[4:8] == b"ftyp" and start[8:] in _OTHER_PICTURES:
+            other = _OTHER_PICTURES[start[8:]]
+            reason = f"it is a picture of the format {other}, which is not read; save it as JPEG or PNG"
+            raise Unreadable(named(file), reason) from error
         raise unreadable(file, f"it is no readable image ({_first(error)})") from error
 
 
@@ -518,5 +546,5 @@ def extra(name: str) -> Any:
 
 
 def _first(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
+    text = re.sub(r"'?<(_io\.BytesIO object at 0x[0-9a-f]+|none)>'?", "the file", str(error)).strip().splitlines()
     return text[0][:160] if text else type(error).__name__

@@ -301,3 +301,56 @@ def test_what_is_in_order_is_nothing_else() -> None:
     for name, start in (("a.png", file.getvalue()), ("a.wav", b"RIFF1234WAVE"), ("a.csv", b"a,b\n1,2\n"), ("", b"")):
         assert what_it_is(name, start) is None
     assert not is_pointer("it has no bytes")
+
+
+# what FFmpeg and Pillow do not say -------------------------------------------------------------------------------
+def brightening(container: str, codec: str, count: int) -> bytes:
+    """Return a video of `count` frames at 25 a second, whose brightness goes from 0 to 200."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as opened:
+        stream = opened.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for k in range(count):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), k * 200 // count, np.uint8), format="rgb24")
+            opened.mux(stream.encode(frame))
+        opened.mux(stream.encode())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"),
+    [("mpeg", "mpeg1video"), ("mpeg", "mpeg2video"), ("vob", "mpeg2video"), ("mpegts", "mpeg2video"), ("asf", "wmv2")],
+)
+@pytest.mark.parametrize("count", [20, 100])
+def test_segments_are_those_of_the_true_length(container: str, codec: str, count: int) -> None:
+    """An MPEG program stream says no length, and FFmpeg guesses 0.04 s of 0.8 s."""
+    content = brightening(container, codec, count)
+    assert media.duration(content) == pytest.approx(count / 25, abs=0.05)
+    means = [float(frame.mean()) for frame in media.middles(content, 3)]
+    assert means == pytest.approx([200 / 6, 100, 1000 / 6], abs=5)
+
+
+def test_a_still_webp_is_a_picture_and_one_that_moves_is_refused() -> None:
+    picture = Image.fromarray(np.full((4, 6, 3), 90, np.uint8))
+    still, moving = io.BytesIO(), io.BytesIO()
+    picture.save(still, "WEBP", lossless=True)
+    picture.save(moving, "WEBP", save_all=True, append_images=[Image.new("RGB", (6, 4))])
+    (frame,) = media.middles(still.getvalue(), 3)
+    assert frame.tolist() == [[[90] * 3] * 6] * 4
+    with pytest.raises(Unreadable, match="a WebP picture that moves, which is not decoded; save it as a video"):
+        media.middles(moving.getvalue(), 3)
+
+
+@pytest.mark.parametrize(("brand", "name"), [(b"heic", "HEIC"), (b"mif1", "HEIC"), (b"avif", "AVIF")])
+def test_a_picture_of_a_phone_is_named_for_what_it_is(brand: bytes, name: str) -> None:
+    with pytest.raises(Unreadable, match=f"it is a picture of the format {name}, which is not read; save it as JPEG"):
+        media.picture(b"\0\0\0\x18ftyp" + brand + bytes(100))
+
+
+def test_a_reason_is_the_same_in_every_process() -> None:
+    """The store's manifest holds it, and must not hold the address of an object in memory."""
+    for read in (media.picture, lambda content: media.sound(content, 8000), lambda content: media.middles(content, 3)):
+        with pytest.raises(Unreadable) as caught:
+            read(b"fLaC" + bytes(50))
+        assert "0x" not in caught.value.reason
+        assert "<" not in caught.value.reason

@@ -6,9 +6,11 @@ import csv
 import io
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from balance_tune.datasets import tabular
+from balance_tune.datasets.parquet_file import IsolatedReader
 from balance_tune.datasets.splits import PARTS
 from balance_tune.datasets.store import open_store, verify_store
 from balance_tune.datasets.table import Table
@@ -183,9 +187,16 @@ def test_a_store_of_a_csv_table_is_what_pandas_reads(written: Written) -> None:
         check(path, written.recipe, expected(independently(written, path), written.missing))
 
 
+@pytest.fixture(scope="module")
+def one_reader() -> Iterator[None]:
+    """One process tries all Parquet files of the fuzz; starting one takes longer than reading a small file."""
+    with IsolatedReader() as reader, mock.patch.object(tabular, "try_reading", reader.try_reading):
+        yield
+
+
 @fuzzed
 @given(tables(), st.booleans())
-def test_a_store_of_a_parquet_table_is_what_pandas_reads(written: Written, typed: bool) -> None:
+def test_a_store_of_a_parquet_table_is_what_pandas_reads(one_reader: None, written: Written, typed: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "t.parquet"
         frame = pd.DataFrame(written.rows, columns=["a", "b", "note", "y"])
