@@ -41,7 +41,7 @@ test-jobs: $(READY)  ## of these, `ray job submit` on a head with a token (minut
 	$(BIN)/python -m pytest -m cluster tests/cluster/test_jobs.py $(PYTEST)
 
 miniatures: $(READY)  ## all real datasets on made-up data in one study of two methods, then the plan of every other study (minutes)
-	$(BIN)/balance-tune run search_spaces/across.yaml --miniature --root $(ROOT) -q 'methods=[joint,ogm_ge]'
+	$(BIN)/balance-tune run search_spaces/across.yaml --miniature --root $(ROOT) -q 'methods=[joint,ogm_ge]' replicates=2 search.trials=2
 	@for study in crema_d ave kinetics_sounds ucf101 vggsound mosei food101; do \
 	  $(BIN)/balance-tune plan search_spaces/$$study.yaml --miniature --root $(ROOT) 'methods=[joint,ogm_ge]' || exit 1; \
 	done
