@@ -8,16 +8,24 @@ from urllib.parse import urlsplit, urlunsplit
 
 from balance_tune.errors import UserError
 
+CONTAINERS = ("abfs", "abfss")  # of Azure: container@account, where others have a user
 SECRET = re.compile(r"(?i)(password|passwd|pwd|secret|token|key|credential)[a-z_]*=[^&]")  # in a query
 
 
 def bare(uri: str) -> str:
-    """Return a URI without user, password and query, as it may be shown and recorded; a path stays as it is."""
+    """Return a URI without user, password and query, as it may be shown and recorded; a path stays as it is.
+
+    >>> bare("s3://me:secret@bucket/studies?region=eu-west-1")
+    's3://bucket/studies'
+    >>> bare("abfs://container:secret@account.dfs.core.windows.net/studies")
+    'abfs://container@account.dfs.core.windows.net/studies'
+    """
     if "://" not in uri:
         return uri
     parts = urlsplit(uri)
     path = re.sub("/+", "/", parts.path).rstrip("/")
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))
+    container = f"{parts.username}@" if parts.scheme in CONTAINERS and parts.username else ""
+    return urlunsplit((parts.scheme, container + parts.netloc.rpartition("@")[2], path, "", ""))
 
 
 def holds_secret(uri: str, *, user: bool = True) -> bool:
@@ -25,8 +33,12 @@ def holds_secret(uri: str, *, user: bool = True) -> bool:
 
     Raises:
         ValueError: it is no URI.
+
+    >>> holds_secret("s3://token@bucket"), holds_secret("abfs://container@account.dfs.core.windows.net/studies")
+    (True, False)
     """
     parts = urlsplit(uri)
+    user = user and parts.scheme not in CONTAINERS
     return bool(parts.password or (user and parts.username) or SECRET.search(parts.query))
 
 
