@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from balance_tune.datasets import media, spectra
+from balance_tune.datasets import sounds, spectra
 from balance_tune.datasets.crema_d import CremaD
 from balance_tune.datasets.miniature import scene, tone, write_picture, write_sound
 from balance_tune.datasets.modality import IMAGENET
@@ -73,7 +73,7 @@ class Official(Dataset[tuple[Tensor, Tensor, int]]):
 
         item = self.items[index]
         heard, seen = (self.source / file for file in item.files)
-        wave = spectra.tiled(media.sound(heard, 22050), 3 * 22050)
+        wave = spectra.tiled(sounds.sound(heard, 22050), 3 * 22050)
         image = self.transform(Image.open(seen / "00001.jpg").convert("RGB"))
         return torch.from_numpy(spectra.log_spectrogram(wave, 512, 353)), image, int(item.label)  # type: ignore[arg-type]
 

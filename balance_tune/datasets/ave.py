@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from balance_tune.datasets import media, published, spectra
+from balance_tune.datasets import media_file, pictures, published, sounds, spectra, videos
 from balance_tune.datasets.distribution import Distribution, Item, Unreadable
 from balance_tune.datasets.miniature import scene, tone, write_video
 from balance_tune.datasets.modality import Modality, Operation, rgb
@@ -156,20 +156,20 @@ class Ave(Distribution):
 
     def hear(self, event: Event) -> NDArray[Any]:
         """Return the spectrogram of an event; raise `Unreadable` where it is silent."""
-        wave = media.sound(event.file, RATE)
+        wave = sounds.sound(event.file, RATE)
         if event.end is not None:
             wave = wave[int(event.start * RATE) : int(event.end * RATE)]
         if not wave.any():
-            raise Unreadable(media.named(event.file), f"it is silent from {event.start:g} to {event.end:g} s")
+            raise Unreadable(media_file.named(event.file), f"it is silent from {event.start:g} to {event.end:g} s")
         return spectra.standard_spectrogram(spectra.tiled(wave, SECONDS * RATE), RATE)
 
     def look(self, event: Event) -> NDArray[np.uint8]:
         """Return the frames (3, frames, 256, 256) of an event."""
-        frames = media.stills(event.file)
+        frames = videos.stills(event.file)
         if frames is None:
-            end = media.duration(event.file) if event.end is None else event.end
-            frames = media.video_frames(event.file, self.times(event.start, end))
-        return media.clip(frames, self.frames, (256, 256))
+            end = videos.duration(event.file) if event.end is None else event.end
+            frames = videos.video_frames(event.file, self.times(event.start, end))
+        return pictures.clip(frames, self.frames, (256, 256))
 
     def miniature(self, folder: Path) -> None:
         listed: dict[str, list[str]] = {part: [] for part in FILES}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from balance_tune.datasets import media, spectra
+from balance_tune.datasets import media_file, pictures, sounds, spectra, videos
 from balance_tune.datasets.arrays import load_array
 from balance_tune.datasets.augmentation import PICTURES, SOUNDS, augmented, checked
 from balance_tune.datasets.csv_header import column_name
@@ -102,8 +102,8 @@ def _spectrogram(
     return modality, partial(_heard, rate=rate, samples=samples, n_fft=n_fft, hop=hop)
 
 
-def _heard(file: media.Sound, *, rate: int, samples: int, n_fft: int, hop: int) -> NDArray[Any]:
-    wave = spectra.tiled(media.sound(file, rate), samples)
+def _heard(file: media_file.Sound, *, rate: int, samples: int, n_fft: int, hop: int) -> NDArray[Any]:
+    wave = spectra.tiled(sounds.sound(file, rate), samples)
     return spectra.steps(spectra.log_spectrogram(wave, n_fft, hop))
 
 
@@ -115,8 +115,8 @@ def _filter_bank(
     return modality, partial(_banked, rate=rate, frames=frames)
 
 
-def _banked(file: media.Sound, *, rate: int, frames: int) -> NDArray[Any]:
-    return spectra.filter_bank(media.sound(file, rate), rate, frames)
+def _banked(file: media_file.Sound, *, rate: int, frames: int) -> NDArray[Any]:
+    return spectra.filter_bank(sounds.sound(file, rate), rate, frames)
 
 
 def _picture(shape: tuple[int, ...], encoder: str, augment: Mapping[str, Any]) -> Modality:
@@ -138,35 +138,35 @@ def _picture(shape: tuple[int, ...], encoder: str, augment: Mapping[str, Any]) -
 
 
 def _image(
-    size: int = 224, encoder: str = "resnet18", fit: media.Fit = "cover", augment: Mapping[str, Any] | None = None
+    size: int = 224, encoder: str = "resnet18", fit: pictures.Fit = "cover", augment: Mapping[str, Any] | None = None
 ) -> tuple[Modality, Read]:
     modality = _picture((3, size, size), encoder, checked(augment or {}, PICTURES, "an image"))
     return modality, partial(_seen, size=modality.stored[-1], fit=_fit(fit))
 
 
-def _fit(fit: str) -> media.Fit:
+def _fit(fit: str) -> pictures.Fit:
     if fit not in ("cover", "squash"):
         raise UserError(f"`fit` must be cover or squash, but is `{fit}`.")
     return fit  # type: ignore[return-value]
 
 
-def _seen(file: media.File, *, size: int, fit: media.Fit = "cover") -> NDArray[Any]:
-    return media.clip([media.picture(file)], 1, (size, size), fit)[:, 0].copy()
+def _seen(file: media_file.File, *, size: int, fit: pictures.Fit = "cover") -> NDArray[Any]:
+    return pictures.clip([pictures.picture(file)], 1, (size, size), fit)[:, 0].copy()
 
 
 def _frames(
     count: int = 3,
     size: int = 224,
     encoder: str = "resnet18",
-    fit: media.Fit = "cover",
+    fit: pictures.Fit = "cover",
     augment: Mapping[str, Any] | None = None,
 ) -> tuple[Modality, Read]:
     modality = _picture((3, count, size, size), encoder, checked(augment or {}, PICTURES, "frames"))
     return modality, partial(_watched, count=count, size=modality.stored[-1], fit=_fit(fit))
 
 
-def _watched(video: media.Seen, *, count: int, size: int, fit: media.Fit = "cover") -> NDArray[Any]:
-    return media.clip(media.middles(video, count), count, (size, size), fit)
+def _watched(video: media_file.Seen, *, count: int, size: int, fit: pictures.Fit = "cover") -> NDArray[Any]:
+    return pictures.clip(videos.middles(video, count), count, (size, size), fit)
 
 
 def _text(length: int = 40, vocabulary: int = VOCABULARY, encoder: str = "text") -> tuple[Modality, Read]:
@@ -189,11 +189,11 @@ def _loaded(file: Any, *, shape: tuple[int, ...]) -> NDArray[Any]:
     try:
         values = load_array(file) if isinstance(file, bytes | Path) else np.asarray(file, dtype=np.float32)
     except (OSError, ValueError, EOFError, TypeError) as error:
-        raise media.unreadable(file, f"it is no array of numbers ({str(error).partition(chr(10))[0]})") from error
+        raise media_file.unreadable(file, f"it is no array of numbers ({str(error).partition(chr(10))[0]})") from error
     if values.dtype.kind not in "fiub":
-        raise Unreadable(media.named(file), "it is no array of numbers")
+        raise Unreadable(media_file.named(file), "it is no array of numbers")
     if values.shape != shape:
-        raise Unreadable(media.named(file), f"its shape is {values.shape}, not {shape}")
+        raise Unreadable(media_file.named(file), f"its shape is {values.shape}, not {shape}")
     return values.astype(np.float32, copy=False)
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from balance_tune.datasets import media, published, spectra
+from balance_tune.datasets import media_file, pictures, published, sounds, spectra, videos
 from balance_tune.datasets.distribution import Distribution, Item
 from balance_tune.datasets.miniature import scene, tone, write_sound, write_video
 from balance_tune.datasets.modality import Modality, Operation, rgb
@@ -97,7 +97,7 @@ class CremaD(Distribution):
 
     def sample(self, modality: str, raw: Any) -> NDArray[Any]:
         """Take a sound file or a waveform; a video, its frames at one a second as pictures, or one picture."""
-        return self.hear(raw) if modality == "audio" else media.clip(look(raw), FRAMES, (256, 256))
+        return self.hear(raw) if modality == "audio" else pictures.clip(look(raw), FRAMES, (256, 256))
 
     def remarks(self, items: Sequence[Item]) -> tuple[str, ...]:
         extracted = sum(item.files[1].startswith("Image-01-FPS/") for item in items)
@@ -105,9 +105,9 @@ class CremaD(Distribution):
             return ()
         return (f"{extracted} clips are seen by extracted frames, {len(items) - extracted} by their videos",)
 
-    def hear(self, sound: media.Sound) -> NDArray[Any]:
+    def hear(self, sound: media_file.Sound) -> NDArray[Any]:
         """Return the spectrogram (or filter bank) of a clip's sound, as the store holds it."""
-        wave = spectra.tiled(media.sound(sound, 22050), 3 * 22050)
+        wave = spectra.tiled(sounds.sound(sound, 22050), 3 * 22050)
         return spectra.steps(spectra.log_spectrogram(wave, n_fft=512, hop=353))
 
     def miniature(self, folder: Path) -> None:
@@ -140,8 +140,8 @@ class CremaDBalance(CremaD):
     }
     recipe: ClassVar[published.Recipe] = published.balance_benchmark()
 
-    def hear(self, sound: media.Sound) -> NDArray[Any]:
-        return spectra.filter_bank(media.sound(sound, 16000), 16000)
+    def hear(self, sound: media_file.Sound) -> NDArray[Any]:
+        return spectra.filter_bank(sounds.sound(sound, 16000), 16000)
 
 
 class CremaDMlb(CremaD):
@@ -183,15 +183,15 @@ class CremaDMlb(CremaD):
         return items
 
 
-def look(visual: media.Seen) -> list[NDArray[np.uint8]]:
+def look(visual: media_file.Seen) -> list[NDArray[np.uint8]]:
     """Return a clip's frames at one a second, from its video or its extracted frames, in their order.
 
     More extracted frames than a clip has seconds are at another rate: the middles of segments are taken of them.
     """
-    if isinstance(visual, Path) and visual.is_dir() and len(media.jpgs(visual)) > MOST_FRAMES:
-        return media.middles(visual, FRAMES)
-    extracted = media.stills(visual)
-    return media.video_frames(visual, fps=1.0, most=FRAMES) if extracted is None else extracted
+    if isinstance(visual, Path) and visual.is_dir() and len(pictures.jpgs(visual)) > MOST_FRAMES:
+        return videos.middles(visual, FRAMES)
+    extracted = videos.stills(visual)
+    return videos.video_frames(visual, fps=1.0, most=FRAMES) if extracted is None else extracted
 
 
 def _found(source: Path, name: str) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 from balance_tune.datasets import limits
 from balance_tune.datasets.arrays import load_array
-from balance_tune.datasets.media import unreadable
+from balance_tune.datasets.media_file import unreadable
 from balance_tune.datasets.named_file import unusable
 from balance_tune.errors import UserError
 

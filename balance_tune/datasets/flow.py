@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from balance_tune.datasets.media import extra
+from balance_tune.datasets.media_file import extra
 
 BOUND = 20.0
 """Pixels a frame beyond which flow is cut off; -BOUND .. BOUND become 0 .. 255."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from balance_tune.datasets import media, published
+from balance_tune.datasets import pictures, published
 from balance_tune.datasets.decoding import words
 from balance_tune.datasets.distribution import Distribution, Item
 from balance_tune.datasets.files import class_names, csv_rows
@@ -65,7 +65,7 @@ class Food101(Distribution):
     def sample(self, modality: str, raw: Any) -> NDArray[Any]:
         """Take a picture; a title."""
         if modality == "image":
-            return media.fitted(media.picture(raw), SIZE).transpose(2, 0, 1).copy()
+            return pictures.fitted(pictures.picture(raw), SIZE).transpose(2, 0, 1).copy()
         return hashed(cleaned(words(raw, "a title")), LENGTH)
 
     def miniature(self, folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from balance_tune.datasets import media, published, spectra
+from balance_tune.datasets import pictures, published, sounds, spectra, videos
 from balance_tune.datasets.distribution import Distribution, Item
 from balance_tune.datasets.files import by_stem
 from balance_tune.datasets.miniature import scene, tone, write_video
@@ -124,8 +124,8 @@ class KineticsSounds(Distribution):
     def sample(self, modality: str, raw: Any) -> NDArray[Any]:
         """Take a video, a sound file, a waveform, or three pictures."""
         if modality == "audio":
-            return spectra.filter_bank(media.sound(raw, 16000), 16000)
-        return media.clip(media.middles(raw, FRAMES), FRAMES, SIZE, "cover")
+            return spectra.filter_bank(sounds.sound(raw, 16000), 16000)
+        return pictures.clip(videos.middles(raw, FRAMES), FRAMES, SIZE, "cover")
 
     def miniature(self, folder: Path) -> None:
         database = {}

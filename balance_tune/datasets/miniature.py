@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from balance_tune.datasets.media import extra
+from balance_tune.datasets.media_file import extra
 
 TONES = 12  # classes that differ in sound
 HUES = 12  # ... and by eye

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from balance_tune.datasets import media, published, spectra
+from balance_tune.datasets import media_file, pictures, published, sounds, spectra, videos
 from balance_tune.datasets.distribution import Distribution, Item, Unreadable
 from balance_tune.datasets.files import by_lower_case, class_names
 from balance_tune.datasets.flow import flow
@@ -136,20 +136,20 @@ class Ucf101(Distribution):
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
         video, *published = (source / file for file in item.files)
         if published:
-            moved = {axis: media.jpgs(folder) for axis, folder in zip("uv", published, strict=True)}
+            moved = {axis: pictures.jpgs(folder) for axis, folder in zip("uv", published, strict=True)}
             return {"visual": self.sample("visual", video), "flow": self.sample("flow", moved)}
         pairs = _pairs(video)  # decoded once for both
-        return {"visual": media.clip(pairs[::2], FRAMES, SIZE), "flow": _computed(pairs)}
+        return {"visual": pictures.clip(pairs[::2], FRAMES, SIZE), "flow": _computed(pairs)}
 
     def sample(self, modality: str, raw: Any) -> NDArray[Any]:
         """Take a video, or for `visual` six pictures, for `flow` the pictures of its two axes, {u: [...], v: [...]}."""
         if modality == "visual":
-            return media.clip(media.middles(raw, FRAMES), FRAMES, SIZE)
+            return pictures.clip(videos.middles(raw, FRAMES), FRAMES, SIZE)
         if not isinstance(raw, Mapping):
             return _computed(_pairs(raw))
         if set(raw) != set("uv") or not all(raw.values()):
             raise Unreadable("the file", "optical flow is the pictures of its axes, u and v")
-        return np.concatenate([media.clip(_grey(raw[axis]), FRAMES, SIZE) for axis in "uv"])
+        return np.concatenate([pictures.clip(_grey(raw[axis]), FRAMES, SIZE) for axis in "uv"])
 
     def miniature(self, folder: Path) -> None:
         listed: dict[str, list[str]] = {part: [] for part in LISTS}
@@ -167,19 +167,19 @@ class Ucf101(Distribution):
             (folder / "ucfTrainTestlist" / LISTS[part]).write_text("".join(lines))
 
 
-def _pairs(video: media.Seen) -> list[NDArray[np.uint8]]:
+def _pairs(video: media_file.Seen) -> list[NDArray[np.uint8]]:
     """Return the frames at the middles of as many segments as are kept, each with the one 0.04 s after it."""
-    return media.video_frames(video, [t for time in media.middle_times(video, FRAMES) for t in (time, time + 0.04)])
+    return videos.video_frames(video, [t for time in videos.middle_times(video, FRAMES) for t in (time, time + 0.04)])
 
 
 def _computed(pairs: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     both = [flow(a, b) for a, b in zip(pairs[::2], pairs[1::2], strict=True)]
-    return np.concatenate([media.clip([axes[k] for axes in both], FRAMES, SIZE) for k in (0, 1)])
+    return np.concatenate([pictures.clip([axes[k] for axes in both], FRAMES, SIZE) for k in (0, 1)])
 
 
-def _grey(files: Sequence[media.File]) -> list[NDArray[np.uint8]]:
+def _grey(files: Sequence[media_file.File]) -> list[NDArray[np.uint8]]:
     """Return the flow pictures of one axis at the middles of as many segments as frames are kept."""
-    return [media.picture(files[int((k + 0.5) * len(files) / FRAMES)], "L") for k in range(FRAMES)]
+    return [pictures.picture(files[int((k + 0.5) * len(files) / FRAMES)], "L") for k in range(FRAMES)]
 
 
 class Ucf101Sound(Ucf101):
@@ -226,10 +226,10 @@ class Ucf101Sound(Ucf101):
     def sample(self, modality: str, raw: Any) -> NDArray[Any]:
         """Take a video, a sound file, a waveform, or four pictures."""
         if modality == "audio":
-            wave = spectra.tiled(media.sound(raw, 16000), 3 * 16000)
+            wave = spectra.tiled(sounds.sound(raw, 16000), 3 * 16000)
             return spectra.steps(spectra.log_spectrogram(wave, n_fft=512, hop=353))
-        frames = media.stills(raw)
-        return media.clip(media.video_frames(raw, fps=1.0, most=4) if frames is None else frames, 4, (256, 256))
+        frames = videos.stills(raw)
+        return pictures.clip(videos.video_frames(raw, fps=1.0, most=4) if frames is None else frames, 4, (256, 256))
 
     def miniature(self, folder: Path) -> None:
         Ucf101().miniature(folder)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from balance_tune.datasets import media, published, spectra
+from balance_tune.datasets import pictures, published, sounds, spectra, videos
 from balance_tune.datasets.distribution import Distribution, Item, Unreadable
 from balance_tune.datasets.files import by_stem, class_names, csv_rows
 from balance_tune.datasets.miniature import scene, tone, write_video
@@ -87,7 +87,7 @@ class VggSound(Distribution):
 
     def load(self, source: Path, item: Item) -> dict[str, NDArray[Any]]:
         path = source / item.files[0]
-        length = media.duration(path)
+        length = videos.duration(path)
         if length < LEAST - 1:
             raise Unreadable(path, f"it has {length:.1f} s, fewer than {LEAST} frames at one a second")
         return {m: self.sample(m, path) for m in self.modalities}
@@ -95,9 +95,9 @@ class VggSound(Distribution):
     def sample(self, modality: str, raw: Any) -> NDArray[Any]:
         """Take a video, a sound file, a waveform, or three pictures."""
         if modality == "audio":
-            wave = spectra.tiled(media.sound(raw, RATE), SECONDS * RATE)
+            wave = spectra.tiled(sounds.sound(raw, RATE), SECONDS * RATE)
             return spectra.steps(spectra.log_spectrogram(wave, n_fft=256, hop=128))
-        return media.clip(media.middles(raw, FRAMES), FRAMES, (256, 256))
+        return pictures.clip(videos.middles(raw, FRAMES), FRAMES, (256, 256))
 
     def miniature(self, folder: Path) -> None:
         rows = []

@@ -291,9 +291,9 @@ def forged_sound(r: random.Random) -> bytes:
 
 
 def read_sound(path: Path) -> Any:
-    from balance_tune.datasets import media
+    from balance_tune.datasets import sounds
 
-    return media.sound(path.read_bytes(), 16000).shape
+    return sounds.sound(path.read_bytes(), 16000).shape
 
 
 # arrays of tables ----------------------------------------------------------------------------------------------

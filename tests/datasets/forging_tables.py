@@ -100,9 +100,9 @@ def forged_video(r: random.Random) -> bytes:
 
 
 def read_video(path: Path) -> Any:
-    from balance_tune.datasets import media
+    from balance_tune.datasets import videos
 
-    return len(media.middles(path.read_bytes(), 3))
+    return len(videos.middles(path.read_bytes(), 3))
 
 
 # weights of torch ----------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ import torch
 from balance_tune.datasets.columns import KINDS
 from balance_tune.datasets.decoding import Decoding
 from balance_tune.datasets.distribution import Distribution, Item
-from balance_tune.datasets.media import sound
 from balance_tune.datasets.mosei import Mosei
 from balance_tune.datasets.pickles import read_arrays
+from balance_tune.datasets.sounds import sound
 from balance_tune.datasets.store import open_store
 from balance_tune.datasets.stored import decoding, stored
 from balance_tune.datasets.table import Table

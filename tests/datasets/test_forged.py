@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from balance_tune.datasets import limits, media, pickles
+from balance_tune.datasets import limits, pickles, pictures, sounds, videos
 from balance_tune.datasets.arrays import load_array
 from balance_tune.datasets.av_digits import AvDigits
 from balance_tune.datasets.decoding import Unreadable
@@ -143,11 +143,11 @@ def test_a_picture_of_400_million_pixels_is_one_line() -> None:
     with pytest.raises(UserError, match=r"20000 x 20000: 400,000,000 pixels, more than 50,000,000 \(BALANCE_TUNE_MAX"):
         AvDigits().decode("image", png(20000, 20000))
     with pytest.raises(Unreadable, match="400000000 pixels"):  # Pillow's own limit
-        media.picture(png(20000, 20000))
+        pictures.picture(png(20000, 20000))
     with pytest.raises(
         Unreadable, match=r"8000 x 8000: 64,000,000 pixels, more than 50,000,000 \(BALANCE_TUNE_MAX_PIXE"
     ):
-        media.picture(png(8000, 8000))
+        pictures.picture(png(8000, 8000))
 
 
 def flac(samples: int, rate: int) -> bytes:
@@ -159,18 +159,18 @@ def flac(samples: int, rate: int) -> bytes:
 def test_a_sound_of_hours_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     long = flac(1_300_000, 1000)
     with pytest.raises(Unreadable, match=r"it lasts 1,300 seconds, more than 1,200 \(BALANCE_TUNE_MAX_SECONDS"):
-        media.sound(long, 1000)
+        sounds.sound(long, 1000)
     with pytest.raises(UserError, match="it lasts 1,300 seconds"):
         AvDigits().decode("audio", long)
     monkeypatch.setenv("BALANCE_TUNE_MAX_SECONDS", "1301")
-    assert len(media.sound(long, 1000)) == 1_300_000
+    assert len(sounds.sound(long, 1000)) == 1_300_000
     monkeypatch.setenv("BALANCE_TUNE_MAX_BYTES", "5_000_000")
     with pytest.raises(Unreadable, match="its sound takes 5,200,000 bytes, more than 5,000,000"):
-        media.sound(long, 1000)
+        sounds.sound(long, 1000)
 
 
 def test_a_video_is_decoded_within_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(media.middles(video(), 3)) == 3
+    assert len(videos.middles(video(), 3)) == 3
     for name, value, message in [
         ("PIXELS", "1000", "48 x 32: 1,536 pixels, more than 1,000"),
         ("SECONDS", "1", "it lasts 2 seconds, more than 1 "),
@@ -180,14 +180,14 @@ def test_a_video_is_decoded_within_the_limits(monkeypatch: pytest.MonkeyPatch) -
         with monkeypatch.context() as patch:
             patch.setenv(f"BALANCE_TUNE_MAX_{name}", value)
             with pytest.raises(Unreadable, match=message):
-                media.middles(video(), 3)
+                videos.middles(video(), 3)
 
 
 @pytest.mark.parametrize("value", ["many", "0", "-5", "nan", "inf", ""])
 def test_a_limit_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("BALANCE_TUNE_MAX_PIXELS", value)
     with pytest.raises(UserError, match=f"BALANCE_TUNE_MAX_PIXELS must be a number of at least 1, but is `{value}`"):
-        media.picture(png(10, 10))
+        pictures.picture(png(10, 10))
 
 
 def test_limits_are_numbers_of_their_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +198,7 @@ def test_limits_are_numbers_of_their_variables(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_picture_that_would_start_a_program_is_no_picture() -> None:
     with pytest.raises(Unreadable, match="cannot identify image file"):
-        media.picture(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+        pictures.picture(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
 
 
 # arrays of tables ----------------------------------------------------------------------------------------------

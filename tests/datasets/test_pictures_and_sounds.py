@@ -15,7 +15,7 @@ import soundfile
 from numpy.typing import NDArray
 from PIL import Image
 
-from balance_tune.datasets import media
+from balance_tune.datasets import pictures, sounds, videos
 from balance_tune.datasets.crema_d import look
 from balance_tune.datasets.decoding import Unreadable
 from balance_tune.datasets.miniature import tone, write_picture, write_sound, write_video
@@ -42,14 +42,14 @@ def saved(image: Image.Image, path: Path, **settings: Any) -> Path:
 def test_values_of_any_depth_are_scaled_to_eight_bits(tmp_path: Path, name: str, values: NDArray[Any]) -> None:
     path = saved(Image.fromarray(values), tmp_path / name)
     for mode, shape in (("RGB", (8, 64, 3)), ("L", (8, 64))):
-        found = media.picture(path, mode)  # type: ignore[arg-type]
+        found = pictures.picture(path, mode)  # type: ignore[arg-type]
         assert found.shape == shape
         np.testing.assert_allclose(found.reshape(8, 64, -1)[..., 0], RAMP * 255, atol=1.01)
 
 
 def test_two_colours_are_black_and_white(tmp_path: Path) -> None:
     path = saved(Image.fromarray(RAMP > 0.5), tmp_path / "a.png")
-    assert np.unique(media.picture(path)).tolist() == [0, 255]
+    assert np.unique(pictures.picture(path)).tolist() == [0, 255]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_two_colours_are_black_and_white(tmp_path: Path) -> None:
 def test_values_without_a_scale_are_refused(tmp_path: Path, values: NDArray[Any], message: str) -> None:
     path = saved(Image.fromarray(values), tmp_path / "a.tif")
     with pytest.raises(Unreadable, match=message):
-        media.picture(path)
+        pictures.picture(path)
 
 
 def test_what_is_transparent_is_white(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_what_is_transparent_is_white(tmp_path: Path) -> None:
         saved(palette, tmp_path / "p.png", transparency=palette.getpixel((0, 3))),
         saved(image.convert("LA"), tmp_path / "l.png"),
     ):
-        found = media.picture(path)
+        found = pictures.picture(path)
         assert (found[2:] == 255).all()
         assert found[:2].max() < 210
 
@@ -89,7 +89,7 @@ def test_palettes_and_inks_are_colours(tmp_path: Path) -> None:
         saved(red.convert("CMYK"), tmp_path / "c.jpg"),
         saved(red.convert("CMYK"), tmp_path / "c.tif"),
     ):
-        found = media.picture(path).astype(int)
+        found = pictures.picture(path).astype(int)
         assert found[..., 0].min() > 235
         assert found[..., 1:].max() < 20
 
@@ -112,14 +112,14 @@ def test_pictures_are_turned_as_their_camera_says(tmp_path: Path, orientation: i
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = np.ascontiguousarray(as_stored[orientation](upright))
-    found = media.picture(saved(Image.fromarray(stored), tmp_path / f"a.{suffix}", exif=exif))
+    found = pictures.picture(saved(Image.fromarray(stored), tmp_path / f"a.{suffix}", exif=exif))
     assert found.shape == upright.shape
     assert np.abs(found.astype(int) - upright).mean() < 3
 
 
 def test_an_exif_block_that_is_broken_says_nothing(tmp_path: Path) -> None:
     path = saved(Image.new("RGB", (8, 4)), tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    assert media.picture(path).shape == (4, 8, 3)
+    assert pictures.picture(path).shape == (4, 8, 3)
 
 
 MATRICES = {  # column' = a column + c row, row' = b column + d row -> what numpy makes of the stored frame
@@ -140,7 +140,7 @@ def test_videos_are_turned_and_mirrored_by_their_display_matrix(
     frame = np.zeros((64, 96, 3), dtype=np.uint8)
     frame[:32, :32, 0], frame[:, 64:, 2] = 255, 255
     write_video(tmp_path / "a.mp4", np.stack([frame] * 10), 5, "libx264")
-    plain = media.middles(tmp_path / "a.mp4", 1)[0].astype(int)
+    plain = videos.middles(tmp_path / "a.mp4", 1)[0].astype(int)
     content = (tmp_path / "a.mp4").read_bytes()
     a, b, c, d = (65536 * v for v in matrix)
     unit = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 2**30)
@@ -148,7 +148,7 @@ def test_videos_are_turned_and_mirrored_by_their_display_matrix(
     turned = content[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 2**30) + content[at + len(unit) :]
     (tmp_path / "b.mp4").write_bytes(turned)
     for times in (None, [0.5, 99.0]):
-        for found in media.video_frames(tmp_path / "b.mp4", times, most=2):
+        for found in videos.video_frames(tmp_path / "b.mp4", times, most=2):
             assert np.abs(found.astype(int) - MATRICES[matrix](plain)).mean() < 2
 
 
@@ -168,18 +168,18 @@ def test_frames_of_a_folder_are_taken_at_the_middles_of_segments_in_natural_orde
     folder = frames(tmp_path / "f", [name.format(k) for k in range(1, 31)])
     (folder / "._1.jpg").write_bytes(b"\0\5\x16\7")
     (folder / "notes.txt").write_text("none")
-    assert numbers(media.middles(folder, 3)) == [5, 15, 25]
-    files = [file.read_bytes() for file in media.jpgs(folder)]
-    assert numbers(media.middles(files, 3)) == [5, 15, 25]
-    assert numbers(media.middles(folder, 30)) == numbers(media.middles(folder, 99)) == list(range(30))
+    assert numbers(videos.middles(folder, 3)) == [5, 15, 25]
+    files = [file.read_bytes() for file in pictures.jpgs(folder)]
+    assert numbers(videos.middles(files, 3)) == [5, 15, 25]
+    assert numbers(videos.middles(folder, 30)) == numbers(videos.middles(folder, 99)) == list(range(30))
 
 
 def test_a_folder_without_pictures_is_told(tmp_path: Path) -> None:
     (tmp_path / "f").mkdir()
     with pytest.raises(Unreadable, match="it holds no pictures"):
-        media.middles(tmp_path / "f", 3)
+        videos.middles(tmp_path / "f", 3)
     with pytest.raises(Unreadable, match="it is a folder, not a file"):
-        media.picture(tmp_path / "f")
+        pictures.picture(tmp_path / "f")
 
 
 def test_extracted_frames_at_another_rate_than_one_a_second_are_spread_over_the_clip(tmp_path: Path) -> None:
@@ -213,11 +213,11 @@ def still(path: Path, pictures: float, sound: float) -> Path:
 @pytest.mark.parametrize("pictures", [0.1, 1.0])
 def test_pictures_may_end_before_the_sound(tmp_path: Path, suffix: str, pictures: float) -> None:
     path = still(tmp_path / f"a.{suffix}", pictures, 4.0)
-    assert len(media.middles(path, 3)) == 3
-    assert len(media.video_frames(path, fps=1.0, most=4)) >= 1
-    assert len(media.sound(path, 16000)) == pytest.approx(64000, rel=0.05)
+    assert len(videos.middles(path, 3)) == 3
+    assert len(videos.video_frames(path, fps=1.0, most=4)) >= 1
+    assert len(sounds.sound(path, 16000)) == pytest.approx(64000, rel=0.05)
     if suffix != "avi" and pictures == 1.0:  # the middles are those of the pictures
-        assert len({int(frame.mean()) for frame in media.middles(path, 3)}) == 3
+        assert len({int(frame.mean()) for frame in videos.middles(path, 3)}) == 3
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
@@ -238,9 +238,9 @@ def test_a_video_that_is_cut_off_is_told_for_pictures_and_sound(tmp_path: Path, 
                     out.mux(packet)
         path = tmp_path / "b.mp4"
     whole = path.read_bytes()
-    assert len(media.sound(path, 16000)) == pytest.approx(96000, rel=0.05)
+    assert len(sounds.sound(path, 16000)) == pytest.approx(96000, rel=0.05)
     path.write_bytes(whole[: len(whole) // 2])
-    for read in (lambda: media.middles(path, 3), lambda: media.sound(path, 16000)):
+    for read in (lambda: videos.middles(path, 3), lambda: sounds.sound(path, 16000)):
         with pytest.raises(Unreadable, match=r"it is cut off|cannot be decoded"):
             read()
 
@@ -250,11 +250,11 @@ def test_a_sound_that_is_cut_off_is_told(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"a.{kind}"
     soundfile.write(path, tone(1, "a", 3.0, 16000), 16000)
     whole = path.read_bytes()
-    assert len(media.sound(path, 16000)) == 48000
+    assert len(sounds.sound(path, 16000)) == 48000
     path.write_bytes(whole[: len(whole) // 2])
     for file in (path, path.read_bytes()):
         with pytest.raises(Unreadable, match=r"it is cut off|no readable sound"):
-            media.sound(file, 16000)
+            sounds.sound(file, 16000)
 
 
 def test_a_wav_file_that_does_not_know_its_length_is_whole(tmp_path: Path) -> None:
@@ -263,12 +263,12 @@ def test_a_wav_file_that_does_not_know_its_length_is_whole(tmp_path: Path) -> No
     at = content.index(b"data") + 4
     for unknown in (b"\xff\xff\xff\xff", b"\0\0\0\x80", b"\0\xf0\xff\x7f"):
         content[at : at + 4] = unknown
-        assert len(media.sound(bytes(content), 16000)) == 16000
+        assert len(sounds.sound(bytes(content), 16000)) == 16000
 
 
 def test_a_sound_is_known_by_its_content(tmp_path: Path) -> None:
     still(tmp_path / "a.mp4", 1.0, 1.0).rename(tmp_path / "a.wav")
-    assert len(media.sound(tmp_path / "a.wav", 16000)) > 15000
+    assert len(sounds.sound(tmp_path / "a.wav", 16000)) > 15000
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_a_file_that_is_something_else_is_named_for_it(tmp_path: Path, name: str
     assert is_pointer(f"a reason: {reason}")
     path = tmp_path / name
     path.write_bytes(start)
-    for read in (media.picture, lambda file: media.sound(file, 16000), lambda file: media.middles(file, 2)):
+    for read in (pictures.picture, lambda file: sounds.sound(file, 16000), lambda file: videos.middles(file, 2)):
         with pytest.raises(Unreadable, match=said):
             read(path)  # type: ignore[operator]
 
@@ -325,8 +325,8 @@ def brightening(container: str, codec: str, count: int) -> bytes:
 def test_segments_are_those_of_the_true_length(container: str, codec: str, count: int) -> None:
     """An MPEG program stream says no length, and FFmpeg guesses 0.04 s of 0.8 s."""
     content = brightening(container, codec, count)
-    assert media.duration(content) == pytest.approx(count / 25, abs=0.05)
-    means = [float(frame.mean()) for frame in media.middles(content, 3)]
+    assert videos.duration(content) == pytest.approx(count / 25, abs=0.05)
+    means = [float(frame.mean()) for frame in videos.middles(content, 3)]
     assert means == pytest.approx([200 / 6, 100, 1000 / 6], abs=5)
 
 
@@ -335,21 +335,25 @@ def test_a_still_webp_is_a_picture_and_one_that_moves_is_refused() -> None:
     still, moving = io.BytesIO(), io.BytesIO()
     picture.save(still, "WEBP", lossless=True)
     picture.save(moving, "WEBP", save_all=True, append_images=[Image.new("RGB", (6, 4))])
-    (frame,) = media.middles(still.getvalue(), 3)
+    (frame,) = videos.middles(still.getvalue(), 3)
     assert frame.tolist() == [[[90] * 3] * 6] * 4
     with pytest.raises(Unreadable, match="a WebP picture that moves, which is not decoded; save it as a video"):
-        media.middles(moving.getvalue(), 3)
+        videos.middles(moving.getvalue(), 3)
 
 
 @pytest.mark.parametrize(("brand", "name"), [(b"heic", "HEIC"), (b"mif1", "HEIC"), (b"avif", "AVIF")])
 def test_a_picture_of_a_phone_is_named_for_what_it_is(brand: bytes, name: str) -> None:
     with pytest.raises(Unreadable, match=f"it is a picture of the format {name}, which is not read; save it as JPEG"):
-        media.picture(b"\0\0\0\x18ftyp" + brand + bytes(100))
+        pictures.picture(b"\0\0\0\x18ftyp" + brand + bytes(100))
 
 
 def test_a_reason_is_the_same_in_every_process() -> None:
     """The store's manifest holds it, and must not hold the address of an object in memory."""
-    for read in (media.picture, lambda content: media.sound(content, 8000), lambda content: media.middles(content, 3)):
+    for read in (
+        pictures.picture,
+        lambda content: sounds.sound(content, 8000),
+        lambda content: videos.middles(content, 3),
+    ):
         with pytest.raises(Unreadable) as caught:
             read(b"fLaC" + bytes(50))
         assert "0x" not in caught.value.reason

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from balance_tune.datasets import media
+from balance_tune.datasets import pictures
 from balance_tune.datasets.ave import Ave, AveOgm
 from balance_tune.datasets.crema_d import CremaD, CremaDBalance
 from balance_tune.datasets.distribution import Distribution, Unreadable
@@ -208,7 +208,7 @@ def test_ucf101_with_sound_has_the_classes_that_ucf50_has_not() -> None:
 
 def test_flow_of_a_picture_that_moves_is_its_motion() -> None:
     still = np.random.default_rng(0).integers(0, 255, (60, 80, 3)).astype(np.uint8)
-    first = media.fitted(still, (240, 320))
+    first = pictures.fitted(still, (240, 320))
     second = np.roll(first, 5, axis=1)
     u, v = flow(first, second)
     pixels = u[60:180, 80:240].astype(float) * 2 * BOUND / 255 - BOUND
@@ -242,6 +242,6 @@ def test_titles_lose_addresses_and_words_keep_their_numbers() -> None:
 def test_a_picture_is_squashed_or_cut(fit: Any) -> None:
     wide = np.zeros((10, 40, 3), dtype=np.uint8)
     wide[:, 15:25] = 255
-    made = media.fitted(wide, (20, 20), fit)
+    made = pictures.fitted(wide, (20, 20), fit)
     assert made.shape == (20, 20, 3)
     assert made.mean() == pytest.approx(255 / 4 if fit == "squash" else 255, abs=15)
