@@ -17,7 +17,8 @@ import torch
 
 from balance_tune.datasets.distribution import Distribution
 from balance_tune.datasets.place import Place
-from balance_tune.datasets.preparation import begin, finish, finished, plan_of, write_chunk
+from balance_tune.datasets.preparation import begin, finish, finished, write_chunk
+from balance_tune.datasets.preparation_plan import plan_of
 from balance_tune.datasets.splits import PARTS
 from balance_tune.datasets.store import Data, open_store, verify_store
 from balance_tune.errors import UserError

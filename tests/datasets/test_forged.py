@@ -23,7 +23,7 @@ from balance_tune.datasets.av_digits import AvDigits
 from balance_tune.datasets.decoding import Unreadable
 from balance_tune.datasets.mosei import Mosei
 from balance_tune.datasets.pickles import read_arrays
-from balance_tune.datasets.preparation import plan_of
+from balance_tune.datasets.preparation_plan import plan_of
 from balance_tune.errors import UserError
 from tests.datasets import forging
 from tests.datasets.forging_tables import video

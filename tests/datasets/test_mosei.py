@@ -8,7 +8,7 @@ import pytest
 
 from balance_tune.datasets.mosei import Mosei, MoseiMlb, Mosi
 from balance_tune.datasets.pickles import read_arrays
-from balance_tune.datasets.preparation import plan_of
+from balance_tune.datasets.preparation_plan import plan_of
 from balance_tune.errors import UserError
 
 

@@ -13,7 +13,7 @@ from balance_tune.datasets.ave import HEADER, Ave
 from balance_tune.datasets.crema_d import CremaD, CremaDMlb
 from balance_tune.datasets.kinetics_sounds import KineticsSounds
 from balance_tune.datasets.miniature import write_picture
-from balance_tune.datasets.preparation import plan_of
+from balance_tune.datasets.preparation_plan import plan_of
 from balance_tune.datasets.store import open_store
 from balance_tune.datasets.ucf101 import Ucf101, Ucf101Sound
 from balance_tune.datasets.vggsound import VggSound

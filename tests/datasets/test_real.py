@@ -17,7 +17,7 @@ from balance_tune.datasets.food101 import Food101, cleaned
 from balance_tune.datasets.kinetics_sounds import KineticsSounds
 from balance_tune.datasets.miniature import scene, tone, write_picture, write_video
 from balance_tune.datasets.mosei import Mosei, Mosi
-from balance_tune.datasets.preparation import plan_of
+from balance_tune.datasets.preparation_plan import plan_of
 from balance_tune.datasets.spectra import UNIT, filter_bank, log_spectrogram, standard_spectrogram, tiled
 from balance_tune.datasets.tokens import hashed
 from balance_tune.datasets.ucf101 import UCF50, Ucf101, Ucf101Sound

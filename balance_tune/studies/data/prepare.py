@@ -15,17 +15,8 @@ from balance_tune.datasets.address import expanded
 from balance_tune.datasets.distribution import Distribution
 from balance_tune.datasets.manifest import Manifest
 from balance_tune.datasets.place import Place
-from balance_tune.datasets.preparation import (
-    SHARD_BYTES,
-    Chunk,
-    Outcome,
-    begin,
-    check_losses,
-    finish,
-    finished,
-    plan_of,
-    write_chunk,
-)
+from balance_tune.datasets.preparation import Outcome, begin, check_losses, finish, finished, write_chunk
+from balance_tune.datasets.preparation_plan import SHARD_BYTES, Chunk, plan_of
 from balance_tune.errors import UserError
 from balance_tune.studies.cluster.ray_address import check_ray_address, joins_cluster
 

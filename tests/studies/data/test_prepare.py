@@ -12,7 +12,8 @@ from balance_tune.datasets import remains
 from balance_tune.datasets.crema_d import CremaD, CremaDMlb
 from balance_tune.datasets.manifest import Manifest
 from balance_tune.datasets.place import Place
-from balance_tune.datasets.preparation import PREPARING, plan_of
+from balance_tune.datasets.preparation import PREPARING
+from balance_tune.datasets.preparation_plan import plan_of
 from balance_tune.datasets.store import read_manifest, verify_store
 from balance_tune.errors import UserError
 from balance_tune.studies.data.prepare import prepare
