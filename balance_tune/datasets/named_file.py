@@ -53,7 +53,7 @@ def _reason(path: Path, error: OSError) -> str:
     return "it is a link to something that is missing" if path.is_symlink() else reason
 
 
-def shortened(name: str, most: int = 80) -> str:
-    """Return a name as a message shows it, on one line and the first `most` characters of a longer one."""
+def shortened(name: str, head: int = 40, tail: int = 80) -> str:
+    """Return a name as a message shows it, on one line; of a longer one its beginning and its end, where the file is."""
     line = " ".join(name.split())
-    return f"{line[:most]}..." if len(line) > most else line
+    return line if len(line) <= head + tail else f"{line[:head]}...{line[-tail:]}"

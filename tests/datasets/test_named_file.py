@@ -76,7 +76,8 @@ def test_a_folder_that_must_not_be_entered_is_told(folder: Path, monkeypatch: py
 
 def test_a_long_name_is_shortened() -> None:
     assert shortened("a\n b") == "a b"
-    assert shortened("x" * 300) == "x" * 80 + "..."
+    assert shortened("x" * 300) == "x" * 40 + "..." + "x" * 80
+    assert shortened(f"/long{'/x' * 100}/absent.npy").endswith("/absent.npy")
 
 
 def table(folder: Path, names: dict[int, str]) -> Path:

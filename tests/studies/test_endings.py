@@ -116,5 +116,5 @@ def test_every_row_of_the_table_has_a_test_here() -> None:
 
 
 def test_the_table_of_times_is_that_of_the_code() -> None:
-    told = {row[0].strip("`"): float(row[1]) for row in table("How long something is waited for")}
+    told = {row[0].strip("`"): float(row[1]) for row in table("Timeouts")}
     assert told == timeouts.DEFAULTS
