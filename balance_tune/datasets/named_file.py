@@ -54,6 +54,6 @@ def _reason(path: Path, error: OSError) -> str:
 
 
 def shortened(name: str, head: int = 40, tail: int = 80) -> str:
-    """Return a name as a message shows it, on one line; of a longer one its beginning and its end, where the file is."""
+    """Return a name as a message shows it, on one line; of a longer one its beginning and its end."""
     line = " ".join(name.split())
     return line if len(line) <= head + tail else f"{line[:head]}...{line[-tail:]}"
