@@ -107,10 +107,14 @@ def test_a_name_that_is_none_loses_its_row_alone(folder: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_column_of_no_names_is_one_line(kind: str, folder: Path) -> None:
     path = table(folder, {row: "x" * 300 for row in range(62)})
-    with pytest.raises(UserError, match=r"not one of .* first is x{40}\.\.\.x{80} \(row 2, `file`\): its name is too long"):
+    with pytest.raises(
+        UserError, match=r"not one of .* first is x{40}\.\.\.x{80} \(row 2, `file`\): its name is too long"
+    ):
         prepare(Table(recipe(kind), path), folder, folder / "s")
     mixed = table(folder, {row: "x" * 300 for row in range(30, 62)})
-    with pytest.raises(UserError, match=r"the first x{40}\.\.\.x{80}: its name is too long for a file \(row \d+, `file`\)"):
+    with pytest.raises(
+        UserError, match=r"the first x{40}\.\.\.x{80}: its name is too long for a file \(row \d+, `file`\)"
+    ):
         prepare(Table(recipe("image"), mixed), folder, folder / "s")
 
 
