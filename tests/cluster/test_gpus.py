@@ -34,7 +34,7 @@ def run(root: Path, *overrides: str, working: int = 0) -> subprocess.CompletedPr
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("gpus", ["1", "auto"])
+@pytest.mark.parametrize("gpus", [pytest.param("1", marks=pytest.mark.cluster), "auto"])
 def test_gpus_that_are_not_there_end_the_study_before_a_trial_is_spent(gpus: str, tmp_path: Path) -> None:
     done = run(tmp_path, f"resources.gpus_per_trial={gpus}", "-q")
     assert done.returncode == 1, done.stderr
@@ -46,7 +46,7 @@ def test_gpus_that_are_not_there_end_the_study_before_a_trial_is_spent(gpus: str
     assert records(tmp_path) == []
 
 
-@pytest.mark.ray
+@pytest.mark.cluster
 def test_a_measurement_that_fails_is_one_line_and_the_study_goes_on(tmp_path: Path) -> None:
     lay(tmp_path / "traps", "measurement")
     done = run(tmp_path, "search.trials=2", working=2)
