@@ -194,13 +194,11 @@ class Worker:
 def set_priority(pid: int, nice: int) -> bool:
     """Set the priority of a process of its own session; return whether it has it now.
 
-    Desktops share the processor by sessions first. There the priority of the session counts, which anybody may raise
-    again; elsewhere it is that of the process, which needs privileges to be raised.
+    Desktops share the processor by sessions first, so that of the session is set too. Without privileges a process
+    cannot get a higher priority than it has.
     """
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # only some systems have it
         Path(f"/proc/{pid}/autogroup").write_text(str(nice))
-        if Path("/proc/sys/kernel/sched_autogroup_enabled").read_text().strip() == "1":
-            return True
     try:
         os.setpriority(os.PRIO_PROCESS, pid, nice)
     except OSError:  # not allowed, or it has ended
