@@ -30,12 +30,12 @@ MEBIBYTE = 1 << 20
 
 def configuration(trials: int) -> StudyConfig:
     """Return a study of so many trials in all; each arm has as many."""
-    named = [
+    variants = [
         {"name": f"{method}_decay{i}", "method": method, "set": {"training.weight_decay": decay}}
         for method in METHODS
         for i, decay in enumerate(DECAYS)
     ]
-    methods = [*METHODS, *named]
+    methods = [*METHODS, *variants]
     return load_config(
         {
             "name": "long",
@@ -66,7 +66,7 @@ def measure(trials: int = TRIALS) -> Table:
         place = [folder.name, "--root", str(folder.parent)]
         seconds = {name: _seconds("-m", "balance_tune", name, *place)[0] for name in ("status", "report")}
         page = max(path.stat().st_size for path in (folder / "report").glob("*.html")) / MEBIBYTE
-        opened, going_on = map(float, _seconds("-m", "benchmarks.long_study", "--resume", str(folder))[1].split())
+        opening, first_epoch = map(float, _seconds("-m", "benchmarks.long_study", "--resume", str(folder))[1].split())
     rows = [
         ["driver, wall ms per trial, first hundred", f"{first[0]:.1f}"],
         ["driver, wall ms per trial, last hundred", f"{last[0]:.1f} ({last[0] / first[0]:.2f} times)"],
@@ -80,8 +80,8 @@ def measure(trials: int = TRIALS) -> Table:
         ["`status`, s", f"{seconds['status']:.1f}"],
         ["`report`, s", f"{seconds['report']:.1f}"],
         ["page of the report, MiB", f"{page:.2f}"],
-        ["from the start of a resumed study until its trials are read, s", f"{opened:.1f}"],
-        ["until a trial begins its first epoch, Ray's start included, s", f"{going_on:.1f}"],
+        ["from the start of a resumed study until its trials are read, s", f"{opening:.1f}"],
+        ["until a trial begins its first epoch, Ray's start included, s", f"{first_epoch:.1f}"],
     ]
     arms = len({key.arm for key in phase.ended})
     return Table(

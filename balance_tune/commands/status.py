@@ -91,8 +91,8 @@ def sentence(state: dict[str, Any]) -> str:
     verb = "is running" if state["running"] else "is not running"
     open_trials = 0 if state["running"] else sum(row["running"] for row in state["arms"])
     trials = "1 trial was" if open_trials == 1 else f"{open_trials} trials were"
-    interrupted = f"; {trials} interrupted, and the same `balance-tune run` goes on" if open_trials else ""
-    return f"{state['study']} {verb}; {spent} of device time so far{interrupted}."
+    ending = f"; {trials} interrupted, and the same `balance-tune run` goes on" if open_trials else ""
+    return f"{state['study']} {verb}; {spent} of device time so far{ending}."
 
 
 def cells(state: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -75,8 +75,8 @@ def header_of(path: Path, text: str, wanted: Sequence[str]) -> Header:
     Raises:
         UserError: other lines come before the header, or the separator that is declared can be none.
     """
-    declared, skipped = _declared(path, text)
-    rows = {s: _first_rows(path, text, skipped, s) for s in ([declared] if declared else SEPARATORS)}
+    declaration, start = _declared(path, text)
+    rows = {s: _first_rows(path, text, start, s) for s in ([declaration] if declaration else SEPARATORS)}
     rows = {s: first for s, first in rows.items() if first}
     if not rows:
         raise UserError(f"{path} must have rows, but has none.")
@@ -107,21 +107,21 @@ def _declared(path: Path, text: str) -> tuple[str | None, int]:
     return None, 0
 
 
-def _first_rows(path: Path, text: str, skipped: int, separator: str) -> list[_Row]:
-    """Return the first rows that are not blank, `skipped` lines left out; a row of separators only is blank."""
+def _first_rows(path: Path, text: str, start: int, separator: str) -> list[_Row]:
+    """Return the first rows after `start` lines that are not blank; a row of separators only is blank."""
     lines = io.StringIO(text, newline="")
-    for _ in islice(lines, skipped):
+    for _ in islice(lines, start):
         pass
     reader = csv.reader(lines, delimiter=separator)
     rows: list[_Row] = []
-    line = skipped
+    line = start
     try:
         for fields in reader:
             if any(field.strip() for field in fields):
                 rows.append(_Row(fields, line))
             if len(rows) == SEARCHED:
                 break
-            line = skipped + reader.line_num
+            line = start + reader.line_num
     except csv.Error as error:
         if not rows:
             raise UserError(f"{path} must begin with a header, but in the row of line {line + 1}: {error}.") from error

@@ -252,17 +252,22 @@ def check_losses(plan: Plan, outcomes: Iterable[Outcome], most: float) -> None:
         )
 
 
-def _check_classes(plan: Plan, trained: NDArray[Any]) -> None:
-    """Raise a `UserError` where a class has lost all its training rows; `trained` are the labels of what is left."""
+def _check_classes(plan: Plan, before: NDArray[Any], after: NDArray[Any]) -> None:
+    """Raise a `UserError` where a class has lost all its training rows.
+
+    Args:
+        plan: as of `plan_of`.
+        before: labels of the training rows of the plan.
+        after: those of the ones that could be read.
+    """
     if plan.dataset.task != "classes":
         return
-    planned = {int(plan.items[row].label) for row in np.flatnonzero(plan.assignment == 0)}  # type: ignore[arg-type]
-    lost = sorted(planned - set(trained.tolist()))
-    if lost:
-        shown = ", ".join(f"`{plan.identity.classes[k]}`" for k in lost[:8])
+    missing = np.setdiff1d(before, after).tolist()
+    if missing:
+        names = ", ".join(f"`{plan.identity.classes[k]}`" for k in missing[:8])
         raise UserError(
-            f"every class needs a training row that can be read, but {shown}{' ...' if lost[8:] else ''} "
-            f"{'has' if len(lost) == 1 else 'have'} none left; fix the source, or leave its rows out."
+            f"every class needs a training row that can be read, but {names}{' ...' if missing[8:] else ''} "
+            f"{'has' if len(missing) == 1 else 'have'} none left; fix the source, or leave its rows out."
         )
 
 
@@ -283,7 +288,8 @@ def finish(plan: Plan, outcomes: Sequence[Outcome], place: Place, most: float) -
     kind = np.int64 if plan.dataset.task == "classes" else np.float32
     labels = np.array([plan.items[row].label for row in rows], dtype=kind)
     assignment = plan.assignment[rows]
-    _check_classes(plan, labels[assignment == 0])
+    planned = np.array([item.label for item in plan.items], dtype=kind)
+    _check_classes(plan, planned[plan.assignment == 0], labels[assignment == 0])
     counts = counts_of(labels, assignment, plan.identity.classes)
     shards: dict[str, tuple[Shard, ...]] = {}
     ranges: dict[str, dict[str, tuple[float, float]]] = {}

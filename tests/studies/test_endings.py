@@ -68,7 +68,7 @@ def test_what_is_refused_has_the_status_of_the_table(tmp_path: Path, capsys: pyt
 
 
 DRIVER = """
-import sys, time
+import sys
 from pathlib import Path
 from balance_tune.studies.storage.exclusive import exclusive
 from balance_tune.studies.storage.study_folder import StudyFolder
@@ -79,7 +79,7 @@ with exclusive(StudyFolder(Path(sys.argv[1]))):
     storage = open_storage(StudyFolder(Path(sys.argv[1])))
     optuna.create_study(storage=storage, study_name="multiple_features/joint").ask()
     print("begun", flush=True)
-    time.sleep(600)
+    sys.stdin.read()
 """
 
 
@@ -90,7 +90,8 @@ def test_a_study_that_was_killed_is_not_running_and_goes_on(tmp_path: Path, capf
     (tmp_path / "s.yaml").write_text(STUDY)
     (folder / "study.yaml").write_text(load_config(tmp_path / "s.yaml").as_yaml())
     command = [sys.executable, "-c", DRIVER, str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as driver:
+    pipes: dict[str, int] = dict.fromkeys(["stdin", "stdout", "stderr"], subprocess.PIPE)
+    with subprocess.Popen(command, text=True, **pipes) as driver:
         assert driver.stdout is not None
         assert driver.stderr is not None
         assert driver.stdout.readline() == "begun\n"
@@ -101,10 +102,10 @@ def test_a_study_that_was_killed_is_not_running_and_goes_on(tmp_path: Path, capf
         assert (status, said) == (str(128 + signal.SIGKILL), "nothing")  # as a shell says it
         assert driver.stdout.read() + driver.stderr.read() == ""
     assert main(["status", "tiny", "--root", str(tmp_path)]) == 0
-    told = capfd.readouterr().out
-    assert told.startswith("tiny is not running; 0 s of device time so far; 1 trial was interrupted, and the same")
+    output = capfd.readouterr().out
+    assert output.startswith("tiny is not running; 0 s of device time so far; 1 trial was interrupted, and the same")
     assert "the same command goes on" in remedy
-    assert "`balance-tune run` goes on.\n" in told
+    assert "`balance-tune run` goes on.\n" in output
     with exclusive(StudyFolder(folder)):  # the next driver need not wait for the dead one
         assert main(["status", "tiny", "--root", str(tmp_path), "-f", "json"]) == 0
     assert json.loads(capfd.readouterr().out)["running"] is True
@@ -116,5 +117,5 @@ def test_every_row_of_the_table_has_a_test_here() -> None:
 
 
 def test_the_table_of_times_is_that_of_the_code() -> None:
-    told = {row[0].strip("`"): float(row[1]) for row in table("Timeouts")}
-    assert told == timeouts.DEFAULTS
+    times = {row[0].strip("`"): float(row[1]) for row in table("Timeouts")}
+    assert times == timeouts.DEFAULTS

@@ -20,8 +20,8 @@ def with_measured_baseline(config: StudyConfig, folder: StudyFolder, message: Ca
     if not compute_matched.datasets_to_measure(config):
         return config
     has_begun = (folder.path / provenance.CONFIG).is_file()
-    recorded = stored_config(folder.path).baselines.compute_matched if has_begun else {}
-    factors = dict(recorded) if isinstance(recorded, dict) else {}
+    earlier = stored_config(folder.path).baselines.compute_matched if has_begun else {}
+    factors = dict(earlier) if isinstance(earlier, dict) else {}
     if any(dataset not in factors for dataset in config.datasets):
         message("measuring how long an epoch of each arm takes, for the compute-matched baseline")
         arms = arms_of(config)

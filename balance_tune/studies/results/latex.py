@@ -76,15 +76,15 @@ def selection_in_words(rule: Rule) -> str:
         return "The point of the best search trial was chosen."
     points = f"best {rule.points} points" if rule.points > 1 else "best point"
     seeds = f"{rule.select_seeds} fresh seeds" if rule.select_seeds > 1 else "one fresh seed"
-    halved = (
+    halving = (
         ", the worse half of the points dropped from one seed to the next"
         if min(rule.points, rule.select_seeds) > 1
         else ""
     )
     errors = f"{rule.margin:g} standard error{'s' if rule.margin != 1 else ''}"
     return (
-        f"The {points} and the default were compared on {seeds} by validation{halved}, and the default was kept unless "
-        f"it was beaten by more than {errors}."
+        f"The {points} and the default were compared on {seeds} by validation{halving}, and the default was kept "
+        f"unless it was beaten by more than {errors}."
     )
 
 

@@ -103,8 +103,8 @@ def _page(store: Store, study: str | None) -> str:
         raise UserError(f"MLflow at {store.shown} must know the study to show it, but has no experiment `{study}`.")
     ids = sorted((str(one.experiment_id) for one in studies), key=int)
     if len(ids) == 1:
-        shown = f"viewStateShareKey={KEY}" if VIEW in studies[0].tags else OLDEST_FIRST  # an older study has no view
-        return f"#/experiments/{ids[0]}/runs?{TRAINING}&{shown}"
+        view = f"viewStateShareKey={KEY}" if VIEW in studies[0].tags else OLDEST_FIRST  # an older study has no view
+        return f"#/experiments/{ids[0]}/runs?{TRAINING}&{view}"
     if 1 < len(ids) <= TOGETHER:
         several = quote(json.dumps(ids, separators=(",", ":")))
         return f"#/compare-experiments/s?experiments={several}&{TRAINING}&{OLDEST_FIRST}"
