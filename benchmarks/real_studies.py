@@ -1,11 +1,12 @@
-"""Real small studies with a placebo: how often a verdict is wrong, and whether tuning hurts.
+"""Real small studies with a placebo: how often a verdict is wrong, whether tuning hurts, and what is found.
 
-python -m benchmarks.real_studies [--studies 20] [--first 0] [--out FILE]
+python -m benchmarks.real_studies [--design replicates] [--studies 20] [--first 0] [--out FILE]
 
 Each study runs through the product's queue, early stopping, choice, sealed evaluation and leaderboard, on embedded
-data, with a seed of its own, one trial at a time in this process, which needs no Ray. Its rows are a JSON line of
-`--out`; a run goes on where an earlier one was cut off. At the end the shares and their intervals are printed, as
-Markdown for REAL_STUDIES.md.
+data, with a seed and splits of its own, one trial at a time in this process, which needs no Ray. Its rows are a JSON
+line of `--out`; a run goes on where an earlier one was cut off. At the end the shares and their intervals are printed,
+as Markdown for REAL_STUDIES.md. With `--design search` a study is one search and ten confirmation seeds on one split,
+at about as many trainings an arm: how studies were made before they had replicates.
 """
 
 from __future__ import annotations
@@ -38,21 +39,28 @@ from balance_tune.tasks import Objective
 from benchmarks.in_process import train
 
 DATASETS = ("multiple_features", "av_digits")
-METHODS = ["joint", "ogm_ge", "opm", "mlb"]
+SHOWN = "mlb"  # whose difference to joint is known to be there
+DESIGNS: dict[str, dict[str, Any]] = {
+    "replicates": {
+        "methods": ["joint", "ogm_ge", "opm", "mlb"], "replicates": 5, "search": {"trials": 4},
+        "select": {"points": 1, "seeds": 1}, "confirm": {"seeds": 1, "default_seeds": 1},
+    },
+    "search": {
+        "methods": ["joint", "mlb"], "replicates": 1, "search": {"trials": 20},
+        "select": {"points": 3, "seeds": 2}, "confirm": {"seeds": 10, "default_seeds": 5},
+    },
+}  # fmt: skip
 ALPHA = 0.05
 
 
-def config_of(study: int) -> StudyConfig:
+def config_of(study: int, design: str) -> StudyConfig:
     """Return the configuration of a study; datasets take turns."""
-    return read_config(
-        {
-            "name": f"real-{study}", "datasets": [DATASETS[study % len(DATASETS)]], "methods": METHODS,
-            "training": {"epochs": 12}, "replicates": 5, "placebo": True, "seed": 100 + study,
-            "search": {"trials": 4, "early_stopping": {"reduction": 3, "grace": 3}},
-            "select": {"points": 1, "seeds": 1}, "confirm": {"seeds": 1, "default_seeds": 1},
-            "checkpoints": "confirmed",
-        }
-    )  # fmt: skip
+    values = {
+        "name": f"real-{study}", "datasets": [DATASETS[study % len(DATASETS)]], "training": {"epochs": 12},
+        "splits": "redrawn", "placebo": True, "seed": 100 + study, "checkpoints": "confirmed", **DESIGNS[design],
+    }  # fmt: skip
+    values["search"] = {**values["search"], "early_stopping": {"reduction": 3, "grace": 3}}
+    return read_config(values)
 
 
 def run(config: StudyConfig, folder: Path, stores: Mapping[str, Path]) -> list[dict[str, Any]]:
@@ -107,27 +115,47 @@ def summary(studies: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def power(studies: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the studies say of a method that is better than joint, as Markdown."""
+    lines = [f"| dataset | studies | trainings an arm | {SHOWN} - joint, points | sd over studies | found, p < 5 % |"]
+    lines.append("|---|---|---|---|---|---|")
+    for name in DATASETS:
+        rows = [row for s in studies for row in s["rows"] if (row["dataset"], row["method"]) == (name, SHOWN)]
+        if len(rows) > 1:
+            differences = 100 * np.array([row["delta"] for row in rows])
+            trainings = np.mean([row["trials"] + row["confirm_trials"] for row in rows])
+            right = sum(row["p_value"] < ALPHA and row["delta"] > 0 for row in rows)
+            lines.append(
+                f"| {name} | {len(rows)} | {trainings:.0f} | {differences.mean():+.2f} | {differences.std(ddof=1):.2f} "
+                f"| {right} of {len(rows)} |"
+            )
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=20)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--step", type=int, default=1, help="only every so many studies, for several processes")
-    parser.add_argument("--out", type=Path, default=Path("real_studies.jsonl"))
+    parser.add_argument("--design", choices=list(DESIGNS), default="replicates")
+    parser.add_argument("--out", type=Path, help="default: real_studies_DESIGN.jsonl")
     args = parser.parse_args()
+    out = args.out or Path(f"real_studies_{args.design}.jsonl")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as here:
         stores = {name: Path(here) / "data" / name for name in DATASETS}
         for name, store in stores.items():
             build_store(datasets().get(name)(), store)
         gc.freeze()
-        known = [json.loads(line)["study"] for line in args.out.read_text().splitlines()] if args.out.exists() else []
+        known = [json.loads(line)["study"] for line in out.read_text().splitlines()] if out.exists() else []
         for study in range(args.first, args.studies, args.step):
             if study in known:
                 continue
-            rows = run(config_of(study), Path(here) / f"study-{study}", stores)
-            with args.out.open("a") as file:
+            rows = run(config_of(study, args.design), Path(here) / f"study-{study}", stores)
+            with out.open("a") as file:
                 file.write(json.dumps({"study": study, "rows": rows}) + "\n")
-    print(summary([json.loads(line) for line in args.out.read_text().splitlines()]))
+    studies = [json.loads(line) for line in out.read_text().splitlines()]
+    print(f"{summary(studies)}\n\n{power(studies)}")
 
 
 if __name__ == "__main__":

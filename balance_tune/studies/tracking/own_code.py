@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,7 +46,6 @@ def own_code(classes: Iterable[Any]) -> OwnCode:
             modules.add(cls.__module__)
             places[top] = place
             queue.append(cls.__module__)
-    distributions = packages_distributions()
     while queue:
         name = queue.pop()
         top = name.partition(".")[0]
@@ -57,7 +57,7 @@ def own_code(classes: Iterable[Any]) -> OwnCode:
             if place is None:
                 continue
             if any(part in INSTALLED for part in place.parts):
-                packages.update(distributions.get(top, ()))
+                packages.update(_distributions().get(top, ()))
                 continue
             places[top] = place
         file = _file(name, places[top])
@@ -65,6 +65,12 @@ def own_code(classes: Iterable[Any]) -> OwnCode:
             queue += [name.rpartition(".")[0]] if "." in name else []
             queue += _imports(name, file)
     return OwnCode(tuple(sorted(modules)), places, tuple(sorted(packages)))
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Return top-level module -> its distributions; reading all that is installed takes more than half a second."""
+    return packages_distributions()
 
 
 def _place(top: str) -> Path | None:
