@@ -9,6 +9,7 @@ from balance_tune.datasets.columns import KINDS
 from balance_tune.datasets.labels import clean
 from balance_tune.errors import UserError
 from balance_tune.kinds import misfit
+from balance_tune.registry import encoders
 
 KINDS_OF: dict[str, Any] = {
     "name": str | int,
@@ -60,6 +61,12 @@ def checked_recipe(recipe: Mapping[str, Any]) -> dict[str, str]:
             raise UserError(f"a recipe must have `{key}`, but has not.")
     if not isinstance(recipe["modalities"], Mapping):
         raise UserError(f"`modalities` must map names to columns; their kinds are {', '.join(KINDS)}.")
+    for modality, entry in recipe["modalities"].items():
+        encoder = entry.get("encoder") if isinstance(entry, Mapping) else None
+        if not isinstance(encoder, str | None):
+            raise UserError(f"`encoder` must be a name, but got {encoder!r:.60} (modality {modality}).")
+        if encoder and ":" not in encoder:  # a user's own may be importable elsewhere only
+            encoders().get(encoder)
     choice = {key: recipe.get(key) or values[0] for key, values in CHOICES.items()}
     for key, values in CHOICES.items():
         if choice[key] not in values:

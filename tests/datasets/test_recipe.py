@@ -50,6 +50,9 @@ def test_choices_have_their_defaults() -> None:
         ("frames", {"count": 0}, "`count` must be a whole number of at least 1"),
         ("text", {"length": 0}, "`length` must be a whole number of at least 1"),
         ("text", {"vocabulary": 1}, "`vocabulary` must be a whole number of at least 2"),
+        ("numbers", {"encoder": "nope"}, "encoder must be one that exists, but got `nope`.* mlp"),
+        ("numbers", {"encoder": 5}, r"`encoder` must be a name, but got 5 \(modality m\)"),
+        ("numbers", {"encoder": ["mlp"]}, r"`encoder` must be a name, but got \['mlp'\]"),
     ],
 )
 def test_settings_of_a_modality_are_checked(kind: str, settings: Any, message: str, tmp_path: Path) -> None:
