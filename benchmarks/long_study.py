@@ -2,11 +2,13 @@
 
 Trials cost nothing (`benchmarks.driver.instant`); all the rest is a study's. Measured: what the driver spends on a
 trial early and late, its memory, the size of its files, and how long it takes to look at the study and to go on with
-it. Each command is a process of its own, and its start is counted. It takes minutes, so `make bench` leaves it out.
+it. Each command is a process of its own, and its start is counted. Where Chromium is installed it opens the report. A
+run of all trials takes a quarter of an hour, so `make bench` leaves it out; it writes benchmarks/LONG_STUDY.md.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -21,8 +23,9 @@ from balance_tune.studies.protocol.keys import TrialKey
 from balance_tune.studies.storage.files import JOURNAL, PRUNING_LOG
 from benchmarks.driver import DATASETS, EPOCHS, HUNDRED, METHODS, PASSED, costs, instant
 from benchmarks.search_phase import Phase, say, search, study_folder
-from benchmarks.table import Table, show
+from benchmarks.table import Table, machine
 
+RESULTS = Path(__file__).parent / "LONG_STUDY.md"
 TRIALS = 10_000
 DECAYS = (0.001, 0.0001)  # each method is there with its own weight decay, and with these
 MEBIBYTE = 1 << 20
@@ -65,7 +68,8 @@ def measure(trials: int = TRIALS) -> Table:
         sizes = {name: (folder / name).stat().st_size / MEBIBYTE for name in (JOURNAL, PRUNING_LOG)}
         place = [folder.name, "--root", str(folder.parent)]
         seconds = {name: _seconds("-m", "balance_tune", name, *place)[0] for name in ("status", "report")}
-        page = max(path.stat().st_size for path in (folder / "report").glob("*.html")) / MEBIBYTE
+        page = folder / "report" / "index.html"
+        size, shown = page.stat().st_size / MEBIBYTE, _seconds_to_show(page)
         opening, first_epoch = map(float, _seconds("-m", "benchmarks.long_study", "--resume", str(folder))[1].split())
     rows = [
         ["driver, wall ms per trial, first hundred", f"{first[0]:.1f}"],
@@ -79,7 +83,8 @@ def measure(trials: int = TRIALS) -> Table:
         ["MLflow complete after the last trial, s", f"{phase.lag:.0f}"],
         ["`status`, s", f"{seconds['status']:.1f}"],
         ["`report`, s", f"{seconds['report']:.1f}"],
-        ["page of the report, MiB", f"{page:.2f}"],
+        ["page of the report, MiB", f"{size:.2f}"],
+        ["until Chromium has drawn it, its start included, s", "-" if shown is None else f"{shown:.1f}"],
         ["from the start of a resumed study until its trials are read, s", f"{opening:.1f}"],
         ["until a trial begins its first epoch, Ray's start included, s", f"{first_epoch:.1f}"],
     ]
@@ -105,6 +110,17 @@ def resume(folder: Path) -> tuple[float, float]:
     return phase.opened - started, phase.began - started
 
 
+def _seconds_to_show(page: Path) -> float | None:
+    """Return how long a browser without a window takes to draw a page; None where there is none."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        return None
+    began = time.perf_counter()
+    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--screenshot={page.with_suffix('.png')}"]
+    subprocess.run([*command, page.as_uri()], check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
 def _seconds(*arguments: str) -> tuple[float, str]:
     """Return how long a Python process took, and what it printed."""
     began = time.perf_counter()
@@ -116,4 +132,8 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--resume"]:
         print(*resume(Path(sys.argv[2])))
     else:
-        show(measure(*map(int, sys.argv[1:2])))
+        table = measure(*map(int, sys.argv[1:2])).markdown()
+        text = f"# A long study\n\nMade by `python -m benchmarks.long_study`.\n\n{table}"
+        print(text)
+        if not sys.argv[1:]:
+            RESULTS.write_text(f"{text}\n({machine()})\n")

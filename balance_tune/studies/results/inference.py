@@ -12,8 +12,10 @@ mean squares of the two-way table, MS_R (replicates), MS_U (units) and MS_E (int
 
     Var(mean d) = (MS_R + max(0, MS_U - MS_E)) / (R U),
 
-and the degrees of freedom are Satterthwaite's. Without values per unit the second term is left out, and what remains
-is the paired t interval. docs/protocol.md explains the choice, benchmarks/calibration.py measures the error rates.
+and the degrees of freedom are Satterthwaite's, but not fewer than the R - 1 of replicates alone: of a difference of
+mean squares that are nearly equal they would go to zero. Without values per unit the second term is left out, and what
+remains is the paired t interval. docs/protocol.md explains the choice, benchmarks/calibration.py measures the error
+rates.
 """
 
 from __future__ import annotations
@@ -119,7 +121,7 @@ def estimate(differences: ArrayLike, units: ArrayLike | None = None, level: floa
 
 
 def _rows_too(replicates: float, units: Floats) -> tuple[float, float]:
-    """Return the variance of the mean difference that test units add, and Satterthwaite's degrees of freedom.
+    """Return the variance of the mean difference that test units add, and the degrees of freedom of all of it.
 
     Args:
         replicates: the variance that replicates give, MS_R / (R U).
@@ -134,11 +136,10 @@ def _rows_too(replicates: float, units: Floats) -> tuple[float, float]:
     )  # sum of squares, interaction
     ms_units = between / (u * (u - 1))  # every term divided by R U
     ms_rest = max(rest, 0.0) / ((r - 1) * (u - 1) * r * u)
-    excess = ms_units - ms_rest
-    if excess <= 0:
-        return 0.0, r - 1.0
+    excess = max(ms_units - ms_rest, 0.0)
     terms = replicates**2 / (r - 1) + ms_units**2 / (u - 1) + ms_rest**2 / ((r - 1) * (u - 1))
-    return excess, (replicates + excess) ** 2 / terms if terms > 0 else r - 1.0
+    satterthwaite = (replicates + excess) ** 2 / terms if excess > 0 else 0.0
+    return excess, max(satterthwaite, r - 1.0)
 
 
 def pseudo_values(score: float, without: ArrayLike) -> Floats:

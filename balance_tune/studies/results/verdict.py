@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,7 @@ from balance_tune.studies.results.inference import Comparison, Estimate
 from balance_tune.studies.results.statistics import ROUNDING, holm
 
 ALPHA = 0.05
+LARGE = 100.0  # critical value of t
 Outcome = Literal["better", "equivalent", "worse", "undecided"]
 
 
@@ -112,13 +114,19 @@ def smallest_detectable(
 ) -> float | None:
     """Return the true mean difference that a two-sided t test with this standard error finds with probability `power`.
 
-    Solves the noncentral t for its noncentrality; the far tail, below 1e-4 at such a power, is left out. None where the
-    design gives no such difference: fewer than two replicates, no variance, or a difference beyond the metric's span.
+    Solves the noncentral t for its noncentrality; the far tail, below 1e-4 at such a power, is left out. From a critical
+    value of `LARGE` on, the normal part of t is small beside the noncentrality and is left out. None where the design
+    gives no such difference: fewer than two replicates, no variance, or a difference beyond the metric's span.
     """
     if result.error is None or result.freedom is None or result.error < ROUNDING:
         return None
-    critical = float(special.stdtrit(result.freedom, 1 - alpha / 2))
-    size = float(special.nctdtrinc(result.freedom, 1 - power, critical)) * result.error
+    freedom = result.freedom
+    critical = float(special.stdtrit(freedom, 1 - alpha / 2))
+    if critical < LARGE:
+        noncentrality = float(special.nctdtrinc(freedom, 1 - power, critical))
+    else:  # scipy's takes minutes there
+        noncentrality = critical * math.sqrt(special.chdtri(freedom, 1 - power) / freedom)
+    size = noncentrality * result.error
     return size if np.isfinite(size) and (span is None or size <= span) else None
 
 

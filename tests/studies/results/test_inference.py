@@ -50,6 +50,16 @@ def test_rows_on_which_arms_do_not_differ_systematically_add_no_freedom_and_hard
     assert result.error == pytest.approx(plain.error, rel=0.05)
 
 
+def test_test_rows_never_take_away_the_freedom_that_replicates_give() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):  # rows that add about nothing: half of the time their variance is just above that of the rest
+        units = rng.normal(size=(5, 300))
+        units -= units.mean(axis=1, keepdims=True)
+        result = estimate(0.001 * rng.normal(size=5), units)
+        assert result.freedom is not None
+        assert result.freedom >= 4
+
+
 @pytest.mark.parametrize("replicates", [5, 6, 10])
 def test_the_interval_covers_the_difference_on_the_population_of_rows_and_replicates(replicates: int) -> None:
     rng = np.random.default_rng(replicates)

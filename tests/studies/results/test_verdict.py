@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import special
 
 from balance_tune.studies.results.inference import Comparison, Runs, compare, estimate
 from balance_tune.studies.results.verdict import (
@@ -143,6 +144,18 @@ def test_the_smallest_detectable_difference_is_found_with_80_percent_power() -> 
     assert size is not None
     found = np.array([estimate(d).p for d in rng.normal(size, 0.01, (4000, 10))])
     assert np.mean(found < ALPHA) == pytest.approx(0.8, abs=0.02)
+
+
+def test_the_smallest_detectable_difference_of_two_replicates_is_found_at_any_level() -> None:
+    two = estimate([0.9, -0.8])
+    assert two.error is not None
+    for alpha in (1e-3, 1e-5, 1e-8):  # with one degree of freedom t is far out: a quotient by a normal value
+        critical = float(special.stdtrit(1, 1 - alpha / 2))
+        expected = two.error * critical * float(special.ndtri(0.9))
+        assert smallest_detectable(two, alpha=alpha) == pytest.approx(expected, rel=1e-4)
+    below, above = (smallest_detectable(two, alpha=alpha) for alpha in (0.00637, 0.00636))  # critical: 99.9 and 100.1
+    assert below is not None
+    assert above == pytest.approx(below, rel=3e-3)
 
 
 def test_nothing_beyond_the_metrics_span_is_called_detectable() -> None:
