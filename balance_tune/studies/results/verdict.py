@@ -114,9 +114,9 @@ def smallest_detectable(
 ) -> float | None:
     """Return the true mean difference that a two-sided t test with this standard error finds with probability `power`.
 
-    Solves the noncentral t for its noncentrality; the far tail, below 1e-4 at such a power, is left out. From a critical
-    value of `LARGE` on, the normal part of t is small beside the noncentrality and is left out. None where the design
-    gives no such difference: fewer than two replicates, no variance, or a difference beyond the metric's span.
+    Solves the noncentral t for its noncentrality; the far tail, below 1e-4 at such a power, is left out. From a
+    critical value of `LARGE` on, the normal part of t is small beside the noncentrality and is left out. None where the
+    design gives no such difference: fewer than two replicates, no variance, or one beyond the metric's span.
     """
     if result.error is None or result.freedom is None or result.error < ROUNDING:
         return None
