@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from balance_tune.models.encoders import Mlp
-from balance_tune.studies.tracking.own_code import own_code
+from balance_tune.studies.tracking.own_code import OwnCode, own_code
 
 
 @pytest.fixture
@@ -59,3 +59,8 @@ def test_a_folder_without_init_is_a_package_too(here: Path) -> None:
 def test_what_was_typed_in_by_hand_has_no_file() -> None:
     typed = type("Theirs", (), {"__module__": "__main__"})
     assert own_code([typed]).places == {}
+
+
+def test_of_our_own_classes_nothing_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("balance_tune.studies.tracking.own_code.packages_distributions", lambda: pytest.fail("read"))
+    assert own_code([Mlp]) == OwnCode((), {}, ())
