@@ -164,3 +164,31 @@ def test_nothing_beyond_the_metrics_span_is_called_detectable() -> None:
     assert smallest_detectable(wild, span=1.0) is None
     assert smallest_detectable(estimate([0.1])) is None
     assert smallest_detectable(estimate([0.1, 0.1])) is None
+
+
+def _any_runs(rng: np.random.Generator, replicates: int, rows: int, kind: int) -> Runs:
+    hits = rng.random((replicates, rows)) < rng.random()
+    units = {
+        "hits": hits.astype(np.float64),
+        "the same rows each time": (hits[:1] | (rng.random((replicates, rows)) < 0.02)).astype(np.float64),
+        "constant": np.full((replicates, rows), float(rng.integers(2))),
+        "of any size": rng.normal(size=(replicates, rows)) * 10.0 ** rng.integers(-6, 6),
+    }
+    own = list(units.values())[kind]
+    scores = np.where(rng.random(replicates) < rng.choice([0.0, 0.1, 0.5, 1.0]), NAN, own.mean(axis=1))
+    return Runs(scores, own if rng.random() < 0.7 else None)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seed", range(300))
+def test_whatever_the_runs_are_every_number_is_one_or_unknown(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    replicates, rows, kind = int(rng.integers(1, 12)), int(rng.choice([1, 2, 3, 60])), int(rng.integers(4))
+    looks, lower = int(rng.integers(1, 6)), bool(rng.integers(2))
+    baseline, *rivals = (_any_runs(rng, replicates, rows, kind) for _ in range(1 + int(rng.integers(1, 12))))
+    comparisons = [compare(r, baseline, worst=0.0, lower=lower, level=interval_level(looks)) for r in rivals]
+    for c, v in zip(comparisons, verdicts(comparisons, lower=lower, looks=looks, equivalence=0.005), strict=True):
+        assert all(0 <= p <= 1 for p in (v.p, v.p_holm, v.p_with_failures, v.p_equivalence) if p is not None)
+        assert all(0 < mde < np.inf for mde in (v.mde, v.mde_holm) if mde is not None)
+        if c.typical.ci is not None:
+            assert -np.inf < c.typical.ci[0] <= c.typical.mean <= c.typical.ci[1] < np.inf
