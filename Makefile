@@ -70,7 +70,7 @@ ui: $(READY)  ## the MLflow UI on every trial (Ctrl-C ends it)
 bench: $(READY)  ## ratios against what a user would use instead; writes benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks
 
-calibrate: $(READY)  ## simulate the error rates of the verdict on recordings; writes benchmarks/CALIBRATION.md (an hour)
+calibrate: $(READY)  ## simulate the error rates of the verdict on recordings; writes benchmarks/CALIBRATION.md (twenty minutes)
 	$(BIN)/python -m benchmarks.calibration
 
 bench-gpu: $(READY)  ## the same on a GPU: sharing it, samples a second, steps; writes benchmarks/RESULTS_GPU.md

@@ -362,6 +362,24 @@ def tables(folder: Path, studies: int, searches: int) -> list[Table]:
     return made
 
 
+def summary(level: Table, coverage: Table) -> str:
+    """Return the ranges of the first two tables in a sentence."""
+    n = len(REPLICATES)
+    columns = list(zip(*level.rows, strict=True))[2:]
+    single, family, wrong = (_range([cell for column in columns[i : i + n] for cell in column]) for i in (0, n, 2 * n))
+    covered = _range([cell for row in coverage.rows for cell in row[1:]])
+    return (
+        f"Between two arms of one method p is below 0.05 in {single} of studies, for any of a family after Holm's "
+        f"correction in {family}, and a verdict is wrong in {wrong}. The 95 % interval holds the true difference in "
+        f"{covered}.\n"
+    )
+
+
+def _range(cells: Sequence[str]) -> str:
+    numbers = sorted(float(cell.removesuffix(" %")) for cell in cells)
+    return f"{numbers[0]} to {numbers[-1]} %"
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
@@ -372,8 +390,11 @@ def main() -> None:
     parser.add_argument("--searches", type=int, default=1000, help="independent searches that studies draw from")
     parser.add_argument("--recordings", type=Path, default=RECORDINGS)
     args = parser.parse_args()
-    parts = [table.markdown() for table in tables(args.recordings, args.studies, args.searches)]
-    text = f"# Calibration of the verdict\n\nMade by `python -m benchmarks.calibration`.\n\n{chr(10).join(parts)}"
+    all_tables = tables(args.recordings, args.studies, args.searches)
+    parts = ["# Calibration of the verdict\n", "Made by `python -m benchmarks.calibration`.\n"]
+    if len(all_tables) > 4:  # with two recordings
+        parts.append(summary(*all_tables[:2]))
+    text = "\n".join([*parts, *(table.markdown() for table in all_tables)])
     print(text)
     if args.recordings == RECORDINGS:
         RESULTS.write_text(text)
