@@ -22,10 +22,14 @@ class Replicas:
 
     The average does not overlap with the backward pass: a method may go backward several times in a step, or look at
     this worker's own gradients before they are averaged, and then no bucket is final before the last pass has ended.
+
+    Args:
+        alone: one worker, whether or not there is a process group: for what a worker computes by itself. A collective
+            that the others do not take part in never ends.
     """
 
-    def __init__(self) -> None:
-        joined = dist.is_available() and dist.is_initialized()
+    def __init__(self, *, alone: bool = False) -> None:
+        joined = not alone and dist.is_available() and dist.is_initialized()
         self.rank = dist.get_rank() if joined else 0
         self.world = dist.get_world_size() if joined else 1
 

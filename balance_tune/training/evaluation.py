@@ -83,7 +83,7 @@ def evaluate(
         prefix: of the metrics' names.
         autocast: the arithmetic of the passes.
     """
-    replicas = replicas or Replicas()
+    replicas = replicas or Replicas(alone=True)
     with autocast():
         answers, alone = predict(model, part, replicas.rank, replicas.world)
     labels = part.labels[replicas.rank :: replicas.world]

@@ -48,7 +48,7 @@ def unit_values(
     names = METRICS[task] if metrics is None else metrics
 
     def measured(keep: Tensor) -> Tensor:
-        values, _ = MEASURES[task](answers[keep], answers[keep].unsqueeze(0), labels[keep], Replicas())
+        values, _ = MEASURES[task](answers[keep], answers[keep].unsqueeze(0), labels[keep], Replicas(alone=True))
         return torch.stack([values[name].double() for name in names])
 
     count = int(unit.max()) + 1

@@ -116,5 +116,5 @@ def robustness(
 
 def _measured(model: MultimodalModel, part: Feed) -> dict[str, float]:
     answers, alone = predict(model, part)
-    measured, _ = MEASURES[model.task](answers, alone, part.labels, Replicas())
+    measured, _ = MEASURES[model.task](answers, alone, part.labels, Replicas(alone=True))
     return dict(zip(measured, torch.stack(list(measured.values())).tolist(), strict=True))

@@ -108,7 +108,7 @@ def _summary(task: Task, answers: Tensor, labels: Tensor) -> dict[str, Any]:
     from balance_tune.training.metrics import MEASURES
 
     answers = answers.double()
-    measured, _ = MEASURES[task](answers, answers[None], labels, Replicas())
+    measured, _ = MEASURES[task](answers, answers[None], labels, Replicas(alone=True))
     numbers = {name: float(value) for name, value in measured.items()}
     ece = {"ece": calibration_error(answers.softmax(1), labels)} if task == "classes" else {}
     return {"rows": len(labels), **numbers, **ece}

@@ -26,6 +26,7 @@ from balance_tune.studies.execution import trial
 from balance_tune.studies.execution.trial import History, work
 from balance_tune.studies.storage import durable
 from balance_tune.studies.storage.study_folder import StudyFolder
+from balance_tune.testing.workers import Workers
 from balance_tune.training.checkpoint import load_best
 from balance_tune.training.errors import DeviceError, Diverged
 from tests.datasets.tiny import Tiny
@@ -108,6 +109,22 @@ def test_a_selection_trial_tells_what_validation_rows_contribute_to_its_value(tm
     assert not any("val_units" in row for row in durable.json_lines(tmp_path / "t" / "history.jsonl"))
     work(config_of(tmp_path / "search", store), others := Reports())
     assert "val_units" not in others[-1]
+
+
+def last_report(config: dict[str, Any]) -> dict[str, Any]:
+    work(config, reports := Reports(), replicas=Replicas())
+    return reports[-1]
+
+
+def test_two_workers_tell_of_a_selection_trial_what_one_does(tmp_path: Path, store: Path) -> None:
+    """The first of them computes it by itself, in a process that has a group."""
+    workers = Workers(2)
+    first, second = workers.run(last_report, config_of(tmp_path / "two", store, phase="select", workers=2))
+    workers.close()
+    alone = last_report(config_of(tmp_path / "one", store, phase="select"))
+    two, one = (np.frombuffer(base64.b64decode(row["val_units"]), dtype="<f4") for row in (first, alone))
+    assert two == pytest.approx(one, abs=1e-5)
+    assert "val_units" not in second
 
 
 def test_a_short_trial_writes_no_state(tmp_path: Path, store: Path) -> None:
