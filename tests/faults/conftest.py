@@ -59,7 +59,7 @@ class Trial:
         """Hold the finished study to the undisturbed one, or with `same` false to the invariants alone."""
         seconds = time.monotonic() - self.began
         found = Outcome.of(self.driver.folder)
-        lost, twice = lost_and_duplicated(found, self.reference.outcome)
+        lost, twice = lost_and_duplicated(found, self.reference.outcome, same=same)
         ROWS.append(Row(fault, times, lost, twice, seconds - self.reference.seconds))
         checked = check(self.driver.folder, self.reference.outcome if same else None)
         assert (lost, twice) == (0, 0)

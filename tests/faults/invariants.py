@@ -39,9 +39,13 @@ class Outcome:
         return [{k: v for k, v in row.items() if not any(word in k for word in MAY_DIFFER)} for row in self.rows]
 
 
-def lost_and_duplicated(found: Outcome, expected: Outcome) -> tuple[int, int]:
-    """Return how many finished trials are missing from a witness, and how many are there more than once."""
-    wanted = {(r.arm, f"{r.phase} {r.number}") for r in expected.records}
+def lost_and_duplicated(found: Outcome, expected: Outcome, *, same: bool = True) -> tuple[int, int]:
+    """Return how many finished trials are missing from a witness, and how many are there more than once.
+
+    With `same` false the study may choose another point than `expected`, so that only its search trials are the same.
+    """
+    records = expected.records if same else [*found.records, *(r for r in expected.records if r.phase == "search")]
+    wanted = {(r.arm, f"{r.phase} {r.number}") for r in records}
     stored = Counter((r.arm, f"{r.phase} {r.number}") for r in found.records if r.finished)
     mirrored: Counter[tuple[str, str]] = Counter()
     for (arm, number, _), count in found.tracked.items():
