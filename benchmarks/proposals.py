@@ -83,7 +83,7 @@ def measure() -> Table:
     return Table(
         "The next point",
         "Milliseconds per trial that sampler and storage take, six parameters, by the number of finished trials of the "
-        "arm: `gp` in memory, which proposes up to trial 200; TPE on the study's journal file, and on sqlite.",
+        "arm: `gp` in memory, which proposes up to trial 100; TPE on the study's journal file, and on sqlite.",
         ("finished", "gp ms", "TPE, journal ms", "TPE, sqlite ms", "times less"),
         rows,
     )

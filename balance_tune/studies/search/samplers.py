@@ -12,7 +12,7 @@ from balance_tune.studies.private_apis import qmc_at
 from balance_tune.studies.protocol.space import Space
 from balance_tune.studies.search.gp_sampler import GpSampler
 
-GP_TRIALS = 200  # from there on a Gaussian process takes too long
+GP_TRIALS = 100  # from there on a Gaussian process takes more than 50 ms
 
 
 def sampler_for(

@@ -122,6 +122,7 @@ def render(sources: Sources, progress: Markup | None = None) -> str:
         units=units(sources.rows),
         protocol=sources.config.get("protocol") or "sealed",
         data=[_data(name, manifest, sources.config) for name, manifest in sources.manifests.items()],
+        most_drawn=sources.most_drawn if any(row.trials > sources.most_drawn for row in sources.rows) else 0,
         versions=_versions(sources.begun),
         begun=sources.begun.get("begun", ""),
         code=(sources.begun.get("code") or {}).items(),

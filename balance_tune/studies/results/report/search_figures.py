@@ -83,7 +83,7 @@ def _progress(trials: Sequence[TrialRecord], sources: Sources) -> Curve:
 
 def search_curves(sources: Sources, row: LeaderboardRow, width: int = 340) -> Picture:
     """Return the curves of an arm's search trials: completed ones dark, stopped ones pale and ended by a ring."""
-    trials = [r for r in sources.arm(row) if r.phase == "search" and r.curve][:80]
+    trials = [r for r in sources.search_trials(row) if r.curve]
     late = [v for r in trials for e, v in r.curve.items() if e > 0.1 * max(r.curve)]
     last = max((max(r.curve) for r in trials), default=2)
     plot = Plot(
@@ -111,7 +111,7 @@ def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, Pict
 
     Stopped and failed trials lie on the bottom edge: what a trial had reached when it was stopped compares with none.
     """
-    trials = [r for r in sources.arm(row) if r.phase == "search" and r.params and r.finished]
+    trials = [r for r in sources.search_trials(row) if r.params and r.finished]
     values = [r.value for r in trials if r.state == "complete" and r.value is not None]
     y = spread(values, axis_label(row.objective), percent=is_share([row]))
     y = replace(y, low=y.low - 0.2 * (y.high - y.low))  # room for what did not complete, at the bottom

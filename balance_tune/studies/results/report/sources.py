@@ -23,6 +23,9 @@ from balance_tune.tasks import BY_MODALITY
 BEGUN = "study.json"  # what the study was begun with: code, packages, data, and how it was extended since
 
 
+TRIALS_DRAWN, FEWEST_DRAWN = 2400, 20  # search trials that the charts of one page draw: in all, and of an arm at least
+
+
 @dataclass
 class Sources:
     """The inputs of a report; `manifests` and `begun` are empty where the files are not there (any more)."""
@@ -44,6 +47,25 @@ class Sources:
     def arm(self, row: LeaderboardRow) -> list[TrialRecord]:
         """Return the trials of a row's arm."""
         return [r for r in self.records if r.arm == row.arm]
+
+    @property
+    def most_drawn(self) -> int:
+        """Search trials of an arm that charts draw, so that a page of many arms stays small."""
+        return max(FEWEST_DRAWN, TRIALS_DRAWN // max(1, len(self.rows)))
+
+    def search_trials(self, row: LeaderboardRow) -> list[TrialRecord]:
+        """Return an arm's search trials that charts draw: all, or the default and the best `most_drawn` but one."""
+        own = [r for r in self.arm(row) if r.phase == "search"]
+        if len(own) <= self.most_drawn:
+            return own
+
+        def worth(r: TrialRecord) -> tuple[bool, bool, float]:
+            best = r.value if r.state == "complete" else self.rule.objective.best(list(r.curve.values()))
+            gain = float("-inf") if best is None else self.rule.objective.gain(best)
+            return bool(r.attrs.get("default")), r.state == "complete", gain
+
+        keys = {(r.replicate, r.number) for r in sorted(own, key=worth, reverse=True)[: self.most_drawn]}
+        return [r for r in own if (r.replicate, r.number) in keys]
 
     def shown(self, row: LeaderboardRow) -> list[TrialRecord]:
         """Return the trials that show how an arm's chosen point trains: the confirmed ones, else its best."""
