@@ -23,7 +23,7 @@ from balance_tune.tasks import BY_MODALITY
 BEGUN = "study.json"  # what the study was begun with: code, packages, data, and how it was extended since
 
 
-TRIALS_DRAWN, FEWEST_DRAWN = 2400, 20  # search trials that the charts of one page draw: in all, and of an arm at least
+TRIALS_DRAWN, FEWEST_DRAWN = 2000, 20  # search trials that the charts of one page draw: in all, and of an arm at least
 
 
 @dataclass
