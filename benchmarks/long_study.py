@@ -133,7 +133,7 @@ if __name__ == "__main__":
         print(*resume(Path(sys.argv[2])))
     else:
         table = measure(*map(int, sys.argv[1:2])).markdown()
-        text = f"# A long study\n\nMade by `python -m benchmarks.long_study`.\n\n{table}"
+        text = f"# Ten thousand trials\n\nMade by `python -m benchmarks.long_study`.\n\n{table}"
         print(text)
         if not sys.argv[1:]:
             RESULTS.write_text(f"{text}\n({machine()})\n")

@@ -35,7 +35,9 @@ def main() -> None:
         path, most = json.loads(line)
         try:
             read(path, most)
-        except Exception as error:  # whatever it is, it comes again where the file is opened
+        except (
+            Exception
+        ) as error:  # pyarrow raises many kinds; the caller meets it again, and names it, when it opens the file
             print(type(error).__name__, flush=True)
         else:
             print("read", flush=True)

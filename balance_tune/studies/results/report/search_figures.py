@@ -73,7 +73,7 @@ def _progress(trials: Sequence[TrialRecord], sources: Sources) -> Curve:
     spent, best, curve = 0.0, None, []
     for r in trials:
         spent += r.device_seconds
-        value = _reached(r, sources)
+        value = sources.reached(r)
         if value is not None and (best is None or objective.gain(value) > objective.gain(best)):
             best = value
         if best is not None:
@@ -128,7 +128,7 @@ def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, Pict
             continue
         plot = Plot(x, y, f"{row.arm}: validation against {name}", width=170, height=138, left=34, right=14)
         for r in with_value:
-            value = _reached(r, sources)
+            value = sources.reached(r)
             across = float(names.index(str(r.params[name]))) if names else float(r.params[name])
             place = (across, value if r.state == "complete" and value is not None else y.low)
             shape = {"complete": "disc", "pruned": "ring", "failed": "cross"}[r.state]
@@ -145,11 +145,6 @@ def slices(sources: Sources, row: LeaderboardRow, look: Style) -> dict[str, Pict
             plot.rule(x=float(names.index(str(chosen))) if names else float(chosen), title=f"chosen: {_value(chosen)}")
         charts[name] = plot.picture()
     return charts
-
-
-def _reached(r: TrialRecord, sources: Sources) -> float | None:
-    """Return the value of a complete trial, or the best value so far of another."""
-    return r.value if r.state == "complete" else sources.rule.objective.best(list(r.curve.values()))
 
 
 def _name(r: TrialRecord, row: LeaderboardRow) -> str:

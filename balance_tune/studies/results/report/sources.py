@@ -60,12 +60,16 @@ class Sources:
             return own
 
         def worth(r: TrialRecord) -> tuple[bool, bool, float]:
-            best = r.value if r.state == "complete" else self.rule.objective.best(list(r.curve.values()))
+            best = self.reached(r)
             gain = float("-inf") if best is None else self.rule.objective.gain(best)
             return bool(r.attrs.get("default")), r.state == "complete", gain
 
         keys = {(r.replicate, r.number) for r in sorted(own, key=worth, reverse=True)[: self.most_drawn]}
         return [r for r in own if (r.replicate, r.number) in keys]
+
+    def reached(self, record: TrialRecord) -> float | None:
+        """Return the value of a complete trial, or the best value so far of another."""
+        return record.value if record.state == "complete" else self.rule.objective.best(list(record.curve.values()))
 
     def shown(self, row: LeaderboardRow) -> list[TrialRecord]:
         """Return the trials that show how an arm's chosen point trains: the confirmed ones, else its best."""

@@ -36,11 +36,11 @@ def test_of_many_search_trials_the_default_and_the_best_are_drawn_and_the_page_s
     for row in whole.rows:
         every = [r for r in whole.arm(row) if r.phase == "search"]
         assert len(every) > 3
-        drawn = whole.search_trials(row)
-        assert len(drawn) == 3
-        assert any(r.attrs.get("default") for r in drawn)
+        trials = whole.search_trials(row)
+        assert len(trials) == 3
+        assert any(r.attrs.get("default") for r in trials)
         best = max(r.value or 0.0 for r in every if r.state == "complete")
-        assert best in [r.value for r in drawn]
+        assert best in [r.value for r in trials]
     assert "more than 3 search trials the default and the best 2 others are drawn" in write(folder).read_text()
 
 
