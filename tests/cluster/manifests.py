@@ -1,170 +1,93 @@
-"""What a manifest may and must hold: the fields we know of each kind, and the Pod Security Standard `restricted`.
+"""What a manifest may and must hold: the schemas of Kubernetes and KubeRay, and the Pod Security Standard `restricted`.
 
-The fields are those of ray.io/v1 and of Kubernetes that we use; a typing error is in none. Those of ray.io/v1 were
-compared with KubeRay's field reference of 1.6.2 and its Go types of 1.7: names, types, allowed values, required fields.
+Kubernetes' own schemas (in their strict form, where an unknown field is an error) come with kubernetes-validate, those
+of `ray.io/v1` are in ray_io_v1.py. A manifest must fulfil those of the oldest and of the newest release named here.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
-Fields = dict[str, Any]
-"""Field -> what it holds: the fields below it, a list of such, a type, a tuple of the only values; None: anything.
+from jsonschema import Draft202012Validator
+from kubernetes_validate.utils import schema_contents
+from referencing import Registry, Resource
 
-`REQUIRED` names the fields of a kind that must be there.
-"""
-QUANTITY = re.compile(r"\d+(\.\d+)?(m|[KMGT]i?)?")
-TEXTS = {"*": str}  # any names, each with a text
-QUANTITIES = {"*": QUANTITY}
+from tests.cluster.ray_io_v1 import KUBERNETES, SPECS, STRING, Schema
 
-SECURITY_OF_POD: Fields = {
-    "runAsNonRoot": bool,
-    **dict.fromkeys(["runAsUser", "runAsGroup", "fsGroup"], int),
-    "seccompProfile": {"type": ("RuntimeDefault", "Localhost", "Unconfined")},
+RELEASES = ["1.28", "1.37"]
+"""Of Kubernetes: what KubeRay 1.6 is built against, and the newest that the package knows."""
+CORE_KINDS = {
+    ("apps/v1", "Deployment"): "io.k8s.api.apps.v1.Deployment",
+    ("apps/v1", "StatefulSet"): "io.k8s.api.apps.v1.StatefulSet",
+    ("networking.k8s.io/v1", "NetworkPolicy"): "io.k8s.api.networking.v1.NetworkPolicy",
+    ("v1", "ConfigMap"): "io.k8s.api.core.v1.ConfigMap",
+    ("v1", "PersistentVolumeClaim"): "io.k8s.api.core.v1.PersistentVolumeClaim",
+    ("v1", "Service"): "io.k8s.api.core.v1.Service",
+    ("v1", "ServiceAccount"): "io.k8s.api.core.v1.ServiceAccount",
 }
-SECURITY: Fields = {
-    "allowPrivilegeEscalation": bool,
-    "readOnlyRootFilesystem": bool,
-    "capabilities": {"drop": [str]},
+QUANTITY: Schema = {
+    "anyOf": [
+        {"type": "integer"},
+        {"type": "string", "pattern": r"^[+-]?(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?$"},
+    ]
 }
-SECRET: Fields = {"secretKeyRef": {"name": str, "key": str, "optional": bool}}
-RESOURCES: Fields = {"requests": QUANTITIES, "limits": QUANTITIES}
-PROBE: Fields = {
-    "httpGet": {"path": str, "port": None, "httpHeaders": [{"name": str, "value": str}]},
-    "exec": {"command": [str]},
-    "tcpSocket": {"port": None},
-    "periodSeconds": int,
+ALLOWED = {
+    "core.v1.Container.imagePullPolicy": ["Always", "IfNotPresent", "Never"],
+    "core.v1.ContainerPort.protocol": ["TCP", "UDP", "SCTP"],
+    "core.v1.EmptyDirVolumeSource.medium": ["", "Memory", "HugePages"],
+    "core.v1.NodeSelectorRequirement.operator": ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"],
+    "core.v1.PodSpec.restartPolicy": ["Always", "OnFailure", "Never"],
+    "core.v1.SeccompProfile.type": ["RuntimeDefault", "Localhost", "Unconfined"],
+    "core.v1.Toleration.effect": ["NoSchedule", "PreferNoSchedule", "NoExecute"],
+    "core.v1.Toleration.operator": ["Exists", "Equal"],
+    "apps.v1.DeploymentStrategy.type": ["Recreate", "RollingUpdate"],
+    "networking.v1.NetworkPolicyPort.protocol": ["TCP", "UDP", "SCTP"],
 }
-CONTAINER: Fields = {
-    **dict.fromkeys(["name", "image"], str),
-    "imagePullPolicy": ("Always", "IfNotPresent", "Never"),
-    **{key: [str] for key in ["command", "args"]},
-    "env": [{"name": str, "value": str, "valueFrom": SECRET}],
-    "ports": [{"name": str, "containerPort": int}],
-    "resources": RESOURCES,
-    "volumeMounts": [{"name": str, "mountPath": str, "readOnly": bool}],
-    "securityContext": SECURITY,
-    "readinessProbe": PROBE,
-}
-OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt")
-TERM: Fields = {"matchExpressions": [{"key": str, "operator": OPERATORS, "values": [str]}]}
-POD: Fields = {
-    "restartPolicy": ("Always", "OnFailure", "Never"),
-    "terminationGracePeriodSeconds": int,
-    "serviceAccountName": str,
-    "nodeSelector": TEXTS,
-    "containers": [CONTAINER],
-    "volumes": [
-        {
-            "name": str,
-            "persistentVolumeClaim": {"claimName": str},
-            "configMap": {"name": str},
-            "emptyDir": {"medium": ("", "Memory"), "sizeLimit": QUANTITY},
-        }
-    ],
-    "securityContext": SECURITY_OF_POD,
-    "tolerations": [
-        {
-            "key": str,
-            "operator": ("Exists", "Equal"),
-            "value": str,
-            "effect": ("NoSchedule", "PreferNoSchedule", "NoExecute"),
-        }
-    ],
-    "affinity": {
-        "nodeAffinity": {
-            "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": int, "preference": TERM}],
-        }
-    },
-}
-TEMPLATE: Fields = {"metadata": {"labels": TEXTS}, "spec": POD}
-GROUP: Fields = {
-    "groupName": str,
-    **dict.fromkeys(["replicas", "minReplicas", "maxReplicas"], int),
-    "rayStartParams": TEXTS,
-    "template": TEMPLATE,
-}
-RAY_CLUSTER: Fields = {
-    "rayVersion": str,
-    "authOptions": {"mode": ("disabled", "token"), "secretName": str},
-    "enableInTreeAutoscaling": bool,
-    "autoscalerOptions": {
-        "version": ("v1", "v2"),
-        "upscalingMode": ("Default", "Aggressive", "Conservative"),
-        "idleTimeoutSeconds": int,
-        "resources": RESOURCES,
-        "securityContext": SECURITY,
-    },
-    "gcsFaultToleranceOptions": {"redisAddress": str, "redisPassword": {"valueFrom": SECRET}},
-    "headGroupSpec": {"rayStartParams": TEXTS, "template": TEMPLATE},
-    "workerGroupSpecs": [GROUP],
-}
-RAY_JOB: Fields = {
-    **dict.fromkeys(["entrypoint", "entrypointResources", "runtimeEnvYAML"], str),
-    "submissionMode": ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"),
-    **dict.fromkeys(["backoffLimit", "ttlSecondsAfterFinished"], int),
-    "shutdownAfterJobFinishes": bool,
-    "submitterPodTemplate": TEMPLATE,
-    "rayClusterSpec": RAY_CLUSTER,
-}
-MODES = ("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod")
-CLAIM: Fields = {"accessModes": [MODES], "storageClassName": str, "resources": RESOURCES}
-SELECTOR: Fields = {"matchLabels": TEXTS, "matchExpressions": [{"key": str, "operator": OPERATORS}]}
-PEERS: Fields = {"from": [{"podSelector": SELECTOR}], "ports": [{"protocol": ("TCP", "UDP", "SCTP"), "port": int}]}
-KINDS: dict[tuple[str, str], Fields] = {
-    ("ray.io/v1", "RayCluster"): {"spec": RAY_CLUSTER},
-    ("ray.io/v1", "RayJob"): {"spec": RAY_JOB},
-    ("v1", "ConfigMap"): {"data": TEXTS},
-    ("v1", "ServiceAccount"): {},
-    ("v1", "Service"): {"spec": {"clusterIP": str, "selector": TEXTS, "ports": [{"name": str, "port": int}]}},
-    ("v1", "PersistentVolumeClaim"): {"spec": CLAIM},
-    ("apps/v1", "Deployment"): {
-        "spec": {
-            "replicas": int,
-            "strategy": {"type": ("Recreate", "RollingUpdate")},
-            "selector": SELECTOR,
-            "template": TEMPLATE,
-        }
-    },
-    ("apps/v1", "StatefulSet"): {
-        "spec": {
-            "serviceName": str,
-            "replicas": int,
-            "selector": SELECTOR,
-            "template": TEMPLATE,
-            "volumeClaimTemplates": [{"metadata": {"name": str}, "spec": CLAIM}],
-        }
-    },
-    ("networking.k8s.io/v1", "NetworkPolicy"): {
-        "spec": {"podSelector": SELECTOR, "policyTypes": [("Ingress", "Egress")], "ingress": [PEERS]}
-    },
-}
-METADATA: Fields = {"name": str, "annotations": TEXTS, "labels": TEXTS}
-REQUIRED = {
-    id(METADATA): ["name"],
-    id(RAY_CLUSTER): ["headGroupSpec"],
-    id(RAY_CLUSTER["headGroupSpec"]): ["template"],
-    id(GROUP): ["groupName", "maxReplicas", "minReplicas", "template"],
-    id(TEMPLATE): ["spec"],
-    id(POD): ["containers"],
-    id(CONTAINER): ["name", "image"],
-    id(RAY_CLUSTER["gcsFaultToleranceOptions"]): ["redisAddress"],
-    id(SECRET["secretKeyRef"]): ["name", "key"],
-    id(TERM["matchExpressions"][0]): ["key", "operator"],
-}
-"""What must be there, by the identity of the fields above."""
+"""Field of Kubernetes -> the values its server allows; the schemas say these in words only."""
 SECRET_NAME = re.compile(r"PASSWORD|TOKEN|SECRET|STORE_URI|STORAGE$|CREDENTIAL")
 
 
+@cache
+def _registry(release: str) -> Any:
+    """Return Kubernetes' definitions of one release, with what the server checks beyond them."""
+    definitions = schema_contents(f"kubernetes-json-schema/v{release}.0-local-strict/_definitions.json", release)
+    types = definitions["$defs"]
+    types["io.k8s.apimachinery.pkg.api.resource.Quantity"] = QUANTITY
+    for field, values in ALLOWED.items():
+        name, _, key = field.rpartition(".")
+        types[f"io.k8s.api.{name}"]["properties"][key]["enum"] = values
+    return Resource.from_contents(definitions) @ Registry()
+
+
+def schema_of(kind: tuple[str, str]) -> Schema | None:
+    """Return the schema of a document's API version and kind; None where nobody serves it."""
+    if kind in CORE_KINDS:
+        return {"$ref": KUBERNETES + CORE_KINDS[kind]}
+    if kind[0] != "ray.io/v1" or kind[1] not in SPECS:
+        return None
+    metadata = {"$ref": f"{KUBERNETES}io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}
+    fields = {"apiVersion": STRING, "kind": STRING, "metadata": metadata, "spec": SPECS[kind[1]]}
+    return {"type": "object", "properties": fields, "required": ["metadata", "spec"], "additionalProperties": False}
+
+
 def violations(document: dict[str, Any]) -> list[str]:
-    """Return what is wrong with a manifest: unknown fields, pods that `restricted` refuses, secrets in plain words."""
+    """Return what is wrong with a manifest: what its schema refuses, pods that `restricted` refuses, plain secrets."""
     kind = (document.get("apiVersion", ""), document.get("kind", ""))
-    if kind not in KINDS:
+    schema = schema_of(kind)
+    if schema is None:
         return [f"{kind} is not known"]
-    known: Fields = {"apiVersion": None, "kind": None, "metadata": METADATA, **KINDS[kind]}
-    return [*_unknown(document, known, str(kind[1])), *(text for pod in pods_of(document) for text in _refused(pod))]
+    texts = [text for release in RELEASES for text in _refused_by_schema(document, schema, release)]
+    if not document.get("metadata", {}).get("name"):
+        texts.append("metadata has no name")
+    return list(dict.fromkeys([*texts, *(text for pod in pods_of(document) for text in _refused(pod))]))
+
+
+def _refused_by_schema(document: dict[str, Any], schema: Schema, release: str) -> Iterator[str]:
+    for error in Draft202012Validator(schema, registry=_registry(release)).iter_errors(document):
+        yield f"{'.'.join([str(document['kind']), *map(str, error.absolute_path)])}: {error.message}"
 
 
 def pods_of(document: Any) -> Iterator[dict[str, Any]]:
@@ -177,38 +100,6 @@ def pods_of(document: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(document, list):
         for value in document:
             yield from pods_of(value)
-
-
-def _unknown(value: Any, known: Any, where: str) -> Iterator[str]:
-    """Yield what a value is not that it must be, and the fields below it that are unknown or missing."""
-    if known is None:
-        return
-    if isinstance(known, list):
-        if not isinstance(value, list):
-            yield f"{where} must be a list"
-            return
-        for index, entry in enumerate(value):
-            yield from _unknown(entry, known[0], f"{where}[{index}]")
-    elif isinstance(known, tuple):
-        if value not in known:
-            yield f"{where} must be one of {', '.join(known)}"
-    elif isinstance(known, re.Pattern):
-        if type(value) is not int and not (isinstance(value, str) and known.fullmatch(value)):
-            yield f"{where} must be a quantity"
-    elif isinstance(known, type):
-        if type(value) is not known:  # a bool is no int
-            yield f"{where} must be {known.__name__}"
-    elif not isinstance(value, dict):
-        yield f"{where} must be a mapping"
-    else:
-        for name in REQUIRED.get(id(known), ()):
-            if name not in value:
-                yield f"{where}.{name} must be there"
-        for name, entry in value.items():
-            if name in known or "*" in known:
-                yield from _unknown(entry, known.get(name, known.get("*")), f"{where}.{name}")
-            else:
-                yield f"{where}.{name} is not known"
 
 
 def _refused(pod: dict[str, Any]) -> Iterator[str]:

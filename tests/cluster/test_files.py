@@ -158,16 +158,40 @@ def test_manifests_hold_known_fields_alone_and_pass_under_restricted(name: str) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d["spec"].update(authOption={}), "RayCluster.spec.authOption is not known"),
-        (lambda d: d["spec"]["headGroupSpec"]["template"]["spec"].update(containerz=[]), "containerz is not known"),
-        (lambda d: d["spec"]["headGroupSpec"]["rayStartParams"].update({"num-cpus": 0}), "num-cpus must be str"),
-        (lambda d: d["spec"]["workerGroupSpecs"][0].update(maxReplicas="8"), "maxReplicas must be int"),
-        (lambda d: d["spec"]["workerGroupSpecs"][0].pop("groupName"), "groupName must be there"),
-        (lambda d: d["spec"].pop("headGroupSpec"), "headGroupSpec must be there"),
-        (lambda d: d["spec"]["autoscalerOptions"].update(upscalingMode="Fast"), "must be one of Default, Aggressive"),
-        (lambda d: d["spec"]["authOptions"].update(mode="Token"), "must be one of disabled, token"),
-        (lambda d: pod_of(d)["containers"][0]["resources"]["limits"].update(memory="8 GB"), "must be a quantity"),
-        (lambda d: pod_of(d)["containers"][0]["env"].append({"name": "A", "value": 1}), "value must be str"),
+        (
+            lambda d: d["spec"].update(authOption={}),
+            "RayCluster.spec: Additional properties are not allowed ('authOption' was unexpected)",
+        ),
+        (
+            lambda d: d["spec"]["headGroupSpec"]["template"]["spec"].update(containerz=[]),
+            "('containerz' was unexpected)",
+        ),
+        (
+            lambda d: d["spec"]["headGroupSpec"]["rayStartParams"].update({"num-cpus": 0}),
+            "num-cpus: 0 is not of type 'string'",
+        ),
+        (
+            lambda d: d["spec"]["workerGroupSpecs"][0].update(maxReplicas="8"),
+            "maxReplicas: '8' is not of type 'integer'",
+        ),
+        (lambda d: d["spec"]["workerGroupSpecs"][0].pop("groupName"), "'groupName' is a required property"),
+        (lambda d: d["spec"].pop("headGroupSpec"), "'headGroupSpec' is a required property"),
+        (
+            lambda d: d["spec"]["autoscalerOptions"].update(upscalingMode="Fast"),
+            "'Fast' is not one of ['Default', 'Aggressive'",
+        ),
+        (lambda d: d["spec"]["authOptions"].update(mode="Token"), "'Token' is not one of ['disabled', 'token']"),
+        (lambda d: pod_of(d)["containers"][0].update(imagePullPolicy="No"), "'No' is not one of ['Always'"),
+        (lambda d: pod_of(d)["volumes"][0].update(nam="x"), "('nam' was unexpected)"),
+        (lambda d: d["spec"]["headGroupSpec"]["template"].update(metadata={"uid": "1"}), "('uid' was unexpected)"),
+        (
+            lambda d: pod_of(d)["containers"][0]["resources"]["limits"].update(memory="8 GB"),
+            "'8 GB' is not valid under any of the given schemas",
+        ),
+        (
+            lambda d: pod_of(d)["containers"][0]["env"].append({"name": "A", "value": 1}),
+            "value: 1 is not of type 'string'",
+        ),
         (lambda d: pod_of(d)["securityContext"].pop("seccompProfile"), "no seccomp profile"),
         (lambda d: pod_of(d)["securityContext"].update(runAsNonRoot=False), "may run as root"),
         (lambda d: pod_of(d)["containers"][0]["securityContext"].update(privileged=True), "may gain privileges"),
@@ -179,6 +203,28 @@ def test_manifests_hold_known_fields_alone_and_pass_under_restricted(name: str) 
 )
 def test_a_mistake_in_a_manifest_would_be_noticed(change: Any, message: str) -> None:
     document = one("kuberay/raycluster.yaml", "RayCluster")
+    document = json.loads(json.dumps(document))  # without shared anchors
+    change(document)
+    assert any(message in text for text in violations(document)), violations(document)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("RayJob", lambda d: d["spec"].update(backofLimit=3), "('backofLimit' was unexpected)"),
+        ("RayJob", lambda d: d["spec"].update(submissionMode="SSH"), "'SSH' is not one of ['K8sJobMode'"),
+        ("ConfigMap", lambda d: d["data"].update(trials=12), "data.trials: 12 is not of type 'string'"),
+        ("ConfigMap", lambda d: d["metadata"].pop("name"), "metadata has no name"),
+        ("Deployment", lambda d: d["spec"].update(replica=1), "('replica' was unexpected)"),
+        ("Deployment", lambda d: d["spec"].pop("selector"), "'selector' is a required property"),
+        ("NetworkPolicy", lambda d: d["spec"]["ingress"][0].update(form=[]), "('form' was unexpected)"),
+        ("Service", lambda d: d["spec"]["ports"][0].update(prot="TCP"), "('prot' was unexpected)"),
+        ("PersistentVolumeClaim", lambda d: d["spec"].update(accessModes="RWX"), "'RWX' is not of type 'array'"),
+        ("StatefulSet", lambda d: d.update(apiVersion="apps/v1beta2"), "is not known"),
+    ],
+)
+def test_a_mistake_in_any_kind_of_manifest_would_be_noticed(kind: str, change: Any, message: str) -> None:
+    document = next(d for name in MANIFESTS for d in documents(name) if d["kind"] == kind)
     document = json.loads(json.dumps(document))  # without shared anchors
     change(document)
     assert any(message in text for text in violations(document)), violations(document)
