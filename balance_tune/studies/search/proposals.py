@@ -27,46 +27,69 @@ class Proposal:
     system_attrs: Mapping[str, Any]
 
 
-def propose(config: StudyConfig, cell: str, space: Space, trials: Sequence[FrozenTrial], first: int) -> Proposal:
-    """Return the point of the cell's next search trial.
+class CellSearch:
+    """Proposes the points of one cell's search.
 
     The sampler sees a copy of the search in memory, in which trials of the same batch have no values yet, whether or
-    not they have ended by now.
+    not they have ended by now. The copy is kept from one proposal to the next: a new one for each would cost more than
+    the sampler.
 
     Args:
         config: the study.
         cell: name of the cell; with the number of the trial and the study's seed it seeds the sampler.
         space: what is searched.
-        trials: the search trials of the cell so far, in order of their numbers.
-        first: number of the first trial of this batch.
     """
-    search, number = config.search, len(trials)
-    trials_planned = search.trials or TYPICAL_TRIALS
-    sampler = sampler_for(
-        search.sampler, study_seed=config.seed, arm=cell, number=number, trials=trials_planned, searched=space
-    )
-    study = optuna.create_study(
-        direction=Objective(config.objective).direction, sampler=sampler, pruner=optuna.pruners.NopPruner()
-    )
-    study.add_trials([_without_results(t) if t.number >= first else _without_attributes(t) for t in trials])
-    study.ask(space.distributions())
-    frozen = study.get_trials(deepcopy=False)[number]
-    return Proposal(frozen.params, frozen.system_attrs)
+
+    def __init__(self, config: StudyConfig, cell: str, space: Space) -> None:
+        self._config, self._cell, self._space = config, cell, space
+        self._storage = optuna.storages.InMemoryStorage()
+        self._study = optuna.create_study(
+            direction=Objective(config.objective).direction, storage=self._storage, pruner=optuna.pruners.NopPruner()
+        )
+        self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
+
+    def propose(self, trials: Sequence[FrozenTrial], first: int) -> Proposal:
+        """Return the point of the cell's next search trial.
+
+        Args:
+            trials: the search trials of the cell so far, in order of their numbers: those of the last call, and
+                whatever came after them.
+            first: number of the first trial of this batch; all trials before it have ended.
+        """
+        search, number = self._config.search, len(trials)
+        self._update(trials, first)
+        self._study.sampler = sampler_for(
+            search.sampler,
+            study_seed=self._config.seed,
+            arm=self._cell,
+            number=number,
+            trials=search.trials or TYPICAL_TRIALS,
+            searched=self._space,
+        )
+        self._study.ask(self._space.distributions())
+        frozen = self._study.get_trials(deepcopy=False)[number]
+        return Proposal(frozen.params, frozen.system_attrs)
+
+    def _update(self, trials: Sequence[FrozenTrial], first: int) -> None:
+        """Give the copy the trials that it lacks, and their results to those of earlier batches."""
+        copies = self._study.get_trials(deepcopy=False)
+        for copy in [copy for copy in copies[:first] if copy.state == TrialState.RUNNING]:
+            self._end(trials[copy.number])
+        self._study.add_trials([_running(trial) for trial in trials[len(copies) :]])
+        for trial in trials[len(copies) : first]:
+            self._end(trial)
+
+    def _end(self, trial: FrozenTrial) -> None:
+        """Give a running trial of the copy the results of `trial`."""
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
+        for epoch, value in trial.intermediate_values.items():
+            self._storage.set_trial_intermediate_value(trial_id, epoch, value)
+        values = trial.values if trial.state == TrialState.COMPLETE else None
+        self._storage.set_trial_state_values(trial_id, trial.state, values)
 
 
-def _without_attributes(trial: FrozenTrial) -> FrozenTrial:
-    """Return an ended trial without this package's attributes, which are large and which no sampler reads."""
-    return create_trial(
-        state=trial.state,
-        values=trial.values if trial.state == TrialState.COMPLETE else None,
-        params=trial.params,
-        distributions=trial.distributions,
-        system_attrs=trial.system_attrs,
-        intermediate_values=trial.intermediate_values,
-    )
-
-
-def _without_results(trial: FrozenTrial) -> FrozenTrial:
+def _running(trial: FrozenTrial) -> FrozenTrial:
+    """Return a trial without results and without this package's attributes, which are large; no sampler reads them."""
     return create_trial(
         state=TrialState.RUNNING,
         params=trial.params,

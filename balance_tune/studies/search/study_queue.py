@@ -27,7 +27,7 @@ from balance_tune.studies.protocol import selection
 from balance_tune.studies.protocol.keys import TrialKey, seed_offset
 from balance_tune.studies.protocol.reporting import epochs_of
 from balance_tune.studies.search.live_trial import LiveTrial
-from balance_tune.studies.search.proposals import propose
+from balance_tune.studies.search.proposals import CellSearch
 from balance_tune.studies.storage import durable, trial_file
 from balance_tune.studies.storage.files import HISTORY, STATE
 from balance_tune.studies.storage.records import (
@@ -60,6 +60,23 @@ class Assignment:
 
     key: TrialKey
     config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CellProgress:
+    """How far the trials of a cell are.
+
+    Attributes:
+        counted: search trials that count in the budget, the running ones too.
+        device_seconds: what the finished search trials took.
+        first_live: number of the first search trial that has not ended, else how many there are.
+        live: whether any trial, of select and confirm too, has not ended.
+    """
+
+    counted: int
+    device_seconds: float
+    first_live: int
+    live: bool
 
 
 class StudyQueue:
@@ -104,6 +121,8 @@ class StudyQueue:
         self._again: deque[TrialKey] = deque()
         self._records: dict[str, dict[int, TrialRecord]] = {}  # name of the Optuna study -> number
         self._due: dict[str, list[selection.PendingTrial]] = {}
+        self._progress: dict[str, CellProgress] = {}  # of the cells whose records have not changed since
+        self._searches: dict[str, CellSearch] = {}
         self._seconds = 0.0
         self._studies: dict[str, optuna.Study] = {}
         self._study_ids: dict[str, int] = {}
@@ -143,8 +162,7 @@ class StudyQueue:
         for cell in self.cells:
             if cell in self._over:
                 continue
-            ended = all(record.finished for record in self.records(cell))
-            if ended and not self.is_searching(cell) and not self.due(cell):
+            if not self._progress_of(cell).live and not self.is_searching(cell) and not self.due(cell):
                 self._over.add(cell)
                 continue
             replicates.setdefault(cell_of(cell)[1], []).append(cell)
@@ -152,8 +170,7 @@ class StudyQueue:
 
     def _batch_is_open(self, cell: str) -> bool:
         """Return whether the next search trial of a cell may be proposed: all of earlier batches have ended."""
-        records, first = self._records[cell], self._batch_start(len(self._records[cell]))
-        return all(record.finished for number, record in records.items() if number < first)
+        return self._progress_of(cell).first_live >= self._batch_start(len(self._records[cell]))
 
     def _batch_start(self, number: int) -> int:
         """Return the number of the first trial in the batch of a search trial."""
@@ -161,11 +178,10 @@ class StudyQueue:
 
     def is_searching(self, cell: str) -> bool:
         """Return whether the cell's search budget allows another trial."""
-        records = self._records[cell]
+        progress = self._progress_of(cell)
         if self.config.search.trials is not None:
-            return sum(not r.superseded for r in records.values()) < self.config.search.trials
-        spent = sum(r.device_seconds for r in records.values() if r.finished)
-        spent += sum(run.device_seconds for run in self.live_of(cell))
+            return progress.counted < self.config.search.trials
+        spent = progress.device_seconds + sum(run.device_seconds for run in self.live_of(cell))
         return spent < (self.config.search.device_seconds or 0.0)
 
     def due(self, cell: str) -> list[selection.PendingTrial]:
@@ -173,10 +189,27 @@ class StudyQueue:
         if self.is_searching(cell):
             return []
         if cell not in self._due:
-            over = all(r.finished for r in self._records[cell].values())
+            over = self._progress_of(cell).first_live == len(self._records[cell])
             rule = self._rule.at(*cell_of(cell))
             self._due[cell] = selection.due(self.records(cell), rule) if over else []
         return self._due[cell]
+
+    def _progress_of(self, cell: str) -> CellProgress:
+        """Return how far a cell is; counted anew only after its records have changed, since every turn asks it."""
+        if cell not in self._progress:
+            searched = self._records[cell].values()
+            self._progress[cell] = CellProgress(
+                counted=sum(not r.superseded for r in searched),
+                device_seconds=sum(r.device_seconds for r in searched if r.finished),
+                first_live=min((r.number for r in searched if not r.finished), default=len(searched)),
+                live=any(not r.finished for r in self.records(cell)),
+            )
+        return self._progress[cell]
+
+    def _changed(self, cell: str) -> None:
+        """Drop what was computed from the records of a cell."""
+        self._progress.pop(cell, None)
+        self._due.pop(cell, None)
 
     def _propose(self, cell: str) -> Assignment:
         for key, record in self._retries.items():
@@ -188,7 +221,9 @@ class StudyQueue:
             attrs = {"default": True, "sources": arm.space.sources()} if number == 0 else {"warm_start": True}
             return self._create(cell, "search", first[number], {"default": False, **attrs})
         trials = self._studies[cell].get_trials(deepcopy=False)[:number]
-        point = propose(self.config, cell, arm.space, trials, self._batch_start(number))
+        if cell not in self._searches:
+            self._searches[cell] = CellSearch(self.config, cell, arm.space)
+        point = self._searches[cell].propose(trials, self._batch_start(number))
         return self._create(cell, "search", point.params, {"default": False}, point.system_attrs)
 
     def _select_or_confirm(self, cell: str) -> Assignment:
@@ -402,6 +437,7 @@ class StudyQueue:
                 continue
             key = TrialKey(record.arm, record.phase, record.number, record.replicate)
             self._records[key.study_name][key.number] = record
+            self._changed(key.cell)
             self._seconds += record.device_seconds
             if record.state == "running" and record.params.keys() < self.arms[record.arm].space.distributions().keys():
                 self._drop(key, record)
@@ -431,6 +467,7 @@ class StudyQueue:
         self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
         failure = replace(record, state="failed", attrs={**record.attrs, **attrs})
         self._records[key.study_name][key.number] = failure
+        self._changed(key.cell)
 
     def _retry(self) -> None:
         """Remove failed trials from the budget; `next` then runs each of them again."""
@@ -439,7 +476,7 @@ class StudyQueue:
                 if r.state == "failed" and not r.superseded:
                     self._retries[TrialKey(r.arm, r.phase, number, r.replicate)] = r
                     records[number] = replace(r, attrs={**r.attrs, RETRIED: True})
-            self._due.pop(study_name.removesuffix(CONFIRM), None)
+            self._changed(study_name.removesuffix(CONFIRM))
         self._over.clear()
 
     def _record(
@@ -459,7 +496,7 @@ class StudyQueue:
             attrs=dict(attrs),
             replicate=key.replicate,
         )
-        self._due.pop(key.cell, None)
+        self._changed(key.cell)
 
     def _set(self, run: LiveTrial, attrs: Mapping[str, Any]) -> None:
         set_attrs(self._storage, run.trial_id, attrs)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from balance_tune.studies.search.proposals import propose
+from balance_tune.studies.config.schema import StudyConfig
+from balance_tune.studies.search.proposals import CellSearch, Proposal
 from tests.studies.toy import toy_arm, toy_config
 
+SAMPLERS = ["tpe", "random", "qmc", "cmaes", "gp"]
 SPACE = toy_arm("d1/joint").space
 
 
@@ -29,16 +32,21 @@ def trials(values: list[float | None]) -> list[FrozenTrial]:
     return study.get_trials()
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "cmaes", "gp"])
+def proposal(config: StudyConfig, cell: str, given: list[FrozenTrial], first: int) -> Proposal:
+    """Return what a search that knows no earlier proposal proposes after the trials `given`."""
+    return CellSearch(config, cell, SPACE).propose(given, first)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_values_of_the_same_batch_change_nothing(sampler: str) -> None:
     config = toy_config(search={"trials": 12, "sampler": sampler, "parallel": 3})
     before = [0.1, 0.9, 0.3, 0.5, 0.2, 0.8]
     points = [
-        propose(config, "d1/joint", SPACE, trials([*before, *rest]), first=6).params
+        proposal(config, "d1/joint", trials([*before, *rest]), first=6).params
         for rest in ([None, None], [0.99, None], [0.0, 0.7])
     ]
     assert points[0] == points[1] == points[2]
-    other: Any = propose(config, "d1/joint#2", SPACE, trials(before), first=6).params
+    other: Any = proposal(config, "d1/joint#2", trials(before), first=6).params
     assert set(other) == {"modulation.x"}
 
 
@@ -46,5 +54,32 @@ def test_proposals_follow_the_values_of_earlier_batches() -> None:
     config = toy_config(search={"trials": 40, "sampler": "tpe"})
     low = [1.0 - (0.37 * n) % 1 for n in range(20)]
     high = [(0.37 * n) % 1 for n in range(20)]
-    ours, theirs = (propose(config, "d1/joint", SPACE, trials(v), first=20).params["modulation.x"] for v in (low, high))
+    ours, theirs = (proposal(config, "d1/joint", trials(v), first=20).params["modulation.x"] for v in (low, high))
     assert ours < 0.5 < theirs
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_a_search_that_goes_on_proposes_what_one_that_is_resumed_proposes(sampler: str, parallel: int) -> None:
+    """Trials end in any order within their batch: complete, pruned, or failed."""
+    config = toy_config(search={"trials": 30, "sampler": sampler, "parallel": parallel})
+    study = optuna.create_study(direction="maximize")
+    search, draw = CellSearch(config, "d1/joint", SPACE), random.Random(0)
+    running: list[int] = []
+    for number in range(18):
+        first = number - number % parallel
+        while running and running[0] < first:
+            ended = running.pop(draw.randrange(len(running)))
+            state = draw.choice([TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL])
+            optuna.Trial(study, ended).report(draw.random(), 1)
+            study.tell(ended, draw.random() if state == TrialState.COMPLETE else None, state)
+        known = study.get_trials()
+        point = search.propose(known, first)
+        assert point == proposal(config, "d1/joint", known, first)
+        study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING, params=dict(point.params), distributions=SPACE.distributions(),
+                system_attrs=dict(point.system_attrs),
+            )
+        )  # fmt: skip
+        running.append(number)
