@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -106,9 +107,19 @@ def _about_runs(rows: Sequence[LeaderboardRow]) -> Iterator[str]:
     blocked = [row.arm for row in rows if row.blocked]
     if blocked:
         yield f"{_list(blocked)}: significant only without the failed and collapsed runs, so undecided."
+    passed_over = [row.arm for _, table in by_table(rows).items() for row in _passed_over(table)]
+    if passed_over:
+        yield (f"Not called the best by validation, because of runs that failed or collapsed: {_list(passed_over)}.")
     dead = [f"{row.arm} ({row.failure})" for row in rows if row.failure]
     if dead:
         yield f"Arms without any result: {_list(dead)}."
+
+
+def _passed_over(table: Sequence[LeaderboardRow]) -> Iterator[LeaderboardRow]:
+    """Yield the rows of a dataset that stand above the one that is called the best by validation."""
+    open_rows = [row for row in table if row.val_confirm is not None and not row.diagnostic]
+    if any(row.chosen for row in open_rows):
+        yield from itertools.takewhile(lambda row: not row.chosen, open_rows)
 
 
 def _about_tests(rows: Sequence[LeaderboardRow]) -> Iterator[str]:

@@ -77,6 +77,16 @@ def test_the_same_difference_on_every_seed_is_remarked() -> None:
     assert "no tuned point beat" in words  # four equal signs are a coin's work in one case of eight
 
 
+def test_an_arm_that_the_star_passes_over_is_named() -> None:
+    """It stands above the starred one by validation, but not all of its runs are sound."""
+    table = table_of({"mlb": [0.01, 0.02, 0.015], "opm": [0.0, 0.01, 0.02]})
+    assert not any("Not called the best" in text for text in findings.remarks(table))
+    first, second, *rest = (dataclasses.replace(row, chosen=False) for row in table)
+    passed_over = [dataclasses.replace(first, n_collapsed=1), dataclasses.replace(second, chosen=True), *rest]
+    (text,) = (text for text in findings.remarks(passed_over) if "Not called the best" in text)
+    assert text.endswith(f"because of runs that failed or collapsed: {first.arm}.")
+
+
 def test_without_the_baseline_there_is_nothing_to_compare_with() -> None:
     (words,) = findings.conclusion(table_of({"mlb": [0.01, 0.02]})[:-1])
     assert "no joint baseline" in words
