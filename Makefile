@@ -9,7 +9,7 @@ ROOT   ?= studies
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all test-cluster test-jobs faults miniatures check audit format docs ui bench bench-gpu calibrate clean
+.PHONY: help study test test-without-ray test-with-ray test-all test-cluster test-jobs faults miniatures check audit format docs ui bench bench-gpu calibrate clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -23,12 +23,16 @@ $(READY): pyproject.toml constraints.txt
 study: $(READY)  ## install, then run the quickstart study on the embedded data (a few minutes; run again: it resumes)
 	$(BIN)/balance-tune run search_spaces/quickstart.yaml --root $(ROOT)
 
-test: $(READY)  ## the test suite (minutes); tests that start Ray run one after another
-	$(BIN)/python -m pytest -n 2 --dist loadscope -m 'not ray and not full and not faults and not cluster' $(PYTEST)
+test: test-without-ray test-with-ray  ## the test suite (minutes); make -j2 test runs its two parts side by side
+
+test-without-ray: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not ray and not full and not faults and not cluster' $(PYTEST)
+
+test-with-ray: $(READY)  # one after another: a machine has one Ray
 	$(BIN)/python -m pytest -m 'ray and not full and not faults and not cluster' $(PYTEST)
 
 test-all: $(READY)  ## everything: the whole contract table too
-	$(BIN)/python -m pytest -n 2 --dist loadscope -m 'not ray and not faults and not cluster' $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not ray and not faults and not cluster' $(PYTEST)
 	$(BIN)/python -m pytest -m 'ray and not faults and not cluster' $(PYTEST)
 
 faults: $(READY)  ## break real studies in every way we know, and see that nothing is lost (half an hour)
