@@ -28,8 +28,7 @@ test: test-without-ray test-with-ray  ## the test suite (minutes); make -j2 test
 test-without-ray: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not ray and not full and not faults and not cluster' $(PYTEST)
 
-# After test-jobs where both are asked for: a machine has one Ray at a time.
-test-with-ray: $(READY) | $(filter test-jobs,$(MAKECMDGOALS))
+test-with-ray: $(READY)  # one after another: a machine has one Ray
 	$(BIN)/python -m pytest -m 'ray and not full and not faults and not cluster' $(PYTEST)
 
 test-all: $(READY)  ## everything: the whole contract table too
