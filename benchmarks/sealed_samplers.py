@@ -56,12 +56,12 @@ def run(study: Path, name: str, sampler: str, root: Path) -> Path:
     return root / name / "report"
 
 
-def scores(report: Path, *, tuned: bool) -> dict[Unit, float]:
-    """Return the mean test accuracy, in points, of the chosen point of each arm and replicate, or of its default."""
+def scores(report: Path) -> dict[Unit, float]:
+    """Return the mean test accuracy, in points, of the chosen point of each arm and replicate."""
     values: dict[Unit, list[float]] = defaultdict(list)
     with (report / "seeds.csv").open() as file:
         for row in csv.DictReader(file):
-            if row["state"] == "complete" and row["tuned"] == str(tuned):
+            if row["state"] == "complete" and row["tuned"] == "True":
                 values[row["arm"], row["replicate"]].append(100 * float(row["test/accuracy"]))
     return {unit: fmean(own) for unit, own in values.items()}
 
@@ -84,7 +84,7 @@ def measure(root: Path) -> Table:
     rows = []
     for name, study in (("quickstart", QUICKSTART), ("eight", eight)):
         reports = {sampler: run(study, name, sampler, root) for sampler in SAMPLERS}
-        tuned = {sampler: scores(report, tuned=True) for sampler, report in reports.items()}
+        tuned = {sampler: scores(report) for sampler, report in reports.items()}
         epochs = {s: sum(row["epochs"] for row in leaderboard(report)) for s, report in reports.items()}
         arms = sorted({arm for arm, _ in tuned["gp"]})
         for arm in ["all", *arms] if name == "eight" else ["all"]:

@@ -107,15 +107,15 @@ def _about_runs(rows: Sequence[LeaderboardRow]) -> Iterator[str]:
     blocked = [row.arm for row in rows if row.blocked]
     if blocked:
         yield f"{_list(blocked)}: significant only without the failed and collapsed runs, so undecided."
-    passed_over = [row.arm for _, table in by_table(rows).items() for row in _passed_over(table)]
-    if passed_over:
-        yield (f"Not called the best by validation, because of runs that failed or collapsed: {_list(passed_over)}.")
+    unsound = [row.arm for table in by_table(rows).values() for row in _rows_above_best(table)]
+    if unsound:
+        yield f"Not called the best by validation, because of runs that failed or collapsed: {_list(unsound)}."
     dead = [f"{row.arm} ({row.failure})" for row in rows if row.failure]
     if dead:
         yield f"Arms without any result: {_list(dead)}."
 
 
-def _passed_over(table: Sequence[LeaderboardRow]) -> Iterator[LeaderboardRow]:
+def _rows_above_best(table: Sequence[LeaderboardRow]) -> Iterator[LeaderboardRow]:
     """Yield the rows of a dataset that stand above the one that is called the best by validation."""
     open_rows = [row for row in table if row.val_confirm is not None and not row.diagnostic]
     if any(row.chosen for row in open_rows):

@@ -82,8 +82,8 @@ def test_an_arm_that_the_star_passes_over_is_named() -> None:
     table = table_of({"mlb": [0.01, 0.02, 0.015], "opm": [0.0, 0.01, 0.02]})
     assert not any("Not called the best" in text for text in findings.remarks(table))
     first, second, *rest = (dataclasses.replace(row, chosen=False) for row in table)
-    passed_over = [dataclasses.replace(first, n_collapsed=1), dataclasses.replace(second, chosen=True), *rest]
-    (text,) = (text for text in findings.remarks(passed_over) if "Not called the best" in text)
+    starred = [dataclasses.replace(first, n_collapsed=1), dataclasses.replace(second, chosen=True), *rest]
+    (text,) = (text for text in findings.remarks(starred) if "Not called the best" in text)
     assert text.endswith(f"because of runs that failed or collapsed: {first.arm}.")
 
 
