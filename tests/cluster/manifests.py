@@ -18,7 +18,7 @@ from referencing import Registry, Resource
 from tests.cluster.ray_io_v1 import KUBERNETES, SPECS, STRING, Schema
 
 RELEASES = ["1.28", "1.37"]
-"""Of Kubernetes: what KubeRay 1.6 is built against, and the newest that the package knows."""
+"""Of Kubernetes: one that clusters still run, and the newest that the package knows."""
 CORE_KINDS = {
     ("apps/v1", "Deployment"): "io.k8s.api.apps.v1.Deployment",
     ("apps/v1", "StatefulSet"): "io.k8s.api.apps.v1.StatefulSet",
@@ -30,24 +30,43 @@ CORE_KINDS = {
 }
 QUANTITY: Schema = {
     "anyOf": [
-        {"type": "integer"},
+        {"type": "number"},
         {"type": "string", "pattern": r"^[+-]?(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?$"},
     ]
 }
+OPERATORS = ["In", "NotIn", "Exists", "DoesNotExist"]
 ALLOWED = {
     "core.v1.Container.imagePullPolicy": ["Always", "IfNotPresent", "Never"],
     "core.v1.ContainerPort.protocol": ["TCP", "UDP", "SCTP"],
-    "core.v1.EmptyDirVolumeSource.medium": ["", "Memory", "HugePages"],
-    "core.v1.NodeSelectorRequirement.operator": ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"],
+    "core.v1.EmptyDirVolumeSource.medium": ["", "Memory", "HugePages", "HugePages-2Mi", "HugePages-1Gi"],
+    "core.v1.NodeSelectorRequirement.operator": [*OPERATORS, "Gt", "Lt"],
+    "core.v1.PersistentVolumeClaimSpec.accessModes": [
+        "ReadWriteOnce",
+        "ReadOnlyMany",
+        "ReadWriteMany",
+        "ReadWriteOncePod",
+    ],
     "core.v1.PodSpec.restartPolicy": ["Always", "OnFailure", "Never"],
     "core.v1.SeccompProfile.type": ["RuntimeDefault", "Localhost", "Unconfined"],
-    "core.v1.Toleration.effect": ["NoSchedule", "PreferNoSchedule", "NoExecute"],
-    "core.v1.Toleration.operator": ["Exists", "Equal"],
+    "core.v1.ServicePort.protocol": ["TCP", "UDP", "SCTP"],
+    "core.v1.ServiceSpec.type": ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"],
+    "core.v1.Toleration.effect": ["", "NoSchedule", "PreferNoSchedule", "NoExecute"],
+    "core.v1.Toleration.operator": ["", "Exists", "Equal"],
     "apps.v1.DeploymentStrategy.type": ["Recreate", "RollingUpdate"],
     "networking.v1.NetworkPolicyPort.protocol": ["TCP", "UDP", "SCTP"],
+    "networking.v1.NetworkPolicySpec.policyTypes": ["Ingress", "Egress"],
+    "LabelSelectorRequirement.operator": OPERATORS,
 }
-"""Field of Kubernetes -> the values its server allows; the schemas say these in words only."""
+"""Field of Kubernetes -> the values, or entries, that its server allows; the schemas say these in words only."""
+REQUIRED = {"core.v1.PodTemplateSpec": "spec", "core.v1.Container": "image"}
+"""Type of Kubernetes -> a field that its server wants beyond those of the schema."""
 SECRET_NAME = re.compile(r"PASSWORD|TOKEN|SECRET|STORE_URI|STORAGE$|CREDENTIAL")
+
+
+def _full(name: str) -> str:
+    """Return the name of a type as Kubernetes' definitions have it."""
+    group = "io.k8s.api." if "." in name else "io.k8s.apimachinery.pkg.apis.meta.v1."
+    return group + name
 
 
 @cache
@@ -58,7 +77,11 @@ def _registry(release: str) -> Any:
     types["io.k8s.apimachinery.pkg.api.resource.Quantity"] = QUANTITY
     for field, values in ALLOWED.items():
         name, _, key = field.rpartition(".")
-        types[f"io.k8s.api.{name}"]["properties"][key]["enum"] = values
+        schema = types[_full(name)]["properties"][key]
+        schema.get("items", schema)["enum"] = values
+    for name, key in REQUIRED.items():
+        types[_full(name)]["required"] = [*types[_full(name)].get("required", []), key]
+    types[_full("core.v1.PodSpec")]["properties"]["containers"]["minItems"] = 1
     return Resource.from_contents(definitions) @ Registry()
 
 
@@ -80,9 +103,11 @@ def violations(document: dict[str, Any]) -> list[str]:
     if schema is None:
         return [f"{kind} is not known"]
     texts = [text for release in RELEASES for text in _refused_by_schema(document, schema, release)]
-    if not document.get("metadata", {}).get("name"):
+    if texts:  # what follows relies on the schema
+        return list(dict.fromkeys(texts))
+    if not (document.get("metadata") or {}).get("name"):
         texts.append("metadata has no name")
-    return list(dict.fromkeys([*texts, *(text for pod in pods_of(document) for text in _refused(pod))]))
+    return [*texts, *(text for pod in pods_of(document) for text in _refused(pod))]
 
 
 def _refused_by_schema(document: dict[str, Any], schema: Schema, release: str) -> Iterator[str]:

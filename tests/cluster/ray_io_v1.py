@@ -1,4 +1,4 @@
-"""KubeRay's custom resources RayCluster and RayJob of `ray.io/v1` as JSON Schema: every field of release 1.6.2.
+"""KubeRay's custom resources RayCluster and RayJob of `ray.io/v1` as JSON Schema: the fields of release 1.6.2.
 
 A pod template is a reference to Kubernetes' own schema; KubeRay's files repeat it in full at each place, which makes
 them a million characters long. Names, types and allowed values are those of KubeRay's field reference of 1.6.2,
@@ -26,10 +26,12 @@ def mapping(required: list[str] | None = None, **properties: Schema) -> Schema:
 
 
 def one_of(*values: str) -> Schema:
+    """Return the schema of a text that is one of these."""
     return {"type": "string", "enum": list(values)}
 
 
-def several(items: Schema) -> Schema:
+def list_of(items: Schema) -> Schema:
+    """Return the schema of a list."""
     return {"type": "array", "items": items}
 
 
@@ -38,8 +40,8 @@ def core(name: str) -> Schema:
     return {"$ref": f"{KUBERNETES}io.k8s.api.core.v1.{name}"}
 
 
-METADATA = mapping(annotations=TEXTS, finalizers=several(STRING), labels=TEXTS, name=STRING, namespace=STRING)
-POD_TEMPLATE = mapping(metadata=METADATA, spec=core("PodSpec"))
+METADATA = mapping(annotations=TEXTS, finalizers=list_of(STRING), labels=TEXTS, name=STRING, namespace=STRING)
+POD_TEMPLATE = mapping(required=["spec"], metadata=METADATA, spec=core("PodSpec"))
 MANAGER = one_of("ray.io/kuberay-operator", "kueue.x-k8s.io/multikueue")
 REDIS_CREDENTIAL = mapping(value=STRING, valueFrom=core("EnvVarSource"))
 
@@ -64,7 +66,7 @@ WORKER_GROUP = mapping(
     rayStartParams=TEXTS,
     replicas=INTEGER,
     resources=TEXTS,
-    scaleStrategy=mapping(workersToDelete=several(STRING)),
+    scaleStrategy=mapping(workersToDelete=list_of(STRING)),
     suspend=BOOLEAN,
     template=POD_TEMPLATE,
 )
@@ -72,8 +74,8 @@ RAY_CLUSTER_SPEC = mapping(
     required=["headGroupSpec"],
     authOptions=mapping(enableK8sTokenAuth=BOOLEAN, mode=one_of("disabled", "token"), secretName=STRING),
     autoscalerOptions=mapping(
-        env=several(core("EnvVar")),
-        envFrom=several(core("EnvFromSource")),
+        env=list_of(core("EnvVar")),
+        envFrom=list_of(core("EnvFromSource")),
         idleTimeoutSeconds=INTEGER,
         image=STRING,
         imagePullPolicy=STRING,
@@ -81,7 +83,7 @@ RAY_CLUSTER_SPEC = mapping(
         securityContext=core("SecurityContext"),
         upscalingMode=one_of("Default", "Aggressive", "Conservative"),
         version=one_of("v1", "v2"),
-        volumeMounts=several(core("VolumeMount")),
+        volumeMounts=list_of(core("VolumeMount")),
     ),
     enableInTreeAutoscaling=BOOLEAN,
     gcsFaultToleranceOptions=mapping(
@@ -97,21 +99,20 @@ RAY_CLUSTER_SPEC = mapping(
     rayVersion=STRING,
     suspend=BOOLEAN,
     upgradeStrategy=mapping(type=one_of("Recreate", "None")),
-    workerGroupSpecs=several(WORKER_GROUP),
+    workerGroupSpecs=list_of(WORKER_GROUP),
 )
 DELETION_POLICY = one_of("DeleteCluster", "DeleteWorkers", "DeleteSelf", "DeleteNone")
+DELETION_RULE = mapping(
+    required=["condition", "policy"],
+    condition=mapping(jobDeploymentStatus=STRING, jobStatus=STRING, ttlSeconds={**INTEGER, "minimum": 0}),
+    policy=DELETION_POLICY,
+)
 RAY_JOB_SPEC = mapping(
     activeDeadlineSeconds=INTEGER,
     backoffLimit=INTEGER,
     clusterSelector=TEXTS,
     deletionStrategy=mapping(
-        deletionRules=several(
-            mapping(
-                required=["condition", "policy"],
-                condition=mapping(jobDeploymentStatus=STRING, jobStatus=STRING, ttlSeconds=INTEGER),
-                policy=DELETION_POLICY,
-            )
-        ),
+        deletionRules=list_of(DELETION_RULE) | {"minItems": 1},
         onFailure=mapping(policy=DELETION_POLICY),
         onSuccess=mapping(policy=DELETION_POLICY),
     ),
@@ -122,7 +123,7 @@ RAY_JOB_SPEC = mapping(
     jobId=STRING,
     managedBy=MANAGER,
     metadata=TEXTS,
-    preRunningDeadlineSeconds=INTEGER,
+    preRunningDeadlineSeconds={**INTEGER, "minimum": 1},
     rayClusterSpec=RAY_CLUSTER_SPEC,
     runtimeEnvYAML=STRING,
     shutdownAfterJobFinishes=BOOLEAN,

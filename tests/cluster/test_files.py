@@ -218,7 +218,18 @@ def test_a_mistake_in_a_manifest_would_be_noticed(change: Any, message: str) -> 
         ("Deployment", lambda d: d["spec"].update(replica=1), "('replica' was unexpected)"),
         ("Deployment", lambda d: d["spec"].pop("selector"), "'selector' is a required property"),
         ("NetworkPolicy", lambda d: d["spec"]["ingress"][0].update(form=[]), "('form' was unexpected)"),
+        ("RayCluster", lambda d: d["spec"]["headGroupSpec"]["template"].pop("spec"), "'spec' is a required property"),
+        ("RayJob", lambda d: d["spec"].update(preRunningDeadlineSeconds=0), "0 is less than the minimum of 1"),
+        ("Deployment", lambda d: d["spec"]["template"].pop("spec"), "'spec' is a required property"),
+        ("Deployment", lambda d: containers(d)[0].pop("image"), "'image' is a required property"),
+        ("Deployment", lambda d: containers(d).clear(), "containers: [] should be non-empty"),
+        ("Deployment", lambda d: d.update(metadata=None), "metadata has no name"),
+        ("Deployment", lambda d: d["spec"]["template"]["spec"].update(containers=None), "None is not of type 'array'"),
+        ("NetworkPolicy", lambda d: d["spec"].update(policyTypes=["Ingres"]), "'Ingres' is not one of ['Ingress'"),
+        ("PersistentVolumeClaim", lambda d: d["spec"].update(accessModes=["RWX"]), "'RWX' is not one of ["),
         ("Service", lambda d: d["spec"]["ports"][0].update(prot="TCP"), "('prot' was unexpected)"),
+        ("Service", lambda d: d["spec"]["ports"][0].update(protocol="tcp"), "'tcp' is not one of ['TCP'"),
+        ("Service", lambda d: d["spec"].update(type="ClusterIp"), "'ClusterIp' is not one of ['ClusterIP'"),
         ("PersistentVolumeClaim", lambda d: d["spec"].update(accessModes="RWX"), "'RWX' is not of type 'array'"),
         ("StatefulSet", lambda d: d.update(apiVersion="apps/v1beta2"), "is not known"),
     ],
@@ -228,6 +239,11 @@ def test_a_mistake_in_any_kind_of_manifest_would_be_noticed(kind: str, change: A
     document = json.loads(json.dumps(document))  # without shared anchors
     change(document)
     assert any(message in text for text in violations(document)), violations(document)
+
+
+def containers(deployment: dict[str, Any]) -> list[dict[str, Any]]:
+    own: list[dict[str, Any]] = deployment["spec"]["template"]["spec"]["containers"]
+    return own
 
 
 def pod_of(document: dict[str, Any]) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def remarks(rows: Sequence[LeaderboardRow]) -> list[str]:
 
 
 def _about_runs(rows: Sequence[LeaderboardRow]) -> Iterator[str]:
-    """Yield what the arms are, what the intervals cover, and which runs failed or collapsed."""
+    """Yield what the arms are, what intervals cover, which runs failed or collapsed, and what follows from that."""
     definitions = dict.fromkeys((row.method, row.definition) for row in rows if row.definition)
     yield from (f"{name}: {definition}." for name, definition in definitions)
     if any(row.delta_ci for row in rows):

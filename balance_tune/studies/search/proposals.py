@@ -42,11 +42,7 @@ class CellSearch:
 
     def __init__(self, config: StudyConfig, cell: str, space: Space) -> None:
         self._config, self._cell, self._space = config, cell, space
-        self._storage = optuna.storages.InMemoryStorage()
-        self._study = optuna.create_study(
-            direction=Objective(config.objective).direction, storage=self._storage, pruner=optuna.pruners.NopPruner()
-        )
-        self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
+        self._begin()
 
     def propose(self, trials: Sequence[FrozenTrial], first: int) -> Proposal:
         """Return the point of the cell's next search trial.
@@ -70,12 +66,25 @@ class CellSearch:
         frozen = self._study.get_trials(deepcopy=False)[number]
         return Proposal(frozen.params, frozen.system_attrs)
 
+    def _begin(self) -> None:
+        """Begin with an empty copy."""
+        self._storage = optuna.storages.InMemoryStorage()
+        self._study = optuna.create_study(
+            direction=Objective(self._config.objective).direction,
+            storage=self._storage,
+            pruner=optuna.pruners.NopPruner(),
+        )
+        self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
+
     def _update(self, trials: Sequence[FrozenTrial], first: int) -> None:
         """Give the copy the trials that it lacks, and their results to those of earlier batches."""
         copies = self._study.get_trials(deepcopy=False)
+        if len(copies) > len(trials):  # the last proposal was never stored
+            self._begin()
+            copies = []
         for copy in [copy for copy in copies[:first] if copy.state == TrialState.RUNNING]:
             self._end(trials[copy.number])
-        self._study.add_trials([_running(trial) for trial in trials[len(copies) :]])
+        self._study.add_trials([_without_results(trial) for trial in trials[len(copies) :]])
         for trial in trials[len(copies) : first]:
             self._end(trial)
 
@@ -88,7 +97,7 @@ class CellSearch:
         self._storage.set_trial_state_values(trial_id, trial.state, values)
 
 
-def _running(trial: FrozenTrial) -> FrozenTrial:
+def _without_results(trial: FrozenTrial) -> FrozenTrial:
     """Return a trial without results and without this package's attributes, which are large; no sampler reads them."""
     return create_trial(
         state=TrialState.RUNNING,

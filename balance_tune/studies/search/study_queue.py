@@ -11,6 +11,7 @@ fewest search trials, then select and confirm.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,15 +68,15 @@ class CellProgress:
     """How far the trials of a cell are.
 
     Attributes:
-        counted: search trials that count in the budget, the running ones too.
+        budget_trials: search trials that count in the budget, the running ones too.
         device_seconds: what the finished search trials took.
-        first_live: number of the first search trial that has not ended, else how many there are.
+        first_live: number of the first search trial that has not ended; infinity where all have.
         live: whether any trial, of select and confirm too, has not ended.
     """
 
-    counted: int
+    budget_trials: int
     device_seconds: float
-    first_live: int
+    first_live: float
     live: bool
 
 
@@ -164,6 +165,7 @@ class StudyQueue:
                 continue
             if not self._progress_of(cell).live and not self.is_searching(cell) and not self.due(cell):
                 self._over.add(cell)
+                self._searches.pop(cell, None)
                 continue
             replicates.setdefault(cell_of(cell)[1], []).append(cell)
         return [replicates[k] for k in sorted(replicates)]
@@ -180,7 +182,7 @@ class StudyQueue:
         """Return whether the cell's search budget allows another trial."""
         progress = self._progress_of(cell)
         if self.config.search.trials is not None:
-            return progress.counted < self.config.search.trials
+            return progress.budget_trials < self.config.search.trials
         spent = progress.device_seconds + sum(run.device_seconds for run in self.live_of(cell))
         return spent < (self.config.search.device_seconds or 0.0)
 
@@ -189,7 +191,7 @@ class StudyQueue:
         if self.is_searching(cell):
             return []
         if cell not in self._due:
-            over = self._progress_of(cell).first_live == len(self._records[cell])
+            over = math.isinf(self._progress_of(cell).first_live)
             rule = self._rule.at(*cell_of(cell))
             self._due[cell] = selection.due(self.records(cell), rule) if over else []
         return self._due[cell]
@@ -197,16 +199,16 @@ class StudyQueue:
     def _progress_of(self, cell: str) -> CellProgress:
         """Return how far a cell is; counted anew only after its records have changed, since every turn asks it."""
         if cell not in self._progress:
-            searched = self._records[cell].values()
+            records = self._records[cell].values()
             self._progress[cell] = CellProgress(
-                counted=sum(not r.superseded for r in searched),
-                device_seconds=sum(r.device_seconds for r in searched if r.finished),
-                first_live=min((r.number for r in searched if not r.finished), default=len(searched)),
+                budget_trials=sum(not r.superseded for r in records),
+                device_seconds=sum(r.device_seconds for r in records if r.finished),
+                first_live=min((r.number for r in records if not r.finished), default=math.inf),
                 live=any(not r.finished for r in self.records(cell)),
             )
         return self._progress[cell]
 
-    def _changed(self, cell: str) -> None:
+    def _forget(self, cell: str) -> None:
         """Drop what was computed from the records of a cell."""
         self._progress.pop(cell, None)
         self._due.pop(cell, None)
@@ -437,7 +439,7 @@ class StudyQueue:
                 continue
             key = TrialKey(record.arm, record.phase, record.number, record.replicate)
             self._records[key.study_name][key.number] = record
-            self._changed(key.cell)
+            self._forget(key.cell)
             self._seconds += record.device_seconds
             if record.state == "running" and record.params.keys() < self.arms[record.arm].space.distributions().keys():
                 self._drop(key, record)
@@ -467,7 +469,7 @@ class StudyQueue:
         self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
         failure = replace(record, state="failed", attrs={**record.attrs, **attrs})
         self._records[key.study_name][key.number] = failure
-        self._changed(key.cell)
+        self._forget(key.cell)
 
     def _retry(self) -> None:
         """Remove failed trials from the budget; `next` then runs each of them again."""
@@ -476,7 +478,7 @@ class StudyQueue:
                 if r.state == "failed" and not r.superseded:
                     self._retries[TrialKey(r.arm, r.phase, number, r.replicate)] = r
                     records[number] = replace(r, attrs={**r.attrs, RETRIED: True})
-            self._changed(study_name.removesuffix(CONFIRM))
+            self._forget(study_name.removesuffix(CONFIRM))
         self._over.clear()
 
     def _record(
@@ -496,7 +498,7 @@ class StudyQueue:
             attrs=dict(attrs),
             replicate=key.replicate,
         )
-        self._changed(key.cell)
+        self._forget(key.cell)
 
     def _set(self, run: LiveTrial, attrs: Mapping[str, Any]) -> None:
         set_attrs(self._storage, run.trial_id, attrs)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from balance_tune.studies.protocol.keys import TrialKey
@@ -15,7 +16,8 @@ from balance_tune.studies.protocol.space import Fixed, Parameter, Space
 from balance_tune.studies.search.study_queue import MAX_LOST, Assignment, StudyQueue
 from balance_tune.studies.storage import trial_file
 from balance_tune.studies.storage.records import read_records
-from balance_tune.studies.storage.trials import JournalFile
+from balance_tune.studies.storage.study_folder import StudyFolder
+from balance_tune.studies.storage.trials import JournalFile, open_storage
 from tests.studies.toy import EPOCHS, ToyArm, ToyStudy, bowl, toy_arm, toy_config
 
 
@@ -474,6 +476,23 @@ def test_a_batch_is_proposed_only_when_the_one_before_has_ended(tmp_path: Path) 
     third = study.queue.next()
     assert third is not None
     assert third.key.number == 2
+
+
+def test_selection_waits_for_the_last_search_trial_also_where_a_number_is_missing(tmp_path: Path) -> None:
+    """A trial that somebody enqueued with Optuna is none of the study's, but it has a number."""
+    config = toy_config(datasets=["d1"], methods=["joint"], search={"trials": 3, "sampler": "random"})
+    study = ToyStudy(tmp_path, config)
+    for _ in range(2):
+        assignment = study.queue.next()
+        assert assignment is not None
+        study.queue.report(assignment.key, {"epoch": 1, "val/accuracy": 0.5, "best_epoch": 1, "device_seconds": 1.0})
+        study.queue.finish(assignment.key, "complete")
+    optuna.load_study(study_name="d1/joint", storage=open_storage(StudyFolder(tmp_path))).enqueue_trial({})
+    study.reopen()
+    last = study.queue.next()
+    assert last is not None
+    assert (last.key.phase, last.key.number) == ("search", 3)
+    assert study.queue.next() is None
 
 
 def test_no_replicate_learns_from_another(tmp_path: Path) -> None:
