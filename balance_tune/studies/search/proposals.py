@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -17,14 +16,6 @@ if TYPE_CHECKING:
     from balance_tune.studies.protocol.space import Space
 
 TYPICAL_TRIALS = 20  # the budget that a sampler assumes where it is not given in trials
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A point, and the attributes that the sampler stores with the trial."""
-
-    params: Mapping[str, Any]
-    system_attrs: Mapping[str, Any]
 
 
 class CellSearch:
@@ -44,8 +35,8 @@ class CellSearch:
         self._config, self._cell, self._space = config, cell, space
         self._begin()
 
-    def propose(self, trials: Sequence[FrozenTrial], first: int) -> Proposal:
-        """Return the point of the cell's next search trial.
+    def propose(self, trials: Sequence[FrozenTrial], first: int) -> FrozenTrial:
+        """Return the cell's next search trial: its point, and the attributes that the sampler stores with it.
 
         Args:
             trials: the search trials of the cell so far, in order of their numbers: those of the last call, and
@@ -63,8 +54,7 @@ class CellSearch:
             searched=self._space,
         )
         self._study.ask(self._space.distributions())
-        frozen = self._study.get_trials(deepcopy=False)[number]
-        return Proposal(frozen.params, frozen.system_attrs)
+        return self._study.get_trials(deepcopy=False)[number]
 
     def _begin(self) -> None:
         """Begin with an empty copy."""

@@ -225,8 +225,8 @@ class StudyQueue:
         trials = self._studies[cell].get_trials(deepcopy=False)[:number]
         if cell not in self._searches:
             self._searches[cell] = CellSearch(self.config, cell, arm.space)
-        point = self._searches[cell].propose(trials, self._batch_start(number))
-        return self._create(cell, "search", point.params, {"default": False}, point.system_attrs)
+        proposal = self._searches[cell].propose(trials, self._batch_start(number))
+        return self._create(cell, "search", proposal.params, {"default": False}, proposal.system_attrs)
 
     def _select_or_confirm(self, cell: str) -> Assignment:
         due = self.due(cell)[0]
