@@ -117,9 +117,9 @@ def _about_runs(rows: Sequence[LeaderboardRow]) -> Iterator[str]:
 
 def _rows_above_best(table: Sequence[LeaderboardRow]) -> Iterator[LeaderboardRow]:
     """Yield the rows of a dataset that stand above the one that is called the best by validation."""
-    open_rows = [row for row in table if row.val_confirm is not None and not row.diagnostic]
-    if any(row.chosen for row in open_rows):
-        yield from itertools.takewhile(lambda row: not row.chosen, open_rows)
+    contenders = [row for row in table if row.contender]
+    if any(row.chosen for row in contenders):
+        yield from itertools.takewhile(lambda row: not row.chosen, contenders)
 
 
 def _about_tests(rows: Sequence[LeaderboardRow]) -> Iterator[str]:

@@ -220,6 +220,11 @@ class LeaderboardRow:
         return not self.baseline and not self.diagnostic
 
     @property
+    def contender(self) -> bool:
+        """Whether the arm competes for best by validation: it has confirmation results, and is no diagnostic one."""
+        return self.val_confirm is not None and not self.diagnostic
+
+    @property
     def holds(self) -> bool:
         """Whether the arm may be chosen: its runs are sound, or it beats the baseline with those that are not."""
         return not (self.n_failed or self.n_collapsed) or self.outcome == "better"
@@ -332,9 +337,9 @@ def _table(arms: list[ArmResults], rule: Rule, looks: int, equivalence: float | 
         return row.diagnostic, row.val_confirm is None, -gain
 
     rows.sort(key=rank_key)
-    open_rows = [row for row in rows if row.val_confirm is not None and not row.diagnostic]
-    sound = [row for row in open_rows if row.holds]
-    best = next(iter(sound or open_rows), None)
+    contenders = [row for row in rows if row.contender]
+    sound = [row for row in contenders if row.holds]
+    best = next(iter(sound or contenders), None)
     return [dataclasses.replace(row, chosen=row is best) for row in rows]
 
 
