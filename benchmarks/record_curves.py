@@ -1,9 +1,10 @@
 """Records learning curves of random points of one arm under several seeds, for replaying searches without training.
 
-    python -m benchmarks.record_curves multiple_features/opm --points 200 --seeds 2 8 --searched momentum weight_decay
+    python -m benchmarks.record_curves multiple_features/opm --points 200 --searched momentum weight_decay batch_size
 
-Every point is trained with the first few seeds; the better third then gets the rest, for only there does the mean have
-to be exact. Written to benchmarks/curves/<dataset>-<method>-<parameters>.npz; the README there says what a file holds.
+Every point is trained with the first few seeds. The better third gets some more, and with the default the seeds that no
+replayed search sees: their mean is the truth about a point, which has to be exact only there. Written to
+benchmarks/curves/<dataset>-<method>-<parameters>.npz; the README there says what a file holds.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("arm", help="as multiple_features/mlb")
     parser.add_argument("--points", type=int, default=200)
-    parser.add_argument("--seeds", type=int, nargs=2, default=(2, 8), help="of every point, and of the better third")
+    parser.add_argument("--seeds", type=int, nargs=2, default=(4, 6), help="of every point, and of the better third")
+    parser.add_argument("--truth", type=int, default=20, help="further seeds of the better third, for the truth")
     parser.add_argument("--searched", nargs="*", default=(), choices=RANGES, help="beside what the study searches")
     parser.add_argument("--seed", type=int, default=0, help="of the study whose search trials these points are")
     parser.add_argument("--out", type=Path, default=CURVES)
@@ -52,31 +54,44 @@ def main() -> None:
     config = load_config({**raw, "search": search, "seed": args.seed})
     arm = next(arm for arm in arms_of(config) if arm.name == args.arm)
     path = args.out / f"{dataset}-{arm.label}-{len(arm.space.parameters)}.npz"
-    save(path, arm, *record(config, arm, args.points, *args.seeds))
+    first, most = args.seeds
+    save(path, arm, *record(config, arm, args.points, first, most, args.truth))
 
 
 def record(
-    config: StudyConfig, arm: Arm, points: int, first: int, most: int
-) -> tuple[list[Mapping[str, Any]], NDArray[np.float32]]:
-    """Return so many points, the default among them, and their curves (points, seeds, epochs), NaN if not trained."""
+    config: StudyConfig, arm: Arm, points: int, first: int, most: int, truth: int
+) -> tuple[list[Mapping[str, Any]], NDArray[np.float32], NDArray[np.float32]]:
+    """Return so many points, the default first, with their curves and their scores under the seeds for the truth.
+
+    Returns:
+        The points; (points, most, epochs) curves, NaN where training had broken off or there was none; (points, truth)
+        validation accuracies of the best epoch, 0 where training broke off, NaN where there was none.
+    """
     import torch
 
     from balance_tune.datasets.store import build_store, store_name
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     drawn = random_points(config, arm, points)
-    val = np.full((points, most, EPOCHS), np.nan, dtype=np.float32)
+    val = np.full((points, most + truth, EPOCHS), np.nan, dtype=np.float32)
     began = time.process_time()
     with tempfile.TemporaryDirectory() as name:
         dataset = datasets().get(arm.dataset)()
         store = Path(name) / store_name(dataset)
         build_store(dataset, store)
-        for seed in range(most):
-            chosen = range(points) if seed < first else better(val[:, :first])
+        chosen: Sequence[int] = range(points)
+        for seed in range(most + truth):
+            if seed == first:
+                chosen = better(val[:, :first])
+            if seed == most:
+                chosen = sorted({0, *chosen})
             for index in chosen:
                 val[index, seed] = trained(config, arm, drawn[index], seed, Path(name), store)
-            print(f"{arm.name}: seed {seed + 1} of {most}, {time.process_time() - began:.0f} s", flush=True)
-    return drawn, val
+            print(f"{arm.name}: seed {seed + 1} of {most + truth}, {time.process_time() - began:.0f} s", flush=True)
+    judged = val[:, most:]
+    best = np.where(np.isnan(judged).any(-1), 0.0, judged.max(-1)).astype(np.float32)
+    best[[index for index in range(points) if index not in chosen]] = np.nan
+    return drawn, val[:, :most], best
 
 
 def random_points(config: StudyConfig, arm: Arm, points: int) -> list[Mapping[str, Any]]:
@@ -125,11 +140,13 @@ def trained(
     return curve
 
 
-def save(path: Path, arm: Arm, points: Sequence[Mapping[str, Any]], val: NDArray[np.float32]) -> None:
-    """Write a recording of `points` and their curves."""
+def save(
+    path: Path, arm: Arm, points: Sequence[Mapping[str, Any]], val: NDArray[np.float32], truth: NDArray[np.float32]
+) -> None:
+    """Write a recording of `points`, their curves, and their scores under the seeds for the truth."""
     space = json.dumps([dataclasses.asdict(p) for p in arm.space.parameters])
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, points=np.array(json.dumps(points)), space=np.array(space), val=val)
+    np.savez_compressed(path, points=np.array(json.dumps(points)), space=np.array(space), val=val, truth=truth)
     print(f"{path}: {len(points)} points, {path.stat().st_size} bytes")
 
 

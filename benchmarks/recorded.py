@@ -21,6 +21,7 @@ from balance_tune.studies.protocol.space import Fixed, Parameter, Space
 RECORDINGS = Path(__file__).parent / "recordings"  # with test accuracies
 CURVES = Path(__file__).parent / "curves"  # without
 DEFAULT_LR = 0.05  # the declared default of both embedded datasets, where a recording says nothing
+SPLITS = 1000  # of the seeds, for the truth of the best point
 Floats = NDArray[np.float64]
 
 
@@ -31,11 +32,13 @@ class Recording:
         arm: the arm, with its search space.
         epochs: length of a full trial.
         val: (points, seeds, epochs) validation accuracies; NaN where training had broken off or was not recorded.
-        seeds: point -> the seeds that were recorded.
+        seeds: point -> the seeds with curves.
         test: (points, seeds) test accuracy at the best validation epoch; NaN where training broke off, and everywhere
             in a recording without test accuracies.
-        truth: (points,) mean over seeds of the best epoch's validation accuracy; a training that broke off counts 0.
-            Where not all seeds were recorded, the mean of those that were, less what they are worth elsewhere.
+        truth: (points,) mean of the best epoch's validation accuracy, over seeds without curves where the point has
+            those, else over those with; less what these seeds are worth elsewhere. A training that broke off counts 0.
+        best: truth of the best point. The point is chosen by three quarters of the seeds and scored on the others, in
+            the mean over random splits: the largest of noisy means would count luck that no search can have.
         default: index of the default point.
     """
 
@@ -44,6 +47,7 @@ class Recording:
             points = json.loads(str(stored["points"]))
             self.val: Floats = stored["val"].astype(np.float64)
             test = stored["test"].astype(np.float64) if "test" in stored else np.full_like(self.val, np.nan)
+            judged = stored["truth"].astype(np.float64) if "truth" in stored else np.empty((len(self.val), 0))
             space = json.loads(str(stored["space"])) if "space" in stored else [_learning_rate(points)]
         parameters = tuple(_parameter(p) for p in space)
         dataset, _, rest = path.stem.partition("-")
@@ -53,9 +57,10 @@ class Recording:
         self._points: Floats = np.array([[_number(p, point[p.name]) for p in parameters] for point in points])
         self._scaled = np.stack([_scaled(p, self._points[:, i]) for i, p in enumerate(parameters)], axis=1)
         self.seeds = [np.flatnonzero(np.isfinite(curves).any(-1)).tolist() for curves in self.val]
-        best = np.where(np.isnan(self.val).any(-1), 0.0, np.nan_to_num(self.val).max(-1))
-        luck = _luck(best, self.seeds)
-        self.truth: Floats = np.array([(best[i, own] - luck[own]).mean() for i, own in enumerate(self.seeds)])
+        scores = np.where(np.isnan(self.val).any(-1), 0.0, np.nan_to_num(self.val).max(-1))
+        for i, own in enumerate(self.seeds):
+            scores[i, [seed for seed in range(self.val.shape[1]) if seed not in own]] = np.nan
+        self.truth, self.best = _truth(scores, judged)
         self.test = _at_best_epoch(test, self.val)
         self.default = self.nearest({p.name: p.default for p in parameters}, set())
 
@@ -145,11 +150,26 @@ def _scaled(p: Parameter, x: Floats) -> Floats:
     return (x - low) / (high - low)
 
 
-def _luck(best: Floats, recorded: Sequence[Sequence[int]]) -> Floats:
-    """Return what each seed adds to the mean (seeds,), by the points where all seeds were recorded and none broke."""
-    whole = [i for i, own in enumerate(recorded) if len(own) == best.shape[1] and best[i].all()]
-    luck: Floats = best[whole].mean(0) - best[whole].mean()
-    return luck
+def _truth(curves: Floats, fresh: Floats) -> tuple[Floats, float]:
+    """Return the truth of every point and of the best one.
+
+    Args:
+        curves: (points, seeds) scores of the trainings that searches see, NaN where there is none.
+        fresh: (points, further seeds) scores of others.
+    """
+    scores = np.hstack([curves, fresh])
+    whole = np.isfinite(scores).all(1)
+    sound = whole & (scores > 0).all(1)
+    luck = scores[sound].mean(0) - scores[sound].mean()
+    columns = np.isfinite(scores)
+    columns[whole, : curves.shape[1]] = fresh.shape[1] == 0
+    truth = np.nanmean(np.where(columns, scores - luck, np.nan), axis=1)
+    judged = (scores - luck)[whole][:, curves.shape[1] if fresh.shape[1] else 0 :]
+    rng, count = np.random.default_rng(0), judged.shape[1]
+    splits = np.array([rng.permutation(count) for _ in range(SPLITS)])
+    chosen = [judged[:, split[count // 4 :]].mean(1).argmax() for split in splits]
+    best = [judged[i, split[: count // 4]].mean() for i, split in zip(chosen, splits, strict=True)]
+    return truth, float(np.mean(best))
 
 
 def _at_best_epoch(test: Floats, val: Floats) -> Floats:

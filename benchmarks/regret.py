@@ -250,7 +250,7 @@ def outcomes(recording: Recording, search: Search, trials: int, seeds: Sequence[
 
 def regrets(recording: Recording, points: Sequence[int]) -> Floats:
     """Return the regret of each chosen point in points of accuracy."""
-    return 100 * (recording.truth.max() - recording.truth[list(points)])
+    return 100 * (recording.best - recording.truth[list(points)])
 
 
 def goal(recording: Recording, trials: int = 20, draws: int = 500) -> float:
