@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
@@ -163,7 +164,27 @@ def connect(store: Store) -> MlflowClient:
         if not store.file.exists():
             _make(store.file)
         follow_root(store.file, store.artifacts)
+        _sync_less_often(store.file.resolve())
     return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
+
+
+@cache
+def _sync_less_often(file: Path) -> None:
+    """Let the connections of this process to a database file wait for the disk less often.
+
+    MLflow commits six times a run and waits for the disk most of that time. With NORMAL sqlite still waits wherever the
+    end of a process could harm the file; only a power failure on an old file system could
+    (https://www.sqlite.org/pragma.html#pragma_synchronous).
+    """
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    @event.listens_for(Engine, "connect")
+    def relax(connection: object, _: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            files = [path for _, name, path in connection.execute("PRAGMA database_list") if name == "main"]
+            if files and files[0] and Path(files[0]).resolve() == file:
+                connection.execute("PRAGMA synchronous=NORMAL")
 
 
 @contextlib.contextmanager

@@ -53,6 +53,18 @@ def test_what_is_shown_of_an_address_holds_no_secret(tmp_path: Path, uri: str, s
     assert store_of(tmp_path, uri).shown == shown
 
 
+def test_the_store_waits_for_the_disk_less_often_and_other_databases_as_before(tmp_path: Path) -> None:
+    import sqlalchemy
+    from mlflow.tracking._tracking_service.utils import _get_store
+
+    store = store_of(tmp_path)
+    connect(store).search_experiments(max_results=1)
+    other = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'other.db'}")
+    for engine, synchronous in ((_get_store(store.uri).engine, 1), (other, 2)):
+        with engine.connect() as connection:
+            assert connection.execute(sqlalchemy.text("PRAGMA synchronous")).scalar() == synchronous
+
+
 def test_tracking_says_nothing_and_calls_nobody(tmp_path: Path) -> None:
     """A study is tracked in a fresh process whose sockets all fail and tell."""
     program = f"""
