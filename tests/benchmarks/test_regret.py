@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import optuna
 import pytest
 
-from benchmarks.recorded import CURVES, RECORDINGS, Recording
+from benchmarks.recorded import CURVES, RECORDINGS, Floats, Recording
 from benchmarks.regret import (
     BASELINE,
     OURS,
@@ -44,7 +45,10 @@ def test_the_tasks_have_one_to_eight_parameters_on_two_datasets_and_are_small() 
         assert r.params(r.default) == pytest.approx(r.arm.space.defaults())
         assert all(r.arm.space.contains(r.params(i)) for i in range(len(r.truth)))
         best = np.argsort(-r.truth)[: len(r.truth) // 5]
-        assert min(len(r.seeds[i]) for i in best) >= 5, "the truth of good points is a mean over several seeds"
+        assert min(len(r.seeds[i]) for i in best) >= 5
+        with np.load(CURVES / f"{r.arm.dataset}-{r.arm.label}-{len(r.arm.space.parameters)}.npz") as stored:
+            further = np.isfinite(stored["truth"]).sum(1)
+        assert min(further[[*best, r.default]]) >= 20, "the truth of good points is a mean over seeds of its own"
 
 
 def test_a_recorded_point_is_its_own_nearest_and_a_used_one_is_not_given_again(mlb: Recording) -> None:
@@ -60,6 +64,29 @@ def test_the_truth_is_the_mean_over_seeds_and_broken_trainings_count_nothing(mlb
     assert mlb.truth[whole] == pytest.approx(mlb.val[whole].max(-1).mean())
     worst = int(broken.sum(1).argmax())
     assert mlb.truth[worst] < mlb.truth[whole]
+
+
+def recorded(path: Path, curves: Floats, truth: Floats | None = None) -> Recording:
+    """Return a recording of points with curves (points, seeds) of one epoch and scores (points, further seeds)."""
+    points = json.dumps([{"training.lr": 0.01 * (i + 1)} for i in range(len(curves))])
+    further = {} if truth is None else {"truth": truth}
+    np.savez(path / "toy-joint-1.npz", points=np.array(points), val=curves[..., None], **further)
+    return Recording(path / "toy-joint-1.npz")
+
+
+def test_the_truth_comes_from_seeds_that_no_search_sees(tmp_path: Path) -> None:
+    truth = np.array([[0.5, 0.6, 0.7], [0.8, 0.9, 1.0], [np.nan] * 3])
+    recording = recorded(tmp_path, np.array([[0.9, 0.9], [0.1, 0.1], [0.3, 0.4]]), truth)
+    assert recording.truth[:2] == pytest.approx([0.6, 0.9])
+    assert recording.truth[2] < 0.5, "a point without such seeds has the mean of those with curves"
+
+
+def test_the_best_point_gains_nothing_from_luck(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0.7, 0.05, size=(40, 22))  # all points are equally good
+    fresh, seen = recorded(tmp_path, noise[:, :2], noise[:, 2:]), recorded(tmp_path, noise)
+    for recording in (fresh, seen):
+        assert recording.best == pytest.approx(0.7, abs=0.01)
+        assert recording.truth.max() > 0.715
 
 
 @pytest.mark.parametrize("name", SEARCHES)
@@ -87,8 +114,8 @@ def test_the_gaussian_process_ends_nearer_to_the_best_point_than_tpe(mlb: Record
 
 
 def test_regret_is_measured_from_the_best_point(mlb: Recording) -> None:
-    best = int(mlb.truth.argmax())
-    assert regrets(mlb, [best, mlb.default]) == pytest.approx([0.0, 100 * (mlb.truth[best] - mlb.truth[mlb.default])])
+    assert mlb.truth[mlb.default] < mlb.best < mlb.truth.max()
+    assert regrets(mlb, [3, mlb.default]) == pytest.approx(100 * (mlb.best - mlb.truth[[3, mlb.default]]))
 
 
 def test_a_goal_is_reached_when_a_point_as_good_was_trained_to_its_end(mlb: Recording) -> None:
@@ -124,10 +151,12 @@ def test_what_is_recorded_is_what_a_study_would_train() -> None:
 
     raw = {"name": "curves", "datasets": ["multiple_features"], "methods": ["joint"], "training": {"epochs": EPOCHS}}
     config = load_config({**raw, "search": {"trials": 2, "sampler": "random"}})
-    points, val = record(config, arms_of(config)[0], 2, 1, 1)
+    points, val, truth = record(config, arms_of(config)[0], 2, 1, 1, 1)
     known = Recording(CURVES / "multiple_features-joint-1.npz")
     assert np.allclose(val[:, 0], known.val[:2, 0], atol=0.02), "another build of torch may round differently"
     assert known.params(1) == points[1]
+    assert 0.5 < truth[0, 0] <= 1, "the default has further seeds"
+    assert np.isnan(truth[1, 0]), "the better third of two points is none"
 
 
 def test_the_regret_of_each_step_is_that_of_its_best_point(mlb: Recording) -> None:
@@ -135,5 +164,5 @@ def test_the_regret_of_each_step_is_that_of_its_best_point(mlb: Recording) -> No
     best, second, third, fourth = order[:4]
     outcome = Outcome(fourth, mlb.default, 60, [(20, second), (60, fourth)], [best, second, fourth], [third, fourth])
     (row,) = sources_table([mlb], {("gp", 12): [[outcome]]}).rows
-    expected = [100 * (mlb.truth[best] - mlb.truth[i]) for i in (best, second, third, fourth, mlb.default)]
+    expected = [100 * (mlb.best - mlb.truth[i]) for i in (best, second, third, fourth, mlb.default)]
     assert row == ["12", "gp", *(f"{value:.3f}" for value in expected)]

@@ -1,4 +1,4 @@
-"""Final values of search trials; those of pruned trials are extrapolated from the gains of complete trials."""
+"""Final values of search trials; those of pruned trials are extrapolated from how complete trials caught up."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+REMAINING, PRIOR_TRIALS = 0.3, 2  # share of its gap that a trial keeps, before complete trials say; what that weighs
+SPREAD = 0.5  # standard deviation of that share from trial to trial, relative to it
 
 
 @dataclass(frozen=True)
@@ -28,53 +31,64 @@ class Course:
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """The value of a trial's best epoch, known or extrapolated, and the standard deviation of the extrapolation."""
+class Outcome:
+    """The value of a trial's best epoch, known or extrapolated.
+
+    Attributes:
+        params: its point.
+        value: larger is better.
+        sd: standard deviation of the extrapolation; 0 where the value is known.
+        seed: trainings with the same seed share a part of their luck; None: it shares it with no other.
+    """
 
     params: Mapping[str, Any]
     value: float
-    sd: float
+    sd: float = 0.0
+    seed: int | None = None
 
 
-def forecasts(courses: Iterable[Course]) -> list[Forecast]:
+def outcomes(courses: Iterable[Course]) -> list[Outcome]:
     """Return the final values of trials, extrapolated for pruned ones; trials without any value are left out.
 
-    A pruned trial would have gained what the complete ones gained from its last epoch to their end, in the mean. The
-    standard deviation of that gain is estimated from the same trials and counts as if two more of them had been off by
-    half of it. A failed trial is as bad as the worst of the others.
+    Learning curves converge: a trial that is behind the best final value by some gap is behind by a share of that gap
+    when it ends. The share follows from the complete trials, each of which had a gap after the same number of epochs
+    and has one now. A failed trial is as bad as the worst of the others.
     """
     courses = list(courses)
-    complete = [c for c in courses if c.state == "complete" and c.curve]
-    outcomes = [Forecast(c.params, max(c.curve), 0.0) for c in complete]
+    complete = [c.curve for c in courses if c.state == "complete" and c.curve]
     pruned = [c for c in courses if c.state == "pruned" and c.curve]
-    gains = {
-        epochs: _gain([max(o.curve) - max(o.curve[:epochs]) for o in complete])
-        for epochs in {len(c.curve) for c in pruned}
-    }
-    for c in pruned:
-        gain, sd = gains[len(c.curve)]
-        outcomes.append(Forecast(c.params, max(c.curve) + gain, sd))
-    if not outcomes:
+    if not complete and not pruned:
         return []
-    worst = min(f.value for f in outcomes)
-    return outcomes + [Forecast(c.params, worst, 0.0) for c in courses if c.state == "failed" and c.params]
+    top = max(max(curve) for curve in complete or [c.curve for c in pruned])
+    shares = {epochs: _remaining(complete, epochs, top) for epochs in {len(c.curve) for c in pruned}}
+    known = [Outcome(c.params, max(c.curve)) for c in courses if c.state == "complete" and c.curve]
+    for c in pruned:
+        share, error = shares[len(c.curve)]
+        gap = max(0.0, top - max(c.curve))
+        value = max(max(c.curve), top - share * gap)
+        known.append(Outcome(c.params, value, float(np.hypot(error, SPREAD * share * gap))))
+    worst = min(o.value for o in known)
+    return known + [Outcome(c.params, worst) for c in courses if c.state == "failed" and c.params]
 
 
-def _gain(gains: Sequence[float]) -> tuple[float, float]:
-    if not gains:
-        return 0.0, 0.0
-    mean = float(np.mean(gains))
-    off = sum((gain - mean) ** 2 for gain in gains) + 2 * (mean / 2) ** 2
-    return mean, float(np.sqrt(off / (len(gains) + 2)))
+def _remaining(curves: Sequence[Sequence[float]], epochs: int, top: float) -> tuple[float, float]:
+    """Return the share of its gap after so many epochs that a trial keeps, and the deviation of its final value."""
+    before = np.array([top - max(curve[:epochs]) for curve in curves])
+    after = np.array([top - max(curve) for curve in curves])
+    if not before.sum() > 0:
+        return REMAINING, 0.0
+    weight = len(curves) + PRIOR_TRIALS
+    share = (len(curves) * after.sum() / before.sum() + PRIOR_TRIALS * REMAINING) / weight
+    return share, float(np.sqrt(((after - share * before) ** 2).sum() / weight))
 
 
-def standardised(outcomes: Sequence[Forecast]) -> tuple[Floats, Floats]:
+def standardised(known: Sequence[Outcome]) -> tuple[Floats, Floats]:
     """Return targets with mean 0 and deviation 1, and the variances of their extrapolations, each (n,).
 
     Distances to the best value are taken on a log scale before: a search is about the good points, and one that is
     hopeless must not make the others look equal.
     """
-    value, sd = np.array([f.value for f in outcomes]), np.array([f.sd for f in outcomes])
+    value, sd = np.array([o.value for o in known]), np.array([o.sd for o in known])
     gap = value.max() - value
     unit = float(np.median(gap)) or float(gap.max()) or 1.0
     log_gap = -np.log1p(gap / unit)
