@@ -75,10 +75,12 @@ def recorded(path: Path, curves: Floats, truth: Floats | None = None) -> Recordi
 
 
 def test_the_truth_comes_from_seeds_that_no_search_sees(tmp_path: Path) -> None:
-    truth = np.array([[0.5, 0.6, 0.7], [0.8, 0.9, 1.0], [np.nan] * 3])
+    truth = np.array([[0.5, 0.6, 0.7, 0.6], [0.8, 0.9, 1.0, 0.9], [np.nan] * 4])
     recording = recorded(tmp_path, np.array([[0.9, 0.9], [0.1, 0.1], [0.3, 0.4]]), truth)
-    assert recording.truth[:2] == pytest.approx([0.6, 0.9])
-    assert recording.truth[2] < 0.5, "a point without such seeds has the mean of those with curves"
+    better, worse, without = recording.truth[[1, 0, 2]]
+    assert better - worse == pytest.approx(0.3)
+    # the two seeds with curves are worth 0.25 less than the others, in the mean of the points that have all
+    assert worse - without == pytest.approx(0.6 - (0.35 + 0.25))
 
 
 def test_the_best_point_gains_nothing_from_luck(tmp_path: Path) -> None:

@@ -39,20 +39,20 @@ def expected_gains(
     searched = [r for r in searched if not r.superseded]
     default = next((r.params for r in searched if r.attrs.get("default")), None)
     ranges = {name: own for r in searched for name, own in r.space.items()}
-    known = _most_telling(outcomes(_course(r, objective) for r in searched))
-    known += [
+    results = _most_telling(outcomes(_course(r, objective) for r in searched))
+    results += [
         Outcome(r.params, objective.gain(r.value), seed=r.seed)
         for r in selected
         if r.state == "complete" and r.value is not None
     ]
-    if default is None or not known or not ranges or len(points) < 2:
+    if default is None or not results or not ranges or len(points) < 2:
         return [0.0] * len(points)
-    return posterior_means(ranges, default, known, points)
+    return posterior_means(ranges, default, results, points)
 
 
-def _most_telling(known: Sequence[Outcome]) -> list[Outcome]:
+def _most_telling(results: Sequence[Outcome]) -> list[Outcome]:
     """Return at most `MODELLED` outcomes: the best half of them, and others evenly over the rest."""
-    ranked = sorted(known, key=lambda o: -o.value)
+    ranked = sorted(results, key=lambda o: -o.value)
     if len(ranked) <= MODELLED:
         return ranked
     best, rest = ranked[: MODELLED // 2], ranked[MODELLED // 2 :]

@@ -59,15 +59,15 @@ class GpSampler(BaseSampler):
         rng = np.random.default_rng(self._seed)
         earlier = [t for t in study.get_trials(deepcopy=False) if t.number < trial.number]
         sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
-        known = outcomes(_course(t, sign) for t in earlier if t.state in STATES)
-        if len(known) < STARTUP:
+        results = outcomes(_course(t, sign) for t in earlier if t.state in STATES)
+        if len(results) < STARTUP:
             return self._cube.point(rng.random(self._cube.dimensions))
-        units = self._cube.units([o.params for o in known])
+        units = self._cube.units([o.params for o in results])
         default = self._cube.units([self._space.defaults()])
         pending = self._cube.units([t.params for t in earlier if t.state == TrialState.RUNNING and t.params])
         of_trials = self._cube.features(units)
         centre, unfinished = self._cube.features(default)[0], self._cube.features(pending)
-        model = GaussianProcess(Observations(of_trials, *standardised(known)), centre, rng, unfinished)
+        model = GaussianProcess(Observations(of_trials, *standardised(results)), centre, rng, unfinished)
         means = model.predict(of_trials)[0]
         order = np.argsort(-(model.weights @ means), kind="stable")[:GOOD]
         candidates = self._candidates(rng, np.vstack([units[order], default]))

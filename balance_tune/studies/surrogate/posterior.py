@@ -22,7 +22,7 @@ CACHED = 4096  # posteriors: a report asks for those of each arm and replicate s
 def posterior_means(
     ranges: Mapping[str, Range],
     default: Mapping[str, Any],
-    known: Sequence[Outcome],
+    results: Sequence[Outcome],
     points: Sequence[Mapping[str, Any]],
 ) -> list[float]:
     """Return how good points are: the posterior mean of a Gaussian process, larger is better, in no unit.
@@ -30,13 +30,13 @@ def posterior_means(
     Args:
         ranges: parameter -> what it was searched over.
         default: the default point, about which points are believed to be good.
-        known: outcomes of trainings; at least one.
+        results: outcomes of trainings; at least one.
         points: the points.
     """
     cube = UnitCube(ranges, default)
-    x, at, centre = (cube.features(cube.units(own)) for own in ([o.params for o in known], points, [default]))
-    y, variance = standardised(known)
-    seeds = np.array([-1 if o.seed is None else o.seed for o in known], dtype=np.int64)
+    x, at, centre = (cube.features(cube.units(own)) for own in ([o.params for o in results], points, [default]))
+    y, variance = standardised(results)
+    seeds = np.array([-1 if o.seed is None else o.seed for o in results], dtype=np.int64)
     arrays = [x, at, centre, y, variance]
     return list(_means(x.shape[1], seeds.tobytes(), *(a.tobytes() for a in arrays)))
 
