@@ -24,7 +24,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +38,7 @@ from balance_tune.studies.config.schema import EarlyStopping, Select
 from balance_tune.studies.early_stopping.pruner import Pruner
 from balance_tune.studies.early_stopping.pruning_log import Decision, PruningLog
 from balance_tune.studies.early_stopping.rules import Asha
-from balance_tune.studies.protocol.selection import (
-    Candidate,
-    Rule,
-    advantage,
-    best_by_selection,
-    candidates,
-    due,
-    in_round,
-)
+from balance_tune.studies.protocol.selection import Candidate, Rule, due, winner
 from balance_tune.studies.search.samplers import sampler_for
 from balance_tune.studies.storage.records import Phase, State, TrialRecord
 from balance_tune.tasks import Objective
@@ -69,20 +61,11 @@ STATES: dict[State, TrialState] = {
 
 @dataclass(frozen=True)
 class Search:
-    """A search and the choice that follows it.
-
-    Attributes:
-        kind: the sampler by its name in a study file.
-        early_stopping: as in a study file.
-        sampler: makes the sampler.
-        by_mean: the point with the best mean over the selection seeds is chosen, and the best half by that mean goes on
-            to a further seed; as before 0.3, and as one does without a model.
-    """
+    """A sampler by its name in a study file, or one made by `sampler`, and early stopping as in a study file."""
 
     kind: str
     early_stopping: Mapping[str, Any] = field(default_factory=dict)
     sampler: Callable[..., BaseSampler] = sampler_for
-    by_mean: bool = False
 
 
 def optuna_gp(kind: str, *, study_seed: int, number: int, trials: int, **_: Any) -> BaseSampler:
@@ -110,15 +93,13 @@ class Hyperband(Asha):
 
 BANDS = {"kind": "benchmarks.regret:Hyperband", "grace": 1}
 SEARCHES = {
-    "random": Search("random", FULL, by_mean=True),
-    "random + ASHA": Search("random", ASHA, by_mean=True),
-    "TPE + ASHA": Search("tpe", ASHA, by_mean=True),
-    "CMA-ES + ASHA": Search("cmaes", ASHA, by_mean=True),
-    "Optuna's GP + ASHA": Search("gp", ASHA, optuna_gp, by_mean=True),
-    "random + Hyperband": Search("random", BANDS, by_mean=True),
-    "TPE + Hyperband (as BOHB)": Search("tpe", BANDS, by_mean=True),
-    "TPE + ASHA, our choice": Search("tpe", ASHA),
-    "gp + ASHA, choice by mean": Search("gp", ASHA, by_mean=True),
+    "random": Search("random", FULL),
+    "random + ASHA": Search("random", ASHA),
+    "TPE + ASHA": Search("tpe", ASHA),
+    "CMA-ES + ASHA": Search("cmaes", ASHA),
+    "Optuna's GP + ASHA": Search("gp", ASHA, optuna_gp),
+    "random + Hyperband": Search("random", BANDS),
+    "TPE + Hyperband (as BOHB)": Search("tpe", BANDS),
     "gp + ASHA": Search("gp", ASHA),
 }
 BASELINE, OURS = "TPE + ASHA", "gp + ASHA"
@@ -163,43 +144,22 @@ class Replay:
         """Search, select, and return what was chosen."""
         self.search()
         spent = sum(r.epochs for r in self.records)
-        best = self._select_by_mean() if self._search.by_mean else self._select()
-        choice = advantage(self.records, self._rule, best)
-        cautious = best if choice is None or choice[1].exceeds(MARGIN) else choice[0]
+        rule = self._rule
+        while (best := winner(self.records, rule)) is None:
+            waiting = due(self.records, rule)
+            if not waiting:
+                break
+            for number, trial in enumerate(waiting, start=len(self.records)):
+                index = self._recording.nearest(trial.params, set())
+                attrs = {"default": trial.default, "point": trial.point}
+                self._train(index, number, trial.seed, "select", attrs)
+        cautious = winner(self.records, replace(rule, margin=MARGIN))
         points = {
             phase: sorted({self._recording.nearest(r.params, set()) for r in self.records if r.phase == phase})
             for phase in ("search", "select")
         }
         chosen = self._index(best), self._index(cautious)
         return Outcome(*chosen, spent, self.reached, points["search"], points["select"])
-
-    def _select(self) -> Candidate | None:
-        """Train what a study's selection trains, and return what it chooses."""
-        while (best := best_by_selection(self.records, self._rule)) is None:
-            waiting = due(self.records, self._rule)
-            if not waiting:
-                break
-            for trial in waiting:
-                self._train_selected(trial.point, trial.params, trial.seed)
-        return best
-
-    def _select_by_mean(self) -> Candidate | None:
-        """Select by sequential halving of the means over selection seeds; a training that failed counts 0."""
-        live = candidates(self.records, self._rule)
-        scores: dict[str, list[float]] = {point.key: [] for point in live}
-        for i, seed in enumerate(self._rule.seeds("select")):
-            others = [p for p in live if not p.default][: in_round(self._rule.points, i)]
-            live = others + [p for p in live if p.default]
-            for point in live:
-                record = self._train_selected(point.key, point.params, seed)
-                scores[point.key].append(record.value or 0.0)
-            live.sort(key=lambda p: -statistics.fmean(scores[p.key]))
-        return live[0] if live else None
-
-    def _train_selected(self, key: str, params: Mapping[str, Any], seed: int) -> TrialRecord:
-        index = self._recording.nearest(params, set())
-        attrs = {"default": index == self._recording.default, "point": key}
-        return self._train(index, len(self.records), seed, "select", attrs)
 
     def _index(self, point: Candidate | None) -> int:
         return self._recording.default if point is None else self._recording.nearest(point.params, set())
@@ -260,7 +220,6 @@ class Replay:
             value=value,
             curve=shown,
             attrs={**attrs, "epochs": max(1, len(shown))},
-            space=arm.space.ranges(),
         )
         self.records.append(record)
         return record
@@ -367,7 +326,7 @@ def regret_table(recordings: Sequence[Recording], found: Found) -> Table:
     default = " / ".join(f"{regrets(r, [r.default])[0]:.2f}" for r in recordings)
     return Table(
         "True regret of a search",
-        f"Points of accuracy between the best recorded point and the chosen one, by the mean over recorded seeds; "
+        f"Points of accuracy between the best recorded point and the chosen one, on seeds that no search sees; "
         f"{seeds} searches each. Tasks (parameters): {tasks_text}; the regret of their defaults: {default}. "
         "`study`: where the default stays unless clearly beaten, as in a study. Ratio of the mean regrets to those "
         f"of {BASELINE}, with a 95 % interval.",

@@ -3,8 +3,8 @@
 It is pure, so that a study resumes.
 
 Select: the best `points` distinct points of the search beside the default, and the default, on the first fresh seed;
-on each further one of `select_seeds` the better half of them, and the default. Of those on all seeds the point wins of
-which most is expected (see `protocol.expectation`), but the default stays unless it is clearly beaten. Confirm: the
+on each further one of `select_seeds` the better half of them, and the default. The best mean validation objective of
+those on all seeds wins, but the default stays unless it is clearly beaten. Confirm: the
 winner on `confirm_seeds` seeds common to all arms, the default on the first `default_seeds` of them; where the default
 wins, one set of trials serves both. No test metric is read.
 """
@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from balance_tune.errors import UserError
-from balance_tune.studies.protocol.expectation import expected_gains
 from balance_tune.studies.protocol.keys import seed_offset
 from balance_tune.studies.protocol.lead import Lead, lead_of
 from balance_tune.studies.storage.records import Phase, TrialRecord
@@ -148,7 +147,7 @@ def _rank(record: TrialRecord, rule: Rule) -> _Standing:
 def winner(records: Sequence[TrialRecord], rule: Rule) -> Candidate | None:
     """Return the point that selection chooses; None while that is not known, and None if all of it failed.
 
-    Of the points on all selection seeds the one of which most is expected wins if its mean is ahead of that of the
+    Of the points on all selection seeds the one with the best mean validation objective wins if it is ahead of the
     default by more than `rule.margin` standard errors (see `protocol.lead`), else the default. A point that failed on a
     selection seed ranks behind every point that did not. Ties go to the better search value, then to the earlier trial.
     With no selection seeds the best of the search wins.
@@ -182,51 +181,28 @@ def best_by_selection(records: Sequence[TrialRecord], rule: Rule) -> Candidate |
     points = candidates(records, rule)
     if rule.select_seeds == 0:
         return next((p for p in points if p.value is not None), None)
-    pending, ranked = _selection(records, rule, points)
-    if pending != []:
+    if _selection_due(records, rule, points) != []:
         return None
-    return next((p for p in ranked if _completed(records, p, rule.seeds("select"))), None)
+    seeds = rule.seeds("select")
+    last = [p for p in points if len(_of(records, "select", p.key, seeds)) == len(seeds)]
+    return next((p for p in _ranked(records, rule, last, seeds) if _values(records, p, seeds)), None)
 
 
-def _selection(
+def _selection_due(
     records: Sequence[TrialRecord], rule: Rule, points: Sequence[Candidate]
-) -> tuple[list[PendingTrial] | None, list[Candidate]]:
-    """Return what selection still has to do, and the points on all selection seeds, best first, when that is nothing.
-
-    What it has to do are the trials of the round under way that have not begun; None while it waits for running ones.
-    Points are ranked by the trainings of the rounds that they were in alone, so that a study which was extended ranks
-    as one that had its size from the beginning.
-    """
-    live: list[Candidate] = list(points)
-    trained: list[TrialRecord] = []
-    for i, seed in enumerate(rule.seeds("select")):
+) -> list[PendingTrial] | None:
+    """Return the select trials of the round under way that have not begun; None while it waits for running ones."""
+    seeds, live = rule.seeds("select"), list(points)
+    for i, seed in enumerate(seeds):
         if i:
-            others = [p for p in live if not p.default][: in_round(rule.points, i)]
-            live = others + [p for p in live if p.default]
+            others = _ranked(records, rule, [p for p in live if not p.default], seeds[:i])
+            live = others[: in_round(rule.points, i)] + [p for p in live if p.default]
         missing = _missing(records, "select", live, [seed])
         if missing:
-            return missing, []
-        own = [r for p in live for r in _of(records, "select", p.key, [seed])]
-        if not all(r.finished for r in own):
-            return None, []
-        trained += own
-        live = _ranked(live, records, trained, rule)
-    return [], live
-
-
-def _ranked(
-    points: Sequence[Candidate], records: Sequence[TrialRecord], trained: Sequence[TrialRecord], rule: Rule
-) -> list[Candidate]:
-    """Return points, best first by what is expected of them after `trained`; those that failed there are behind."""
-    searched = [r for r in records if r.phase == "search"]
-    gains = expected_gains([p.params for p in points], searched, trained, rule.objective)
-    failed = [sum(_point(r) == p.key and r.state != "complete" for r in trained) for p in points]
-
-    def rank(i: int) -> tuple[int, float, float, int]:
-        value = points[i].value
-        return failed[i], -gains[i], -rule.objective.gain(value) if value is not None else math.inf, points[i].number
-
-    return [points[i] for i in sorted(range(len(points)), key=rank)]
+            return missing
+        if not all(r.finished for p in live for r in _of(records, "select", p.key, [seed])):
+            return None
+    return []
 
 
 def in_round(points: int, index: int) -> int:
@@ -243,8 +219,23 @@ def select_trainings(points: int, seeds: int) -> int:
     return sum(in_round(points, i) + 1 for i in range(seeds))
 
 
-def _completed(records: Sequence[TrialRecord], point: Candidate, seeds: Sequence[int]) -> bool:
-    return any(r.state == "complete" and r.value is not None for r in _of(records, "select", point.key, seeds))
+def _ranked(
+    records: Sequence[TrialRecord], rule: Rule, points: Sequence[Candidate], seeds: Sequence[int]
+) -> list[Candidate]:
+    """Return points, best first by their mean over selection seeds; those that failed on one are behind."""
+
+    def rank(p: Candidate) -> tuple[int, float, float, int]:
+        values = _values(records, p, seeds)
+        mean = rule.objective.gain(sum(values) / len(values)) if values else -math.inf
+        search_gain = rule.objective.gain(p.value) if p.value is not None else -math.inf
+        return len(seeds) - len(values), -mean, -search_gain, p.number
+
+    return sorted(points, key=rank)
+
+
+def _values(records: Sequence[TrialRecord], point: Candidate, seeds: Sequence[int]) -> list[float]:
+    own = _of(records, "select", point.key, seeds)
+    return [r.value for r in own if r.state == "complete" and r.value is not None]
 
 
 def due(records: Sequence[TrialRecord], rule: Rule) -> list[PendingTrial]:
@@ -254,7 +245,7 @@ def due(records: Sequence[TrialRecord], rule: Rule) -> list[PendingTrial]:
     it was lost with its machine. Empty: wait for the running ones; if nothing runs either, the arm is done.
     """
     points = candidates(records, rule)
-    pending, _ = _selection(records, rule, points)
+    pending = _selection_due(records, rule, points)
     if pending != []:
         return pending or []
     best = winner(records, rule)

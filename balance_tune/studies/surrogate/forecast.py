@@ -38,13 +38,11 @@ class Outcome:
         params: its point.
         value: larger is better.
         sd: standard deviation of the extrapolation; 0 where the value is known.
-        seed: trainings with the same seed share a part of their luck; None: it shares it with no other.
     """
 
     params: Mapping[str, Any]
     value: float
     sd: float = 0.0
-    seed: int | None = None
 
 
 def outcomes(courses: Iterable[Course]) -> list[Outcome]:

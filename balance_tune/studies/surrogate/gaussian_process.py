@@ -3,9 +3,8 @@
     y_i = m + c h(x_i) + f(x_i) + e_i        h(x) = exp(-|x - centre|^2 / (2 w^2)), w^2 = WIDTH^2 max(1, d / 2)
 
 with m ~ N(0, 1), c ~ N(1, 1), f a process with covariance s^2 Matern-5/2 and one length scale per dimension, and
-e_i ~ N(0, noise + variance_i). Trainings with the same seed have SHARED of their noise in common. h is the belief that
-points about `centre` are good; the more is observed, the less it weighs. Targets are expected in their own standard
-units.
+e_i ~ N(0, noise + variance_i). h is the belief that points about `centre` are good; the more is observed, the less it
+weighs. Targets are expected in their own standard units.
 
 Length scales, s^2 and noise are not fitted, which a dozen observations do not allow: they are drawn from their prior,
 and predictions are weighted by marginal likelihood (Rasmussen and Williams, Gaussian Processes for Machine Learning,
@@ -25,7 +24,6 @@ Floats = NDArray[np.float64]
 DRAWS, N_KEPT = 48, 8  # hyperparameters drawn, and those of the largest weights that predict
 LENGTH, LENGTH_SD = 0.4, 0.8  # prior of a length scale: log-normal, its median times sqrt(d)
 NOISE, NOISE_SD = 0.1, 1.0  # prior of the noise variance: log-normal
-SHARED = 0.5  # of the noise variance is common to trainings with the same seed
 SCALE_SD = 0.7  # prior of s^2: log-normal, median 1
 WIDTH = 0.6  # of the belief in the default, in the unit cube
 JITTER = 1e-8
@@ -33,17 +31,11 @@ JITTER = 1e-8
 
 @dataclass(frozen=True)
 class Observations:
-    """Points `x` (n, d) with targets `y` (n,), and what is known of their noise.
-
-    Attributes:
-        variance: (n,) known part of the noise variance.
-        seeds: (n,) seeds of their trainings, -1: shared with no other; None: no two share theirs.
-    """
+    """Points `x` (n, d) with targets `y` (n,) and the known part `variance` (n,) of their noise."""
 
     x: Floats
     y: Floats
     variance: Floats
-    seeds: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +95,7 @@ class GaussianProcess:
         """Condition on the observations, with targets `y` (k, n) where they differ between the hyperparameters."""
         bump = self._bump(data.x)
         self._x, self._hyper = data.x, hyper
-        self._inverse = np.linalg.inv(noisy(covariance(data.x, data.x, bump, bump, hyper), data, hyper))
+        self._inverse = np.linalg.inv(noisy(covariance(data.x, data.x, bump, bump, hyper), data.variance, hyper))
         rest = np.broadcast_to((data.y if y is None else y) - bump, (len(hyper.weights), len(data.x)))
         self._alpha = (self._inverse @ rest[..., None])[..., 0]
 
@@ -111,8 +103,7 @@ class GaussianProcess:
         means = self.predict(pending)[0]
         y = np.concatenate([np.broadcast_to(data.y, (len(means), len(data.y))), means], axis=1)
         x, variance = np.vstack([data.x, pending]), np.concatenate([data.variance, np.zeros(len(pending))])
-        seeds = None if data.seeds is None else np.concatenate([data.seeds, np.full(len(pending), -1)])
-        self._condition(Observations(x, y[0], variance, seeds), self._hyper, y)
+        self._condition(Observations(x, y[0], variance), self._hyper, y)
 
     def _bump(self, x: Floats) -> Floats:
         if self._centre is None:
@@ -133,7 +124,7 @@ def draw(rng: np.random.Generator, dimensions: int) -> Hyperparameters:
 
 def weighted(data: Observations, bump: Floats, hyper: Hyperparameters) -> Hyperparameters:
     """Return the same hyperparameters, weighted by the marginal likelihood of the observations."""
-    k = noisy(covariance(data.x, data.x, bump, bump, hyper), data, hyper)
+    k = noisy(covariance(data.x, data.x, bump, bump, hyper), data.variance, hyper)
     lower = np.linalg.cholesky(k)
     rest = np.broadcast_to((data.y - bump)[:, None], (len(k), len(data.y), 1))
     white = np.linalg.solve(lower, rest)[..., 0]
@@ -155,14 +146,10 @@ def covariance(a: Floats, b: Floats, bump_a: Floats, bump_b: Floats, hyper: Hype
     return k
 
 
-def noisy(k: Floats, data: Observations, hyper: Hyperparameters) -> Floats:
-    """Return covariances (k, n, n) of the observations with their noise."""
+def noisy(k: Floats, variance: Floats, hyper: Hyperparameters) -> Floats:
+    """Return covariances (k, n, n) with the noise of the observations on their diagonals."""
     diagonal = np.arange(k.shape[-1])
-    k[:, diagonal, diagonal] += hyper.noise[:, None] + data.variance + JITTER
-    if data.seeds is not None:
-        same = (data.seeds[:, None] == data.seeds) & (data.seeds >= 0)
-        same[diagonal, diagonal] = False
-        k += SHARED * hyper.noise[:, None, None] * same
+    k[:, diagonal, diagonal] += hyper.noise[:, None] + variance + JITTER
     return k
 
 
