@@ -88,8 +88,8 @@ def record(
             for index in chosen:
                 val[index, seed] = trained(config, arm, drawn[index], seed, Path(name), store)
             print(f"{arm.name}: seed {seed + 1} of {most + truth}, {time.process_time() - began:.0f} s", flush=True)
-    judged = val[:, most:]
-    best = np.where(np.isnan(judged).any(-1), 0.0, judged.max(-1)).astype(np.float32)
+    last = val[:, most:]
+    best = np.where(np.isnan(last).any(-1), 0.0, last.max(-1)).astype(np.float32)
     best[[index for index in range(points) if index not in chosen]] = np.nan
     return drawn, val[:, :most], best
 

@@ -47,7 +47,7 @@ class Recording:
             points = json.loads(str(stored["points"]))
             self.val: Floats = stored["val"].astype(np.float64)
             test = stored["test"].astype(np.float64) if "test" in stored else np.full_like(self.val, np.nan)
-            judged = stored["truth"].astype(np.float64) if "truth" in stored else np.empty((len(self.val), 0))
+            fresh = stored["truth"].astype(np.float64) if "truth" in stored else np.empty((len(self.val), 0))
             space = json.loads(str(stored["space"])) if "space" in stored else [_learning_rate(points)]
         parameters = tuple(_parameter(p) for p in space)
         dataset, _, rest = path.stem.partition("-")
@@ -60,7 +60,7 @@ class Recording:
         scores = np.where(np.isnan(self.val).any(-1), 0.0, np.nan_to_num(self.val).max(-1))
         for i, own in enumerate(self.seeds):
             scores[i, [seed for seed in range(self.val.shape[1]) if seed not in own]] = np.nan
-        self.truth, self.best = _truth(scores, judged)
+        self.truth, self.best = _truth(scores, fresh)
         self.test = _at_best_epoch(test, self.val)
         self.default = self.nearest({p.name: p.default for p in parameters}, set())
 
@@ -164,11 +164,11 @@ def _truth(curves: Floats, fresh: Floats) -> tuple[Floats, float]:
     columns = np.isfinite(scores)
     columns[whole, : curves.shape[1]] = fresh.shape[1] == 0
     truth = np.nanmean(np.where(columns, scores - luck, np.nan), axis=1)
-    judged = (scores - luck)[whole][:, curves.shape[1] if fresh.shape[1] else 0 :]
-    rng, count = np.random.default_rng(0), judged.shape[1]
+    trials = (scores - luck)[whole][:, curves.shape[1] if fresh.shape[1] else 0 :]
+    rng, count = np.random.default_rng(0), trials.shape[1]
     splits = np.array([rng.permutation(count) for _ in range(SPLITS)])
-    chosen = [judged[:, split[count // 4 :]].mean(1).argmax() for split in splits]
-    best = [judged[i, split[: count // 4]].mean() for i, split in zip(chosen, splits, strict=True)]
+    chosen = [trials[:, split[count // 4 :]].mean(1).argmax() for split in splits]
+    best = [trials[i, split[: count // 4]].mean() for i, split in zip(chosen, splits, strict=True)]
     return truth, float(np.mean(best))
 
 

@@ -19,7 +19,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from balance_tune.studies.protocol.space import Space
-from balance_tune.studies.surrogate.forecast import Course, outcomes, standardised
+from balance_tune.studies.surrogate.forecast import Course, forecasts, standardised
 from balance_tune.studies.surrogate.gaussian_process import GaussianProcess, Observations, expected_improvement
 from balance_tune.studies.surrogate.unit_cube import UnitCube
 
@@ -59,15 +59,15 @@ class GpSampler(BaseSampler):
         rng = np.random.default_rng(self._seed)
         earlier = [t for t in study.get_trials(deepcopy=False) if t.number < trial.number]
         sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
-        results = outcomes(_course(t, sign) for t in earlier if t.state in STATES)
-        if len(results) < STARTUP:
+        outcomes = forecasts(_course(t, sign) for t in earlier if t.state in STATES)
+        if len(outcomes) < STARTUP:
             return self._cube.point(rng.random(self._cube.dimensions))
-        units = self._cube.units([o.params for o in results])
+        units = self._cube.units([f.params for f in outcomes])
         default = self._cube.units([self._space.defaults()])
         pending = self._cube.units([t.params for t in earlier if t.state == TrialState.RUNNING and t.params])
         of_trials = self._cube.features(units)
         centre, unfinished = self._cube.features(default)[0], self._cube.features(pending)
-        model = GaussianProcess(Observations(of_trials, *standardised(results)), centre, rng, unfinished)
+        model = GaussianProcess(Observations(of_trials, *standardised(outcomes)), centre, rng, unfinished)
         means = model.predict(of_trials)[0]
         order = np.argsort(-(model.weights @ means), kind="stable")[:GOOD]
         candidates = self._candidates(rng, np.vstack([units[order], default]))

@@ -31,7 +31,7 @@ class Course:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Forecast:
     """The value of a trial's best epoch, known or extrapolated.
 
     Attributes:
@@ -45,7 +45,7 @@ class Outcome:
     sd: float = 0.0
 
 
-def outcomes(courses: Iterable[Course]) -> list[Outcome]:
+def forecasts(courses: Iterable[Course]) -> list[Forecast]:
     """Return the final values of trials, extrapolated for pruned ones; trials without any value are left out.
 
     Learning curves converge: a trial that is behind the best final value by some gap is behind by a share of that gap
@@ -59,14 +59,14 @@ def outcomes(courses: Iterable[Course]) -> list[Outcome]:
         return []
     top = max(max(curve) for curve in complete or [c.curve for c in pruned])
     shares = {epochs: _remaining(complete, epochs, top) for epochs in {len(c.curve) for c in pruned}}
-    results = [Outcome(c.params, max(c.curve)) for c in courses if c.state == "complete" and c.curve]
+    outcomes = [Forecast(c.params, max(c.curve)) for c in courses if c.state == "complete" and c.curve]
     for c in pruned:
         share, error = shares[len(c.curve)]
         gap = max(0.0, top - max(c.curve))
         value = max(max(c.curve), top - share * gap)
-        results.append(Outcome(c.params, value, float(np.hypot(error, SPREAD * share * gap))))
-    worst = min(o.value for o in results)
-    return results + [Outcome(c.params, worst) for c in courses if c.state == "failed" and c.params]
+        outcomes.append(Forecast(c.params, value, float(np.hypot(error, SPREAD * share * gap))))
+    worst = min(o.value for o in outcomes)
+    return outcomes + [Forecast(c.params, worst) for c in courses if c.state == "failed" and c.params]
 
 
 def _remaining(curves: Sequence[Sequence[float]], epochs: int, top: float) -> tuple[float, float]:
@@ -80,13 +80,13 @@ def _remaining(curves: Sequence[Sequence[float]], epochs: int, top: float) -> tu
     return share, float(np.sqrt(((after - share * before) ** 2).sum() / weight))
 
 
-def standardised(results: Sequence[Outcome]) -> tuple[Floats, Floats]:
+def standardised(outcomes: Sequence[Forecast]) -> tuple[Floats, Floats]:
     """Return targets with mean 0 and deviation 1, and the variances of their extrapolations, each (n,).
 
     Distances to the best value are taken on a log scale before: a search is about the good points, and one that is
     hopeless must not make the others look equal.
     """
-    value, sd = np.array([o.value for o in results]), np.array([o.sd for o in results])
+    value, sd = np.array([o.value for o in outcomes]), np.array([o.sd for o in outcomes])
     gap = value.max() - value
     unit = float(np.median(gap)) or float(gap.max()) or 1.0
     log_gap = -np.log1p(gap / unit)
